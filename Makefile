@@ -1,0 +1,29 @@
+# The two commands of a fresh machine: make quickstart, make test.
+VENV ?= .venv
+PYTHON ?= python3
+export OMP_WAIT_POLICY = passive
+
+.PHONY: install quickstart test lint benchmark
+
+# Again whenever the dependencies change.
+$(VENV)/installed: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade "pip>=23"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[test,lint]"
+	touch $@
+
+install: $(VENV)/installed
+
+quickstart: install
+	$(VENV)/bin/gcl-custom run recipes/quickstart.yaml
+
+test: install
+	$(VENV)/bin/python -m pytest -q
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy gcl_custom
+
+benchmark: install
+	$(VENV)/bin/python -m benchmarks

@@ -1,0 +1,1 @@
+"""Speed against peers: each row is a ratio from one interleaved run."""

@@ -1,0 +1,96 @@
+"""Backbones: a timm name becomes a network without a head, for any number of bands and any tile size."""
+
+import difflib
+import inspect
+from typing import Any
+
+import timm
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from gcl_custom.errors import UserError
+
+_ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
+"""Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
+
+
+def build(name: str, bands: int, stem: str = "standard") -> tuple[nn.Module, int]:
+    """An untrained backbone and its width, the length of a representation.
+
+    The network maps unit tiles (b c h w) to representations (b d). Weights come from torch's global generator.
+
+    Args:
+        name: any timm name. Transformers take tiles of any size, too.
+        stem: "small" removes the max-pooling of a ResNet's stem, so that tiles of 64 px and less keep some extent.
+
+    Raises:
+        UserError: timm has no such network, or "small" was asked for something that is no ResNet.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
+        raise UserError(f"pretrain.backbone: timm has no network {name!r}. {hint}")
+    network = timm.create_model(name, num_classes=0, in_chans=bands)
+    accepted = inspect.signature(type(network)).parameters
+    any_size: dict[str, Any] = {option: True for option in _ANY_SIZE if option in accepted}
+    if any_size:
+        network = timm.create_model(name, num_classes=0, in_chans=bands, **any_size)
+    if stem == "small":
+        if not isinstance(network, ResNet):
+            raise UserError(
+                f"pretrain.stem: small removes the max-pooling of a ResNet's stem, but {name} is no ResNet of timm's. "
+                f"Set it to standard, or choose a ResNet"
+            )
+        network.set_submodule("maxpool", nn.Identity())
+    for module in network.modules():
+        if type(module) is nn.Conv2d and SmallMapConv2d.suits(module):
+            module.__class__ = SmallMapConv2d  # keeps its weights and their names
+    width: Any = network.head_hidden_size
+    return network.to(memory_format=torch.channels_last), int(width)
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """The same convolution, trained on a CPU as one product of matrices where its output has at most 3 by 3 pixels.
+
+    On so small a map oneDNN's convolutions take up to 4 times as long (512 channels, batch 128, bf16), and the deep
+    layers of a ResNet are such maps when tiles have 64 px or less. Outside of training it is an ordinary convolution,
+    so that what is exported does not depend on the size of a tile.
+    """
+
+    LARGEST = 3
+
+    @staticmethod
+    def suits(convolution: nn.Conv2d) -> bool:
+        """Whether the convolution has one group, no bias, no dilation, and zeros around the map."""
+        plain = convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.bias is None
+        padded = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+        return plain and padded and convolution.kernel_size != (1, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d _ _"]:
+        if self.training and x.device.type == "cpu":
+            height, width = (self._places(axis, x.shape[2 + axis]) for axis in (0, 1))
+            if max(height, width) <= self.LARGEST:
+                return self._by_product(x, height, width)
+        return super().forward(x)
+
+    def _places(self, axis: int, length: int) -> int:
+        """Length of the output along an axis."""
+        return (length + 2 * int(self.padding[axis]) - self.kernel_size[axis]) // self.stride[axis] + 1
+
+    def _taps(self, axis: int, length: int) -> range:
+        """Rows or columns of the kernel that meet anything but padding."""
+        padding, last = int(self.padding[axis]), (self._places(axis, length) - 1) * self.stride[axis]
+        return range(max(0, padding - last), min(self.kernel_size[axis], padding + length))
+
+    def _by_product(self, x: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b d _ _"]:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        (down, right), (above, beside) = self.stride, (int(padding) for padding in self.padding)
+        rows, columns = (self._taps(axis, x.shape[2 + axis]) for axis in (0, 1))
+        pixels = nn.functional.pad(rearrange(x.to(dtype), "b c h w -> b h w c"), (0, 0, beside, beside, above, above))
+        seen = [pixels[:, i : i + down * height : down, j : j + right * width : right] for i in rows for j in columns]
+        weight = self.weight.to(dtype)[:, :, rows.start : rows.stop, columns.start : columns.stop]
+        out = nn.functional.linear(torch.cat(seen, dim=-1), rearrange(weight, "d c h w -> d (h w c)"))
+        return rearrange(out, "b h w d -> b d h w")

@@ -1,0 +1,237 @@
+"""What one training step costs on this machine: a few steps of the real networks, on made-up tiles, by the clock.
+
+A step's time hardly depends on what the tiles show. Where a step of the whole batch would take long, fewer tiles are
+measured and the result is scaled: time and memory then grow with the number of tiles.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from gcl_custom import backbones, optimizers
+from gcl_custom.augmentations import handcrafted, paired
+from gcl_custom.devices import autocast, pick_device
+from gcl_custom.features import feature_network
+from gcl_custom.generator.inpainting import Generator
+from gcl_custom.generator.maskgit import MaskGIT
+from gcl_custom.generator.masks import training_mask
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
+from gcl_custom.methods.vicreg import VICReg
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe import Recipe, WithoutNetwork
+
+FEW = 8
+"""Tiles of the first steps, which tell how many can be afforded."""
+SECONDS = 1.0
+"""A measured step has the whole batch, or as many tiles as take about so long."""
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one batch of the recipe's size."""
+
+    seconds: float
+    memory: int
+    """Bytes: what the backward pass keeps, and weights, gradients and the optimizer's state."""
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of each kind of batch in a run."""
+
+    tokenizer: Cost
+    adversary: Cost
+    """A tokenizer's step once the discriminator has joined."""
+    maskgit: Cost
+    tokenise: Cost
+    views: Cost
+    pretrain: Cost
+    supervised: Cost
+    embed: Cost
+    """Representations of compare.batch tiles."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and on which tiles costs are measured."""
+
+    recipe: Recipe
+    bands: int
+    rgb: bool
+
+    @property
+    def device(self) -> torch.device:
+        return pick_device(self.recipe.hardware)
+
+    def tiles(self, batch: int) -> Tensor:
+        """Made-up unit tiles (b c h w)."""
+        size = self.recipe.data.size
+        return torch.rand(batch, self.bands, size, size, device=self.device)
+
+    def cost(self, step: Callable[[int], object], batch: int, modules: list[nn.Module], learns: bool = True) -> Cost:
+        """Time a step of the whole batch, or of as many tiles as can be afforded.
+
+        Args:
+            step: does a step with so many tiles.
+            modules: what the step computes with.
+            learns: whether there are gradients and the state of an optimizer.
+        """
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        few = min(batch, FEW)
+        with autocast(self.recipe.hardware, self.device):
+            step(few)
+            measured = min(batch, max(few, int(few * SECONDS / self._timed(step, few))))
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                step(measured)
+            seconds = statistics.median(self._timed(step, measured) for _ in range(REPEATS))
+        weights = {p.untyped_storage().data_ptr() for module in modules for p in module.parameters()}
+        activations = sum(size for place, size in kept.items() if place not in weights)
+        parameters = sum(p.numel() for module in modules for p in module.parameters())
+        # Weights, gradients and two moments, in fp32.
+        memory = round(activations * batch / measured) + 4 * parameters * (4 if learns else 1)
+        return Cost(seconds * batch / measured, memory, parameters)
+
+    def _timed(self, step: Callable[[int], object], tiles: int) -> float:
+        self._wait()
+        start = time.perf_counter()
+        step(tiles)
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def measure(recipe: Recipe, bands: int, rgb: bool) -> Costs:
+    """Measure every kind of batch of a recipe, in about a minute or less.
+
+    Args:
+        bands: of the tiles.
+        rgb: the bands are red, green and blue.
+    """
+    bench = Bench(recipe, bands, rgb)
+    with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        plain, adversary = _tokenizer(bench)
+        maskgit, tokenise, views = _maskgit(bench)
+        pretrain, supervised, embed = _backbone(bench)
+    return Costs(plain, adversary, maskgit, tokenise, views, pretrain, supervised, embed)
+
+
+def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
+    settings = bench.recipe.generator.tokenizer
+    net = VQGAN(bench.bands, settings).to(bench.device)
+    adversary = Adversary(bench.bands, settings.lecam).to(bench.device)
+    compared = None if isinstance(settings.perceptual, WithoutNetwork) else feature_network(settings.perceptual)
+    loss_of = Reconstruction(settings.perceptual.weight, compared).to(bench.device)
+    own = torch.optim.AdamW(net.parameters())
+    others = torch.optim.AdamW(adversary.parameters())
+    tiles = bench.tiles(settings.batch)
+
+    def step(count: int, with_adversary: bool) -> None:
+        real = tiles[:count]
+        fake, quantised = net(real)
+        pixels = fake.detach().requires_grad_()
+        loss, _ = loss_of(pixels, real)
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        backward = quantised.loss
+        if with_adversary:
+            hinge, generator = adversary(real, pixels)
+            (adversarial,) = torch.autograd.grad(generator, pixels, retain_graph=True)
+            gradient, _ = adversarial_gradient(fake, gradient, adversarial, net.last_layer, settings.adversary_weight)
+            backward = backward + hinge
+        own.zero_grad()
+        others.zero_grad()
+        torch.autograd.backward(backward + (fake * gradient).sum())
+        own.step()
+        if with_adversary:
+            others.step()
+
+    plain = bench.cost(partial(step, with_adversary=False), settings.batch, [net])
+    return plain, bench.cost(partial(step, with_adversary=True), settings.batch, [net, adversary])
+
+
+def _maskgit(bench: Bench) -> tuple[Cost, Cost, Cost]:
+    recipe, device = bench.recipe, bench.device
+    settings, tokenizer = recipe.generator.maskgit, recipe.generator.tokenizer
+    grid = recipe.data.size // tokenizer.pixels_per_token
+    vqgan, net = VQGAN(bench.bands, tokenizer), MaskGIT(tokenizer.codes, grid, settings).to(device)
+    optimizer = torch.optim.AdamW(net.parameters())
+    tokens = torch.randint(tokenizer.codes, (settings.batch, grid, grid), device=device)
+
+    def step(count: int) -> None:
+        hidden = training_mask(Randomness(0, "check", 0, torch.arange(count, device=device)), grid, grid)
+        optimizer.zero_grad()
+        torch.autograd.backward(net.loss(tokens[:count], hidden))
+        optimizer.step()
+
+    training = bench.cost(step, settings.batch, [net])
+    generator = Generator(vqgan, net, recipe.views, recipe.hardware, device)
+    tiles = bench.tiles(recipe.views.batch)
+    modules = [generator.tokenizer, generator.maskgit]
+
+    def tokenise(count: int) -> Tensor:
+        return generator.encode(tiles[:count])
+
+    def view(count: int) -> None:
+        rng = Randomness(0, "check", 1, torch.arange(count, device=device))
+        generator.decode(generator.augment(tokenise(count), rng))
+
+    encoding, views = (bench.cost(does, recipe.views.batch, modules, learns=False) for does in (tokenise, view))
+    return training, encoding, views
+
+
+def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
+    settings, device = bench.recipe.pretrain, bench.device
+    size = settings.crop_size or bench.recipe.data.size
+    network, width = backbones.build(settings.backbone, bench.bands, settings.stem)
+    backbone, method = network.to(device), VICReg(width, settings.method).to(device)
+    whole = nn.ModuleList([backbone, method])
+    tiles = bench.tiles(max(settings.batch, bench.recipe.compare.batch))
+    optimizer = optimizers.make(settings.optimizer, whole, settings.batch)
+    adamw = torch.optim.AdamW(backbone.parameters())
+
+    def represented(views: Tensor) -> Tensor:
+        result: Tensor = backbone(views.contiguous(memory_format=torch.channels_last))
+        return result
+
+    def draws(count: int) -> Randomness:
+        return Randomness(0, "check", 2, torch.arange(count))
+
+    def pair(count: int) -> None:
+        views = [
+            handcrafted(tiles[:count], settings.handcrafted, view, size, bench.rgb, draws(count)) for view in (0, 1)
+        ]
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.stack(list(method(*map(represented, views)).values())).sum())
+        optimizer.step()
+
+    def classify(count: int) -> None:
+        views = paired(tiles[:count], ["crop", "flip"], settings.handcrafted, size, bench.rgb, draws(count))
+        adamw.zero_grad()
+        torch.autograd.backward(represented(views).square().mean())
+        adamw.step()
+
+    @torch.inference_mode()
+    def embed(count: int) -> None:
+        represented(tiles[:count])
+
+    pretrain = bench.cost(pair, settings.batch, [whole])
+    supervised = bench.cost(classify, bench.recipe.compare.batch, [backbone])
+    backbone.eval()
+    return pretrain, supervised, bench.cost(embed, bench.recipe.compare.batch, [backbone], learns=False)

@@ -1,0 +1,42 @@
+"""Where to compute, and in which precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from gcl_custom.errors import UserError
+from gcl_custom.recipe import Hardware
+
+
+def pick_device(hardware: Hardware) -> torch.device:
+    """The device of this process.
+
+    Raises:
+        UserError: where the recipe asks for an accelerator that is not there.
+    """
+    available = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wanted = hardware.accelerator
+    if wanted == "auto":
+        wanted = next(name for name in ("gpu", "mps", "cpu") if available[name])
+    if not available[wanted]:
+        raise UserError(
+            f"hardware.accelerator is {wanted}, but torch finds none here. Use --set hardware.accelerator=auto"
+        )
+    return torch.device("cuda" if wanted == "gpu" else wanted)
+
+
+def uses_bf16(hardware: Hardware, device: torch.device) -> bool:
+    """Whether matrices are multiplied in bf16: asked for, or left to us where the device has units for it."""
+    if hardware.precision != "auto":
+        return hardware.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capable = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
+
+
+def autocast(hardware: Hardware, device: torch.device) -> AbstractContextManager[object]:
+    """For inference outside of a trainer: bf16 where the recipe and the device have it."""
+    if uses_bf16(hardware, device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,13 @@
+"""What a user did can be mended by the user: such errors carry one clear message and no traceback."""
+
+
+class UserError(Exception):
+    """Bad input or a bad state of files: says what, where, why and what to do."""
+
+
+class RecipeError(UserError):
+    """A recipe that cannot be used; its text lists every mistake."""
+
+
+class StaleStage(UserError):  # noqa: N818  a state of files, named as in the messages
+    """A stage's output was made from other settings or other inputs."""

@@ -1,0 +1,259 @@
+"""Stage: tokenise the tiles once, then fit MaskGIT to the stored tokens.
+
+    b  tiles in a batch     s  ways in which a tile may be flipped and turned     h w  grid of tokens     n  tiles
+
+MaskGIT over-fits small data sets: with a few thousand tiles the validation loss turns upwards long before the training
+loss ends falling. So the weights that are kept are those, of the moving average at the evaluations, that had the lowest
+masked-token loss on the validation tiles. They are part of the checkpoints, so a resumed run keeps the same ones.
+"""
+
+import copy
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gcl_custom import plan
+from gcl_custom.console import progress, say, warn
+from gcl_custom.devices import autocast, pick_device
+from gcl_custom.generator.inpainting import Generator
+from gcl_custom.generator.maskgit import MaskGIT
+from gcl_custom.generator.masks import training_mask
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.imagery import TileStore
+from gcl_custom.randomness import Randomness, derive
+from gcl_custom.recipe import Hardware, Recipe
+from gcl_custom.runs import Run, write_atomically
+from gcl_custom.symmetry import WAYS, turn, ways
+from gcl_custom.training import Batch, Batches, Trainable, fit, grid, load_weights, save_weights
+
+STAGE = "maskgit"
+EVALUATIONS = 25
+"""About how many there are in a run."""
+VALIDATION_TILES = 1024
+"""Most tiles that an evaluation looks at."""
+SHOWN = 8
+WARMUP = 0.05
+"""Share of the run over which the learning rate rises; then it falls as a cosine to 0."""
+BETAS = (0.9, 0.96)
+WEIGHT_DECAY = 0.05
+"""Of matrices; betas and decay are about those of MaskGIT's paper."""
+MOST_GRADIENT = 1.0
+"""Norm to which gradients are cut."""
+PATIENCE, LEAST_GAP = 0.2, 0.1
+"""Share of the run after which the masked-token loss should lie so many nats below the marginal entropy."""
+
+
+def run(run: Run) -> None:
+    """Write ``tokens.npy``, fit MaskGIT, save ``maskgit.safetensors`` and state its loss on the validation tiles.
+
+    Raises:
+        UserError: stale output, a missing or unfitting tokenizer, or a loss that is not finite.
+    """
+    stage = plan.maskgit(run)
+    if stage.done:
+        say(f"{STAGE}: done before, in {stage.path}")
+        return
+    stage.begin()
+    recipe, settings = run.recipe, run.recipe.generator.maskgit
+    store = TileStore(plan.tiles(run).path)
+    tokenizer = VQGAN(store.bands, recipe.generator.tokenizer)
+    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
+    path = stage.path / "tokens.npy"
+    if not path.exists():
+        write_tokens(path, store, tokenizer, WAYS[recipe.data.symmetry], recipe.hardware)
+    tokens = Tokens(path, store)
+    batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
+    training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)
+    fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
+    save_weights(stage.path / "maskgit.safetensors", training.kept)
+
+    loss, entropy, epoch = training.kept_loss.item(), training.marginal_entropy(), int(training.kept_epoch)
+    stage.finish(
+        masked_token_loss=loss,
+        marginal_entropy=entropy,
+        gap=entropy - loss,
+        kept_epoch=epoch,
+        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
+    )
+    say(
+        f"{STAGE}: masked-token loss {loss:.3f} nats on validation tiles, {entropy - loss:.3f} below the marginal "
+        f"entropy, with the weights of epoch {epoch} of {settings.epochs}"
+    )
+
+
+@torch.inference_mode()
+def write_tokens(path: Path, store: TileStore, tokenizer: VQGAN, ways_of_tile: int, hardware: Hardware) -> None:
+    """Tokens of the training and validation tiles, ascending by their number, in each way: (n, s, h, w), uint16."""
+    device = pick_device(hardware)
+    tokenizer = tokenizer.to(device).eval()
+    numbers = tokenised(store)
+    with write_atomically(path) as part, progress(len(numbers) * ways_of_tile, "tokens") as ticker:
+        written: np.memmap | None = None
+        for start, some in zip(range(0, len(numbers), 64), torch.split(numbers, 64), strict=True):
+            tiles = store.unit(store.read(some).to(device))
+            for way in range(ways_of_tile):
+                with autocast(hardware, device):
+                    tokens = tokenizer.tokenise(turn(tiles, torch.full((len(some),), way, device=device)))
+                if written is None:
+                    shape = (len(numbers), ways_of_tile, *tokens.shape[1:])
+                    written = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint16, shape=shape)
+                written[start : start + len(some), way] = tokens.cpu().numpy()
+                ticker.advance(len(some))
+        assert written is not None
+        written.flush()
+
+
+def tokenised(store: TileStore) -> Int[Tensor, " n"]:
+    """Numbers of the tiles whose tokens are stored, ascending."""
+    return torch.cat([store.index("train"), store.index("valid")]).sort().values
+
+
+class Tokens:
+    """The stored tokens, by the number of the tile."""
+
+    def __init__(self, path: Path, store: TileStore) -> None:
+        self._path = path
+        self._rows = torch.full((store.count,), -1)
+        numbers = tokenised(store)
+        self._rows[numbers] = torch.arange(len(numbers))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path, "_rows": self._rows}  # a memory map would be pickled with its content
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        tokens: np.ndarray = np.load(self._path, mmap_mode="r")
+        return tokens
+
+    def read(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, "b s h w"]:
+        """The tokens of tiles in all their ways."""
+        return torch.from_numpy(self._tokens[self._rows[tiles.cpu()].numpy()].astype(np.int64))
+
+    def counts(self, tiles: Int[Tensor, " b"], codes: int) -> Int[Tensor, " v"]:
+        """How often each code occurs in some tiles, in all their ways."""
+        parts = [torch.bincount(self.read(some).flatten(), minlength=codes) for some in torch.split(tiles, 1024)]
+        return torch.stack(parts).sum(dim=0)
+
+
+class MaskGITTraining(Trainable):
+    """Trains a MaskGIT, its moving average beside it, and keeps the best average so far."""
+
+    kept_loss: Float[Tensor, ""]
+    kept_epoch: Int[Tensor, ""]
+
+    def __init__(
+        self, recipe: Recipe, store: TileStore, tokens: Tokens, tokenizer: VQGAN, steps_per_epoch: int
+    ) -> None:
+        super().__init__()
+        self._recipe, self._settings, self._steps_per_epoch = recipe, recipe.generator.maskgit, steps_per_epoch
+        self._steps = self._settings.epochs * steps_per_epoch
+        self._store, self._tokens = store, tokens
+        self._tokenizer = (tokenizer,)  # in a tuple, so that checkpoints do not hold it
+        self._step = 0
+        self.evaluate_every = math.ceil(self._settings.epochs / EVALUATIONS)
+        torch.manual_seed(derive(recipe.seed, STAGE, "weights"))
+        codes = recipe.generator.tokenizer.codes
+        self.net = MaskGIT(codes, store.size // recipe.generator.tokenizer.pixels_per_token, self._settings)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+        self.kept = copy.deepcopy(self.average)
+        self.register_buffer("kept_loss", torch.tensor(math.inf))
+        self.register_buffer("kept_epoch", torch.tensor(0))
+        valid = store.index("valid") if len(store.index("valid")) else store.index("train")
+        self._validation = valid[:: math.ceil(len(valid) / VALIDATION_TILES)]
+        # One more of each code, since validation tiles may hold one that no training tile has.
+        counts = (tokens.counts(store.index("train"), codes) + 1).double()
+        self._code_length = -(counts / counts.sum()).log()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = list(self.net.parameters())
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        others = [parameter for parameter in parameters if parameter.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=0.0, betas=BETAS)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self._step = batch.step
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = self._settings.learning_rate * rate(batch.step / self._steps)
+        rng = Randomness(self._recipe.seed, STAGE, batch.step, batch.tiles)
+        way = ways(self._recipe.data.symmetry, rng.uniform("way"))
+        tokens = batch.data[torch.arange(len(way), device=way.device), way]
+        loss = self.net.loss(tokens, training_mask(rng, *tokens.shape[1:]))
+        self.record({"loss": loss.detach()})
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, gradient_clip_val=MOST_GRADIENT, gradient_clip_algorithm="norm")
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then let the average follow: here, and not in a later hook, so that no checkpoint comes between.
+
+        The average's decay grows to its full value, so that it forgets the start of training.
+        """
+        super().optimizer_step(*arguments, **options)
+        decay = min(self._settings.ema_decay, (1 + self._step) / (10 + self._step))
+        with torch.no_grad():
+            for average, live in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                average.lerp_(live, 1 - decay)
+
+    def evaluate(self) -> dict[str, float]:
+        total, count = 0.0, 0
+        for tokens, hidden in self._hidden_validation():
+            total += self.average.loss(tokens, hidden, smoothing=0.0).item() * int(hidden.sum())
+            count += int(hidden.sum())
+        loss, gap = total / count, self.marginal_entropy() - total / count
+        if loss < self.kept_loss:
+            self.kept.load_state_dict(self.average.state_dict())
+            self.kept_loss.fill_(loss)
+            self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
+        if line := warning(gap, (self._step + 1) / self._steps):
+            warn(line)
+        return {"masked_token_loss": loss, "gap": gap}
+
+    def marginal_entropy(self) -> float:
+        """What the validation tokens cost in nats if only the share of each code in the training tiles is known.
+
+        It is taken over the same hidden tokens as the masked-token loss; their gap is what MaskGIT learnt from context.
+        """
+        tokens = torch.cat([tokens[hidden].cpu() for tokens, hidden in self._hidden_validation()])
+        return self._code_length[tokens].mean().item()
+
+    def _hidden_validation(self) -> list[tuple[Int[Tensor, "b h w"], Bool[Tensor, "b h w"]]]:
+        """The validation tokens, upright, with the same ones hidden at each evaluation, as in training."""
+        batches = []
+        for tiles in torch.split(self._validation, self._settings.batch):
+            tokens = self._tokens.read(tiles)[:, 0].to(self.device)
+            rng = Randomness(self._recipe.seed, f"{STAGE} validation", 0, tiles.to(self.device))
+            batches.append((tokens, training_mask(rng, *tokens.shape[1:])))
+        return batches
+
+    def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
+        tiles = self._validation[:: math.ceil(len(self._validation) / SHOWN)].to(self.device)
+        generator = Generator(self._tokenizer[0], self.average, self._recipe.views, self._recipe.hardware, self.device)
+        rng = Randomness(self._recipe.seed, f"{STAGE} pictures", 0, tiles)
+        return {"views": grid(generator.shown(self._store.unit(self._store.read(tiles)), rng))}
+
+
+def warning(gap: float, share_done: float) -> str | None:
+    """What a reader should know where nothing is learnt from context."""
+    if share_done <= PATIENCE or gap >= LEAST_GAP:
+        return None
+    return (
+        f"after {share_done:.0%} of the run MaskGIT's masked-token loss is only {gap:.2f} nats below the marginal "
+        f"entropy: it knows how often each code occurs, but hardly learns from the tokens around, so views will look "
+        f"like noise. Train longer (generator.maskgit.epochs), raise generator.maskgit.learning_rate, or lower "
+        f"generator.tokenizer.codes"
+    )
+
+
+def rate(share_done: float) -> float:
+    """Learning rate as a share of its peak."""
+    return min(share_done / WARMUP, 1.0) * (1 + math.cos(math.pi * share_done)) / 2

@@ -1,0 +1,1 @@
+"""Generators: encode tiles to features, augment the features, decode them to tiles."""

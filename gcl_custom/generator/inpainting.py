@@ -1,0 +1,165 @@
+"""Parallel decoding of hidden tokens, and the generator: encode, augment, decode.
+
+    b  tiles     h w  grid of tokens     n  tokens of a tile     v  codes
+    m  most tokens that one tile of the batch hides
+
+Decoding follows MaskGIT (arXiv:2202.04200, section 3.2). In each step all hidden tokens are predicted and drawn, the
+most confident of them are kept, and the others are hidden again, as the cosine schedule says. Three things make it
+cheap, and the first two leave the result as it is: logits and the last block's queries are computed for hidden tokens
+alone; one uniform number a token draws from the softmax by its inverse distribution function; and between refreshes
+the keys and values of visible tokens are taken from a cache (ReCAP, arXiv:2505.19089).
+"""
+
+import copy
+from typing import Protocol, runtime_checkable
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gcl_custom import recipe
+from gcl_custom.devices import autocast, uses_bf16
+from gcl_custom.generator.maskgit import Cache, MaskGIT
+from gcl_custom.generator.masks import halton_order, hide, still_hidden
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.randomness import Randomness
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What in-painting asks of a model; see MaskGIT.predict."""
+
+    def predict(
+        self,
+        tokens: Int[Tensor, "b h w"],
+        hidden: Bool[Tensor, "b h w"],
+        at: Int[Tensor, "b m"],
+        cache: Cache,
+        changed: Int[Tensor, "b c"] | None = None,
+    ) -> Float[Tensor, "b m v"]: ...
+
+
+@torch.inference_mode()
+def inpaint(
+    model: Predictor,
+    tokens: Int[Tensor, "b h w"],
+    hidden: Bool[Tensor, "b h w"],
+    rng: Randomness,
+    settings: recipe.Views,
+) -> Int[Tensor, "b h w"]:
+    """Replace hidden tokens, in at most ``settings.decoding_steps`` steps; visible ones stay as they are.
+
+    Each tile goes by its own number of hidden tokens, and is done early where it hides fewer than there are steps.
+    The result for a tile does not depend on the other tiles of the batch, up to the rounding of matrix products.
+    """
+    _, height, width = tokens.shape
+    shown, covered = tokens.flatten(1).clone(), hidden.flatten(1).clone()
+    initially = covered.sum(dim=1)
+    order = _halton_ranks(rng, height, width) if settings.order == "halton" else None
+    steps, cache, changed = settings.decoding_steps, Cache(), None
+    for step in range(steps):
+        count = covered.sum(dim=1)
+        if not count.any():
+            break
+        at = _positions(covered, count)
+        refresh = step == 0 or (settings.refresh > 0 and step % settings.refresh == 0)
+        logits = model.predict(
+            rearrange(shown, "b (h w) -> b h w", h=height),
+            rearrange(covered, "b (h w) -> b h w", h=height),
+            at,
+            cache,
+            None if refresh else changed,
+        )
+        drawn, confidence = _draw(
+            logits.float() / settings.sampling_temperature, rng.uniform(f"token {step}", height * width).gather(1, at)
+        )
+        if order is not None:
+            confidence = -order.gather(1, at).float()
+        elif settings.temperature > 0:
+            u = rng.uniform(f"noise {step}", height * width).gather(1, at).clamp(min=2.0**-25)
+            confidence = confidence - settings.temperature * (1 - (step + 1) / steps) * torch.log(-torch.log(u))
+        there = torch.arange(at.shape[1], device=at.device) < count[:, None]
+        rank = confidence.masked_fill(~there, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)
+        decided = rank < (count - still_hidden(initially, count, step, steps))[:, None]
+        tile = torch.arange(len(at), device=at.device)[:, None].expand_as(at)[decided]
+        shown[tile, at[decided]] = drawn[decided]
+        covered[tile, at[decided]] = False
+        changed = at  # all that was hidden in this step: what was decided now, and what is still to be
+    return rearrange(shown, "b (h w) -> b h w", h=height)
+
+
+def _positions(covered: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Int[Tensor, "b m"]:
+    """Hidden positions of each tile, ascending; shorter lists are filled up with their own first entry.
+
+    Repeated entries are computed alike, so nothing has to be masked where keys and values are put into the cache.
+    """
+    most = int(count.max())
+    listed = (~covered).byte().argsort(dim=1, stable=True)[:, :most]
+    there = torch.arange(most, device=covered.device) < count[:, None]
+    return torch.where(there, listed, listed[:, :1])
+
+
+def _draw(logits: Float[Tensor, "b m v"], u: Float[Tensor, "b m"]) -> tuple[Int[Tensor, "b m"], Float[Tensor, "b m"]]:
+    """One code from each softmax, and its log-probability."""
+    logp = logits.log_softmax(dim=2)
+    cumulated = logp.exp().cumsum(dim=2)
+    target = (u * cumulated[..., -1])[..., None]
+    drawn = torch.searchsorted(cumulated, target, right=True).clamp(max=logits.shape[2] - 1)
+    return drawn[..., 0], logp.gather(2, drawn)[..., 0]
+
+
+def _halton_ranks(rng: Randomness, height: int, width: int) -> Int[Tensor, "b n"]:
+    """When each position's turn comes, for a Halton order that is rolled by a random offset for each tile."""
+    n = height * width
+    rank = torch.empty(n, dtype=torch.long).scatter_(0, halton_order(height, width), torch.arange(n))
+    offset = (rng.uniform("roll", 1) * n).long()
+    return (rank.to(offset.device) - offset) % n
+
+
+class Generator:
+    """The generator of a user's own imagery: its features are the tokens of a VQGAN, augmented by a MaskGIT.
+
+    Args:
+        tokenizer, maskgit: trained networks; MaskGIT is copied, in bf16 where the hardware has it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: VQGAN,
+        maskgit: MaskGIT,
+        settings: recipe.Views,
+        hardware: recipe.Hardware,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.device, self._hardware = settings, device, hardware
+        self.tokenizer = tokenizer.to(device).eval()
+        precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
+        self.maskgit = copy.deepcopy(maskgit).to(device, precision).eval()
+
+    @torch.inference_mode()
+    def encode(self, tiles: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
+        """Tiles in [0, 1] to tokens."""
+        with autocast(self._hardware, self.device):
+            return self.tokenizer.tokenise(tiles.to(self.device))
+
+    def hidden(self, rng: Randomness) -> Bool[Tensor, "b h w"]:
+        """The tokens that ``augment`` hides."""
+        return hide(rng, self.settings.mask_probability, self.maskgit.grid, self.maskgit.grid)
+
+    def augment(self, tokens: Int[Tensor, "b h w"], rng: Randomness) -> Int[Tensor, "b h w"]:
+        """Hide tokens at random and in-paint them; the mask probability is the strength."""
+        return inpaint(self.maskgit, tokens, self.hidden(rng), rng, self.settings)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Int[Tensor, "b h w"]) -> Float[Tensor, "b c y x"]:
+        """Tokens to tiles in [0, 1]."""
+        with autocast(self._hardware, self.device):
+            return self.tokenizer.decode_tokens(tokens).float()
+
+    def shown(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> list[Float[Tensor, "b c y x"]]:
+        """Rows of a picture: tiles, their reconstructions, the hidden squares in grey, and generative views."""
+        tiles, tokens, hidden = tiles.to(self.device), self.encode(tiles), self.hidden(rng)
+        square = tiles.shape[-1] // self.maskgit.grid
+        covered = repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square)
+        return [tiles, self.decode(tokens), tiles.masked_fill(covered, 0.5), self.decode(self.augment(tokens, rng))]

@@ -1,0 +1,79 @@
+"""Which tokens are hidden: at random for views, by the cosine schedule for training and decoding; and Halton's order.
+
+    b  tiles     h w  grid of tokens     n  tokens of a tile, h times w
+
+A mask is True where a token is hidden, that is, to be in-painted.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gcl_custom.randomness import Randomness
+
+
+def hide(rng: Randomness, probability: float, height: int, width: int) -> Bool[Tensor, "b h w"]:
+    """Hide each token with the given probability, independently: uniform over the tile (dissertation, section 5.7)."""
+    return rng.uniform("hide", height, width) < probability
+
+
+def cosine(progress: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Share of tokens that is hidden at a progress from 0 to 1 (MaskGIT, arXiv:2202.04200, section 3.3)."""
+    return torch.cos(0.5 * math.pi * progress)
+
+
+def training_mask(rng: Randomness, height: int, width: int) -> Bool[Tensor, "b h w"]:
+    """Hide a share of each tile that is the cosine of a uniform progress, at positions drawn evenly.
+
+    The number is rounded up as in MaskGIT, so at least one token is hidden: the progress stays below 1.
+    """
+    n = height * width
+    count = torch.ceil(cosine(rng.uniform("share", 1)) * n).clamp(1, n)
+    rank = rng.uniform("positions", n).argsort(dim=1).argsort(dim=1)
+    return rearrange(rank < count, "b (h w) -> b h w", h=height)
+
+
+def still_hidden(initially: Int[Tensor, " b"], before: Int[Tensor, " b"], step: int, steps: int) -> Int[Tensor, " b"]:
+    """How many tokens of each tile stay hidden after a decoding step, counted from 0.
+
+    The cosine schedule is applied to the tile's own number of hidden tokens, so that tiles of one batch may differ.
+    Each step decides at least one token while there are any; the last step decides all.
+
+    Args:
+        initially: hidden before the first step.
+        before: hidden before this step.
+    """
+    if step + 1 >= steps:
+        return torch.zeros_like(initially)
+    share = math.cos(0.5 * math.pi * (step + 1) / steps)
+    return torch.minimum((initially * share).floor().long(), before - 1).clamp(min=0)
+
+
+def halton_order(height: int, width: int) -> Int[Tensor, " n"]:
+    """Positions of a grid (row times width plus column) in the order in which a Halton sequence first meets them.
+
+    Neighbours in the order lie far apart on the grid (Halton-MaskGIT, arXiv:2503.17076). The row follows the sequence
+    of base 2, the column that of base 3. Its authors drop what 10,000 points miss; here there are as many as it takes.
+    """
+    points = 16 * height * width
+    while True:
+        index = torch.arange(1, points + 1)
+        rows = (_radical_inverse(index, 2) * height).long()
+        columns = (_radical_inverse(index, 3) * width).long()
+        positions, inverse = torch.unique(rows * width + columns, return_inverse=True)
+        if len(positions) == height * width:
+            first = torch.full((len(positions),), points).scatter_reduce(0, inverse, index, "amin")
+            return torch.take(positions, first.argsort())
+        points *= 2
+
+
+def _radical_inverse(index: Int[Tensor, " m"], base: int) -> Float[Tensor, " m"]:
+    """The digits of each number in a base, mirrored at the point: 6 = 110 in base 2 becomes 0.011 = 0.375."""
+    inverse, digit = torch.zeros(len(index), dtype=torch.float64), 1.0 / base
+    while bool(index.any()):
+        inverse += index % base * digit
+        index, digit = index // base, digit / base
+    return inverse

@@ -1,0 +1,181 @@
+"""The VQGAN's losses: reconstruction, perceptual, adversary (arXiv:2012.09841, eq. 4-7).
+
+Departures from the paper: the adversarial loss is a hinge with the LeCam regulariser (arXiv:2104.03310, eq. 3,
+one-sided as in the authors' code); generator and discriminator learn from the same forward pass, at the same step;
+the perceptual distance has no learned weights.
+
+Shapes: b tiles, c bands, h w pixels.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gcl_custom.features import FeatureNetwork, band_groups
+
+ADAPTIVE_MOST = 1e4
+"""Upper bound of the adaptive weight, as in the paper's code."""
+
+
+class Discriminator(nn.Module):
+    """PatchGAN (arXiv:1611.07004, section 3.2.2): one logit for each of many overlapping squares.
+
+    Departure: no normalisation between the layers, so that a tile's logits depend on that tile alone.
+    """
+
+    def __init__(self, bands: int, channels: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(bands, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * channels, 4 * channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * channels, 1, 3, padding=1),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 _h _w"]:
+        """Logits, higher where the tiles look real."""
+        return self.layers((2 * tiles - 1).contiguous(memory_format=torch.channels_last)).float()
+
+
+class Adversary(nn.Module):
+    """The discriminator, its hinge loss and the running means that LeCam compares its logits with."""
+
+    mean_real: Tensor
+    mean_fake: Tensor
+
+    def __init__(self, bands: int, lecam: float, decay: float = 0.99) -> None:
+        super().__init__()
+        self.discriminator = Discriminator(bands)
+        self.lecam, self.decay = lecam, decay
+        self.register_buffer("mean_real", torch.zeros(()))
+        self.register_buffer("mean_fake", torch.zeros(()))
+
+    def forward(
+        self, real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The discriminator's hinge loss with its regulariser, and the generator's loss."""
+        logits_real, logits_fake = self.discriminator(torch.cat([real, fake])).chunk(2)
+        with torch.no_grad():
+            self.mean_real.lerp_(logits_real.mean(), 1 - self.decay)
+            self.mean_fake.lerp_(logits_fake.mean(), 1 - self.decay)
+        regulariser = lecam(logits_real, logits_fake, self.mean_real, self.mean_fake)
+        return hinge(logits_real, logits_fake) + self.lecam * regulariser, -logits_fake.mean()
+
+
+def hinge(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+    """The discriminator's hinge loss (arXiv:1705.02894): 1 when it cannot tell, 0 when it always can."""
+    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+
+
+def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Float[Tensor, ""]:
+    """Squares of how far real logits lie above the running mean of fake ones, and fake below that of real ones."""
+    return F.relu(real - mean_fake).square().mean() + F.relu(mean_real - fake).square().mean()
+
+
+class Reconstruction(nn.Module):
+    """L1 plus the weighted perceptual distance.
+
+    Args:
+        weight: of the perceptual distance.
+        network: for the perceptual distance; None takes ``structure_distance`` for it.
+    """
+
+    def __init__(self, weight: float, network: FeatureNetwork | None) -> None:
+        super().__init__()
+        self.weight, self.network = weight, network
+
+    def forward(
+        self, reconstructed: Float[Tensor, "b c h w"], tiles: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The loss, and its terms before weighting."""
+        pixel = F.l1_loss(reconstructed, tiles)
+        if self.network is None:
+            perceptual = structure_distance(reconstructed, tiles)
+        else:
+            groups = band_groups(tiles.shape[1])
+            bands = groups[int(torch.randint(len(groups), ()))]
+            perceptual = feature_map_distance(self.network, reconstructed[:, bands], tiles[:, bands])
+        return pixel + self.weight * perceptual, {"l1": pixel.detach(), "perceptual": perceptual.detach()}
+
+
+def feature_map_distance(
+    network: FeatureNetwork, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, ""]:
+    """LPIPS (arXiv:1801.03924, eq. 1) with all channel weights 1: squared distance of maps normalised over channels.
+
+    Gradients flow to ``a`` only. The mean over the maps is taken, not their sum.
+    """
+    with torch.no_grad():
+        targets = [F.normalize(target, dim=1) for target in network.maps(b)]
+    pairs = zip(network.maps(a), targets, strict=True)
+    return torch.stack([(F.normalize(m, dim=1) - target).square().sum(1).mean() for m, target in pairs]).mean()
+
+
+def structure_distance(
+    a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], least_px: int = 16
+) -> Float[Tensor, ""]:
+    """Without a network, for any number of bands: 1 - SSIM plus the L1 distance of gradients, averaged over scales.
+
+    The sides are halved at most twice, and not below ``least_px``, so that small tiles work.
+    """
+    terms = []
+    for _ in range(3):
+        gradients = [F.l1_loss(a.diff(dim=axis), b.diff(dim=axis)) for axis in (-2, -1)]
+        terms.append(1 - ssim(a, b) + sum(gradients))
+        if min(a.shape[-2:]) < 2 * least_px:
+            break
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return torch.stack(terms).mean()
+
+
+def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], window: int = 7) -> Float[Tensor, ""]:
+    """Mean structural similarity of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a uniform window."""
+    mean_a, mean_b = F.avg_pool2d(a, window, 1), F.avg_pool2d(b, window, 1)
+    var_a = F.avg_pool2d(a * a, window, 1) - mean_a**2
+    var_b = F.avg_pool2d(b * b, window, 1) - mean_b**2
+    covariance = F.avg_pool2d(a * b, window, 1) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
+
+
+class PixelGradient(NamedTuple):
+    """The gradient of the whole reconstruction loss with respect to the reconstructed pixels."""
+
+    gradient: Float[Tensor, "b c h w"]
+    adaptive: Float[Tensor, ""]
+    """The adaptive weight of the adversary, before the recipe's."""
+
+
+def adversarial_gradient(
+    reconstructed: Float[Tensor, "b c h w"],
+    gradient: Float[Tensor, "b c h w"],
+    adversarial: Float[Tensor, "b c h w"],
+    last_layer: Tensor,
+    weight: float,
+) -> PixelGradient:
+    """Join the gradients of both losses with the adaptive weight |∇ reconstruction| / (|∇ adversarial| + 1e-4) (eq. 7).
+
+    The norms are those at the decoder's last layer. Since both losses reach it through the pixels, each is run
+    backwards to the pixels once, and only the last layer's product is taken twice: the same value as in the paper's
+    code, without running the feature network and the discriminator backwards a second time.
+
+    Args:
+        reconstructed: with its graph.
+        gradient, adversarial: of each loss with respect to ``reconstructed``.
+        last_layer: weights of the decoder's last layer.
+        weight: of the adversarial loss, before the adaptive factor.
+    """
+    norms = [
+        torch.autograd.grad(reconstructed, last_layer, grad_outputs=g, retain_graph=True)[0].norm()
+        for g in (gradient, adversarial)
+    ]
+    adaptive = (norms[0] / (norms[1] + 1e-4)).clamp(max=ADAPTIVE_MOST)
+    return PixelGradient(gradient + weight * adaptive * adversarial, adaptive)

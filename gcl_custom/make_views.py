@@ -1,0 +1,138 @@
+"""Stage: make the generative views of every training tile, and, as a control, the plain reconstructions.
+
+Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store goes on to the
+same bytes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from gcl_custom import plan
+from gcl_custom.console import say
+from gcl_custom.devices import autocast, pick_device
+from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.generator.inpainting import Generator
+from gcl_custom.generator.maskgit import MaskGIT
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.imagery import TileStore
+from gcl_custom.randomness import Randomness
+from gcl_custom.runs import Run
+from gcl_custom.training import grid, load_weights, save_picture
+from gcl_custom.views import ViewStore, write_views
+
+STAGE = "views"
+SHOWN = 10
+MEASURED = 512
+"""Most training tiles that feature distances are computed from."""
+
+
+def run(run: Run) -> None:
+    """In-paint every training tile, ``views.per_tile`` times.
+
+    Raises:
+        UserError: stale output, a generator that is missing or does not fit, or a full disk.
+    """
+    stage = plan.views(run)
+    if stage.done:
+        say(f"{STAGE}: done before, in {stage.path}")
+        return
+    stage.begin()
+    settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
+    generator = load_generator(run, store)
+
+    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+        rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
+        tokens = generator.encode(store.unit(store.read(tiles)))
+        painted = generator.augment(tokens, rng)
+        changed = (painted != tokens).float().mean(dim=(1, 2)).sum().item()
+        return store.raw(generator.decode(painted)), {"changed": changed}
+
+    written = write_views(stage.path, store, settings.per_tile, settings.batch, make, stage.tick)
+
+    views, sample = len(store.index("train")) * settings.per_tile, _sample(store, MEASURED)
+    shown = _sample(store, SHOWN)
+    rng = Randomness(run.recipe.seed, STAGE, 0, shown.to(generator.device))
+    save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), rng)))
+    made = ViewStore(stage.path)
+    network = feature_network(run.recipe.generator.tokenizer.perceptual).to(generator.device)
+    originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
+    painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
+    plain = _features(network, sample, lambda tiles: generator.decode(generator.encode(store.unit(store.read(tiles)))))
+    facts = {
+        "views_per_second": views / written.seconds,
+        "feature_distance": frechet_distance(originals, painted),
+        "feature_distance_reconstructions": frechet_distance(originals, plain),
+        "changed_tokens": written.figures["changed"] / views,
+    }
+    stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample))
+    say(
+        f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second; {facts['changed_tokens']:.1%} of "
+        f"the tokens changed; feature distance to the tiles {facts['feature_distance']:.2f}, of plain reconstructions "
+        f"{facts['feature_distance_reconstructions']:.2f}"
+    )
+
+
+def run_reconstructions(run: Run) -> None:
+    """Encode and decode every training tile, with no token hidden.
+
+    Raises:
+        UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
+    """
+    stage = plan.reconstructions(run)
+    if stage.done:
+        say(f"reconstructions: done before, in {stage.path}")
+        return
+    stage.begin()
+    store, device = TileStore(plan.tiles(run).path), pick_device(run.recipe.hardware)
+    tokenizer = load_tokenizer(run, store).to(device).eval()
+
+    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+        with torch.inference_mode(), autocast(run.recipe.hardware, device):
+            unit = store.unit(store.read(tiles).to(device))
+            return store.raw(tokenizer.decode_tokens(tokenizer.tokenise(unit))), {}
+
+    written = write_views(stage.path, store, 1, run.recipe.views.batch, make, stage.tick)
+    stage.finish(views_per_second=len(store.index("train")) / written.seconds)
+    say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
+
+
+def load_tokenizer(run: Run, store: TileStore) -> VQGAN:
+    """The finished tokenizer of a run.
+
+    Raises:
+        UserError: its weights are missing or do not fit the settings.
+    """
+    tokenizer = VQGAN(store.bands, run.recipe.generator.tokenizer)
+    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
+    return tokenizer
+
+
+def load_generator(run: Run, store: TileStore) -> Generator:
+    """The finished generator of a run.
+
+    Raises:
+        UserError: its weights are missing or do not fit the settings.
+    """
+    settings = run.recipe.generator
+    maskgit = MaskGIT(settings.tokenizer.codes, store.size // settings.tokenizer.pixels_per_token, settings.maskgit)
+    load_weights(plan.maskgit(run).path / "maskgit.safetensors", maskgit)
+    hardware = run.recipe.hardware
+    return Generator(load_tokenizer(run, store), maskgit, run.recipe.views, hardware, pick_device(hardware))
+
+
+def _sample(store: TileStore, most: int) -> Int[Tensor, " m"]:
+    """Training tiles, spread evenly."""
+    tiles = store.index("train")
+    return tiles[:: math.ceil(len(tiles) / most)]
+
+
+@torch.inference_mode()
+def _features(
+    network: FeatureNetwork, tiles: Int[Tensor, " m"], read: Callable[[Tensor], Float[Tensor, "b c h w"]]
+) -> Float[Tensor, "m d"]:
+    device = network.mean.device
+    return torch.cat([network.pooled(read(some).to(device)) for some in torch.split(tiles, 64)])

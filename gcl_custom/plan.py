@@ -1,0 +1,101 @@
+"""How data flows: which stage reads what, and which part of the recipe it depends on.
+
+A stage depends on nothing that is not named here, so its output stays valid when something else changes.
+"""
+
+from typing import Any
+
+from gcl_custom.recipe import Arm, Pretrain, Recipe, Section
+from gcl_custom.runs import Run, Stage
+
+
+def _plain(section: Section) -> dict[str, Any]:
+    return section.model_dump(mode="json")
+
+
+def _compute(recipe: Recipe) -> dict[str, Any]:
+    """Bits of the result change with the precision, so a stage must not go on in another one."""
+    return {"precision": recipe.hardware.precision}
+
+
+def tiles(run: Run) -> Stage:
+    data = _plain(run.recipe.data)
+    del data["symmetry"]
+    return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
+
+
+def tokenizer(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "generator.tokenizer": _plain(recipe.generator.tokenizer),
+        "data.symmetry": recipe.data.symmetry,
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("tokenizer", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def maskgit(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "generator.maskgit": _plain(recipe.generator.maskgit),
+        "data.symmetry": recipe.data.symmetry,
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("maskgit", settings, [tokenizer(run)], "gcl-custom fit-generator")
+
+
+def views(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {"views": _plain(recipe.views), "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("views", settings, [maskgit(run)], "gcl-custom make-views")
+
+
+def reconstructions(run: Run) -> Stage:
+    return run.stage("reconstructions", {"hardware": _compute(run.recipe)}, [tokenizer(run)], "gcl-custom make-views")
+
+
+def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
+    """The pretraining section that an arm of the comparison stands for."""
+    change: dict[Arm, dict[str, Any]] = {
+        "gcl": {},
+        "handcrafted": {"mixing_rate": 0.0},
+        "reconstructed": {"source": "reconstructed"},
+        "paired": {"source": "raw"},
+    }
+    return recipe.pretrain.model_copy(update=change[arm])
+
+
+def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
+    """One pretraining; it reads the views only if its settings mix them in."""
+    settings = arm_settings(run.recipe, arm)
+    inputs = [tiles(run)]
+    if settings.mixing_rate > 0 and settings.source == "inpainted":
+        inputs.append(views(run))
+    if settings.anchor == "reconstructed" or (settings.mixing_rate > 0 and settings.source == "reconstructed"):
+        inputs.append(reconstructions(run))
+    plain = {"pretrain": _plain(settings), "seed": seed, "hardware": _compute(run.recipe)}
+    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised")
+
+
+def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
+    """Every pretraining that a comparison needs, the recipe's own first."""
+    return [(arm, seed) for arm in recipe.compare.arms if arm != "supervised" for seed in recipe.compare.seeds]
+
+
+def needs_reconstructions(recipe: Recipe) -> bool:
+    arms = [arm_settings(recipe, arm) for arm in recipe.compare.arms if arm != "supervised"]
+    return any(arm.anchor == "reconstructed" or arm.source == "reconstructed" for arm in arms)
+
+
+def compare(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "compare": _plain(recipe.compare),
+        "handcrafted": _plain(recipe.pretrain.handcrafted),
+        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],
+        "hardware": _compute(recipe),
+    }
+    inputs = [tiles(run), *(pretrain(run, arm, seed) for arm, seed in pretrainings(recipe))]
+    return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")

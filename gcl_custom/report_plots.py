@@ -1,0 +1,151 @@
+"""The report's plots, as inline SVG whose text and axes take the page's colour, in light and in dark."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+# Okabe and Ito's colours, told apart by colour-blind readers; each with a marker, for readers of grey prints.
+LOOKS: dict[str, tuple[str, str]] = {
+    "gcl": ("#0072b2", "o"),
+    "handcrafted": ("#e69f00", "s"),
+    "reconstructed": ("#009e73", "^"),
+    "paired": ("#cc79a7", "D"),
+    "supervised": ("#d55e00", "v"),
+    "untrained": ("#8a9299", "x"),
+}
+PLAIN = ("#0072b2", "")
+_INK = "#010203"
+"""Drawn where the page's own colour is to stand."""
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gcl-custom",
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _INK,
+    "grid.alpha": 0.14,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "font.size": 10,
+}
+
+
+class Point(NamedTuple):
+    """A mean accuracy with its 95 % interval; x is a label fraction, or nothing."""
+
+    x: float
+    mean: float
+    low: float
+    high: float
+
+
+class Line(NamedTuple):
+    """One curve over epochs."""
+
+    label: str
+    arm: str
+    epochs: Sequence[float]
+    values: Sequence[float]
+
+
+def label_fractions(lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str]) -> str:
+    """Accuracy against the share of labels: arm -> its title and points; ticks name the shares."""
+    with matplotlib.rc_context(_STYLE):
+        canvas = Canvas(figsize=(8.4, 4.4), layout="constrained")
+        axes = canvas.add_subplot()
+        for place, (arm, (title, points)) in enumerate(lines.items()):
+            colour, marker = LOOKS[arm]
+            # Side by side by 2 %, so that equal points and their bars stay visible.
+            x = [point.x * 1.02 ** (place - (len(lines) - 1) / 2) for point in points]
+            axes.errorbar(
+                x,
+                [100 * point.mean for point in points],
+                yerr=_bars(points),
+                color=colour,
+                marker=marker,
+                markersize=6,
+                linewidth=1.6,
+                capsize=3,
+                label=title,
+            )
+        axes.set_xscale("log")
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("share of the training labels (logarithmic)")
+        axes.set_ylabel("top-1 accuracy on test tiles, %")
+        canvas.legend(loc="outside lower left", ncols=2)
+        return _svg(canvas, "Accuracy against the share of labels")
+
+
+def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]]) -> str:
+    """One row an arm: every seed a small dot, the mean and its interval over them. Rows: arm, title, mean, seeds."""
+    with matplotlib.rc_context(_STYLE):
+        canvas = Canvas(figsize=(8.4, 0.8 + 0.5 * len(rows)), layout="constrained")
+        axes = canvas.add_subplot()
+        for place, (arm, _, point, seeds) in enumerate(rows):
+            colour, marker = LOOKS[arm]
+            axes.plot(
+                [100 * s for s in seeds], [place + 0.22] * len(seeds), "o", color=colour, markersize=3.5, alpha=0.6
+            )
+            axes.errorbar(
+                [100 * point.mean], [place], xerr=_bars([point]), color=colour, marker=marker, markersize=7, capsize=4
+            )
+        axes.set_yticks(range(len(rows)), [title for _, title, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("top-1 accuracy on test tiles, %")
+        return _svg(canvas, "Accuracy of each arm, with its interval")
+
+
+def curves(name: str, lines: Sequence[Line]) -> str:
+    """One figure over the epochs of training, small; a line for each run, coloured by arm."""
+    with matplotlib.rc_context({**_STYLE, "font.size": 9}):
+        canvas = Canvas(figsize=(3.5, 2.3), layout="constrained")
+        axes = canvas.add_subplot()
+        for line in lines:
+            colour, marker = LOOKS.get(line.arm, PLAIN)
+            marker = marker if len(line.epochs) == 1 else ""
+            axes.plot(line.epochs, line.values, color=colour, marker=marker or None, linewidth=1.3, alpha=0.85)
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=9.5)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        return _svg(canvas, f"{name} over the epochs")
+
+
+def _bars(points: Sequence[Point]) -> Any:
+    """Lengths of the interval below and above the mean, in percentage points."""
+    return [
+        [max(0.0, 100 * (point.mean - point.low)) for point in points],
+        [max(0.0, 100 * (point.high - point.mean)) for point in points],
+    ]
+
+
+def _svg(canvas: Canvas, description: str) -> str:
+    file = io.StringIO()
+    canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)  # names of groups, the same in every plot
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1 role='img' aria-label='@'>", text, count=1)
+    return text.replace("aria-label='@'", f'aria-label="{_attribute(description)}"', 1)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

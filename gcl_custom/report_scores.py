@@ -1,0 +1,151 @@
+"""The report's sections about scores: from the JSON of a comparison to HTML, every text escaped."""
+
+from html import escape
+from typing import Any
+
+from gcl_custom.report_plots import Point, forest, label_fractions
+from gcl_custom.verdict import in_columns, metric_title, share_title, title
+
+CONFUSION_CLASSES = 30
+"""Most classes of which a matrix can be read on a page; of more, the commonest confusions are listed."""
+
+Scores = dict[str, Any]
+"""The content of ``scores.json``."""
+
+
+def verdict(scores: Scores | None) -> str:
+    if scores is None:
+        sentence, rest = (
+            "There is no verdict yet.",
+            "It needs labels and a finished comparison: gcl-custom compare-supervised",
+        )
+        return f'<div class="card verdict"><p class="sentence">{sentence}</p><p>{rest}</p></div>'
+    return (
+        f'<div class="card verdict"><p class="sentence">{escape(scores["verdict"])}</p><p>{escape(scores["cause"])}</p>'
+        f'<p class="soft">{escape(scores["split"])} A difference counts as shown only if its 95 % intervals over seeds '
+        f"and over test tiles both leave out zero.</p></div>"
+    )
+
+
+def table(scores: Scores | None) -> str:
+    if scores is None:
+        return ""
+    columns, arms = in_columns(scores["scores"])
+    names = [metric_title(c) if c in ("linear", "knn") else _trained(c, scores["labels"][c]) for c in columns]
+    head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
+    rows = ""
+    for arm, cells in arms.items():
+        rows += f'<tr><th scope="row">{escape(title(arm))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
+    over = f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "over test tiles (Wilson), one seed"
+    note = (
+        f"Top-1 accuracy in percent, mean and 95 % interval {over}; {scores['test_tiles']:,} test tiles. Linear probe "
+        "and kNN: frozen backbone, all labels. Trained: the whole network, from the pretrained backbone, or, for the "
+        "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
+        "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view."
+    )
+    inner = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="card"><div class="wide">{inner}</div><p class="note">{escape(note)}</p></div>{_plots(scores)}'
+
+
+def _plots(scores: dict[str, Any]) -> str:
+    best = {arm: found.get("linear", found.get("supervised@all")) for arm, found in scores["scores"].items()}
+    rows = [
+        (arm, title(arm), _point(1.0, score), list(score["seeds"].values())) for arm, score in best.items() if score
+    ]
+    lines, ticks = {}, {}
+    for arm, found in scores["scores"].items():
+        points = []
+        for metric, score in found.items():
+            _, at, share = metric.partition("@")
+            if at:
+                x = 1.0 if share == "all" else float(share)
+                ticks[x] = "all" if share == "all" else f"{100 * x:g} %"
+                points.append(_point(x, score))
+        if points:
+            how = "from scratch" if arm == "supervised" else "fine-tuned"
+            lines[arm] = (f"{title(arm)}, {how}", sorted(points))
+    figures = {
+        "With all labels": (
+            forest(rows),
+            "Linear probe of each frozen backbone, and the supervised baseline trained with all labels. Small dots: "
+            "seeds; large mark and bar: their mean and its 95 % interval.",
+        ),
+        "With fewer labels": (
+            label_fractions(lines, dict(sorted(ticks.items()))),
+            "Mean and 95 % interval; marks with the same labels are drawn side by side.",
+        ),
+    }
+    return "".join(
+        f'<h3>{name}</h3><figure class="card"><div class="plot">{plot}</div><figcaption>{caption}</figcaption></figure>'
+        for name, (plot, caption) in figures.items()
+    )
+
+
+def _trained(share: str, tiles: int) -> str:
+    return f"trained with {share_title(share)}: {tiles:,} tiles"
+
+
+def _cell(score: Scores | None) -> str:
+    if score is None:
+        return '<td class="number soft">–</td>'
+    interval = f"{100 * score['low']:.2f} – {100 * score['high']:.2f}"
+    return f'<td class="number">{100 * score["mean"]:.2f}<span class="range">{interval}</span></td>'
+
+
+def _point(x: float, score: dict[str, Any]) -> Point:
+    return Point(x, score["mean"], score["low"], score["high"])
+
+
+def answers(scores: Scores | None) -> str:
+    if scores is None:
+        return ""
+    body = ""
+    for question, comparisons in scores["answers"].items():
+        items = "".join(
+            f'<li><span class="badge {escape(c["outcome"].split()[0])}">{escape(c["outcome"])}</span>'
+            f"<span>{escape(c['sentence'])}</span></li>"
+            for c in comparisons
+        )
+        body += f'<h3>{escape(question)}</h3><ul class="answers card">{items}</ul>'
+    return f"<p>{escape(scores['cause'])}</p>{body}"
+
+
+def confusions(scores: Scores | None) -> str:
+    if scores is None:
+        return ""
+    figures = ""
+    for name, counts in scores["confusion"].items():
+        arm, _, metric = name.partition(" ")
+        draw = _matrix if len(scores["classes"]) <= CONFUSION_CLASSES else _commonest
+        heading = f"{title(arm)}, {metric_title(metric)}"
+        figures += f'<div class="card wide"><h3>{escape(heading)}</h3>{draw(counts, scores["classes"])}</div>'
+    seeds = f"summed over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "one seed"
+    return f'<p class="soft">Counts of test tiles, {seeds}.</p><div class="pair">{figures}</div>'
+
+
+def _matrix(counts: list[list[int]], classes: list[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
+    rows = ""
+    for truth, row in enumerate(counts):
+        cells = ""
+        for guess, count in enumerate(row):
+            shade = 0.55 * count / max(sum(row), 1)  # of the class, so that rare classes show as well
+            mark = ' class="true"' if guess == truth else ""
+            cells += f'<td{mark} style="background:rgba(var(--heat),{shade:.3f})">{count:,}</td>'
+        rows += f'<tr><th scope="row">{escape(classes[truth])}</th>{cells}</tr>'
+    caption = "Row: true class. Column: predicted class. Shade: share of the row."
+    return (
+        f'<table class="confusion"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody>'
+        f"<caption>{caption}</caption></table>"
+    )
+
+
+def _commonest(counts: list[list[int]], classes: list[str]) -> str:
+    wrong = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if i != j and n]
+    rows = "".join(
+        f'<tr><td>{escape(classes[i])}</td><td>{escape(classes[j])}</td><td class="number">{n:,}</td></tr>'
+        for n, i, j in sorted(wrong, reverse=True)[:CONFUSION_CLASSES]
+    )
+    head = '<th>True class</th><th>Predicted class</th><th class="number">Tiles</th>'
+    caption = "<caption>The commonest confusions.</caption>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>{caption}</table>"

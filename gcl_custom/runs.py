@@ -1,0 +1,241 @@
+"""Run folders: the copy of the recipe, fingerprints, atomic writes and the lock. No training.
+
+A stage keeps its output in a folder of its own. ``stage.json`` stands there once the stage is done, ``working.json``
+while it is not; both hold the fingerprint of the settings and inputs that the output belongs to.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.recipe import Recipe, dump_recipe, load_recipe
+
+FORMAT = 1
+"""Raised when a stage's files change their meaning, so that older output is not mistaken for new."""
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name on success and is removed on failure."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    _write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with write_atomically(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass
+class Stage:
+    """One step of a run, its settings, and the stages whose output it reads."""
+
+    name: str
+    path: Path
+    settings: Mapping[str, Any]
+    inputs: Sequence["Stage"] = ()
+    redo: bool = False
+    remedy: str = ""
+    """The command that makes this stage, for messages."""
+    _since: float = field(default=0.0, repr=False)
+    _output: str | None = field(default=None, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and of the output of the inputs.
+
+        Raises:
+            UserError: where an input is not there yet.
+        """
+        for stage in self.inputs:
+            if stage.output is None:
+                raise UserError(
+                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
+                )
+        text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def output(self) -> str | None:
+        """What identifies the complete output: its fingerprint, and a digest of the content where the stage states one.
+
+        None where the output is missing, unfinished, or made from other settings or inputs.
+        """
+        # Looked up once it is there: a comparison asks for the same few stages dozens of times.
+        if self._output is None and (self.path / "stage.json").is_file() and all(stage.done for stage in self.inputs):
+            record = read_json(self.path / "stage.json")
+            if record["fingerprint"] == self.fingerprint:
+                self._output = f"{record['fingerprint']}:{record['facts'].get('content', '')}"
+        return self._output
+
+    @property
+    def done(self) -> bool:
+        """Whether the output is complete and belongs to these settings and inputs."""
+        return self.output is not None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the finished stage stated about its output."""
+        facts: dict[str, Any] = read_json(self.path / "stage.json")["facts"]
+        return facts
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the stage so far, over all its sessions up to their last checkpoint."""
+        return float((self._record() or {}).get("seconds", 0.0))
+
+    def _record(self) -> dict[str, Any] | None:
+        for name in ("stage.json", "working.json"):
+            if (self.path / name).is_file():
+                record: dict[str, Any] = read_json(self.path / name)
+                return record
+        return None
+
+    def begin(self) -> None:
+        """Make the folder, or go on in it; starts the stage's clock.
+
+        Raises:
+            StaleStage: where the folder holds output of other settings or inputs, unless it is to be redone.
+            UserError: where an input is missing.
+        """
+        record = self._record()
+        if record is not None and record["fingerprint"] != self.fingerprint:
+            if not self.redo:
+                raise StaleStage(self._difference(record["settings"]))
+            discard(self.path)
+            record = None
+        self.path.mkdir(parents=True, exist_ok=True)
+        if record is None:
+            write_json(self.path / "working.json", self._as_record(0.0))
+        self._since = time.monotonic()
+
+    def tick(self) -> None:
+        """Add the time since begin or the last tick to the stage's clock."""
+        now = time.monotonic()
+        write_json(self.path / "working.json", self._as_record(self.seconds + now - self._since))
+        self._since = now
+
+    def finish(self, **facts: Any) -> None:
+        """State that the output is complete, with what a reader should know of it."""
+        seconds = self.seconds + time.monotonic() - self._since
+        write_json(self.path / "stage.json", {**self._as_record(seconds), "facts": facts})
+        (self.path / "working.json").unlink(missing_ok=True)
+
+    def _as_record(self, seconds: float) -> dict[str, Any]:
+        return {"fingerprint": self.fingerprint, "settings": dict(self.settings), "seconds": seconds}
+
+    def _difference(self, before: Mapping[str, Any]) -> str:
+        # As JSON has it, since that is how the settings before were kept.
+        old, new = _flat(before), _flat(json.loads(json.dumps(self.settings)))
+        changes = [
+            f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        ]
+        what = (
+            "; ".join(changes)
+            or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
+        )
+        return (
+            f"{self.path} was made from something else ({what}), and is not mixed with it. "
+            f"Add --redo to replace it, or --run NEW_NAME to keep both."
+        )
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: value}
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder so that a kill in the middle leaves nothing that looks whole."""
+    trash = folder.with_name(f".{folder.name}.trash")
+    shutil.rmtree(trash, ignore_errors=True)
+    os.replace(folder, trash)
+    shutil.rmtree(trash)
+
+
+@dataclass
+class Run:
+    """A folder with everything that a recipe led to."""
+
+    path: Path
+    recipe: Recipe
+    redo: bool = False
+
+    def stage(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage] = (), remedy: str = "") -> Stage:
+        """The stage of that name, as these settings and inputs define it."""
+        return Stage(name, self.path / name, settings, inputs, self.redo, f"{remedy} --run {self.path.name}")
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Keep the resolved recipe and mark the run as the latest; a refused recipe does not replace the one before."""
+        kept = self.path / "recipe.yaml"
+        before = kept.read_text(encoding="utf-8") if kept.is_file() else None
+        _write_text(kept, dump_recipe(self.recipe))
+        _write_text(self.path.parent / "latest", self.path.name)
+        try:
+            yield
+        except StaleStage:
+            if before is not None:
+                _write_text(kept, before)
+            raise
+
+
+def open_run(
+    runs: Path, recipe: str | None, name: str | None, overrides: Sequence[str] = (), redo: bool = False
+) -> Run:
+    """The run that a command works on: of a recipe, of a name, or the latest one.
+
+    A recipe without a name works in the run that bears the recipe's name; a name without a recipe goes on with the
+    recipe that this run keeps.
+
+    Raises:
+        UserError: where there is no such run yet.
+    """
+    if recipe is None:
+        latest = runs / "latest"
+        if name is None and not latest.is_file():
+            raise UserError(f"There is no run in {runs} yet. Start one with a recipe: gcl-custom fit-generator RECIPE")
+        name = name or latest.read_text(encoding="utf-8").strip()
+        kept = runs / name / "recipe.yaml"
+        if not kept.is_file():
+            known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
+            raise UserError(f"There is no run {name!r} in {runs}. There are: {', '.join(known) or 'none'}")
+        return Run(runs / name, load_recipe(kept, overrides), redo)
+    loaded = load_recipe(recipe, overrides)
+    return Run(runs / (name or loaded.name), loaded, redo)
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keep other processes out of a run; the lock goes with the process, however it ends."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.path / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"Another process is working in {run.path}. Wait for it, or use --run NEW_NAME") from None

@@ -1,0 +1,148 @@
+"""What the scores of a few seeds on some test tiles can show: intervals, paired tests, and a verdict in words.
+
+An accuracy varies for two reasons: another seed trains another backbone, and another sample of test tiles scores it
+differently. Each has its own paired interval here, and a difference is *shown* only when both leave zero out:
+
+    over seeds   Student's t on the differences of the seeds' accuracies (the test tiles held fixed)
+    over tiles   Student's t on the differences of the tiles' correctness, averaged over seeds (the seeds held fixed)
+
+This is stricter than either test alone. Each interval holds 95 % by itself: of twenty comparisons of equal arms, one
+would look like a difference to a single test.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+Outcome = Literal["better", "worse", "not shown"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; without an interval (None) where a single value shows no variation."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None = None
+    """Two-sided p value of a mean of zero."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
+    """Mean and Student's t interval of independent values; of paired differences, this is the paired t-test.
+
+    Where all values are equal the interval has no width: p is then 1 for a mean of zero and 0 otherwise.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("a mean needs at least one value")
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Estimate(mean, None, None)
+    error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    if error <= 1e-12 * abs(mean):  # equal values, up to rounding
+        return Estimate(mean, mean, mean, p=0.0 if mean else 1.0)
+    freedom = sample.size - 1
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def wilson(right: int, tiles: int) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927): sound near 0 and 1, too."""
+    if not 0 <= right <= tiles or tiles == 0:
+        raise ValueError(f"{right} right of {tiles} tiles is no share")
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    share = right / tiles
+    centre = (share + z * z / (2 * tiles)) / (1 + z * z / tiles)
+    half = z / (1 + z * z / tiles) * math.sqrt(share * (1 - share) / tiles + z * z / (4 * tiles * tiles))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracy of ``ours`` minus accuracy of ``theirs``, over the same seeds and the same test tiles."""
+
+    measure: str
+    """What the accuracies are of, such as: Linear probe."""
+    ours: str
+    theirs: str
+    seeds: Estimate
+    tiles: Estimate
+    seed_count: int
+    tile_count: int
+
+    @property
+    def difference(self) -> float:
+        return self.seeds.mean
+
+    @property
+    def outcome(self) -> Outcome:
+        if not (self.seeds.excludes_zero and self.tiles.excludes_zero):
+            return "not shown"
+        return "better" if self.difference > 0 else "worse"
+
+    def sentence(self) -> str:
+        """The verdict in words, with the difference, both intervals, and how many seeds and tiles they rest on."""
+        relation = {
+            "better": f"{self.measure}: {self.ours} is better than {self.theirs}",
+            "worse": f"{self.measure}: {self.ours} is worse than {self.theirs}",
+            "not shown": f"{self.measure}: no difference shown between {self.ours} and {self.theirs}",
+        }[self.outcome]
+        tiles = f"over {self.tile_count:,} test tiles {points_between(self.tiles)}"
+        if self.seed_count == 1:
+            return (
+                f"{relation}, {points(self.difference)} with one seed (95 % interval {tiles}); "
+                "one seed cannot show a difference, because another seed may give another backbone."
+            )
+        seeds = f"over {self.seed_count} seeds {points_between(self.seeds)}"
+        return f"{relation}, {points(self.difference)} (95 % intervals: {seeds}; {tiles})."
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"difference": self.difference, "outcome": self.outcome, "sentence": self.sentence()}
+
+
+def compare(
+    measure: str,
+    ours: str,
+    theirs: str,
+    our_right: Bool[np.ndarray, "seeds tiles"],
+    their_right: Bool[np.ndarray, "seeds tiles"],
+) -> Comparison:
+    """Paired comparison of two arms.
+
+    Args:
+        measure, ours, theirs: names for the sentence.
+        our_right, their_right: whether the tile was classified rightly; row by row the same seed, column by column
+            the same test tile.
+    """
+    assert our_right.shape == their_right.shape, "paired rows and columns, or numpy would repeat the shorter"
+    difference = our_right.astype(np.float64) - their_right.astype(np.float64)
+    seeds, tiles = difference.shape
+    over_seeds = mean_interval(difference.mean(axis=1))
+    return Comparison(measure, ours, theirs, over_seeds, mean_interval(difference.mean(axis=0)), seeds, tiles)
+
+
+def points(difference: float) -> str:
+    """A difference of two accuracies, in percentage points with its sign."""
+    return f"{_signed(difference)} points"
+
+
+def points_between(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "unknown"
+    return f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "−")

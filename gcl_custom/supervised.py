@@ -1,0 +1,110 @@
+"""Training a whole network with labels: fine-tuning a pretrained backbone, and the supervised baseline from scratch.
+
+Both are one recipe: cross-entropy, AdamW with torch's weight decay of 0.01 and a learning rate that rises over the
+first tenth of the steps and then falls by a cosine; the geometry of the handcrafted suite (crop, flips, turns) on views
+as large as in pretraining; the last weights count. Only the start differs, so a difference of scores is the start's.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gcl_custom import recipe
+from gcl_custom.augmentations import paired
+from gcl_custom.devices import autocast, pick_device
+from gcl_custom.imagery import TileStore
+from gcl_custom.optimizers import warmup_cosine
+from gcl_custom.probes import accuracy
+from gcl_custom.randomness import Randomness
+from gcl_custom.training import Batch, Trainable
+
+GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
+WARMUP = 0.1
+INFERENCE_BATCH = 256
+EVALUATIONS = 4
+"""Of the validation tiles during a training, for its curve; nothing is selected by them."""
+
+
+class Classifier(Trainable):
+    """A backbone with a linear head, trained on labelled tiles.
+
+    Args:
+        backbone: unit tiles (b c h w) -> representations (b width).
+        store: where the labels are, and how stored tiles become unit floats.
+        settings: the pretraining whose geometry and size of views are used.
+        steps: length of the learning-rate schedule.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        width: int,
+        store: TileStore,
+        settings: recipe.Pretrain,
+        hardware: recipe.Hardware,
+        learning_rate: float,
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(width, len(store.classes))
+        self._store, self._settings, self._hardware = store, settings, hardware
+        self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
+        self._valid = labelled(store, "valid")
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        logits: Tensor = self.head(self.backbone(tiles))
+        return logits
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        store, settings = self._store, self._settings
+        # Drawn on the CPU, so that choosing tiles never waits for the device.
+        rng = Randomness(self._seed, "supervised", batch.step, batch.tiles.cpu())
+        size = settings.crop_size or store.size
+        views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
+        logits = self(views.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
+        self.record({"loss": loss})
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self._steps, WARMUP))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def evaluate(self) -> dict[str, float]:
+        predictions = predict(self, self._store, self._valid, self._hardware)
+        return {"valid accuracy": accuracy(predictions, self._store.labels[self._valid])}
+
+
+def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[Tensor, " m"]:
+    """Numbers of the tiles of a split that have a label, ascending."""
+    index = store.index(split)
+    return index[store.labels[index] >= 0]
+
+
+def infer(
+    network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: recipe.Hardware
+) -> Float[Tensor, "n d"]:
+    """The network's output for whole tiles, in evaluation mode, as float32 on the device that the recipe names."""
+    device = pick_device(hardware)
+    network.eval().to(device)
+    with torch.inference_mode(), autocast(hardware, device):
+        return torch.cat([network(tiles).float() for tiles in _tiles(store, index, device)])
+
+
+def _tiles(store: TileStore, index: Int[Tensor, " n"], device: torch.device) -> Iterator[Float[Tensor, "b c h w"]]:
+    for part in torch.split(index, INFERENCE_BATCH):
+        yield store.unit(store.read(part).to(device)).contiguous(memory_format=torch.channels_last)
+
+
+def predict(
+    network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: recipe.Hardware
+) -> Int[Tensor, " n"]:
+    """Most likely class of each tile."""
+    return infer(network, store, index, hardware).argmax(1).cpu()

@@ -1,0 +1,25 @@
+"""Flips and right-angle turns of square tiles: what leaves their meaning unchanged, as the recipe says."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+Symmetry = Literal["none", "flip", "dihedral"]
+WAYS: dict[Symmetry, int] = {"none": 1, "flip": 2, "dihedral": 8}
+"""How many ways of ``turn`` a symmetry allows: the first so many of the eight. Way 0 leaves a tile as it is."""
+
+
+def ways(symmetry: Symmetry, uniform: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """One of the ways of ``turn`` for each tile, all that the symmetry allows equally likely."""
+    return (uniform * WAYS[symmetry]).long()
+
+
+def turn(tiles: Shaped[Tensor, "b c h h"], way: Int[Tensor, " b"]) -> Shaped[Tensor, "b c h h"]:
+    """Flip and transpose each tile its own way: bit 1 left-right, bit 2 top-bottom, bit 4 across the diagonal."""
+    bits = (way[:, None] & torch.tensor([1, 2, 4], device=way.device)).bool()
+    left_right, top_bottom, diagonal = bits[:, :, None, None, None].unbind(1)
+    tiles = torch.where(left_right, tiles.flip(-1), tiles)
+    tiles = torch.where(top_bottom, tiles.flip(-2), tiles)
+    return torch.where(diagonal, tiles.mT, tiles)

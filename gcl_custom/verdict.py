@@ -1,0 +1,223 @@
+"""From the predictions of all arms and seeds to the scores, the answers to four questions, and the verdict in words.
+
+    1. Does GCL beat handcrafted augmentations only?
+    2. Does GCL beat the supervised baseline?
+    3. Does a control without in-painting show the same gain?
+    4. Is GCL better than the backbone that pretraining began with?
+
+The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
+
+    linear, knn          probes of the frozen backbone, with all labels
+    finetune@0.01        fine-tuned from the backbone with that share of the labels
+    supervised@0.01      the supervised baseline with that share; supervised@all with all labels
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from gcl_custom.probes import confusion
+from gcl_custom.statistics import Comparison, compare, mean_interval, wilson
+
+TITLES = {
+    "gcl": "GCL",
+    "handcrafted": "handcrafted augmentations only",
+    "reconstructed": "the reconstructed control",
+    "paired": "the paired control",
+    "supervised": "the supervised baseline",
+    "untrained": "an untrained backbone",
+}
+CONTROLS = ("reconstructed", "paired")
+CAUTION = "a gain that a control shows too is not the generator's"
+
+
+class Figure(NamedTuple):
+    arm: str
+    metric: str
+
+
+Predictions = Mapping[Figure, Int[np.ndarray, "seeds tiles"]]
+"""The class that each seed's classifier gave each labelled test tile: the same seeds and tiles for every figure."""
+
+
+def title(arm: str) -> str:
+    """An arm's name in a table or a legend."""
+    return _capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
+
+
+def metric_title(metric: str) -> str:
+    kind, _, labels = metric.partition("@")
+    if kind == "linear":
+        return "linear probe"
+    if kind == "knn":
+        return "kNN"
+    return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
+
+
+def _capital(text: str) -> str:
+    return text if text.startswith("kNN") else text[0].upper() + text[1:]
+
+
+def share_title(labels: str) -> str:
+    """1 % of labels, 10 % of labels, all labels."""
+    return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
+
+
+def summarise(
+    predictions: Predictions, labels: Int[np.ndarray, "tiles"], classes: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
+    right = {figure: predicted == labels for figure, predicted in predictions.items()}
+    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in right)}
+    for figure, correct in right.items():
+        scores[figure.arm][figure.metric] = _score(correct, seeds)
+    answers = _answers(right)
+    return {
+        "seeds": list(seeds),
+        "test_tiles": len(labels),
+        "classes": list(classes),
+        "scores": scores,
+        "confusion": {
+            f"{arm} {metric}": _confusion(predictions[Figure(arm, metric)], labels, len(classes))
+            for arm, metric in (("gcl", "linear"), ("supervised", "supervised@all"))
+            if Figure(arm, metric) in predictions
+        },
+        "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
+        "verdict": _verdict(right, seeds),
+        "cause": _cause(right),
+    }
+
+
+def _score(correct: Bool[np.ndarray, "seeds tiles"], seeds: Sequence[int]) -> dict[str, Any]:
+    """Top-1 per seed, and the mean with its interval: Student's t over seeds; of one seed, Wilson's over test tiles."""
+    accuracies = correct.mean(axis=1)
+    estimate = mean_interval(accuracies)
+    if len(seeds) == 1:
+        low, high = wilson(int(correct.sum()), correct.size)
+    else:
+        low, high = estimate.low, estimate.high  # type: ignore[assignment]  # there is one, with several seeds
+    return {
+        "seeds": {str(seed): float(value) for seed, value in zip(seeds, accuracies, strict=True)},
+        "mean": estimate.mean,
+        "low": max(0.0, low),
+        "high": min(1.0, high),
+        "interval": "tiles" if len(seeds) == 1 else "seeds",
+    }
+
+
+def _confusion(predicted: Int[np.ndarray, "seeds tiles"], labels: Int[np.ndarray, "tiles"], classes: int) -> Any:
+    """Summed over seeds; row the true class, column the predicted one."""
+    truth = np.broadcast_to(labels, predicted.shape).reshape(-1)
+    return confusion(torch.tensor(truth), torch.tensor(predicted.reshape(-1)), classes).tolist()
+
+
+Right = Mapping[Figure, Bool[np.ndarray, "seeds tiles"]]
+
+
+def _compare(right: Right, ours: Figure, theirs: Figure) -> Comparison | None:
+    """None where an arm is missing from the comparison."""
+    if ours not in right or theirs not in right:
+        return None
+    measure, our_name = _capital(metric_title(ours.metric)), TITLES[ours.arm]
+    if theirs.arm == "supervised":
+        measure = f"With {share_title(theirs.metric.partition('@')[2])}"
+        our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"
+    return compare(measure, our_name, TITLES[theirs.arm], right[ours], right[theirs])
+
+
+def _better(right: Right, ours: Figure, theirs: Figure) -> bool:
+    comparison = _compare(right, ours, theirs)
+    return comparison is not None and comparison.outcome == "better"
+
+
+def _answers(right: Right) -> dict[str, list[Comparison]]:
+    """Question -> comparisons, the deciding one first; questions that the arms cannot answer are left out."""
+    linear = Figure("gcl", "linear")
+    metrics = [figure.metric for figure in right if figure.arm == "gcl"]
+    tuned = [metric for metric in metrics if metric.startswith("finetune")]
+    asked = {
+        "Does GCL beat handcrafted augmentations only?": [
+            (Figure("gcl", metric), Figure("handcrafted", metric)) for metric in metrics
+        ],
+        "Does GCL beat the supervised baseline?": [
+            (linear, Figure("supervised", "supervised@all")),
+            *((Figure("gcl", m), Figure("supervised", m.replace("finetune", "supervised"))) for m in tuned),
+        ],
+        "Does a control without in-painting show the same gain?": [
+            pair
+            for control in CONTROLS
+            for pair in (
+                (Figure(control, "linear"), Figure("handcrafted", "linear")),
+                (linear, Figure(control, "linear")),
+            )
+        ],
+        "Has pretraining learned anything?": [(linear, Figure("untrained", "linear"))],
+    }
+    answers = {
+        question: [found for ours, theirs in pairs if (found := _compare(right, ours, theirs))]
+        for question, pairs in asked.items()
+    }
+    return {question: comparisons for question, comparisons in answers.items() if comparisons}
+
+
+def _verdict(right: Right, seeds: Sequence[int]) -> str:
+    """The sentence at the top: GCL's linear probe against handcrafted augmentations and the supervised baseline."""
+    linear = Figure("gcl", "linear")
+    phrases = []
+    for other in (Figure("handcrafted", "linear"), Figure("supervised", "supervised@all")):
+        found = _compare(right, linear, other)
+        if found is not None:
+            relation = {
+                "better": "is better than",
+                "worse": "is worse than",
+                "not shown": "is not shown to differ from",
+            }
+            theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
+            theirs += f" ({percent(float(right[other].mean()))})"
+            phrases.append(f"{relation[found.outcome]} {theirs}")
+    mean = percent(float(right[linear].mean()))
+    count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {right[linear].shape[1]:,} test tiles"
+    if not phrases:
+        return f"GCL reaches {mean} (linear probe, top-1; {count}); there is no other arm to compare it with."
+    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, top-1; {count}."
+
+
+def _cause(right: Right) -> str:
+    """Whether a gain over handcrafted augmentations can be the generator's."""
+    linear, handcrafted = Figure("gcl", "linear"), Figure("handcrafted", "linear")
+    gain = _compare(right, linear, handcrafted)
+    if gain is None:
+        return "Without the arm handcrafted, no gain can be measured."
+    if gain.outcome != "better":
+        return "No gain over handcrafted augmentations is shown, so there is none to explain."
+    controls = [Figure(control, "linear") for control in CONTROLS if Figure(control, "linear") in right]
+    if not controls:
+        return f"No control was trained, so the cause of the gain is open ({CAUTION})."
+    unbeaten = [c for c in controls if not _better(right, linear, c)]
+    if not unbeaten:
+        return "GCL is also better than every control, so the gain is the generator's."
+    sharing = [c for c in unbeaten if _better(right, c, handcrafted)]
+    if sharing:
+        names = " and ".join(TITLES[c.arm] for c in sharing)
+        shows = "shows" if len(sharing) == 1 else "show"
+        return f"The gain is not shown to be the generator's: {names} {shows} it too, and {CAUTION}."
+    names = " and ".join(TITLES[c.arm] for c in unbeaten)
+    return f"The gain is not shown to be the generator's: GCL is not shown to be better than {names}."
+
+
+def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Scores as a table: its columns, and for each arm column -> score.
+
+    The columns are linear, knn, and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    """
+    table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
+    known = {column for cells in table.values() for column in cells}
+    shares = sorted(known - {"linear", "knn"}, key=lambda share: 1.0 if share == "all" else float(share))
+    return [*(probe for probe in ("linear", "knn") if probe in known), *shares], table
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,86 @@
+"""Backbones: widths, bands, sizes, stems and messages."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from gcl_custom import backbones
+from gcl_custom.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
+)
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_maps_tiles_of_any_bands_to_its_width(name: str, bands: int) -> None:
+    network, width = backbones.build(name, bands)
+    network.eval()
+    with torch.no_grad():
+        for size in (48, 64):
+            assert network(torch.rand(2, bands, size, size)).shape == (2, width)
+
+
+def test_tokens_of_a_transformer_are_padded_to_the_tile() -> None:
+    network, width = backbones.build("eva02_tiny_patch14_224", 3)
+    with torch.no_grad():
+        assert network.eval()(torch.rand(1, 3, 64, 64)).shape == (1, width)
+
+
+def test_a_small_stem_doubles_the_extent_and_keeps_every_weight() -> None:
+    standard, _ = backbones.build("resnet18", 3)
+    small, _ = backbones.build("resnet18", 3, "small")
+    tiles = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert standard.eval().forward_features(tiles).shape[-2:] == (2, 2)
+        assert small.eval().forward_features(tiles).shape[-2:] == (4, 4)
+    assert standard.state_dict().keys() == small.state_dict().keys()
+
+
+def test_a_saved_state_gives_the_same_representations() -> None:
+    network, _ = backbones.build("resnet18", 4, "small")
+    again, _ = backbones.build("resnet18", 4, "small")
+    again.load_state_dict(network.state_dict())
+    tiles = torch.rand(2, 4, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(tiles), again.eval()(tiles))
+
+
+def test_weights_lie_channels_last() -> None:
+    network, _ = backbones.build("resnet18", 3)
+    weight = network.get_parameter("layer1.0.conv1.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_unknown_name_brings_close_ones() -> None:
+    with pytest.raises(UserError, match="resnet18"):
+        backbones.build("resnt18", 3)
+
+
+def test_a_small_stem_is_for_resnets() -> None:
+    with pytest.raises(UserError, match="no ResNet"):
+        backbones.build("convnext_atto", 3, "small")
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (2, 1), (3, 1), (2, 2), (4, 2), (5, 2), (5, 1)])
+def test_convolution_of_small_maps_is_the_convolution(size: int, stride: int) -> None:
+    plain = nn.Conv2d(6, 5, 3, stride, padding=1, bias=False).double()
+    ours = backbones.SmallMapConv2d(6, 5, 3, stride, padding=1, bias=False).double()
+    ours.load_state_dict(plain.state_dict())
+    tiles = torch.randn(4, 6, size, size, dtype=torch.float64, requires_grad=True)
+    expected, found = plain(tiles), ours(tiles)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    wanted = torch.autograd.grad((expected * weights).sum(), [tiles, plain.weight])
+    torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), [tiles, ours.weight]), wanted)
+
+
+def test_a_resnet_trains_as_timms_does() -> None:
+    ours, _ = backbones.build("resnet18", 3)
+    theirs = timm.create_model("resnet18", num_classes=0)
+    theirs.load_state_dict(ours.state_dict())
+    tiles = torch.rand(4, 3, 64, 64)
+    torch.testing.assert_close(ours(tiles), theirs(tiles), rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(tiles).dtype == torch.bfloat16

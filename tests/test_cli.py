@@ -1,0 +1,153 @@
+"""The command line as a user types it: every stage, in processes of their own, on tiny synthetic scenes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+COMMAND = [str(Path(sys.executable).with_name("gcl-custom"))]
+
+TINY = """
+data:
+  root: scenes
+  card: quickstart-scenes
+  size: 32
+  synthetic: {tiles: 150, pixels: 32}
+generator:
+  tokenizer: {epochs: 3, batch: 21, codes: 16, channels: 16, blocks: 1, pixels_per_token: 8, code_width: 8,
+              perceptual: {name: none}}
+  maskgit: {epochs: 4, batch: 21, width: 32, depth: 1, heads: 2}
+views: {decoding_steps: 3, batch: 16}
+pretrain:
+  backbone: resnet10t
+  stem: small
+  epochs: 2
+  batch: 21
+  optimizer: {name: adamw, learning_rate: 1e-3}
+  method: {projector: [32, 32]}
+  probe_every: 1
+compare:
+  seeds: [0]
+  arms: [gcl, reconstructed, supervised]
+  fractions: [0.5]
+  penalties: [1e-2]
+  learning_rates: [1e-3]
+  finetune_steps: 3
+  supervised_epochs: 1
+  batch: 16
+hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9}
+"""
+
+
+def gcl_custom(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"}
+    done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the three commands of the README have been typed."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.yaml").write_text(TINY)
+    gcl_custom(folder, "fit-generator", "tiny.yaml")
+    gcl_custom(folder, "pretrain")
+    gcl_custom(folder, "compare-supervised")
+    return folder
+
+
+def test_the_three_commands_leave_a_backbone_scores_and_a_report(workplace: Path) -> None:
+    run = workplace / "runs" / "tiny"
+    made = ["recipe.yaml", "tokenizer/vqgan.safetensors", "maskgit/maskgit.safetensors",
+            "pretrain/gcl-0/backbone.safetensors", "compare/scores.json", "report.html"]  # fmt: skip
+    assert [name for name in made if not (run / name).is_file()] == []
+    assert not list(run.rglob("*.part"))
+
+
+def test_what_is_done_is_not_done_again(workplace: Path) -> None:
+    stamps = {path: path.stat().st_mtime_ns for path in (workplace / "runs" / "tiny").rglob("*.safetensors")}
+    gcl_custom(workplace, "run", "tiny.yaml")
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_other_settings_are_refused_and_leave_everything_as_it_was(workplace: Path) -> None:
+    refused = gcl_custom(workplace, "pretrain", "--set", "pretrain.epochs=3", check=False)
+    assert refused.returncode == 1
+    assert re.search(r"pretrain\.epochs: 2 -> 3.*--redo", refused.stdout + refused.stderr, re.DOTALL)
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert gcl_custom(workplace, "pretrain").returncode == 0
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "maskgit", "pretrain/gcl-0"])
+def test_killed_and_started_again_gives_the_same_weights(workplace: Path, tmp_path: Path, stage: str) -> None:
+    """kill -9 at a moment after the stage's first checkpoint; the same command then goes on."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [*COMMAND, "run", "tiny.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    checkpoint = tmp_path / "runs" / "tiny" / stage / "last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    gcl_custom(tmp_path, "fit-generator", "tiny.yaml")
+    gcl_custom(tmp_path, "pretrain")
+    for weights in (workplace / "runs" / "tiny" / stage).glob("*.safetensors"):
+        whole, resumed = load_file(weights), load_file(tmp_path / "runs" / "tiny" / stage / weights.name)
+        assert all((whole[name] == resumed[name]).all() for name in whole)
+
+
+def test_five_mistakes_five_lines_and_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "data: {root: x, siz: 64}\ngenerator: {tokenizer: {epochs: ten, perceptual: {name: vgg16}}}\n"
+        "views: {mask_probability: 1.5}\npretrain: {anchor: rw}\n"
+    )
+    done = gcl_custom(tmp_path, "fit-generator", "bad.yaml", check=False)
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("\n  - ") == 5
+    assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
+    assert "quickstart" in gcl_custom(tmp_path, "recipes", "list").stdout
+    gcl_custom(tmp_path, "recipes", "copy", "quickstart", "mine.yaml")
+    assert (tmp_path / "mine.yaml").is_file()
+    again = gcl_custom(tmp_path, "recipes", "copy", "quickstart", "mine.yaml", check=False)
+    assert again.returncode == 1
+    assert "exists already" in again.stdout + again.stderr
+
+
+def test_check_says_what_would_happen_and_writes_nothing(workplace: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "scenes").symlink_to(workplace / "scenes")
+    before = sorted(tmp_path.rglob("*"))
+    said = gcl_custom(tmp_path, "check", "tiny.yaml").stdout
+    assert "150" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    said = gcl_custom(tmp_path, "--help").stdout
+    for verb in ("fit-generator", "make-views", "pretrain", "compare-supervised", "run", "check", "report", "recipes"):
+        assert verb in said
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", gcl_custom(tmp_path, "--version").stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pretrain"], ["pretrain", "--run", "none"], ["report"], ["fit-generator", "no.yaml"]]
+)
+def test_without_a_run_or_recipe_one_message(tmp_path: Path, arguments: list[str]) -> None:
+    done = gcl_custom(tmp_path, *arguments, check=False)
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).startswith("error: There is no")
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,191 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gcl_custom import backbones, compare_supervised, console, pack_tiles, plan
+from gcl_custom.compare_supervised import choose_rate, require_labels, train
+from gcl_custom.errors import UserError
+from gcl_custom.imagery import TileStore
+from gcl_custom.randomness import derive
+from gcl_custom.recipe import Recipe, check_values
+from gcl_custom.runs import Run, read_json
+from gcl_custom.supervised import labelled
+from gcl_custom.training import load_weights, save_weights
+from gcl_custom.verdict import Figure
+
+COLOURS = {"lake": (30, 60, 140), "forest": (40, 110, 50), "field": (150, 140, 70)}
+
+
+def draw(folder: Path, each: int = 20, classes: tuple[str, ...] = tuple(COLOURS)) -> None:
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(each):
+            pixels = np.clip(rng.normal(COLOURS[name], 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def run_in(folder: Path, **compare: Any) -> Run:
+    values = {
+        "name": "trial",
+        "data": {"root": str(folder / "imagery"), "size": 16},
+        "pretrain": {"backbone": "test_resnet", "epochs": 4},
+        "compare": {
+            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25], "finetune_steps": 3,
+            "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8, "neighbours": 5, **compare,
+        },
+        "hardware": {"accelerator": "cpu", "precision": "fp32"},
+    }  # fmt: skip
+    return Run(folder / "runs" / "trial", check_values(Recipe, values, "test"))
+
+
+def pretrained(run: Run) -> Run:
+    """Packed tiles, and for each pretraining another random backbone."""
+    pack_tiles.run(run)
+    for stage in (plan.tokenizer(run), plan.maskgit(run), plan.views(run)):
+        stage.begin()
+        stage.finish()
+    for arm, seed in plan.pretrainings(run.recipe):
+        stage = plan.pretrain(run, arm, seed)
+        stage.begin()
+        torch.manual_seed(derive(seed, arm))
+        save_weights(stage.path / "backbone.safetensors", backbones.build("test_resnet", 3)[0])
+        stage.finish()
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("compare")
+    draw(folder / "imagery")
+    run = pretrained(run_in(folder))
+    compare_supervised.run(run)
+    return run
+
+
+def scores_of(run: Run) -> dict[str, Any]:
+    scores: dict[str, Any] = read_json(plan.compare(run).path / "scores.json")
+    return scores
+
+
+def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
+    scores = scores_of(finished)["scores"]
+    probes = {"linear", "knn"}
+    assert {arm: set(found) for arm, found in scores.items()} == {
+        "gcl": probes | {"finetune@0.25"},
+        "handcrafted": probes | {"finetune@0.25"},
+        "supervised": {"supervised@0.25", "supervised@all"},
+        "untrained": probes,
+    }
+    assert all(set(score["seeds"]) == {"3", "4"} for found in scores.values() for score in found.values())
+
+
+def test_scores_follow_from_the_kept_predictions(finished: Run) -> None:
+    store = TileStore(plan.tiles(finished).path)
+    truth = store.labels[labelled(store, "test")]
+    kept = read_json(finished.path / "probes" / "gcl-3" / "probes.json")
+    accuracy = (torch.tensor(kept["knn"]) == truth).double().mean().item()
+    assert scores_of(finished)["scores"]["gcl"]["knn"]["seeds"]["3"] == pytest.approx(accuracy)
+    assert accuracy > 0.8  # the colours tell the classes apart, even through random weights
+
+
+def test_learning_rate_is_chosen_with_the_first_seed_only(finished: Run) -> None:
+    tried = sorted(path.name for path in (finished.path / "finetune").iterdir())
+    chosen = {name: f"{rate:g}" for name, rate in scores_of(finished)["learning_rates"].items()}
+    assert tried == sorted(
+        f"{arm}-{seed}-0.25-{rate}"
+        for arm in ("gcl", "handcrafted")
+        for seed, rates in ((3, {"0.001", "0.01"}), (4, {chosen[f"{arm} finetune@0.25"]}))
+        for rate in rates
+    )
+
+
+def test_best_validation_accuracy_wins_and_ties_go_to_the_lower_rate(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, figure = TileStore(plan.tiles(finished).path), Figure("gcl", "finetune@0.25")
+    run = Run(finished.path, check_values(Recipe, _with_rates(finished, [1e-4, 1e-3, 1e-2]), "test"))
+    for valid, best in (({1e-4: 0.5, 1e-3: 0.9, 1e-2: 0.7}, 1e-3), ({1e-4: 0.8, 1e-3: 0.9, 1e-2: 0.9}, 1e-3)):
+        monkeypatch.setattr(compare_supervised, "train", lambda *given, valid=valid: {"valid": valid[given[-1]]})
+        assert choose_rate(run, store, figure) == best
+
+
+def _with_rates(run: Run, rates: list[float]) -> dict[str, Any]:
+    values = run.recipe.model_dump()
+    values["compare"]["learning_rates"] = rates
+    return values
+
+
+def test_same_labels_for_all_arms_of_a_seed(finished: Run) -> None:
+    store = TileStore(plan.tiles(finished).path)
+    first, again, other = (compare_supervised._train_tiles(store, "0.25", seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert set(first.tolist()) <= set(labelled(store, "train").tolist())
+    assert len(first) == scores_of(finished)["labels"]["0.25"]
+
+
+def test_nothing_is_computed_twice_and_what_was_lost_comes_out_the_same(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = scores_of(finished)
+    lost = finished.path / "finetune" / "gcl-3-0.25-0.001"
+    (lost / "stage.json").unlink()
+    (plan.compare(finished).path / "stage.json").unlink()
+    fitted: list[str] = []
+    fit = compare_supervised.fit
+    monkeypatch.setattr(compare_supervised, "fit", lambda *given: (fitted.append(given[2].name), fit(*given)))
+    compare_supervised.run(finished)
+    assert fitted == ["finetune/gcl-3-0.25-0.001"]
+    assert scores_of(finished) == before
+    compare_supervised.run(finished)
+    assert len(fitted) == 1
+
+
+def test_no_checkpoint_is_left_behind(finished: Run) -> None:
+    assert not list(finished.path.rglob("*.ckpt"))
+
+
+def test_fine_tuning_starts_at_the_pretrained_and_the_baseline_at_the_initial_weights(finished: Run) -> None:
+    store = TileStore(plan.tiles(finished).path)
+    torch.manual_seed(derive(3, "pretrain", "initial weights"))
+    initial, _ = backbones.build("test_resnet", 3)
+    tuned, _ = backbones.build("test_resnet", 3)
+    load_weights(plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors", tuned)
+    for arm, wanted in (("gcl", tuned), ("supervised", initial), ("untrained", initial)):
+        found, _ = compare_supervised._backbone(finished, store, arm, 3)
+        assert all(torch.equal(a, b) for a, b in zip(found.parameters(), wanted.parameters(), strict=True))
+
+
+def test_table_and_verdict_are_shown(finished: Run) -> None:
+    with console.console.capture() as shown:
+        compare_supervised.show(scores_of(finished))
+    text = shown.get()
+    assert "GCL" in text
+    assert "divided at random" in text
+    assert scores_of(finished)["verdict"] in text
+
+
+def test_tiles_without_labels_are_refused_before_training(tmp_path: Path) -> None:
+    draw(tmp_path / "imagery", 12, ("lake",))
+    run = run_in(tmp_path)
+    pack_tiles.run(run)
+    with pytest.raises(UserError, match="needs labels"):
+        require_labels(run)
+
+
+def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) -> None:
+    """A changed budget leaves the fine-tuning stale, so it is refused instead of being mixed in."""
+    values = json.loads(finished.recipe.model_dump_json()) | {}
+    values["compare"]["finetune_steps"] = 5
+    values["pretrain"]["handcrafted"] = finished.recipe.pretrain.handcrafted.model_dump()
+    changed = Run(finished.path, check_values(Recipe, values, "test"))
+    store = TileStore(plan.tiles(changed).path)
+    with pytest.raises(UserError, match=r"steps: 3 -> 5"):
+        train(changed, store, Figure("gcl", "finetune@0.25"), 3, 1e-3)

@@ -1,0 +1,60 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from gcl_custom import console
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "console", Console(file=out, width=300, highlight=False))
+    return out
+
+
+def test_text_stands_as_it_is(log: io.StringIO) -> None:
+    console.say("tiles[0] of [bold] c:/x")
+    console.warn("codes [3] unused")
+    assert log.getvalue() == "tiles[0] of [bold] c:/x\nwarning: codes [3] unused\n"
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 10.0, 20.0, 25.0, 40.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress(100, "views") as ticker:
+        ticker.skip(20)
+        for _ in range(4):
+            ticker.advance(10)
+            ticker.note("loss 3")
+    assert log.getvalue().splitlines() == [
+        "views: 40/100 tiles, 1/s, 1 min 00 s left  loss 3",
+        "views: 60/100 tiles, 1/s, 40 s left  loss 3",
+    ]
+
+
+def test_in_a_terminal_progress_is_a_bar_with_rate_and_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "console", Console(file=out, width=160, force_terminal=True))
+    with console.progress(10, "views") as ticker:
+        ticker.skip(5)
+        ticker.advance(5)
+        ticker.note("loss 3")
+    assert "10/10" in out.getvalue()
+    assert "tiles/s" in out.getvalue()
+    assert "loss 3" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (185.0, "3 min 05 s"), (7620.0, "2 h 07 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+def test_only_the_first_rank_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert console.is_first_rank()
+    monkeypatch.setenv("RANK", "1")
+    assert not console.is_first_rank()

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from gcl_custom.devices import autocast, pick_device, uses_bf16
+from gcl_custom.errors import UserError
+from gcl_custom.recipe import Hardware
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_precision_is_what_the_recipe_says(precision: str, dtype: torch.dtype) -> None:
+    with autocast(Hardware(precision=precision), CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_auto_uses_bf16_only_where_there_are_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capable in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capable: {"amx_bf16": c, "avx512_bf16": False})
+        assert uses_bf16(Hardware(), CPU) is capable
+
+
+def test_a_missing_accelerator_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device(Hardware()) == CPU
+    with pytest.raises(UserError, match="finds none here"):
+        pick_device(Hardware(accelerator="gpu"))

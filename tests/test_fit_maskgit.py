@@ -1,0 +1,155 @@
+"""The MaskGIT stage: stored tokens, the kept weights, exact resumption, and what is said where nothing is learnt."""
+
+import copy
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_views import tile_store
+
+from gcl_custom import fit_maskgit, plan
+from gcl_custom.fit_maskgit import MaskGITTraining, Tokens, tokenised, write_tokens
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.imagery import TileStore
+from gcl_custom.recipe import Data, Generator, Hardware, MaskGIT, Recipe, Tokenizer, Views
+from gcl_custom.runs import Run
+from gcl_custom.symmetry import turn
+from gcl_custom.training import save_weights
+
+RECIPE = Recipe(
+    name="r",
+    data=Data(root="none", size=16, symmetry="flip"),
+    generator=Generator(
+        tokenizer=Tokenizer(codes=8, code_width=4, channels=16, blocks=1, pixels_per_token=4),
+        maskgit=MaskGIT(epochs=6, batch=5, width=32, depth=1, heads=2, learning_rate=1e-2),
+    ),
+    views=Views(decoding_steps=2),
+    hardware=Hardware(accelerator="cpu", precision="fp32", checkpoint_minutes=1e-9),
+)
+
+
+def with_tokenizer(folder: Path) -> Run:
+    """A run whose tiles and tokenizer are finished: random tiles, an untrained tokenizer."""
+    run = Run(folder, RECIPE)
+    for stage in (plan.tiles(run), plan.tokenizer(run)):
+        if stage.name == "tiles":
+            tile_store(stage.path)
+        stage.begin()
+        if stage.name == "tokenizer":
+            torch.manual_seed(0)
+            save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.generator.tokenizer))
+        stage.finish(content="same")
+    return run
+
+
+def training_on(run: Run, tmp_path: Path) -> MaskGITTraining:
+    store = TileStore(plan.tiles(run).path)
+    tokenizer = fit_maskgit.VQGAN(2, RECIPE.generator.tokenizer)
+    write_tokens(tmp_path / "tokens.npy", store, tokenizer, 2, RECIPE.hardware)
+    return MaskGITTraining(RECIPE, store, Tokens(tmp_path / "tokens.npy", store), tokenizer, 2)
+
+
+def test_tokens_are_those_of_the_turned_tiles(tmp_path: Path) -> None:
+    run = with_tokenizer(tmp_path / "r")
+    store = TileStore(plan.tiles(run).path)
+    torch.manual_seed(0)
+    tokenizer = VQGAN(2, RECIPE.generator.tokenizer).eval()
+    write_tokens(tmp_path / "tokens.npy", store, tokenizer, 8, RECIPE.hardware)
+    stored = np.load(tmp_path / "tokens.npy")
+    assert stored.shape == (len(tokenised(store)), 8, 4, 4)
+    assert stored.dtype == np.uint16
+    tokens = Tokens(tmp_path / "tokens.npy", store)
+    some = store.index("train")[torch.tensor([3, 0])]
+    unit = store.unit(store.read(some))
+    for way in range(8):
+        with torch.no_grad():
+            expected = tokenizer.tokenise(turn(unit, torch.full((2,), way)))
+        assert torch.equal(tokens.read(some)[:, way], expected)
+    assert torch.equal(pickle.loads(pickle.dumps(tokens)).read(some), tokens.read(some))
+
+
+def test_marginal_entropy_is_the_code_length_of_validation_tokens(tmp_path: Path) -> None:
+    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    counts = training._tokens.counts(training._store.index("train"), 8).double() + 1
+    terms = []
+    for tokens, hidden in training._hidden_validation():
+        terms += [-math.log(counts[token] / counts.sum()) for token in tokens[hidden].tolist()]
+    assert training.marginal_entropy() == pytest.approx(sum(terms) / len(terms))
+    # The same tokens are hidden at each evaluation.
+    first, second = training._hidden_validation(), training._hidden_validation()
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+
+
+def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> None:
+    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    training.eval()
+    losses, states = [], []
+    for number in range(6):
+        training._step = 2 * number + 1
+        with torch.no_grad():
+            for parameter in training.average.parameters():
+                parameter.add_(0.03 * torch.randn_like(parameter))
+            losses.append(training.evaluate()["masked_token_loss"])
+        states.append(copy.deepcopy(training.average.state_dict()))
+    best = losses.index(min(losses))
+    assert training.kept_loss.item() == pytest.approx(min(losses))
+    assert int(training.kept_epoch) == best + 1
+    for name, value in training.kept.state_dict().items():
+        assert torch.equal(value, states[best][name])
+
+
+def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
+    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    decayed, others = training.configure_optimizers().param_groups
+    assert all(parameter.ndim == 2 for parameter in decayed["params"])
+    assert decayed["weight_decay"] > 0
+    assert others["weight_decay"] == 0
+    assert len(decayed["params"]) + len(others["params"]) == len(list(training.net.parameters()))
+
+
+def work(folder: Path, killed_at: int | None) -> None:
+    torch.set_num_threads(1)
+    step = MaskGITTraining.training_step
+
+    def dying(self: MaskGITTraining, batch: object, batch_idx: int) -> torch.Tensor:
+        if self._step + 1 == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, batch_idx)
+
+    MaskGITTraining.training_step = dying
+    fit_maskgit.run(Run(folder, RECIPE))
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Killed in mid-epoch, with dropout, a moving average, and weights kept before and after the kill."""
+    for name, kills in (("whole", (None,)), ("killed", (3, 8, None))):
+        with_tokenizer(tmp_path / name)
+        for killed_at in kills:
+            process = multiprocessing.get_context("fork").Process(target=work, args=(tmp_path / name, killed_at))
+            process.start()
+            process.join()
+            assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
+    whole, killed = (load_file(tmp_path / name / "maskgit" / "maskgit.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    facts = plan.maskgit(Run(tmp_path / "whole", RECIPE)).facts
+    assert facts == plan.maskgit(Run(tmp_path / "killed", RECIPE)).facts
+    assert facts["gap"] == pytest.approx(facts["marginal_entropy"] - facts["masked_token_loss"])
+    assert 1 <= facts["kept_epoch"] <= 6
+    assert list((tmp_path / "whole" / "maskgit" / "pictures").glob("views-*.png"))
+
+
+def test_it_warns_where_nothing_is_learnt_from_context() -> None:
+    assert fit_maskgit.warning(gap=0.02, share_done=0.1) is None
+    assert fit_maskgit.warning(gap=0.9, share_done=0.9) is None
+    line = fit_maskgit.warning(gap=0.02, share_done=0.5)
+    assert line is not None
+    assert "0.02 nats" in line
+    assert "generator.maskgit.epochs" in line

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from gcl_custom.errors import UserError
+from gcl_custom.layout import File, find
+from gcl_custom.recipe import Card
+
+CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
+
+
+def lay_out(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x") if not path.endswith("/") else (root / path).mkdir(exist_ok=True)
+    return root
+
+
+def test_flat_and_nested_folders_are_unlabelled(tmp_path: Path) -> None:
+    root = lay_out(
+        tmp_path, "b.JPG", "deep/er/a.tif", "deep/c.webp", ".hidden.jpg", ".git/d.jpg", "notes.txt", "e.png.aux.xml"
+    )
+    layout = find(root, None)
+    assert layout.files == [File(path, None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
+    assert (layout.classes, layout.splits) == ([], [])
+    assert layout.notes == ["files that are no images by their names, passed over: 2"]
+
+
+def test_one_folder_is_not_a_class(tmp_path: Path) -> None:
+    assert find(lay_out(tmp_path, "tiles/a.jpg", "tiles/b.jpg"), None).classes == []
+
+
+def test_class_folders_with_an_empty_one_and_an_unlabelled_one(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/c.jpg", "burnt/", "unlabelled/d.jpg")
+    layout = find(root, None)
+    assert layout.classes == ["forest", "water"]
+    assert [file.label for file in layout.files] == ["forest", "forest", None, "water"]
+    assert "class folder burnt: empty, so it is no class" in layout.notes
+    assert "images outside the class folders, used without a label: 1" in layout.notes
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
+def test_given_splits_with_classes_inside(tmp_path: Path, valid: str) -> None:
+    root = lay_out(
+        tmp_path, "train/a/1.jpg", "train/b/2.jpg", f"{valid}/a/3.jpg", "test/b/4.jpg", "extra/5.jpg", "6.jpg"
+    )
+    layout = find(root, None)
+    assert layout.splits == ["train", "valid", "test"]
+    assert {(file.split, file.label) for file in layout.files} == {
+        ("train", "a"), ("train", "b"), ("valid", "a"), ("test", "b")
+    }  # fmt: skip
+    assert layout.notes == [f"images outside train, {valid}, test, left out: 2"]
+
+
+def test_given_splits_without_classes_and_with_one_missing(tmp_path: Path) -> None:
+    layout = find(lay_out(tmp_path, "train/1.jpg", "train/x/2.jpg", "test/3.jpg"), None)
+    assert (layout.splits, layout.classes) == (["train", "test"], [])
+
+
+def test_labels_of_the_train_split_alone(tmp_path: Path) -> None:
+    layout = find(lay_out(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/c/4.jpg"), None)
+    assert layout.classes == ["a", "b"]
+    assert [file.label for file in layout.files if file.split == "test"] == [None, None]
+
+
+def test_two_names_for_one_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="val, validation"):
+        find(lay_out(tmp_path, "train/1.jpg", "val/2.jpg", "validation/3.jpg"), None)
+
+
+def test_a_card_overrules_the_folders(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "b/1.jpg", "a/2.jpg", "a/deep/3.jpg", "other/4.jpg")
+    layout = find(root, CARD.model_copy(update={"classes": ["b", "a", "gone"]}))
+    assert layout.classes == ["b", "a"]
+    assert [file.label for file in layout.files] == ["a", "a", "b", None]
+    assert "class gone: no image in the train split, so it is left out" in layout.notes
+    assert find(root, CARD).classes == []
+    given = CARD.model_copy(update={"splits": {"test": "other", "train": "a"}, "classes": ["deep"]})
+    assert [(file.split, file.label) for file in find(root, given).files] == [
+        ("train", None), ("train", "deep"), ("test", None)
+    ]  # fmt: skip
+
+
+def test_a_card_that_does_not_fit_says_so(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "a/1.jpg", "b/2.jpg")
+    with pytest.raises(UserError, match=r"the test split is .*which is no folder"):
+        find(root, CARD.model_copy(update={"splits": {"train": "a", "test": "none"}}))
+    with pytest.raises(UserError, match="must name the folder of train"):
+        find(root, CARD.model_copy(update={"splits": {"test": "a"}}))
+    with pytest.raises(UserError, match="none of the class folders that the card states: c, d"):
+        find(root, CARD.model_copy(update={"classes": ["c", "d"]}))
+
+
+def test_missing_and_empty_roots_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*--set data\.root="):
+        find(tmp_path / "none", None)
+    with pytest.raises(UserError, match=r"holds no image \(other files: 1\)"):
+        find(lay_out(tmp_path, "readme.txt"), None)
+    with pytest.raises(UserError, match="the folder of the train split, holds no image"):
+        find(lay_out(tmp_path, "train/", "test/1.jpg"), None)
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "root", "a/1.jpg", "b/2.jpg")
+    (root / "c").symlink_to(lay_out(tmp_path / "elsewhere", "3.jpg"))
+    (root / "a" / "up").symlink_to(root)
+    assert [file.path for file in find(root, None).files] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from gcl_custom import plan
+from gcl_custom.recipe import Data, Recipe
+from gcl_custom.runs import Run, Stage
+
+RECIPE = Recipe(name="r", data=Data(root="tiles"))
+
+
+def finish(stage: Stage) -> None:
+    for before in stage.inputs:
+        if not before.done:
+            finish(before)
+    stage.begin()
+    stage.finish(content="same")
+
+
+def changed(run: Run, **sections: dict) -> Run:
+    update = {name: getattr(run.recipe, name).model_copy(update=keys) for name, keys in sections.items()}
+    return Run(run.path, run.recipe.model_copy(update=update))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run(tmp_path / "r", RECIPE)
+    finish(plan.compare(run))
+    return run
+
+
+def test_a_change_makes_stale_what_follows_from_it_and_nothing_else(run: Run) -> None:
+    other = changed(run, views={"mask_probability": 0.5})
+    assert plan.maskgit(other).done
+    assert not plan.views(other).done
+    assert not plan.pretrain(other, "gcl", 0).done
+    assert plan.pretrain(other, "handcrafted", 0).done
+    assert plan.pretrain(other, "reconstructed", 0).done
+    assert not plan.compare(other).done
+
+
+def test_the_comparison_alone_depends_on_its_own_section(run: Run) -> None:
+    other = changed(run, compare={"neighbours": 5})
+    assert plan.pretrain(other, "gcl", 0).done
+    assert not plan.compare(other).done
+
+
+def test_names_and_checkpoint_times_change_no_stage(run: Run) -> None:
+    assert plan.compare(changed(run, hardware={"checkpoint_minutes": 9.0})).done
+    assert plan.compare(Run(run.path, run.recipe.model_copy(update={"name": "other"}))).done
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [("gcl", {"views"}), ("handcrafted", set()), ("reconstructed", {"reconstructions"}), ("paired", set())],
+)
+def test_an_arm_reads_only_what_it_mixes_in(run: Run, arm: str, expected: set[str]) -> None:
+    assert {stage.name for stage in plan.pretrain(run, arm, 0).inputs} == {"tiles"} | expected
+
+
+def test_a_reconstructed_anchor_is_read_by_every_arm(run: Run) -> None:
+    other = changed(run, pretrain={"anchor": "reconstructed"})
+    assert all(
+        "reconstructions" in {s.name for s in plan.pretrain(other, arm, 0).inputs} for arm in ("gcl", "handcrafted")
+    )
+
+
+def test_every_arm_and_seed_is_pretrained_once() -> None:
+    pairs = plan.pretrainings(RECIPE)
+    assert len(pairs) == len(set(pairs)) == 4 * 3
+    assert pairs[0] == ("gcl", 0)

@@ -1,0 +1,189 @@
+"""Pretraining: what the views of a pair are made of, what is read, and that the stage leaves a backbone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gcl_custom import augmentations, backbones, collapse, plan, pretrain
+from gcl_custom.imagery import TileStore
+from gcl_custom.pretrain import Contrastive, Reader
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe import AdamW, Data, Handcrafted, Hardware, Pretrain, Recipe, VICReg
+from gcl_custom.runs import Run
+from gcl_custom.training import Batch
+from gcl_custom.views import TILES, VIEWS
+
+TILE_COUNT, SIZE, VIEWS_PER_TILE = 30, 16, 3
+SETTINGS = Pretrain(
+    backbone="test_resnet",
+    method=VICReg(projector=[16, 16]),
+    optimizer=AdamW(name="adamw"),
+    epochs=2,
+    batch=6,
+    mixing_rate=0.5,
+    pairing=[],
+    probe_every=1,
+)
+
+
+def with_changes(**changes: object) -> Pretrain:
+    return SETTINGS.model_copy(update=changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose tiles are dark (below 100), reconstructions middling (100), and views bright (200, 201, 202)."""
+    recipe = Recipe(
+        name="r",
+        data=Data(root="none", size=SIZE),
+        pretrain=SETTINGS,
+        hardware=Hardware(accelerator="cpu", precision="fp32"),
+    )
+    run = Run(tmp_path, recipe)
+    labels = np.arange(TILE_COUNT) % 2
+    split = np.repeat([0, 1], [18, 12])
+    tiles = plan.tiles(run)
+    tiles.begin()
+    noise = np.random.default_rng(0).integers(0, 40, (TILE_COUNT, 3, SIZE, SIZE))
+    (noise + 50 * labels[:, None, None, None]).astype(np.uint8).tofile(tiles.path / "tiles.bin")
+    about = {
+        "dtype": "uint8",
+        "bands": 3,
+        "size": SIZE,
+        "rgb": True,
+        "classes": ["dark", "bright"],
+        "low": [0] * 3,
+        "high": [255] * 3,
+        "files": [f"{i}.png" for i in range(TILE_COUNT)],
+        "slots": list(range(TILE_COUNT)),
+        "labels": labels.tolist(),
+        "split": split.tolist(),
+    }
+    (tiles.path / "tiles.json").write_text(json.dumps(about))
+    tiles.finish()
+    for stage, values in ((plan.reconstructions(run), [100]), (plan.views(run), [200, 201, 202])):
+        stage.path.mkdir()
+        views = np.broadcast_to(np.array(values)[:, None, None, None], (18, len(values), 3, SIZE, SIZE))
+        np.save(stage.path / VIEWS, views.astype(np.uint8))
+        np.save(stage.path / TILES, np.arange(18))
+    return run
+
+
+def module_of(run: Run, settings: Pretrain) -> Contrastive:
+    store = TileStore(plan.tiles(run).path)
+    return Contrastive(store, Reader(run, settings), settings, steps=10, batch=18, seed=0)
+
+
+def views_of(run: Run, settings: Pretrain, step: int = 0) -> tuple[Tensor, Tensor]:
+    tiles = torch.arange(18)
+    return module_of(run, settings).views(Batch(step, tiles, Reader(run, settings)(tiles)))
+
+
+def handcrafted_view(run: Run, view: int, tiles: Tensor, size: int = SIZE, step: int = 0) -> Tensor:
+    store = TileStore(plan.tiles(run).path)
+    rng = Randomness(0, "pretrain", step, tiles)
+    return augmentations.handcrafted(store.unit(store.read(tiles)), Handcrafted(), view, size, True, rng)
+
+
+def test_without_mixing_both_views_are_handcrafted(run: Run) -> None:
+    first, second = views_of(run, with_changes(mixing_rate=0.0))
+    torch.testing.assert_close(first, handcrafted_view(run, 0, torch.arange(18)))
+    torch.testing.assert_close(second, handcrafted_view(run, 1, torch.arange(18)))
+
+
+def test_mixing_rate_one_takes_every_second_view_from_the_store_and_each_of_the_k(run: Run) -> None:
+    first, second = views_of(run, with_changes(mixing_rate=1.0))
+    torch.testing.assert_close(first, handcrafted_view(run, 0, torch.arange(18)))
+    values = (second * 255).round()
+    assert torch.equal(values, values[:, :1, :1, :1].expand_as(values)), "no pairing: the view as it was stored"
+    assert set(values.flatten().tolist()) == {200, 201, 202}
+
+
+def test_mixing_is_drawn_for_each_tile_and_leaves_the_others_handcrafted(run: Run) -> None:
+    generated = 0
+    for step in range(20):
+        _, second = views_of(run, SETTINGS, step)
+        generative = (second * 255 > 150).flatten(1).all(dim=1)
+        expected = handcrafted_view(run, 1, torch.arange(18), step=step)
+        torch.testing.assert_close(second[~generative], expected[~generative])
+        generated += int(generative.sum())
+    assert generated / (20 * 18) == pytest.approx(SETTINGS.mixing_rate, abs=0.08)
+
+
+def test_a_pair_does_not_depend_on_its_batch(run: Run) -> None:
+    module, reader, tiles = module_of(run, SETTINGS), Reader(run, SETTINGS), torch.arange(18)
+    together = module.views(Batch(3, tiles, reader(tiles)))
+    halves = [module.views(Batch(3, half, reader(half))) for half in (tiles[:7], tiles[7:])]
+    for i, view in enumerate(together):
+        torch.testing.assert_close(view, torch.cat([half[i] for half in halves]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sources"),
+    [
+        ({"mixing_rate": 0.0}, {"raw"}),
+        ({"mixing_rate": 0.0, "anchor": "reconstructed"}, {"reconstructed"}),
+        ({}, {"raw", "inpainted"}),
+        ({"source": "reconstructed"}, {"raw", "reconstructed"}),
+        ({"source": "raw"}, {"raw"}),
+        ({"anchor": "reconstructed"}, {"reconstructed", "inpainted"}),
+    ],
+)
+def test_reads_only_what_the_pairs_are_made_of(run: Run, changes: dict[str, object], sources: set[str]) -> None:
+    assert set(Reader(run, with_changes(**changes))(torch.arange(2))) == sources
+
+
+def test_sources_and_anchors_are_what_they_are_called(run: Run) -> None:
+    no_change = {"handcrafted": Handcrafted(crop=(1.0, 1.0), flip=0, jitter=0, grey=0, blur=(0, 0), solarise=(0, 0))}
+    raw = views_of(run, with_changes(source="raw", mixing_rate=1.0))[1]
+    assert (raw * 255 < 100).all()
+    reconstructed = views_of(run, with_changes(source="reconstructed", mixing_rate=1.0))[1]
+    torch.testing.assert_close(reconstructed * 255, torch.full_like(reconstructed, 100))
+    anchored = views_of(run, with_changes(anchor="reconstructed", mixing_rate=0.0, **no_change))
+    for view in anchored:
+        torch.testing.assert_close(view * 255, torch.full_like(view, 100))
+
+
+def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain.run(run, "paired", 1)
+    stage = plan.pretrain(run, "paired", 1)
+    assert stage.done
+    network, _ = backbones.build("test_resnet", 3)
+    network.load_state_dict(load_file(stage.path / "backbone.safetensors"))
+    assert {"parameters", "loss", "invariance", "variance", "covariance"} < set(stage.facts)
+    assert {"embedding_std", "effective_rank", "knn"} < set(stage.facts)
+    assert stage.facts["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert list((stage.path / "pictures").glob("pairs-*.png"))
+    monkeypatch.setattr(pretrain, "fit", lambda *_: pytest.fail("a finished stage is not run again"))
+    pretrain.run(run, "paired", 1)
+
+
+def test_arms_of_a_seed_start_with_equal_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def stop(module: Contrastive, *_: object) -> None:
+        started.append([weight.clone() for weight in module.parameters()])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "fit", stop)
+    for arm, seed in (("paired", 0), ("handcrafted", 0), ("handcrafted", 1)):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.run(run, arm, seed)
+    same, other = (all(map(torch.equal, started[0], started[i])) for i in (1, 2))
+    assert same
+    assert not other
+
+
+def test_collapse_is_said_in_words(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    module = module_of(run, SETTINGS).eval()
+    with torch.no_grad():
+        for weight in module.backbone.parameters():
+            weight.zero_()
+        figures = module.evaluate()
+    assert figures["embedding_std"] < collapse.LEAST_STD
+    assert "collapsing" in capsys.readouterr().out

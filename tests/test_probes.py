@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+from gcl_custom.probes import TEMPERATURE, Labelled, accuracy, confusion, fit_linear, knn, linear_probe
+
+
+def blobs(count: int, seed: int, spread: float = 1.0, width: int = 6, classes: int = 3) -> Labelled:
+    rng = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    labels = torch.arange(count) % classes
+    return Labelled(centres[labels] + spread * torch.randn(count, width, generator=rng), labels)
+
+
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
+def test_linear_fit_is_scikit_learns_optimum(penalty: float) -> None:
+    train, test = blobs(300, 0), blobs(200, 1)
+    x = train.representations.double()
+    ours = fit_linear(x, train.labels, 3, penalty, tolerance=1e-8)
+    theirs = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-10, max_iter=10_000).fit(x, train.labels)
+    np.testing.assert_allclose(ours.weight, theirs.coef_, atol=1e-3)
+    # Adding the same number to all biases changes no probability, so only their differences are determined.
+    np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
+    np.testing.assert_array_equal(ours.predict(test.representations), theirs.predict(test.representations))
+
+
+def test_a_start_elsewhere_leads_to_the_same_optimum() -> None:
+    train = blobs(200, 0)
+    x = train.representations.double()
+    cold = fit_linear(x, train.labels, 3, 1e-3, tolerance=1e-8)
+    warm = fit_linear(x, train.labels, 3, 1e-3, start=fit_linear(x, train.labels, 3, 1.0), tolerance=1e-8)
+    torch.testing.assert_close(cold.weight, warm.weight, atol=1e-5, rtol=0)
+
+
+def test_probe_ignores_the_scale_and_offset_of_features_and_constant_ones() -> None:
+    train, valid, test = blobs(300, 0), blobs(150, 1), blobs(150, 2)
+
+    def odd(x: Tensor) -> Tensor:
+        scaled = x * torch.tensor([1e-3, 1e3, 1.0, 5.0, 0.1, 7.0]) + 3
+        return torch.cat([scaled, torch.full((len(x), 1), 0.1)], dim=1)
+
+    plain = linear_probe(train, valid, test.representations, 3, [1e-2])
+    other = linear_probe(
+        Labelled(odd(train.representations), train.labels),
+        Labelled(odd(valid.representations), valid.labels),
+        odd(test.representations), 3, [1e-2],
+    )  # fmt: skip
+    assert torch.equal(plain.predictions, other.predictions)
+    assert plain.converged
+    assert other.converged
+
+
+def test_penalty_is_chosen_on_validation_and_ties_go_to_the_stronger() -> None:
+    train, valid, test = blobs(60, 0, spread=2.5, width=40), blobs(300, 1, 2.5, 40), blobs(300, 2, 2.5, 40)
+    penalties = [1e-4, 1e-2, 1.0, 10.0]
+    alone = {p: linear_probe(train, valid, test.representations, 3, [p]) for p in penalties}
+    best = max(penalties, key=lambda p: (alone[p].valid_accuracy, p))
+    chosen = linear_probe(train, valid, test.representations, 3, penalties)
+    assert chosen.penalty == best
+    assert chosen.valid_accuracy == alone[best].valid_accuracy
+
+    apart = blobs(90, 3, spread=0.01)
+    assert linear_probe(apart, apart, apart.representations, 3, [1e-3, 1e-2]).penalty == 1e-2
+
+
+def test_separable_tiles_and_more_features_than_tiles_converge() -> None:
+    train = blobs(40, 0, spread=0.1, width=100)
+    probed = linear_probe(train, train, train.representations, 3, [1e-6])
+    assert probed.converged
+    assert accuracy(probed.predictions, train.labels) == 1
+
+
+def test_knn_is_scikit_learns_weighted_vote() -> None:
+    train, test = blobs(400, 0, spread=2.0), blobs(100, 1, spread=2.0)
+    theirs = KNeighborsClassifier(15, metric="cosine", weights=lambda distance: np.exp((1 - distance) / TEMPERATURE))
+    theirs.fit(train.representations, train.labels)
+    ours = knn(train, test.representations, 3, neighbours=15, chunk=33)
+    np.testing.assert_array_equal(ours, theirs.predict(test.representations))
+
+
+def test_knn_with_fewer_tiles_than_neighbours() -> None:
+    train = Labelled(torch.eye(2), torch.tensor([0, 1]))
+    assert knn(train, torch.tensor([[2.0, 0.1], [0.1, 9.0]]), 2, neighbours=20).tolist() == [0, 1]
+
+
+def test_confusion_has_true_classes_in_rows() -> None:
+    labels, predictions = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 0, 2, 2])
+    np.testing.assert_array_equal(confusion(labels, predictions, 3), confusion_matrix(labels, predictions))

@@ -1,0 +1,42 @@
+import re
+
+import numpy as np
+
+from gcl_custom import report_scores
+from gcl_custom.verdict import Figure, summarise
+
+
+def confused(count: int) -> dict:
+    counts = np.diag(np.full(count, 9))
+    counts[0, 1] = 7
+    classes = [f"class {i}" for i in range(count)]
+    return {"confusion": {"gcl linear": counts.tolist()}, "classes": classes, "seeds": [0]}
+
+
+def test_without_scores_there_is_only_the_advice() -> None:
+    assert "There is no verdict yet." in report_scores.verdict(None)
+    assert report_scores.table(None) + report_scores.answers(None) + report_scores.confusions(None) == ""
+
+
+def test_few_classes_are_a_matrix_shaded_by_the_share_of_the_row() -> None:
+    shown = report_scores.confusions(confused(2))
+    cells = re.findall(r'<td( class="true")? style="background:rgba\(var\(--heat\),([\d.]+)\)">(\d+)</td>', shown)
+    assert [(bool(mark), int(count)) for mark, _, count in cells] == [(True, 9), (False, 7), (False, 0), (True, 9)]
+    assert [float(shade) for _, shade, _ in cells] == [round(0.55 * share, 3) for share in (9 / 16, 7 / 16, 0, 1)]
+
+
+def test_many_classes_are_listed_by_their_commonest_confusion() -> None:
+    shown = report_scores.confusions(confused(40))
+    assert "The commonest confusions." in shown
+    assert '<tr><td>class 0</td><td>class 1</td><td class="number">7</td></tr>' in shown
+    assert "rgba" not in shown
+
+
+def test_one_seed_is_said_to_have_an_interval_over_tiles() -> None:
+    labels = np.arange(50) % 2
+    figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
+    scores = summarise(figures, labels, ["a", "b"], [0]) | {"labels": {"0.1": 20}, "split": "", "warnings": []}
+    shown = report_scores.table(scores)
+    assert "over test tiles (Wilson), one seed" in shown
+    assert "trained with 10 % of labels: 20 tiles" in shown
+    assert "92.87 – 100.00" in shown  # Wilson's interval of 50 right of 50

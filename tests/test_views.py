@@ -1,0 +1,109 @@
+"""The view store: what is read back, that an interrupted store ends up the same, and messages."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gcl_custom import views
+from gcl_custom.errors import UserError
+from gcl_custom.imagery import TileStore
+from gcl_custom.randomness import Randomness
+from gcl_custom.views import ViewStore, write_views
+
+
+def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
+    """Tiles of 2 bands and 16 px; every third one is a test tile."""
+    folder.mkdir(parents=True)
+    np.random.default_rng(0).integers(0, 200, (tiles, 2, 16, 16)).astype(dtype).tofile(folder / "tiles.bin")
+    about = {
+        "dtype": dtype, "bands": 2, "size": 16, "rgb": False, "classes": [], "labels": [-1] * tiles,
+        "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],
+        "high": [255, 255], "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
+    }  # fmt: skip
+    (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
+    return TileStore(folder)
+
+
+class Maker:
+    """Noise that is a function of the tile and of the number of its view; it may die at some call."""
+
+    def __init__(self, store: TileStore, dies_at: int | None = None) -> None:
+        self.store, self.dies_at, self.calls = store, dies_at, 0
+
+    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, dict[str, float]]:
+        if self.calls == self.dies_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        unit = Randomness(0, "views", which, tiles).uniform("pixels", 2, 16, 16)
+        return self.store.raw(unit), {"sum": tiles.double().sum().item()}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_views_are_read_back_by_tile_and_number(tmp_path: Path, dtype: str) -> None:
+    store, maker = tile_store(tmp_path / "tiles", dtype), Maker(tile_store(tmp_path / "same", dtype))
+    (tmp_path / "views").mkdir()
+    written = write_views(tmp_path / "views", store, 2, 4, maker, lambda: None)
+    train = store.index("train")
+    assert written.figures["sum"] == 2 * train.sum().item()
+    made = ViewStore(tmp_path / "views")
+    assert made.per_tile == 2
+    some = train[torch.tensor([7, 0, 7])]
+    read = made.read(some, torch.tensor([1, 0, 0]))
+    assert read.dtype == store.read(some).dtype
+    for row, (tile, which) in enumerate(zip(some, (1, 0, 0), strict=True)):
+        assert torch.equal(read[row : row + 1], maker(tile[None], which)[0])
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 3, 4])
+def test_an_interrupted_store_ends_up_the_same_byte_for_byte(tmp_path: Path, dies_at: int) -> None:
+    store = tile_store(tmp_path / "tiles")
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+    whole = write_views(tmp_path / "whole", store, 2, 4, Maker(store), lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        write_views(tmp_path / "resumed", store, 2, 4, Maker(store, dies_at), lambda: None)
+    blocks: list[int] = []
+    again = Maker(store)
+    resumed = write_views(tmp_path / "resumed", store, 2, 4, again, lambda: blocks.append(1))
+    assert len(blocks) == 3 - dies_at // 2, "finished blocks are not made again"
+    assert again.calls == 2 * len(blocks)
+    assert resumed.figures == whole.figures
+    for name in ("views.npy", "tiles.npy"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_finished_store_is_not_made_again(tmp_path: Path) -> None:
+    store = tile_store(tmp_path / "tiles")
+    (tmp_path / "views").mkdir()
+    first = write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
+    assert write_views(tmp_path / "views", store, 1, 4, Maker(store, dies_at=0), lambda: None) == first
+
+
+def test_a_store_is_pickled_by_its_path(tmp_path: Path) -> None:
+    store = tile_store(tmp_path / "tiles")
+    (tmp_path / "views").mkdir()
+    write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
+    made = ViewStore(tmp_path / "views")
+    tiles, which = store.index("train")[:3], torch.zeros(3, dtype=torch.long)
+    content = pickle.dumps(made)
+    assert len(content) < 500
+    assert torch.equal(pickle.loads(content).read(tiles, which), made.read(tiles, which))
+
+
+def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tile_store(tmp_path / "tiles")
+    monkeypatch.setattr(views.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    (tmp_path / "views").mkdir()
+    with pytest.raises(UserError, match=r"GB free"):
+        write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
+    assert not list((tmp_path / "views").iterdir())
+
+
+def test_missing_views_name_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gcl-custom make-views"):
+        ViewStore(tmp_path)

@@ -1,0 +1,157 @@
+"""Known answers of the VQGAN's losses."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gcl_custom.features import FeatureNetwork
+from gcl_custom.generator.vqgan_loss import (
+    ADAPTIVE_MOST,
+    Adversary,
+    Discriminator,
+    Reconstruction,
+    adversarial_gradient,
+    feature_map_distance,
+    hinge,
+    lecam,
+    ssim,
+    structure_distance,
+)
+
+
+def tiles(seed: int, bands: int = 3, side: int = 32) -> Tensor:
+    return torch.rand(2, bands, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def network() -> FeatureNetwork:
+    torch.manual_seed(0)
+    stages = [nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 5, 3, stride=2), nn.Conv2d(5, 6, 3)]
+    return FeatureNetwork("small", stages, [0.4] * 3, [0.2] * 3, compared=2)
+
+
+def test_hinge_of_known_logits() -> None:
+    assert hinge(torch.zeros(4), torch.zeros(4)) == 1
+    assert hinge(torch.full((4,), 2.0), torch.full((4,), -2.0)) == 0
+    assert hinge(torch.tensor([0.5]), torch.tensor([1.0])) == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_lecam_of_known_logits() -> None:
+    value = lecam(torch.tensor([2.0, -1.0]), torch.tensor([-1.0]), torch.tensor(0.5), torch.tensor(-0.5))
+    assert value == pytest.approx((2.5**2 + 0.0) / 2 + 1.5**2)
+
+
+def test_the_running_means_of_the_logits_follow_them_slowly() -> None:
+    adversary = Adversary(3, lecam=0.0, decay=0.9)
+    real, fake = tiles(0), tiles(1)
+    loss, generator = adversary(real, fake)
+    logits_real, logits_fake = adversary.discriminator(real), adversary.discriminator(fake)
+    torch.testing.assert_close(adversary.mean_real, 0.1 * logits_real.mean())
+    torch.testing.assert_close(adversary.mean_fake, 0.1 * logits_fake.mean())
+    torch.testing.assert_close(loss, hinge(logits_real, logits_fake))
+    torch.testing.assert_close(generator, -logits_fake.mean())
+
+
+@pytest.mark.parametrize("bands", [1, 3, 13])
+def test_the_discriminator_gives_a_logit_for_each_square(bands: int) -> None:
+    assert Discriminator(bands)(tiles(0, bands)).shape == (2, 1, 4, 4)
+
+
+def test_a_tiles_logits_depend_on_that_tile_alone() -> None:
+    discriminator = Discriminator(3)
+    torch.testing.assert_close(discriminator(tiles(0))[1:], discriminator(tiles(0)[1:]))
+
+
+def test_ssim_is_that_of_torchmetrics_with_a_uniform_window() -> None:
+    a, b = tiles(0), (tiles(0) + 0.3 * tiles(1)) / 1.3
+    expected = structural_similarity_index_measure(a, b, gaussian_kernel=False, kernel_size=7, data_range=1.0)
+    # torchmetrics pads by reflection and cuts the padding off again
+    torch.testing.assert_close(ssim(a, b), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("bands", "side"), [(1, 16), (3, 32), (13, 64)])
+def test_the_distance_without_a_network_takes_any_bands_and_small_tiles(bands: int, side: int) -> None:
+    a, b = tiles(0, bands, side).requires_grad_(), tiles(1, bands, side)
+    assert structure_distance(b, b) == pytest.approx(0, abs=1e-5)
+    distance = structure_distance(a, b)
+    distance.backward()
+    assert distance > 0.5
+    assert a.grad is not None
+    assert a.grad.isfinite().all()
+
+
+def test_the_distance_without_a_network_knows_blur() -> None:
+    sharp = tiles(0)
+    slight, strong = (F.avg_pool2d(sharp, k, 1, k // 2, count_include_pad=False) for k in (3, 7))
+    assert structure_distance(slight, sharp) < structure_distance(strong, sharp)
+
+
+def test_the_feature_map_distance_is_that_of_the_slow_formula() -> None:
+    net, a, b = network(), tiles(0), tiles(1)
+    expected = torch.zeros(())
+    for of_a, of_b in zip(net.maps(a), net.maps(b), strict=True):
+        total = 0.0
+        _, _, height, width = of_a.shape
+        for tile in range(2):
+            for i in range(height):
+                for j in range(width):
+                    u, v = of_a[tile, :, i, j], of_b[tile, :, i, j]
+                    total = total + (u / u.norm() - v / v.norm()).square().sum()
+        expected = expected + total / (2 * height * width) / 2
+    torch.testing.assert_close(feature_map_distance(net, a, b), expected)
+
+
+def test_reconstruction_is_l1_and_the_weighted_perceptual_distance() -> None:
+    net, a, b = network(), tiles(0), tiles(1)
+    loss, terms = Reconstruction(0.3, net)(a, b)
+    torch.testing.assert_close(terms["l1"], (a - b).abs().mean())
+    torch.testing.assert_close(loss, terms["l1"] + 0.3 * feature_map_distance(net, a, b))
+    loss, terms = Reconstruction(0.3, None)(a, b)
+    torch.testing.assert_close(loss, terms["l1"] + 0.3 * structure_distance(a, b))
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4, 13])
+def test_the_perceptual_distance_of_other_bands_than_three(bands: int) -> None:
+    loss, _ = Reconstruction(1.0, network())(tiles(0, bands), tiles(1, bands))
+    assert loss.isfinite()
+
+
+def decoder() -> tuple[Tensor, nn.Conv2d]:
+    torch.manual_seed(0)
+    last = nn.Conv2d(4, 3, 1)
+    return last(torch.randn(2, 4, 8, 8)), last
+
+
+def test_the_adaptive_weight_is_that_of_the_papers_formula() -> None:
+    """Eq. 7 by its definition: gradients of the two losses at the last layer."""
+    pixels, last = decoder()
+    target = torch.rand_like(pixels)
+
+    def reconstruction(p: Tensor) -> Tensor:
+        return (p - target).abs().mean()
+
+    def adversarial(p: Tensor) -> Tensor:
+        return -(p**3).mean()
+
+    norms = [
+        torch.autograd.grad(loss(pixels), last.weight, retain_graph=True)[0].norm()
+        for loss in (reconstruction, adversarial)
+    ]
+    expected = norms[0] / (norms[1] + 1e-4)
+    (whole,) = torch.autograd.grad(
+        reconstruction(pixels) + 0.5 * expected * adversarial(pixels), last.weight, retain_graph=True
+    )
+
+    leaf = pixels.detach().requires_grad_()
+    (first,), (second,) = torch.autograd.grad(reconstruction(leaf), leaf), torch.autograd.grad(adversarial(leaf), leaf)
+    joined = adversarial_gradient(pixels, first, second, last.weight, 0.5)
+    torch.testing.assert_close(joined.adaptive, expected)
+    (pixels * joined.gradient).sum().backward()
+    torch.testing.assert_close(last.weight.grad, whole)
+
+
+def test_the_adaptive_weight_is_bounded_where_the_adversary_is_flat() -> None:
+    pixels, last = decoder()
+    joined = adversarial_gradient(pixels, torch.full_like(pixels, 1e6), torch.zeros_like(pixels), last.weight, 1.0)
+    assert joined.adaptive == ADAPTIVE_MOST
