@@ -6,10 +6,10 @@ export OMP_WAIT_POLICY = passive
 .PHONY: install quickstart test lint benchmark
 
 # Again whenever the dependencies change.
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade "pip>=23"
-	$(VENV)/bin/python -m pip install --quiet --editable ".[test,lint]"
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	touch $@
 
 install: $(VENV)/installed

@@ -10,7 +10,7 @@ def main() -> None:
     table = Table("what", "ratio", "at least", "measured", box=None)
     for module in (reading, pretraining, views):
         for row in module.rows():
-            table.add_row(row["name"], f"{row['ratio']:.1f}", f"{row['target']:g}", row["detail"])
+            table.add_row(row["name"], f"{row['ratio']:.1f}", f"{row['target'] or '':}", row["detail"])
     Console(width=160).print(table)
 
 

@@ -106,7 +106,7 @@ def compare(model: MaskGIT, tokens: Int[Tensor, "b h w"], rounds: int, hardware:
     }
 
 
-def rows(run: Path | None = None, batch: int = 32, rounds: int = 5) -> list[dict[str, Any]]:
+def rows(run: Path | None = None, batch: int = 16, rounds: int = 5) -> list[dict[str, Any]]:
     """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
     hardware = recipe.Hardware()
     cases: list[tuple[str, MaskGIT, Tensor]] = []

@@ -7,7 +7,7 @@ from typing import Any
 import timm
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
@@ -53,14 +53,14 @@ def build(name: str, bands: int, stem: str = "standard") -> tuple[nn.Module, int
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """The same convolution, trained on a CPU as one product of matrices where its output has at most 3 by 3 pixels.
+    """The same convolution, trained on a CPU as one product of matrices where its output has at most 4 by 4 pixels.
 
-    On so small a map oneDNN's convolutions take up to 4 times as long (512 channels, batch 128, bf16), and the deep
-    layers of a ResNet are such maps when tiles have 64 px or less. Outside of training it is an ordinary convolution,
-    so that what is exported does not depend on the size of a tile.
+    On so small a map oneDNN's convolutions take up to 5 times as long (512 channels, 2 by 2 pixels, batch 128, bf16),
+    and the deep layers of a ResNet are such maps when tiles have 64 px or less. Outside of training it is an ordinary
+    convolution, so that what is exported does not depend on the size of a tile.
     """
 
-    LARGEST = 3
+    LARGEST = 4
 
     @staticmethod
     def suits(convolution: nn.Conv2d) -> bool:
@@ -71,26 +71,19 @@ class SmallMapConv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d _ _"]:
         if self.training and x.device.type == "cpu":
-            height, width = (self._places(axis, x.shape[2 + axis]) for axis in (0, 1))
-            if max(height, width) <= self.LARGEST:
-                return self._by_product(x, height, width)
+            (above, beside), (height, width) = (int(padding) for padding in self.padding), x.shape[2:]
+            numbers = torch.arange((height + 2 * above) * (width + 2 * beside)).view(height + 2 * above, -1)
+            (tall, wide), (down, right) = self.kernel_size, self.stride
+            windows = numbers.unfold(0, tall, down).unfold(1, wide, right)
+            if max(windows.shape[:2]) <= self.LARGEST:
+                pixels = nn.functional.pad(x, (beside, beside, above, above))
+                return self._by_product(rearrange(pixels, "b c h w -> b (h w) c"), windows)
         return super().forward(x)
 
-    def _places(self, axis: int, length: int) -> int:
-        """Length of the output along an axis."""
-        return (length + 2 * int(self.padding[axis]) - self.kernel_size[axis]) // self.stride[axis] + 1
-
-    def _taps(self, axis: int, length: int) -> range:
-        """Rows or columns of the kernel that meet anything but padding."""
-        padding, last = int(self.padding[axis]), (self._places(axis, length) - 1) * self.stride[axis]
-        return range(max(0, padding - last), min(self.kernel_size[axis], padding + length))
-
-    def _by_product(self, x: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b d _ _"]:
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        (down, right), (above, beside) = self.stride, (int(padding) for padding in self.padding)
-        rows, columns = (self._taps(axis, x.shape[2 + axis]) for axis in (0, 1))
-        pixels = nn.functional.pad(rearrange(x.to(dtype), "b c h w -> b h w c"), (0, 0, beside, beside, above, above))
-        seen = [pixels[:, i : i + down * height : down, j : j + right * width : right] for i in rows for j in columns]
-        weight = self.weight.to(dtype)[:, :, rows.start : rows.stop, columns.start : columns.stop]
-        out = nn.functional.linear(torch.cat(seen, dim=-1), rearrange(weight, "d c h w -> d (h w c)"))
-        return rearrange(out, "b h w d -> b d h w")
+    def _by_product(self, pixels: Float[Tensor, "b n c"], windows: Int[Tensor, "h w k l"]) -> Float[Tensor, "b d h w"]:
+        """The windows of pixels, by their numbers, as rows of a matrix, times the kernels."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else pixels.dtype
+        seen = pixels.to(dtype).index_select(1, windows.flatten())
+        rows = rearrange(seen, "b (places taps) c -> b places (taps c)", taps=windows[0, 0].numel())
+        kernels = rearrange(self.weight.to(dtype), "d c k l -> d (k l c)")
+        return rearrange(nn.functional.linear(rows, kernels), "b (h w) d -> b d h w", h=len(windows))

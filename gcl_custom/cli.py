@@ -210,6 +210,12 @@ def recipes_copy(
     say(f"wrote {target}. Set data.root in it, then: gcl-custom check {target}")
 
 
+@recipes_app.command("keys")
+def recipes_keys() -> None:
+    """Every key of a recipe, with its bounds, default and meaning, as a Markdown table."""
+    print(import_module("gcl_custom.reference").reference(), end="")
+
+
 @app.callback(invoke_without_command=True)
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,

@@ -208,7 +208,7 @@ def _train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float, s
     recipe = run.recipe
     share = figure.metric.partition("@")[2]
     index = _train_tiles(store, share, seed)
-    processes = recipe.hardware.devices * recipe.hardware.nodes
+    processes = recipe.hardware.devices
     batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
     batches = Batches(index, batch, seed, store.read)
     epochs = recipe.compare.supervised_epochs or recipe.pretrain.epochs

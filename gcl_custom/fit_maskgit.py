@@ -80,6 +80,7 @@ def run(run: Run) -> None:
         gap=entropy - loss,
         kept_epoch=epoch,
         parameters=sum(parameter.numel() for parameter in training.net.parameters()),
+        warnings=[line] if (line := warning(entropy - loss, 1.0)) else [],
     )
     say(
         f"{STAGE}: masked-token loss {loss:.3f} nats on validation tiles, {entropy - loss:.3f} below the marginal "

@@ -58,7 +58,8 @@ def run(run: Run) -> None:
     with torch.no_grad(), autocast(recipe.hardware, device):
         quality = Quality(store, store.index("test"), training.network).of(training.net)
     parameters = sum(parameter.numel() for parameter in training.net.parameters())
-    stage.finish(**quality, feature_network=training.network.name, parameters=parameters)
+    warnings = training.warnings(quality["codes_used"])
+    stage.finish(**quality, feature_network=training.network.name, parameters=parameters, warnings=warnings)
     say(
         f"{STAGE}: on {len(store.index('test'))} test tiles {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}, "
         f"{quality['codes_used']:.0%} of the codes used"

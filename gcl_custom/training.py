@@ -309,8 +309,8 @@ def fit(
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=hardware.devices,
-            num_nodes=hardware.nodes,
-            strategy=_strategy(hardware),
+            # Processes of our own that end with the training, so that all else in a stage runs once.
+            strategy="auto" if hardware.devices == 1 else "ddp_spawn_find_unused_parameters_true",
             precision="bf16-mixed" if uses_bf16(hardware, device) else "32-true",
             max_epochs=1,
             logger=TensorBoardLogger(stage.path, name="", version="tensorboard"),
@@ -319,21 +319,13 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            sync_batchnorm=device.type == "cuda" and hardware.devices * hardware.nodes > 1,
+            sync_batchnorm=device.type == "cuda" and hardware.devices > 1,
             log_every_n_steps=1,
         )
         resume = checkpoint if checkpoint.exists() else None
         trainer.fit(module, _Rest(batches, epochs), ckpt_path=resume, weights_only=True)
     history: list[dict[str, float]] = read_json(stage.path / "history.json")
     return history
-
-
-def _strategy(hardware: Hardware) -> str:
-    """One process, processes of our own, or those that torchrun or SLURM started."""
-    if hardware.devices * hardware.nodes == 1:
-        return "auto"
-    started = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ
-    return "ddp_find_unused_parameters_true" if started else "ddp_spawn_find_unused_parameters_true"
 
 
 def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:

@@ -129,7 +129,7 @@ def test_a_code_is_moved_to_a_feature_after_just_so_many_steps_without_use(codeb
         assert quantizer.counts[2] == 1
         assert torch.equal(quantizer.sums[2], quantizer.codebook[2])
     quantizer(x)
-    assert quantizer.share_used(1) == 1
+    assert quantizer.steps_unused[2] == 0
 
 
 def test_a_code_in_use_is_never_moved_to_a_feature() -> None:
