@@ -112,7 +112,7 @@ def rows(run: Path | None = None, batch: int = 16, rounds: int = 5) -> list[dict
     cases: list[tuple[str, MaskGIT, Tensor]] = []
     if run is not None:
         settings = load_recipe(run / "recipe.yaml")
-        stored = np.load(run / "maskgit" / "tokens.npy", mmap_mode="r")
+        stored = np.load(run / "tokens" / "tokens.npy", mmap_mode="r")
         model = MaskGIT(settings.generator.tokenizer.codes, stored.shape[-1], settings.generator.maskgit)
         load_weights(run / "maskgit" / "maskgit.safetensors", model)
         cases.append((run.name, model, torch.from_numpy(stored[:batch, 0].astype(np.int64))))

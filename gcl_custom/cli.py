@@ -74,7 +74,7 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
 
 
 def _fit_generator(run: Run) -> None:
-    for module in ("pack_tiles", "fit_tokenizer", "fit_maskgit"):
+    for module in ("pack_tiles", "fit_tokenizer", "tokenise", "fit_maskgit"):
         _stage(module)(run)
 
 
@@ -110,7 +110,9 @@ def _summary(run: Run, seconds: float, following: str) -> None:
     table = Table(
         "stage", "took", "made", title=f"{run.path}  ({duration(seconds)} now)", title_justify="left", box=None
     )
-    for stage in _stages(run):
+    for stage in plan.stages(run):
+        if not stage.path.is_dir():
+            continue
         state = _made(stage) if stage.done else "[dim]not finished[/]"
         table.add_row(stage.name, duration(stage.seconds), state)
     console.console.print(table)
@@ -119,13 +121,6 @@ def _summary(run: Run, seconds: float, following: str) -> None:
         say(f"report: {report.resolve()}")
     if following:
         say(f"next:   {following.format(run=run.path.name)}")
-
-
-def _stages(run: Run) -> list[Stage]:
-    """The stages that the run has begun."""
-    candidates = [plan.tiles(run), plan.tokenizer(run), plan.maskgit(run), plan.views(run), plan.reconstructions(run)]
-    candidates += [plan.pretrain(run, arm, seed) for arm, seed in plan.pretrainings(run.recipe)]
-    return [stage for stage in [*candidates, plan.compare(run)] if stage.path.is_dir()]
 
 
 def _made(stage: Stage) -> str:

@@ -1,4 +1,4 @@
-"""Stage: tokenise the tiles once, then fit MaskGIT to the stored tokens.
+"""Stage: fit MaskGIT to the stored tokens.
 
     b  tiles in a batch     s  ways in which a tile may be flipped and turned     h w  grid of tokens     n  tiles
 
@@ -9,27 +9,24 @@ masked-token loss on the validation tiles. They are part of the checkpoints, so 
 
 import copy
 import math
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gcl_custom import plan
-from gcl_custom.console import progress, say, warn
-from gcl_custom.devices import autocast, pick_device
+from gcl_custom.console import say, warn
 from gcl_custom.generator.inpainting import Generator
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import training_mask
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness, derive
-from gcl_custom.recipe import Hardware, Recipe
-from gcl_custom.runs import Run, write_atomically
-from gcl_custom.symmetry import WAYS, turn, ways
+from gcl_custom.recipe import Recipe
+from gcl_custom.runs import Run
+from gcl_custom.symmetry import ways
+from gcl_custom.tokens import Tokens
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid, load_weights, save_weights
 
 STAGE = "maskgit"
@@ -50,7 +47,7 @@ PATIENCE, LEAST_GAP = 0.2, 0.1
 
 
 def run(run: Run) -> None:
-    """Write ``tokens.npy``, fit MaskGIT, save ``maskgit.safetensors`` and state its loss on the validation tiles.
+    """Fit MaskGIT, save ``maskgit.safetensors`` and state its loss on the validation tiles.
 
     Raises:
         UserError: stale output, a missing or unfitting tokenizer, or a loss that is not finite.
@@ -64,10 +61,7 @@ def run(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     tokenizer = VQGAN(store.bands, recipe.generator.tokenizer)
     load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
-    path = stage.path / "tokens.npy"
-    if not path.exists():
-        write_tokens(path, store, tokenizer, WAYS[recipe.data.symmetry], recipe.hardware)
-    tokens = Tokens(path, store)
+    tokens = Tokens(plan.tokens(run).path, store)
     batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
     training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)
     fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
@@ -86,60 +80,6 @@ def run(run: Run) -> None:
         f"{STAGE}: masked-token loss {loss:.3f} nats on validation tiles, {entropy - loss:.3f} below the marginal "
         f"entropy, with the weights of epoch {epoch} of {settings.epochs}"
     )
-
-
-@torch.inference_mode()
-def write_tokens(path: Path, store: TileStore, tokenizer: VQGAN, ways_of_tile: int, hardware: Hardware) -> None:
-    """Tokens of the training and validation tiles, ascending by their number, in each way: (n, s, h, w), uint16."""
-    device = pick_device(hardware)
-    tokenizer = tokenizer.to(device).eval()
-    numbers = tokenised(store)
-    with write_atomically(path) as part, progress(len(numbers) * ways_of_tile, "tokens") as ticker:
-        written: np.memmap | None = None
-        for start, some in zip(range(0, len(numbers), 64), torch.split(numbers, 64), strict=True):
-            tiles = store.unit(store.read(some).to(device))
-            for way in range(ways_of_tile):
-                with autocast(hardware, device):
-                    tokens = tokenizer.tokenise(turn(tiles, torch.full((len(some),), way, device=device)))
-                if written is None:
-                    shape = (len(numbers), ways_of_tile, *tokens.shape[1:])
-                    written = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint16, shape=shape)
-                written[start : start + len(some), way] = tokens.cpu().numpy()
-                ticker.advance(len(some))
-        assert written is not None
-        written.flush()
-
-
-def tokenised(store: TileStore) -> Int[Tensor, " n"]:
-    """Numbers of the tiles whose tokens are stored, ascending."""
-    return torch.cat([store.index("train"), store.index("valid")]).sort().values
-
-
-class Tokens:
-    """The stored tokens, by the number of the tile."""
-
-    def __init__(self, path: Path, store: TileStore) -> None:
-        self._path = path
-        self._rows = torch.full((store.count,), -1)
-        numbers = tokenised(store)
-        self._rows[numbers] = torch.arange(len(numbers))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_rows": self._rows}  # a memory map would be pickled with its content
-
-    @cached_property
-    def _tokens(self) -> np.ndarray:
-        tokens: np.ndarray = np.load(self._path, mmap_mode="r")
-        return tokens
-
-    def read(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, "b s h w"]:
-        """The tokens of tiles in all their ways."""
-        return torch.from_numpy(self._tokens[self._rows[tiles.cpu()].numpy()].astype(np.int64))
-
-    def counts(self, tiles: Int[Tensor, " b"], codes: int) -> Int[Tensor, " v"]:
-        """How often each code occurs in some tiles, in all their ways."""
-        parts = [torch.bincount(self.read(some).flatten(), minlength=codes) for some in torch.split(tiles, 1024)]
-        return torch.stack(parts).sum(dim=0)
 
 
 class MaskGITTraining(Trainable):

@@ -21,6 +21,7 @@ from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
+from gcl_custom.tokens import Tokens
 from gcl_custom.training import grid, load_weights, save_picture
 from gcl_custom.views import ViewStore, write_views
 
@@ -42,11 +43,11 @@ def run(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    generator = load_generator(run, store)
+    generator, stored = load_generator(run, store), Tokens(plan.tokens(run).path, store)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
         rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
-        tokens = generator.encode(store.unit(store.read(tiles)))
+        tokens = stored.read(tiles)[:, 0].to(generator.device)
         painted = generator.augment(tokens, rng)
         changed = (painted != tokens).float().mean(dim=(1, 2)).sum().item()
         return store.raw(generator.decode(painted)), {"changed": changed}
@@ -77,7 +78,7 @@ def run(run: Run) -> None:
 
 
 def run_reconstructions(run: Run) -> None:
-    """Encode and decode every training tile, with no token hidden.
+    """Decode the tokens of every training tile as they are, with none hidden.
 
     Raises:
         UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
@@ -88,12 +89,11 @@ def run_reconstructions(run: Run) -> None:
         return
     stage.begin()
     store, device = TileStore(plan.tiles(run).path), pick_device(run.recipe.hardware)
-    tokenizer = load_tokenizer(run, store).to(device).eval()
+    tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
         with torch.inference_mode(), autocast(run.recipe.hardware, device):
-            unit = store.unit(store.read(tiles).to(device))
-            return store.raw(tokenizer.decode_tokens(tokenizer.tokenise(unit))), {}
+            return store.raw(tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))), {}
 
     written = write_views(stage.path, store, 1, run.recipe.views.batch, make, stage.tick)
     stage.finish(views_per_second=len(store.index("train")) / written.seconds)

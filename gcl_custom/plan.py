@@ -35,15 +35,19 @@ def tokenizer(run: Run) -> Stage:
     return run.stage("tokenizer", settings, [tiles(run)], "gcl-custom fit-generator")
 
 
+def tokens(run: Run) -> Stage:
+    settings = {"data.symmetry": run.recipe.data.symmetry, "hardware": _compute(run.recipe)}
+    return run.stage("tokens", settings, [tokenizer(run)], "gcl-custom fit-generator")
+
+
 def maskgit(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
         "generator.maskgit": _plain(recipe.generator.maskgit),
-        "data.symmetry": recipe.data.symmetry,
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }
-    return run.stage("maskgit", settings, [tokenizer(run)], "gcl-custom fit-generator")
+    return run.stage("maskgit", settings, [tokens(run)], "gcl-custom fit-generator")
 
 
 def views(run: Run) -> Stage:
@@ -53,7 +57,7 @@ def views(run: Run) -> Stage:
 
 
 def reconstructions(run: Run) -> Stage:
-    return run.stage("reconstructions", {"hardware": _compute(run.recipe)}, [tokenizer(run)], "gcl-custom make-views")
+    return run.stage("reconstructions", {"hardware": _compute(run.recipe)}, [tokens(run)], "gcl-custom make-views")
 
 
 def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
@@ -99,3 +103,11 @@ def compare(run: Run) -> Stage:
     }
     inputs = [tiles(run), *(pretrain(run, arm, seed) for arm, seed in pretrainings(recipe))]
     return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")
+
+
+def stages(run: Run) -> list[Stage]:
+    """All stages of a run, in the order of their work."""
+    generator = [tiles(run), tokenizer(run), tokens(run), maskgit(run), views(run)]
+    controls = [reconstructions(run)] if needs_reconstructions(run.recipe) else []
+    arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(run.recipe)]
+    return [*generator, *controls, *arms, compare(run)]

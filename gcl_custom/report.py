@@ -55,7 +55,7 @@ def run(run: Run) -> Path:
 
 def page(run: Run) -> str:
     """The whole page. It names no file or address outside itself, and every text from the run is escaped."""
-    stages = planned(run)
+    stages = plan.stages(run)
     comparison = plan.compare(run)
     scores: dict[str, Any] | None = read_json(comparison.path / "scores.json") if comparison.done else None
     parts = [
@@ -81,16 +81,6 @@ def page(run: Run) -> str:
     )
     template = resources.files("gcl_custom").joinpath("report_template.html").read_text(encoding="utf-8")
     return Template(template).substitute(title=escape(f"{run.recipe.name} – gcl-custom"), body=head + sections)
-
-
-def planned(run: Run) -> list[Stage]:
-    """Every stage that the recipe leads to, in the order of the data's flow."""
-    recipe = run.recipe
-    stages = [plan.tiles(run), plan.tokenizer(run), plan.maskgit(run), plan.views(run)]
-    if plan.needs_reconstructions(recipe):
-        stages.append(plan.reconstructions(run))
-    stages += [plan.pretrain(run, arm, seed) for arm, seed in plan.pretrainings(recipe)]
-    return [*stages, plan.compare(run)]
 
 
 def state(stage: Stage) -> str:

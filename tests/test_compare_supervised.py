@@ -47,7 +47,7 @@ def run_in(folder: Path, **compare: Any) -> Run:
 def pretrained(run: Run) -> Run:
     """Packed tiles, and for each pretraining another random backbone."""
     pack_tiles.run(run)
-    for stage in (plan.tokenizer(run), plan.maskgit(run), plan.views(run)):
+    for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
         stage.begin()
         stage.finish()
     for arm, seed in plan.pretrainings(run.recipe):

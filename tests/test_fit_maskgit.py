@@ -4,23 +4,21 @@ import copy
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_views import tile_store
 
-from gcl_custom import fit_maskgit, plan
-from gcl_custom.fit_maskgit import MaskGITTraining, Tokens, tokenised, write_tokens
+from gcl_custom import fit_maskgit, plan, tokenise
+from gcl_custom.fit_maskgit import MaskGITTraining
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Data, Generator, Hardware, MaskGIT, Recipe, Tokenizer, Views
 from gcl_custom.runs import Run
-from gcl_custom.symmetry import turn
+from gcl_custom.tokens import Tokens
 from gcl_custom.training import save_weights
 
 RECIPE = Recipe(
@@ -46,37 +44,18 @@ def with_tokenizer(folder: Path) -> Run:
             torch.manual_seed(0)
             save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.generator.tokenizer))
         stage.finish(content="same")
+    tokenise.run(run)
     return run
 
 
-def training_on(run: Run, tmp_path: Path) -> MaskGITTraining:
+def training_on(run: Run) -> MaskGITTraining:
     store = TileStore(plan.tiles(run).path)
-    tokenizer = fit_maskgit.VQGAN(2, RECIPE.generator.tokenizer)
-    write_tokens(tmp_path / "tokens.npy", store, tokenizer, 2, RECIPE.hardware)
-    return MaskGITTraining(RECIPE, store, Tokens(tmp_path / "tokens.npy", store), tokenizer, 2)
-
-
-def test_tokens_are_those_of_the_turned_tiles(tmp_path: Path) -> None:
-    run = with_tokenizer(tmp_path / "r")
-    store = TileStore(plan.tiles(run).path)
-    torch.manual_seed(0)
-    tokenizer = VQGAN(2, RECIPE.generator.tokenizer).eval()
-    write_tokens(tmp_path / "tokens.npy", store, tokenizer, 8, RECIPE.hardware)
-    stored = np.load(tmp_path / "tokens.npy")
-    assert stored.shape == (len(tokenised(store)), 8, 4, 4)
-    assert stored.dtype == np.uint16
-    tokens = Tokens(tmp_path / "tokens.npy", store)
-    some = store.index("train")[torch.tensor([3, 0])]
-    unit = store.unit(store.read(some))
-    for way in range(8):
-        with torch.no_grad():
-            expected = tokenizer.tokenise(turn(unit, torch.full((2,), way)))
-        assert torch.equal(tokens.read(some)[:, way], expected)
-    assert torch.equal(pickle.loads(pickle.dumps(tokens)).read(some), tokens.read(some))
+    tokenizer = VQGAN(2, RECIPE.generator.tokenizer)
+    return MaskGITTraining(RECIPE, store, Tokens(plan.tokens(run).path, store), tokenizer, 2)
 
 
 def test_marginal_entropy_is_the_code_length_of_validation_tokens(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    training = training_on(with_tokenizer(tmp_path / "r"))
     counts = training._tokens.counts(training._store.index("train"), 8).double() + 1
     terms = []
     for tokens, hidden in training._hidden_validation():
@@ -88,7 +67,7 @@ def test_marginal_entropy_is_the_code_length_of_validation_tokens(tmp_path: Path
 
 
 def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    training = training_on(with_tokenizer(tmp_path / "r"))
     training.eval()
     losses, states = [], []
     for number in range(6):
@@ -106,7 +85,7 @@ def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> 
 
 
 def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"), tmp_path)
+    training = training_on(with_tokenizer(tmp_path / "r"))
     decayed, others = training.configure_optimizers().param_groups
     assert all(parameter.ndim == 2 for parameter in decayed["params"])
     assert decayed["weight_decay"] > 0

@@ -56,7 +56,7 @@ def complete(run: Run) -> Run:
     """A run folder as finished stages would leave it, with drawn-up figures."""
     rng = np.random.default_rng(1)
     finish(plan.tiles(run), 4, tiles={"train": 4500}, bands=3, split="random", content="abcdef", unusable=7)
-    for stage, seconds in ((plan.tokenizer(run), 900), (plan.maskgit(run), 1500)):
+    for stage, seconds in ((plan.tokenizer(run), 900), (plan.tokens(run), 30), (plan.maskgit(run), 1500)):
         finish(stage, seconds, psnr=29.64321, warnings=["Only 12 % of the codes are used."])
         history = [
             {"epoch": e, "loss": 3 / e + 0.1 * rng.random(), "used codes": 1 - 1 / e}

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "gcl_custom"
 STAGES = {
     "pack_tiles",
     "fit_tokenizer",
+    "tokenise",
     "fit_maskgit",
     "make_views",
     "pretrain",

@@ -1,0 +1,37 @@
+"""The stage that tokenises: once, in every way, and never half."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_fit_maskgit import with_tokenizer
+
+from gcl_custom import plan, tokenise
+from gcl_custom.imagery import TileStore
+from gcl_custom.tokens import tokenised
+
+
+def test_every_tile_in_every_way(tmp_path: Path) -> None:
+    run = with_tokenizer(tmp_path / "r")
+    stage = plan.tokens(run)
+    stored = np.load(stage.path / "tokens.npy")
+    assert stored.shape == (len(tokenised(TileStore(plan.tiles(run).path))), 2, 4, 4)
+    assert stored.dtype == np.uint16
+    assert stage.facts == {"tiles": len(stored), "ways": 2}
+
+
+def test_it_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = with_tokenizer(tmp_path / "r")
+    monkeypatch.setattr(tokenise, "write_tokens", lambda *_: pytest.fail("tokenised again"))
+    tokenise.run(run)
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = with_tokenizer(tmp_path / "r")
+    stage = plan.tokens(run)
+    for path in stage.path.iterdir():
+        path.unlink()
+    monkeypatch.setattr(tokenise, "turn", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tokenise.run(run)
+    assert [path.name for path in stage.path.iterdir()] == ["working.json"]
