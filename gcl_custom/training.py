@@ -4,6 +4,7 @@ Lightning does the precision, the devices and the processes. Around it stand cal
 function of (seed, stage, step), so that a run killed at any moment ends with the weights of an undisturbed one.
 """
 
+import gc
 import logging
 import os
 import time
@@ -302,6 +303,8 @@ def fit(
     """
     device = pick_device(hardware)
     checkpoint = stage.path / CHECKPOINT
+    # A former trainer and its module refer to each other, and hold the optimizer's state until they are collected.
+    gc.collect()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on hardware and products
     with warnings.catch_warnings():
         for expected in _EXPECTED:
