@@ -58,7 +58,15 @@ class Classifier(Trainable):
         self._valid = labelled(store, "valid")
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        logits: Tensor = self.head(self.backbone(tiles))
+        """Logits of tiles or views, resized to the side that training sees.
+
+        A network trained on views of 32 px and asked about tiles of 64 px meets everything at twice the size: on EuroSAT
+        with 1 % of the labels that took it to chance.
+        """
+        side = self._settings.crop_size or self._store.size
+        if tiles.shape[-1] != side:
+            tiles = F.interpolate(tiles, size=(side, side), mode="bilinear", antialias=True)
+        logits: Tensor = self.head(self.backbone(tiles.contiguous(memory_format=torch.channels_last)))
         return logits
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -67,7 +75,7 @@ class Classifier(Trainable):
         rng = Randomness(self._seed, "supervised", batch.step, batch.tiles.cpu())
         size = settings.crop_size or store.size
         views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
-        logits = self(views.contiguous(memory_format=torch.channels_last))
+        logits = self(views)
         loss = F.cross_entropy(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
         self.record({"loss": loss})
         return loss

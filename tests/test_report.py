@@ -172,7 +172,7 @@ def test_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     plan.tokenizer(run).begin()
     page = report.page(run)
     assert "This run is not finished." in page
-    assert "tokenizer is unfinished; maskgit is missing" in page
+    assert "tokenizer is unfinished; tokens is missing; maskgit is missing" in page
     assert "There is no verdict yet." in page
 
 

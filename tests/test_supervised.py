@@ -101,3 +101,9 @@ def test_learning_rate_rises_then_falls_to_zero(store: TileStore) -> None:
     assert max(rates) == pytest.approx(0.1)
     assert rates.index(max(rates)) <= 50 * WARMUP
     assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_classifier_sees_tiles_at_the_size_of_its_training_views(store: TileStore) -> None:
+    module = classifier(store)
+    predict(module, store, labelled(store, "test"), HARDWARE)
+    assert module.backbone.size == SETTINGS.crop_size == 16 < store.size
