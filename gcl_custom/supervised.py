@@ -60,8 +60,8 @@ class Classifier(Trainable):
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits of tiles or views, resized to the side that training sees.
 
-        A network trained on views of 32 px and asked about tiles of 64 px meets everything at twice the size: on EuroSAT
-        with 1 % of the labels that took it to chance.
+        A network trained on views of 32 px and asked about tiles of 64 px meets everything at twice the size: on
+        EuroSAT with 1 % of the labels that took it to chance.
         """
         side = self._settings.crop_size or self._store.size
         if tiles.shape[-1] != side:
