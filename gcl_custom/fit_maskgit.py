@@ -96,7 +96,7 @@ class MaskGITTraining(Trainable):
         self._steps = self._settings.epochs * steps_per_epoch
         self._store, self._tokens = store, tokens
         self._tokenizer = (tokenizer,)  # in a tuple, so that checkpoints do not hold it
-        self._step = 0
+        self._step, self._warned = 0, False
         self.evaluate_every = math.ceil(self._settings.epochs / EVALUATIONS)
         torch.manual_seed(derive(recipe.seed, STAGE, "weights"))
         codes = recipe.generator.tokenizer.codes
@@ -155,8 +155,10 @@ class MaskGITTraining(Trainable):
             self.kept.load_state_dict(self.average.state_dict())
             self.kept_loss.fill_(loss)
             self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
-        if line := warning(gap, (self._step + 1) / self._steps):
+        line = warning(gap, (self._step + 1) / self._steps)
+        if line and not self._warned:
             warn(line)
+        self._warned = self._warned or line is not None
         return {"masked_token_loss": loss, "gap": gap}
 
     def marginal_entropy(self) -> float:
