@@ -151,10 +151,11 @@ def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
         (gradient,) = torch.autograd.grad(loss, pixels)
         backward = quantised.loss
         if with_adversary:
-            hinge, generator = adversary(real, pixels)
-            (adversarial,) = torch.autograd.grad(generator, pixels, retain_graph=True)
-            gradient, _ = adversarial_gradient(fake, gradient, adversarial, net.last_layer, settings.adversary_weight)
-            backward = backward + hinge
+            judged = adversary(real, pixels)
+            (adversarial,) = torch.autograd.grad(judged.generator, pixels, retain_graph=True)
+            weight = settings.adversary_weight * judged.trust
+            gradient, _ = adversarial_gradient(fake, gradient, adversarial, net.last_layer, weight)
+            backward = backward + judged.discriminator
         own.zero_grad()
         others.zero_grad()
         torch.autograd.backward(backward + (fake * gradient).sum())

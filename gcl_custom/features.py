@@ -29,8 +29,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Perceptual, Vgg16
 
-POOLED_AT_PX = 128
-"""Smaller tiles are enlarged to this side for pooled features: below it, ImageNet networks see hardly any structure."""
+SEEN_AT_PX = 128
+"""Smaller tiles are enlarged to this side: below it, ImageNet networks see hardly any structure."""
 
 
 class FeatureNetwork(nn.Module):
@@ -62,9 +62,8 @@ class FeatureNetwork(nn.Module):
     @torch.no_grad()
     def pooled(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Spatial mean of the last map, averaged over the groups of three bands."""
-        if min(tiles.shape[-2:]) < POOLED_AT_PX:
-            tiles = F.interpolate(tiles, size=(POOLED_AT_PX, POOLED_AT_PX), mode="bilinear")
-        groups = [tiles[:, group] for group in band_groups(tiles.shape[1])]
+        seen = enlarged(tiles)
+        groups = [seen[:, group] for group in band_groups(tiles.shape[1])]
         outputs = [self._run(group, len(self.stages))[-1] for group in groups]
         return torch.stack([reduce(output.float(), "b d h w -> b d", "mean") for output in outputs]).mean(0)
 
@@ -75,6 +74,13 @@ class FeatureNetwork(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
+
+
+def enlarged(tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
+    """Tiles at a size that feature networks can see: those with a side below SEEN_AT_PX are enlarged to it."""
+    if min(tiles.shape[-2:]) >= SEEN_AT_PX:
+        return tiles
+    return F.interpolate(tiles, size=(SEEN_AT_PX, SEEN_AT_PX), mode="bilinear")
 
 
 def band_groups(bands: int) -> list[list[int]]:

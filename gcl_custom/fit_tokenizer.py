@@ -109,12 +109,13 @@ class TokenizerTraining(Trainable):
         (gradient,) = torch.autograd.grad(loss, pixels)
         backward = quantised.loss
         if share_done >= self.settings.adversary_start:
-            loss_discriminator, loss_generator = self.adversary(real, pixels)
-            (adversarial,) = torch.autograd.grad(loss_generator, pixels, retain_graph=True)
-            weight = self.adversary_weight(share_done)
+            judged = self.adversary(real, pixels)
+            (adversarial,) = torch.autograd.grad(judged.generator, pixels, retain_graph=True)
+            weight = self.adversary_weight(share_done) * judged.trust
             gradient, adaptive = adversarial_gradient(fake, gradient, adversarial, self.net.last_layer, weight)
-            backward = backward + loss_discriminator
-            figures |= {"discriminator": loss_discriminator.detach(), "adaptive_weight": adaptive}
+            backward = backward + judged.discriminator
+            figures |= {"discriminator": judged.discriminator.detach(), "trust": judged.trust}
+            figures |= {"generator": judged.generator.detach(), "adaptive_weight": adaptive}
         backward = backward + (fake * gradient).sum()  # whose gradient at the pixels is ``gradient``
 
         generator.zero_grad()
@@ -128,7 +129,7 @@ class TokenizerTraining(Trainable):
         self.record({"loss": loss.detach(), "quantizer": quantised.loss.detach(), **figures})
 
     def adversary_weight(self, share_done: float) -> float:
-        """Of the adversarial loss: it grows from 0 while the discriminator learns already."""
+        """Of the adversarial loss, before trust: it grows from 0 while the discriminator learns already."""
         warmup, since = self.settings.adversary_warmup, share_done - self.settings.adversary_start
         return self.settings.adversary_weight * (min(1.0, since / warmup) if warmup else 1.0)
 
@@ -192,7 +193,8 @@ class Quality:
             counts += torch.bincount(tokens.flatten(), minlength=len(counts))
             mean_square = (real - fake).square().mean((1, 2, 3)).clamp(min=1e-10)
             psnr.append(-10 * mean_square.log10())
-            similarity = structural_similarity_index_measure(fake, real, data_range=1.0, reduction="none")
+            with torch.autocast(fake.device.type, enabled=False):  # its differences of squares drown in bf16
+                similarity = structural_similarity_index_measure(fake, real, data_range=1.0, reduction="none")
             assert isinstance(similarity, Tensor)
             ssim.append(similarity)
             features_fake.append(self._network.pooled(fake))

@@ -26,6 +26,7 @@ def recipe(**settings: object) -> Recipe:
     small = {
         "epochs": 4, "batch": 4, "codes": 16, "code_width": 4, "channels": 16, "blocks": 1, "pixels_per_token": 4,
         "perceptual": WithoutNetwork(name="none"), "revive_after": 3, "adversary_start": 0.5, "adversary_warmup": 0.25,
+        "adversary_weight": 0.1,
     }  # fmt: skip
     return Recipe(
         name="r",
@@ -212,4 +213,6 @@ def test_figures_are_those_of_their_definitions(tmp_path: Path) -> None:
     assert figures["psnr"] == pytest.approx(sum(each) / len(each), rel=1e-5)
     assert figures["codes_used"] == len(tokens.unique()) / 5
     assert figures["feature_distance"] > 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Quality(store, index, network).of(net)["ssim"] == pytest.approx(figures["ssim"], abs=1e-6)
     assert 1 <= figures["perplexity"] <= len(tokens.unique())

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gcl_custom.features import FeatureNetwork
+from gcl_custom.features import SEEN_AT_PX, FeatureNetwork
 from gcl_custom.generator.vqgan_loss import (
     ADAPTIVE_MOST,
     Adversary,
@@ -45,12 +45,29 @@ def test_lecam_of_known_logits() -> None:
 def test_the_running_means_of_the_logits_follow_them_slowly() -> None:
     adversary = Adversary(3, lecam=0.0, decay=0.9)
     real, fake = tiles(0), tiles(1)
-    loss, generator = adversary(real, fake)
+    judged = adversary(real, fake)
     logits_real, logits_fake = adversary.discriminator(real), adversary.discriminator(fake)
     torch.testing.assert_close(adversary.mean_real, 0.1 * logits_real.mean())
     torch.testing.assert_close(adversary.mean_fake, 0.1 * logits_fake.mean())
-    torch.testing.assert_close(loss, hinge(logits_real, logits_fake))
-    torch.testing.assert_close(generator, -logits_fake.mean())
+    torch.testing.assert_close(judged.discriminator, hinge(logits_real, logits_fake))
+    torch.testing.assert_close(judged.generator, -logits_fake.mean())
+
+
+def test_a_discriminator_is_trusted_as_far_as_it_tells() -> None:
+    class Brightness(nn.Module):
+        def forward(self, tiles: Tensor) -> Tensor:
+            return tiles.mean((2, 3), keepdim=True)
+
+    adversary = Adversary(1, lecam=0.0)
+    adversary.discriminator = Brightness()
+
+    def trust(real: float, fake: float) -> float:
+        return adversary(torch.full((2, 1, 8, 8), real), torch.full((2, 1, 8, 8), fake)).trust.item()
+
+    assert trust(0.0, 0.0) == 0
+    assert trust(1.0, -1.0) == 1
+    assert trust(0.5, -0.5) == 0.5
+    assert trust(-1.0, 1.0) == 0, "a discriminator that is wrong must not turn the gradient round"
 
 
 @pytest.mark.parametrize("bands", [1, 3, 13])
@@ -103,12 +120,20 @@ def test_the_feature_map_distance_is_that_of_the_slow_formula() -> None:
 
 
 def test_reconstruction_is_l1_and_the_weighted_perceptual_distance() -> None:
-    net, a, b = network(), tiles(0), tiles(1)
+    net, a, b = network(), tiles(0, side=SEEN_AT_PX), tiles(1, side=SEEN_AT_PX)
     loss, terms = Reconstruction(0.3, net)(a, b)
     torch.testing.assert_close(terms["l1"], (a - b).abs().mean())
     torch.testing.assert_close(loss, terms["l1"] + 0.3 * feature_map_distance(net, a, b))
     loss, terms = Reconstruction(0.3, None)(a, b)
     torch.testing.assert_close(loss, terms["l1"] + 0.3 * structure_distance(a, b))
+
+
+def test_of_small_tiles_the_network_sees_enlarged_ones_of_no_more_pixels_in_all() -> None:
+    net, a, b = network(), torch.rand(8, 3, 64, 64), torch.rand(8, 3, 64, 64)
+    _, terms = Reconstruction(1.0, net)(a, b)
+    first_two = feature_map_distance(net, F.interpolate(a[:2], scale_factor=2.0, mode="bilinear"),
+                                     F.interpolate(b[:2], scale_factor=2.0, mode="bilinear"))  # fmt: skip
+    torch.testing.assert_close(terms["perceptual"], first_two)
 
 
 @pytest.mark.parametrize("bands", [1, 2, 4, 13])

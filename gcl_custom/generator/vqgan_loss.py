@@ -2,11 +2,13 @@
 
 Departures from the paper: the adversarial loss is a hinge with the LeCam regulariser (arXiv:2104.03310, eq. 3,
 one-sided as in the authors' code); generator and discriminator learn from the same forward pass, at the same step;
-the perceptual distance has no learned weights.
+the adversary weighs as much as its discriminator can be trusted; the perceptual distance has no learned weights, and
+small tiles are enlarged for its network.
 
 Shapes: b tiles, c bands, h w pixels.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.features import FeatureNetwork, band_groups
+from gcl_custom.features import SEEN_AT_PX, FeatureNetwork, band_groups, enlarged
 
 ADAPTIVE_MOST = 1e4
 """Upper bound of the adaptive weight, as in the paper's code."""
@@ -44,6 +46,16 @@ class Discriminator(nn.Module):
         return self.layers((2 * tiles - 1).contiguous(memory_format=torch.channels_last)).float()
 
 
+class Adversarial(NamedTuple):
+    """What the adversary says of a batch of reconstructions."""
+
+    discriminator: Float[Tensor, ""]
+    """The discriminator's hinge loss with its regulariser."""
+    generator: Float[Tensor, ""]
+    trust: Float[Tensor, ""]
+    """How well the discriminator tells the two apart on this batch: 0 not at all, 1 always by the hinge's margin."""
+
+
 class Adversary(nn.Module):
     """The discriminator, its hinge loss and the running means that LeCam compares its logits with."""
 
@@ -57,16 +69,16 @@ class Adversary(nn.Module):
         self.register_buffer("mean_real", torch.zeros(()))
         self.register_buffer("mean_fake", torch.zeros(()))
 
-    def forward(
-        self, real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The discriminator's hinge loss with its regulariser, and the generator's loss."""
+    def forward(self, real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]) -> Adversarial:
+        """Losses of both sides. Before the discriminator knows anything, its gradient only ruins reconstructions."""
         logits_real, logits_fake = self.discriminator(torch.cat([real, fake])).chunk(2)
         with torch.no_grad():
             self.mean_real.lerp_(logits_real.mean(), 1 - self.decay)
             self.mean_fake.lerp_(logits_fake.mean(), 1 - self.decay)
         regulariser = lecam(logits_real, logits_fake, self.mean_real, self.mean_fake)
-        return hinge(logits_real, logits_fake) + self.lecam * regulariser, -logits_fake.mean()
+        mistaken = hinge(logits_real, logits_fake)
+        trust = (1 - mistaken.detach()).clamp(min=0)
+        return Adversarial(mistaken + self.lecam * regulariser, -logits_fake.mean(), trust)
 
 
 def hinge(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
@@ -81,6 +93,9 @@ def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> F
 
 class Reconstruction(nn.Module):
     """L1 plus the weighted perceptual distance.
+
+    A network's distance is that of enlarged tiles, where they are small, and then of the first few of the batch, which
+    together have no more pixels than the batch: the same cost, and the network sees structure.
 
     Args:
         weight: of the perceptual distance.
@@ -101,7 +116,9 @@ class Reconstruction(nn.Module):
         else:
             groups = band_groups(tiles.shape[1])
             bands = groups[int(torch.randint(len(groups), ()))]
-            perceptual = feature_map_distance(self.network, reconstructed[:, bands], tiles[:, bands])
+            few = math.ceil(len(tiles) * min(1.0, min(tiles.shape[-2:]) / SEEN_AT_PX) ** 2)
+            seen, wanted = (enlarged(some[:few, bands]) for some in (reconstructed, tiles))
+            perceptual = feature_map_distance(self.network, seen, wanted)
         return pixel + self.weight * perceptual, {"l1": pixel.detach(), "perceptual": perceptual.detach()}
 
 
@@ -159,7 +176,7 @@ def adversarial_gradient(
     gradient: Float[Tensor, "b c h w"],
     adversarial: Float[Tensor, "b c h w"],
     last_layer: Tensor,
-    weight: float,
+    weight: float | Float[Tensor, ""],
 ) -> PixelGradient:
     """Join the gradients of both losses with the adaptive weight |∇ reconstruction| / (|∇ adversarial| + 1e-4) (eq. 7).
 
