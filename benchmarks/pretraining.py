@@ -60,7 +60,8 @@ def ours(tiles: UInt8[Tensor, "n 3 h w"]) -> Epoch:
     hardware, suite, size = recipe.Hardware(), recipe.Handcrafted(), tiles.shape[-1]
     device = pick_device(hardware)
     backbone, width = backbones.build("resnet18", 3)
-    module = nn.ModuleDict({"backbone": backbone, "method": VICReg(width, recipe.VICReg(projector=WIDTHS))}).to(device)
+    method = VICReg(backbone, width, recipe.VICReg(projector=WIDTHS))
+    module = nn.ModuleDict({"backbone": backbone, "method": method}).to(device)
     optimizer = optimizers.make(recipe.Lars(), module, BATCH)
     steps = 0
 
@@ -71,7 +72,8 @@ def ours(tiles: UInt8[Tensor, "n 3 h w"]) -> Epoch:
             rng = Randomness(0, "benchmark", steps, numbers)
             views = [handcrafted(unit, suite, view, size, True, rng) for view in (0, 1)]
             with autocast(hardware, device):
-                terms = module["method"](*(backbone(v.contiguous(memory_format=torch.channels_last)) for v in views))
+                seen = [backbone(view.contiguous(memory_format=torch.channels_last)) for view in views]
+                terms = method(seen, views, steps / 1000)
                 loss = torch.stack(list(terms.values())).sum()
             optimizer.zero_grad()
             loss.backward()

@@ -63,6 +63,19 @@ def paired(
     return _augment(tiles, steps, settings, 1, size, rgb, rng)
 
 
+def small_crop(
+    tiles: Tiles, settings: recipe.Pretrain, number: int, rgb: bool, rng: Randomness
+) -> Float[Tensor, "b c s s"]:
+    """A small crop of each tile, as ``settings.small_crops`` says; its colours are the handcrafted suite's.
+
+    Args:
+        number: which of the small crops, from 0.
+    """
+    small = settings.small_crops
+    change = {"crop": small.area, "blur": (small.blur, small.blur), "solarise": (0.0, 0.0)}
+    return _augment(tiles, STEPS, settings.handcrafted.model_copy(update=change), 2 + number, small.size, rgb, rng)
+
+
 def _augment(
     tiles: Tiles, steps: Sequence[str], settings: recipe.Handcrafted, view: int, size: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c {size} {size}"]:
@@ -97,8 +110,9 @@ def _augment(
         low, high = settings.blur_sigma
         sigma = low + (high - low) * uniform("sigma")
         radius = min(math.ceil(3 * high), size - 1)
-        _change(views, drawn("blur", settings.blur[view]), lambda some, s: blur(some, s, radius), sigma)
-        _change(views, drawn("solarise", settings.solarise[view]), solarise)
+        place = min(view, 1)  # small crops have one probability for both
+        _change(views, drawn("blur", settings.blur[place]), lambda some, s: blur(some, s, radius), sigma)
+        _change(views, drawn("solarise", settings.solarise[place]), solarise)
     return views
 
 

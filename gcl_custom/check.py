@@ -23,7 +23,8 @@ from gcl_custom.console import console, duration, progress, say, warn
 from gcl_custom.costs import Cost, Costs, measure
 from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, reading, tile_from
 from gcl_custom.layout import File, common_form, find, is_rgb, labels_of
-from gcl_custom.recipe import Card, Data, Recipe, load_card
+from gcl_custom.recipe import Card, Data, Recipe
+from gcl_custom.recipe_file import load_card
 from gcl_custom.runs import Run
 from gcl_custom.splits import divide, label_counts
 from gcl_custom.symmetry import WAYS

@@ -18,7 +18,7 @@ from rich.table import Table
 from gcl_custom import __version__, console, plan
 from gcl_custom.console import duration, say
 from gcl_custom.errors import UserError
-from gcl_custom.recipe import load_recipe, shipped
+from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Run, Stage, locked, open_run
 
 app = typer.Typer(

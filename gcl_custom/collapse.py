@@ -36,6 +36,6 @@ def warning(std: float, rank: float) -> str | None:
     return (
         f"The representations are collapsing: their standard deviation is {std:.3f} (1 is spread evenly, below "
         f"{LEAST_STD} nearly equal) and their effective rank {rank:.1f}. Tiles can then hardly be told apart, whatever "
-        f"the loss says. Lower pretrain.optimizer.learning_rate, lengthen pretrain.warmup, or raise "
-        f"pretrain.method.variance"
+        f"the loss says. Lower pretrain.optimizer.learning_rate, lengthen pretrain.warmup, or try another "
+        f"pretrain.method"
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gcl_custom import backbones, optimizers
-from gcl_custom.augmentations import handcrafted, paired
+from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import feature_network
 from gcl_custom.generator.inpainting import Generator
@@ -22,7 +22,7 @@ from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import training_mask
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
-from gcl_custom.methods.vicreg import VICReg
+from gcl_custom.methods import METHODS
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Recipe, WithoutNetwork
 
@@ -201,7 +201,7 @@ def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
     settings, device = bench.recipe.pretrain, bench.device
     size = settings.crop_size or bench.recipe.data.size
     network, width = backbones.build(settings.backbone, bench.bands, settings.stem)
-    backbone, method = network.to(device), VICReg(width, settings.method).to(device)
+    backbone, method = network.to(device), METHODS[settings.method.name](network, width, settings.method).to(device)
     whole = nn.ModuleList([backbone, method])
     tiles = bench.tiles(max(settings.batch, bench.recipe.compare.batch))
     optimizer = optimizers.make(settings.optimizer, whole, settings.batch)
@@ -218,9 +218,12 @@ def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
         views = [
             handcrafted(tiles[:count], settings.handcrafted, view, size, bench.rgb, draws(count)) for view in (0, 1)
         ]
+        crops = range(settings.small_crops.count)
+        views += [small_crop(tiles[:count], settings, crop, bench.rgb, draws(count)) for crop in crops]
         optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(method(*map(represented, views)).values())).sum())
+        torch.autograd.backward(torch.stack(list(method([represented(v) for v in views], views, 1.0).values())).sum())
         optimizer.step()
+        method.follow(backbone, 1.0)
 
     def classify(count: int) -> None:
         views = paired(tiles[:count], ["crop", "flip"], settings.handcrafted, size, bench.rgb, draws(count))

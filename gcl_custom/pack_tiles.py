@@ -19,7 +19,8 @@ from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import INDEX, PIXELS, SPLITS, Form, Tile, Unusable, reading, tile_from
 from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
-from gcl_custom.recipe import Card, Data, load_card
+from gcl_custom.recipe import Card, Data
+from gcl_custom.recipe_file import load_card
 from gcl_custom.runs import Run, Stage, write_atomically, write_json
 from gcl_custom.splits import divide, missing_splits
 

@@ -13,19 +13,18 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int, Integer
-from torch import Tensor, nn
+from torch import Tensor
 
 from gcl_custom import backbones, collapse, console, optimizers, plan, recipe
-from gcl_custom.augmentations import handcrafted, paired
+from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.imagery import TileStore
-from gcl_custom.methods.vicreg import VICReg
+from gcl_custom.methods import METHODS
 from gcl_custom.probes import Labelled, accuracy, knn
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid, save_weights
 from gcl_custom.views import ViewStore
 
-METHODS = {"vicreg": VICReg}
 WATCHED = 512
 """Validation tiles, at most, that signs of collapse and the online kNN accuracy are computed from."""
 SHOWN = 8
@@ -70,14 +69,15 @@ class Contrastive(Trainable):
     ) -> None:
         super().__init__()
         self.backbone, width = backbones.build(settings.backbone, store.bands, settings.stem)
-        self.method: nn.Module = METHODS[settings.method.name](width, settings.method)
+        self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
+        self._share_done = 0.0
         self.evaluate_every = settings.probe_every or settings.epochs
         self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
         self._steps, self._batch = steps, batch
         self._size = settings.crop_size or store.size
 
-    def views(self, batch: Batch) -> tuple[Float[Tensor, "b c s s"], Float[Tensor, "b c s s"]]:
-        """The positive pair of each tile, a function of the seed, the step and the tile."""
+    def views(self, batch: Batch) -> tuple[Float[Tensor, "b c _s _s"], ...]:
+        """The positive pair of each tile and its small crops, a function of the seed, the step and the tile."""
         settings, store = self._settings, self._store
         # Drawn on the CPU, so that choosing tiles never waits for the device.
         rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
@@ -92,7 +92,8 @@ class Contrastive(Trainable):
                     second[there] = self._generative(batch.data[settings.source][there], own)
                 else:
                     second[there] = self._handcrafted(anchors[there], 1, own)
-        return first, second
+        small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
+        return first, second, *small
 
     def _handcrafted(self, anchors: Float[Tensor, "b c h w"], view: int, rng: Randomness) -> Float[Tensor, "b c s s"]:
         return handcrafted(anchors, self._settings.handcrafted, view, self._size, self._store.rgb, rng)
@@ -110,10 +111,17 @@ class Contrastive(Trainable):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
-        terms = self.method(*(self(view) for view in self.views(batch)))
+        views = self.views(batch)
+        self._share_done = batch.step / self._steps
+        terms = self.method([self(view) for view in views], views, self._share_done)
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
         return loss
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
+        super().optimizer_step(*arguments, **options)
+        self.method.follow(self.backbone, self._share_done)
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
@@ -125,7 +133,9 @@ class Contrastive(Trainable):
         """Signs of collapse, and where labels exist the kNN accuracy of one half of the watched tiles by the other."""
         watched = self._watched()
         tiles = self._store.unit(self._store.read(watched).to(self.device))
-        representations = torch.cat([self(part) for part in torch.split(tiles, self._batch)]).float()
+        kept = self.method.kept(self.backbone)
+        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
+        representations = torch.cat(parts).float()
         std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
         if warning := collapse.warning(std, rank):
             console.warn(warning)
@@ -148,7 +158,7 @@ class Contrastive(Trainable):
         """Positive pairs, the first view above the second."""
         tiles = self._store.index("train")[:SHOWN]
         data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
-        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data)))}
+        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[:2])}
 
 
 def run(run: Run, arm: recipe.Arm, seed: int) -> None:
@@ -167,6 +177,6 @@ def run(run: Run, arm: recipe.Arm, seed: int) -> None:
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
-    save_weights(stage.path / BACKBONE, module.backbone)
+    save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
     last = {name: value for name, value in history[-1].items() if name != "epoch"}
     stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **last)

@@ -1,32 +1,31 @@
-"""The whole grammar of a recipe: strict models, loading, ``--set`` overrides and the messages for mistakes.
+"""The whole grammar of a recipe, as strict models. Defaults stand once, here, with their unit and bounds.
 
-Defaults stand once, here, with their unit and bounds. Nothing heavy is imported.
+``recipe_file`` reads files by it. Nothing heavy is imported.
 """
 
-import difflib
-import re
-from collections.abc import Iterator, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from gcl_custom.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-S = TypeVar("S", bound="Section")
+Widths = Annotated[list[Count], Field(min_length=1)]
 
 
 class Section(BaseModel):
     """A part of a recipe: typed strictly, unknown keys forbidden, unchanging once read."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+def named(default: str) -> Discriminator:
+    """Tells the sections of a choice apart by their key ``name``; without it, the default is meant."""
+
+    def name_of(value: Any) -> Any:
+        return value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)
+
+    return Discriminator(name_of)
 
 
 # ---------------------------------------------------------------- imagery
@@ -121,7 +120,12 @@ class WithoutNetwork(Section):
     weight: Positive = 0.03
 
 
-Perceptual = Annotated[EfficientNetLite0 | Vgg16 | WithoutNetwork, Field(discriminator="name")]
+Perceptual = Annotated[
+    Annotated[EfficientNetLite0, Tag("efficientnet-lite0")]
+    | Annotated[Vgg16, Tag("vgg16")]
+    | Annotated[WithoutNetwork, Tag("none")],
+    named("efficientnet-lite0"),
+]
 
 
 class Tokenizer(Section):
@@ -207,8 +211,75 @@ class VICReg(Section):
     invariance: Positive = 25.0
     variance: Positive = 25.0
     covariance: Positive = 1.0
-    projector: Annotated[list[Count], Field(min_length=1)] = [2048, 2048, 2048]
+    projector: Widths = [2048, 2048, 2048]
     """Widths of the projector's layers."""
+
+
+class BarlowTwins(Section):
+    name: Literal["barlow_twins"]
+    redundancy: Positive = 0.005
+    """Weight of the squared cross-correlations between different numbers."""
+    projector: Widths = [2048, 2048, 2048]
+    """Widths of the projector's layers."""
+
+
+class SimCLR(Section):
+    name: Literal["simclr"]
+    temperature: Positive = 0.1
+    projector: Widths = [2048, 128]
+    """Widths of the projector's layers."""
+
+
+class Byol(Section):
+    name: Literal["byol"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the teacher, at the start; it rises to 1 by a cosine. The paper has 0.99 for 300 epochs, 0.996 for 1,000."""
+    projector: Widths = [4096, 256]
+    """Widths of the projector's layers; the predictor has the same."""
+
+
+class Dino(Section):
+    name: Literal["dino"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.996
+    """Of the teacher, at the start; it rises to 1 by a cosine."""
+    projector: Widths = [2048, 2048, 256]
+    """Widths of the projector's layers; the last one's output is normalised."""
+    outputs: Annotated[int, Field(ge=2)] = 65536
+    """Number of classes that student and teacher sort views into."""
+    student_temperature: Positive = 0.1
+    teacher_temperature: Positive = 0.04
+    centre_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of the mean output of the teacher, which is taken from its outputs so that no class wins all."""
+    frozen: Share = 0.01
+    """Share of the run in which the last layer stays as it was initialised."""
+
+
+class Swav(Section):
+    name: Literal["swav"]
+    projector: Widths = [2048, 128]
+    """Widths of the projector's layers; the last one's output is normalised."""
+    prototypes: Annotated[int, Field(ge=2)] = 3000
+    temperature: Positive = 0.1
+    epsilon: Positive = 0.05
+    """Of Sinkhorn's regularisation: larger spreads each tile over more prototypes."""
+    sinkhorn_iterations: Count = 3
+    queue: Annotated[int, Field(ge=0)] = 0
+    """Projections of earlier batches that join in the assignment, for batches with fewer tiles than prototypes."""
+    queue_from: Share = 0.15
+    """Share of the run after which they do."""
+    frozen: Share = 0.01
+    """Share of the run in which the prototypes stay as they were initialised."""
+
+
+Method = Annotated[
+    Annotated[VICReg, Tag("vicreg")]
+    | Annotated[BarlowTwins, Tag("barlow_twins")]
+    | Annotated[SimCLR, Tag("simclr")]
+    | Annotated[Byol, Tag("byol")]
+    | Annotated[Dino, Tag("dino")]
+    | Annotated[Swav, Tag("swav")],
+    named("vicreg"),
+]
 
 
 class Lars(Section):
@@ -226,7 +297,7 @@ class AdamW(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
 
 
-Optimizer = Annotated[Lars | AdamW, Field(discriminator="name")]
+Optimizer = Annotated[Annotated[Lars, Tag("lars")] | Annotated[AdamW, Tag("adamw")], named("lars")]
 
 
 class Handcrafted(Section):
@@ -265,12 +336,29 @@ class Handcrafted(Section):
         return self
 
 
+class SmallCrops(Section):
+    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor, for the student alone."""
+
+    count: Annotated[int, Field(ge=0, le=16)] = 0
+    size: Annotated[int, Field(ge=16, multiple_of=8)] = 96
+    """Side in pixels."""
+    area: tuple[Share, Share] = (0.05, 0.4)
+    """Smallest and largest share of the tile's area."""
+    blur: Share = 0.5
+    """Probability of a blur."""
+
+    @field_validator("area", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
 class Pretrain(Section):
     backbone: str = "resnet50"
     """Any timm name."""
     stem: Literal["standard", "small"] = "standard"
     """small removes the first max-pooling of a ResNet, for tiles of 64 px and less."""
-    method: VICReg = VICReg()
+    method: Method = VICReg()
     optimizer: Optimizer = Lars()
     epochs: Count = 100
     warmup: Share = 0.1
@@ -290,8 +378,15 @@ class Pretrain(Section):
     ]
     """The handcrafted augmentations that follow a generative one."""
     handcrafted: Handcrafted = Handcrafted()
+    small_crops: SmallCrops = SmallCrops()
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+
+    @model_validator(mode="after")
+    def _small_crops(self) -> "Pretrain":
+        if self.small_crops.count and self.method.name not in ("dino", "swav"):
+            raise ValueError(f"small_crops are for dino and swav, not for {self.method.name}: set their count to 0")
+        return self
 
 
 # ---------------------------------------------------------------- comparison
@@ -362,182 +457,3 @@ class Recipe(Section):
         if self.data.size // self.generator.tokenizer.pixels_per_token < 2:
             raise ValueError("a tile must have at least 2 by 2 tokens: raise data.size or lower pixels_per_token")
         return self
-
-
-# ---------------------------------------------------------------- reading
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that takes 1e-3 as a number and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain Python values from safe YAML; ``where`` names the source in the message of a RecipeError."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a subclass of SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
-
-
-def shipped(kind: Literal["recipes", "datasets"]) -> dict[str, Path]:
-    """Name -> path of the recipes or cards that ship with the package."""
-    packaged = Path(str(resources.files("gcl_custom"))) / kind
-    folder = packaged if packaged.is_dir() else packaged.parent.parent / kind
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
-
-    Args:
-        path: a YAML file, or the name of a recipe that ships with the package.
-        overrides: ``key.path=value`` texts, the value in YAML, checked like the file.
-
-    Raises:
-        RecipeError: listing every mistake at once, each with its place and what is allowed.
-    """
-    path = Path(path)
-    known = shipped("recipes")
-    if not path.exists() and str(path) in known:
-        path = known[str(path)]
-    if not path.is_file():
-        close = difflib.get_close_matches(path.stem, known, n=1)
-        hint = f" Did you mean the shipped recipe {close[0]!r}?" if close else " See: gcl-custom recipes list"
-        raise RecipeError(f"There is no recipe file {path}.{hint}")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of sections, not {type(values).__name__}")
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        _override(values, override)
-    return check_values(Recipe, values, str(path))
-
-
-def load_card(name: str) -> Card:
-    """A data set's card by shipped name or by path."""
-    path = shipped("datasets").get(name, Path(name))
-    if not path.is_file():
-        raise RecipeError(
-            f"data.card: there is no card {name!r}. Shipped: {', '.join(shipped('datasets'))}; or give a path"
-        )
-    return check_values(Card, parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML that load_recipe reads back to an equal one."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    key, separator, value = text.partition("=")
-    if not separator or not all(key.split(".")):
-        raise RecipeError(f"--set {text!r}: write it as key.path=value, such as --set pretrain.epochs=10")
-    *parents, last = key.split(".")
-    here = values
-    for parent in parents:
-        here = here.setdefault(parent, {})
-        if not isinstance(here, dict):
-            raise RecipeError(f"--set {text!r}: {parent} is a value, not a section")
-    here[last] = parse_yaml(value, f"--set {text}")
-
-
-def check_values(model: type[S], values: object, where: str) -> S:
-    """Validate whole, or raise one RecipeError with every mistake."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(model, values, mistake) for mistake in error.errors()]
-        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise RecipeError(f"{where}: {count}\n" + "\n".join(f"  - {line}" for line in lines)) from None
-
-
-def _explain(model: type[Section], values: object, mistake: Any) -> str:
-    place = [part for part in mistake["loc"] if not _is_tag(part, mistake["loc"], values)]
-    name = ".".join(str(part) for part in place) or "the recipe"
-    kind = mistake["type"]
-    if kind == "extra_forbidden":
-        section = _section_at(model, mistake["loc"][:-1])
-        allowed = sorted(section.model_fields) if section else []
-        close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(allowed)}"
-        return f"{name}: unknown key; {hint}"
-    if kind == "missing":
-        return f"{name}: missing; it has no default, so give a value"
-    if kind == "value_error":
-        return f"{name}: {mistake['ctx']['error']}"
-    given = mistake["input"]
-    shown = "" if isinstance(given, dict) else f"given {given!r}; "
-    message = mistake["msg"][0].lower() + mistake["msg"][1:]
-    if kind == "literal_error" and isinstance(given, str):
-        close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", mistake["ctx"]["expected"]), n=1)
-        message += f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name}: {shown}{message}"
-
-
-def _is_tag(part: object, loc: tuple[Any, ...], values: object) -> bool:
-    """Whether part of an error's place is the tag of a union, which does not stand in the file as a key."""
-    here = values
-    for step in loc:
-        if isinstance(here, dict) and step not in here and here.get("name") == step:
-            return part == step
-        here = here[step] if isinstance(here, (dict, list)) and _holds(here, step) else None
-    return False
-
-
-def _holds(container: dict[Any, Any] | list[Any], step: object) -> bool:
-    if isinstance(container, dict):
-        return step in container
-    return isinstance(step, int) and step < len(container)
-
-
-def _section_at(model: type[Section], loc: tuple[Any, ...]) -> type[Section] | None:
-    """The section that a place leads to, through optional values and tagged unions."""
-    here: type[Section] = model
-    candidates: list[type[Section]] = [model]
-    for step in loc:
-        tagged = [
-            c for c in candidates if "name" in c.model_fields and step in get_args(c.model_fields["name"].annotation)
-        ]
-        if tagged:
-            candidates = tagged
-        else:
-            annotations = [c.model_fields[step].annotation for c in candidates if step in c.model_fields]
-            candidates = [section for annotation in annotations for section in _sections_in(annotation)]
-        if not candidates:
-            return None
-        here = candidates[0]
-    return here
-
-
-def _sections_in(annotation: Any) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    elif get_origin(annotation) in (Annotated, Union, list, tuple) or get_args(annotation):
-        for argument in get_args(annotation):
-            yield from _sections_in(argument)

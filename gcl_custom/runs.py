@@ -18,7 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gcl_custom.errors import StaleStage, UserError
-from gcl_custom.recipe import Recipe, dump_recipe, load_recipe
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_file import dump_recipe, load_recipe
 
 FORMAT = 1
 """Raised when a stage's files change their meaning, so that older output is not mistaken for new."""

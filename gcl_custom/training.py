@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from gcl_custom import console
+from gcl_custom import console, processes
 from gcl_custom.devices import pick_device, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.randomness import derive
@@ -72,7 +72,7 @@ class Batches:
         order = torch.randperm(
             len(self.index), generator=torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         )
-        rank, world = _rank_and_world()
+        rank, world = processes.rank(), processes.count()
         if self.batch % world:
             raise UserError(
                 f"A batch of {self.batch} tiles cannot be split over {world} processes; choose a multiple of {world}"
@@ -120,12 +120,6 @@ _EXPECTED = (
     ".*LeafSpec.*",  # Lightning's use of torch's trees
 )
 """Warnings of Lightning's that do not hold here."""
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 class Trainable(lightning.LightningModule):
@@ -302,6 +296,8 @@ def fit(
         UserError: when a loss or a gradient is not finite; the last checkpoint stays.
     """
     device = pick_device(hardware)
+    if hardware.devices > 1 and device.type != "cuda":
+        processes.join_batch_norms(module)
     checkpoint = stage.path / CHECKPOINT
     # A former trainer and its module refer to each other, and hold the optimizer's state until they are collected.
     gc.collect()

@@ -12,7 +12,8 @@ from gcl_custom.compare_supervised import choose_rate, require_labels, train
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
-from gcl_custom.recipe import Recipe, check_values
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_file import check_values
 from gcl_custom.runs import Run, read_json
 from gcl_custom.supervised import labelled
 from gcl_custom.training import load_weights, save_weights

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from gcl_custom import costs
 from gcl_custom.costs import Bench, measure
 from gcl_custom.generator.vqgan import VQGAN
-from gcl_custom.recipe import Recipe, check_values
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_file import check_values
 
 TINY = check_values(
     Recipe,

@@ -1,6 +1,10 @@
 """Pretraining: what the views of a pair are made of, what is read, and that the stage leaves a backbone."""
 
 import json
+import multiprocessing
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,10 @@ from torch import Tensor
 
 from gcl_custom import augmentations, backbones, collapse, plan, pretrain
 from gcl_custom.imagery import TileStore
+from gcl_custom.methods import METHODS
 from gcl_custom.pretrain import Contrastive, Reader
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import AdamW, Data, Handcrafted, Hardware, Pretrain, Recipe, VICReg
+from gcl_custom.recipe import AdamW, Data, Dino, Handcrafted, Hardware, Pretrain, Recipe, SmallCrops, VICReg
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
 from gcl_custom.views import TILES, VIEWS
@@ -44,7 +49,7 @@ def run(tmp_path: Path) -> Run:
         pretrain=SETTINGS,
         hardware=Hardware(accelerator="cpu", precision="fp32"),
     )
-    run = Run(tmp_path, recipe)
+    run = Run(tmp_path / "run", recipe)
     labels = np.arange(TILE_COUNT) % 2
     split = np.repeat([0, 1], [18, 12])
     tiles = plan.tiles(run)
@@ -79,7 +84,7 @@ def module_of(run: Run, settings: Pretrain) -> Contrastive:
     return Contrastive(store, Reader(run, settings), settings, steps=10, batch=18, seed=0)
 
 
-def views_of(run: Run, settings: Pretrain, step: int = 0) -> tuple[Tensor, Tensor]:
+def views_of(run: Run, settings: Pretrain, step: int = 0) -> tuple[Tensor, ...]:
     tiles = torch.arange(18)
     return module_of(run, settings).views(Batch(step, tiles, Reader(run, settings)(tiles)))
 
@@ -123,6 +128,16 @@ def test_a_pair_does_not_depend_on_its_batch(run: Run) -> None:
         torch.testing.assert_close(view, torch.cat([half[i] for half in halves]), rtol=0, atol=1e-6)
 
 
+def test_small_crops_are_cut_from_the_real_tile_beside_the_pair(run: Run) -> None:
+    small = SmallCrops(count=3, size=16, area=(0.1, 0.2))
+    settings = with_changes(method=Dino(name="dino"), small_crops=small, mixing_rate=1.0, crop_size=24)
+    views = views_of(run, settings)
+    assert [view.shape[-1] for view in views] == [24, 24, 16, 16, 16]
+    torch.testing.assert_close(views[1] * 255 > 150, torch.ones(18, 3, 24, 24, dtype=torch.bool))
+    assert all((view * 255 < 190).all() for view in views[2:]), "none is cut from a generative view"
+    assert not torch.equal(views[2], views[3])
+
+
 @pytest.mark.parametrize(
     ("changes", "sources"),
     [
@@ -161,6 +176,56 @@ def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest
     assert list((stage.path / "pictures").glob("pairs-*.png"))
     monkeypatch.setattr(pretrain, "fit", lambda *_: pytest.fail("a finished stage is not run again"))
     pretrain.run(run, "paired", 1)
+
+
+SMALL_HEADS = {
+    "vicreg": {"projector": [16, 16]},
+    "barlow_twins": {"projector": [16, 16]},
+    "simclr": {"projector": [16, 8]},
+    "byol": {"projector": [16, 8]},
+    "dino": {"projector": [16, 8], "outputs": 12},
+    "swav": {"projector": [16, 8], "prototypes": 12, "queue": 12, "queue_from": 0.4},
+}
+
+
+def work(run: Run, killed_at: int | None) -> None:
+    torch.set_num_threads(1)
+    step = Contrastive.training_step
+
+    def dying(self: Contrastive, batch: Batch, index: int) -> Tensor:
+        if batch.step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, index)
+
+    Contrastive.training_step = dying  # type: ignore[method-assign]
+    pretrain.run(run, "paired", 0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, run: Run) -> None:
+    """Teachers, centre, queue and prototypes included: whatever a method remembers is in the checkpoint."""
+    crops = {"count": 2, "size": 16} if name in ("dino", "swav") else {}
+    settings = {"name": name, **SMALL_HEADS[name]}
+    values = run.recipe.model_dump(mode="json")
+    values["pretrain"] |= {"method": settings, "small_crops": crops}
+    values["hardware"] |= {"checkpoint_minutes": 1e-9}
+    recipe = Recipe.model_validate_json(json.dumps(values))
+    for place, kills in (("whole", (None,)), ("killed", (2, 5, None))):
+        shutil.copytree(run.path, run.path.parent / place)
+        for killed_at in kills:
+            here = Run(run.path.parent / place, recipe)
+            process = multiprocessing.get_context("fork").Process(target=work, args=(here, killed_at))
+            process.start()
+            process.join()
+            assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
+    whole, killed = (
+        load_file(run.path.parent / place / "pretrain" / "paired-0" / "backbone.safetensors")
+        for place in ("whole", "killed")
+    )
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    start = module_of(run, settings=recipe.pretrain).backbone.state_dict()
+    assert any(not torch.equal(whole[key], start[key]) for key in whole), "something was learnt"
 
 
 def test_arms_of_a_seed_start_with_equal_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gcl_custom import plan, report
-from gcl_custom.recipe import Recipe, check_values
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_file import check_values
 from gcl_custom.runs import Run, Stage, write_json
 from gcl_custom.training import save_picture
 from gcl_custom.verdict import Figure, summarise

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import StaleStage, UserError
-from gcl_custom.recipe import Data, Recipe, load_recipe
+from gcl_custom.recipe import Data, Recipe
+from gcl_custom.recipe_file import load_recipe
 from gcl_custom.runs import Run, locked, open_run, write_atomically, write_json
 
 RECIPE = Recipe(name="first", data=Data(root="tiles"))

@@ -15,6 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gcl_custom import processes
+
 
 class Quantised(NamedTuple):
     """What a forward pass of the quantizer gives."""
@@ -118,11 +120,11 @@ class VectorQuantizer(nn.Module):
     def _learn(self, flat: Float[Tensor, "n d"], tokens: Int[Tensor, " n"]) -> None:
         codes = len(self.codebook)
         chosen = torch.bincount(tokens, minlength=codes)
-        _sum_over_ranks(chosen)
+        processes.sum_over(chosen)
         self.steps_unused = torch.where(chosen > 0, 0, self.steps_unused + 1)
         if not self.learned:
             sums = torch.zeros_like(self.sums).index_add_(0, tokens, flat)
-            _sum_over_ranks(sums)
+            processes.sum_over(sums)
             self.counts.lerp_(chosen.float(), 1 - self.decay)
             self.sums.lerp_(sums, 1 - self.decay)
             self.codebook.copy_(self.sums / laplace(self.counts)[:, None])
@@ -135,7 +137,7 @@ class VectorQuantizer(nn.Module):
         number = int(which.sum())
         order = torch.randperm(len(flat), device=flat.device)
         drawn = flat[order.repeat(-(-number // len(flat)))[:number]]
-        if _distributed():
+        if processes.count() > 1:
             dist.broadcast(drawn, src=0)
         self.codebook.data[which] = drawn
         if not self.learned:
@@ -155,12 +157,3 @@ def share_and_perplexity(counts: Int[Tensor, " k"]) -> tuple[float, float]:
     frequency = counts.double() / total
     entropy = -torch.special.xlogy(frequency, frequency).sum()
     return (counts > 0).double().mean().item(), entropy.exp().item()
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _sum_over_ranks(values: Tensor) -> None:
-    if _distributed():
-        dist.all_reduce(values)

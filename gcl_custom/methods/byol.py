@@ -1,0 +1,50 @@
+"""BYOL (Grill et al., arXiv:2006.07733), eq. 2-3:
+
+    loss = 2 - 2 cos( q(z), z' ) + 2 - 2 cos( q(z'), z ) over the two views, mean over tiles
+
+where q(z) is the student's prediction from one view and z' the teacher's projection of the other, without gradient.
+The teacher is a copy of the student's backbone and projector that follows by a moving average (eq. 1).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gcl_custom import recipe
+from gcl_custom.methods.heads import projector
+from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.teacher import Teacher, rising
+
+
+class BYOL(Method):
+    """Projector, predictor and teacher."""
+
+    def __init__(self, backbone: nn.Module, width: int, settings: recipe.Byol) -> None:
+        super().__init__()
+        self.settings = settings
+        self.projector = projector([width, *settings.projector], bias=True)
+        self.predictor = projector([settings.projector[-1], *settings.projector], bias=True)
+        self.teacher = Teacher(nn.Sequential(backbone, self.projector))
+
+    def forward(
+        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
+    ) -> dict[str, Scalar]:
+        first, second = (self.predictor(self.projector(representation)) for representation in representations)
+        with torch.no_grad():
+            wanted_first, wanted_second = (self.teacher.net(view) for view in views)
+        with torch.autocast(first.device.type, enabled=False):
+            return {
+                "prediction": distance(full(first), full(wanted_second)) + distance(full(second), full(wanted_first))
+            }
+
+    def follow(self, backbone: nn.Module, share_done: float) -> None:
+        student = nn.Sequential(backbone, self.projector)
+        self.teacher.follow(student, rising(self.settings.momentum, share_done))
+
+
+def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Scalar:
+    """Squared distance of the directions, mean over tiles: from 0 to 4."""
+    return 2 - 2 * F.cosine_similarity(prediction, target, dim=1).mean()

@@ -1,0 +1,48 @@
+"""SimCLR (Chen et al., arXiv:2002.05709), eq. 1, NT-Xent:
+
+    loss = mean over all 2n views i of  -log( exp(s_ij / τ) / Σ_k≠i exp(s_ik / τ) )
+
+where s is the cosine similarity of two projections and j the other view of i's tile.
+
+    n  tiles in the whole batch, over all processes     d  width of a projection
+
+Under DDP the negatives are those of the whole batch, with exact gradients.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gcl_custom import recipe
+from gcl_custom.methods.heads import projector
+from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.whole_batch import whole_batch
+
+
+class SimCLR(Method):
+    """The projector and the loss."""
+
+    def __init__(self, backbone: nn.Module, width: int, settings: recipe.SimCLR) -> None:
+        super().__init__()
+        self.settings = settings
+        self.projector = projector([width, *settings.projector])
+
+    def forward(
+        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
+    ) -> dict[str, Scalar]:
+        first, second = (self.projector(representation) for representation in representations)
+        with torch.autocast(first.device.type, enabled=False):
+            return {"contrast": nt_xent(whole_batch(full(first)), whole_batch(full(second)), self.settings.temperature)}
+
+
+def nt_xent(z: Float[Tensor, "n d"], z_other: Float[Tensor, "n d"], temperature: float) -> Scalar:
+    """Cross-entropy of finding the other view of a tile among all other views."""
+    n = len(z)
+    views = F.normalize(torch.cat([z, z_other]), dim=1)
+    logits = views @ views.T / temperature
+    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    partner = torch.arange(2 * n, device=z.device).roll(n)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)

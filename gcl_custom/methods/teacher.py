@@ -1,0 +1,31 @@
+"""A teacher: a copy of the student that learns nothing by itself and follows by a moving average."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Teacher(nn.Module):
+    """A copy of a network, moved only by ``follow``.
+
+    Batch normalisation in the copy uses the statistics of its own batches and keeps its own running ones, as in the
+    public code of BYOL and DINO; only what is learnt is averaged.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(student).requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, momentum: float) -> None:
+        """Move every weight to momentum * itself + (1 - momentum) * the student's."""
+        own: list[Tensor] = list(self.net.parameters())
+        theirs: list[Tensor] = list(student.parameters())
+        torch._foreach_lerp_(own, theirs, 1 - momentum)
+
+
+def rising(momentum: float, share_done: float) -> float:
+    """The teacher's momentum: from its first value up to 1 by a cosine (arXiv:2006.07733, section 3.2)."""
+    return 1 - (1 - momentum) * (1 + math.cos(math.pi * share_done)) / 2

@@ -1,0 +1,43 @@
+"""Losses of the whole batch where each process holds a share of it.
+
+n  tiles in the whole batch, over all processes     b  in the batch of one     d  width of a projection
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+
+from gcl_custom import processes
+
+
+def own_share(whole: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
+    """The rows that belong to this process."""
+    return whole.chunk(processes.count())[processes.rank()]
+
+
+def whole_batch(z: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
+    """The projections of all processes; as they are where there is one."""
+    if processes.count() == 1:
+        return z
+    gathered: Tensor = _Gather.apply(z)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """Gathers over processes, each with as many tiles, with the gradient that DDP's averaging makes whole.
+
+    Every process computes the same loss from the whole batch, so its gradient at its own tiles is complete without
+    communication; it is multiplied by the number of processes, because DDP divides by it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        gathered = [torch.empty_like(z) for _ in range(processes.count())]
+        distributed.all_gather(gathered, z.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return own_share(gradients[0]) * processes.count()
