@@ -62,7 +62,7 @@ def run(run: Run) -> None:
     network = feature_network(run.recipe.generator.tokenizer.perceptual).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
-    plain = _features(network, sample, lambda tiles: generator.decode(generator.encode(store.unit(store.read(tiles)))))
+    plain = _features(network, sample, lambda tiles: generator.decode(stored.read(tiles)[:, 0].to(generator.device)))
     facts = {
         "views_per_second": views / written.seconds,
         "feature_distance": frechet_distance(originals, painted),
