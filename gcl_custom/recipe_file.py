@@ -141,13 +141,21 @@ def _explain(model: type[Section], values: object, mistake: Any) -> str:
         return f"{name}: missing; it has no default, so give a value"
     if kind == "value_error":
         return f"{name}: {mistake['ctx']['error']}"
+    if kind == "union_tag_invalid":
+        tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
+        return f"{name}.name: given {tag!r}; it should be one of {expected}{_close(tag, expected)}"
     given = mistake["input"]
     shown = "" if isinstance(given, dict) else f"given {given!r}; "
     message = mistake["msg"][0].lower() + mistake["msg"][1:]
     if kind == "literal_error" and isinstance(given, str):
-        close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", mistake["ctx"]["expected"]), n=1)
-        message += f"; did you mean {close[0]!r}?" if close else ""
+        message += _close(given, mistake["ctx"]["expected"])
     return f"{name}: {shown}{message}"
+
+
+def _close(given: str, quoted: str) -> str:
+    """A suggestion from a text that lists what is allowed in quotes; empty where nothing is close."""
+    close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", quoted), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _is_tag(part: object, loc: tuple[Any, ...], values: object) -> bool:

@@ -41,7 +41,9 @@ def test_five_mistakes_give_five_messages_each_with_its_place(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("data: {root: x}\npretrain: {optimizer: {name: lasr}}", "pretrain.optimizer: .*'lars', 'adamw'"),
+        ("data: {root: x}\npretrain: {optimizer: {name: lasr}}", "pretrain.optimizer.name: given 'lasr'.* mean 'lars'"),
+        ("data: {root: x}\npretrain: {method: {name: dino, output: 9}}", "pretrain.method.output: .*'outputs'"),
+        ("data: {root: x}\npretrain: {method: {prototypes: 9}}", "method.prototypes: unknown key; allowed here: cov"),
         ("data: {root: x}\npretrain: {optimizer: {name: lars, momentun: 0.9}}", "optimizer.momentun: .*'momentum'"),
         ("data: {root: x}\npretrain: {method: {variances: 1}}", "pretrain.method.variances: .*'variance'"),
         ("data: {root: x, size: 60}", "data.size: given 60; .*multiple of 8"),
