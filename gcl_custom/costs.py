@@ -136,7 +136,7 @@ def measure(recipe: Recipe, bands: int, rgb: bool) -> Costs:
 def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
     settings = bench.recipe.generator.tokenizer
     net = VQGAN(bench.bands, settings).to(bench.device)
-    adversary = Adversary(bench.bands, settings.lecam).to(bench.device)
+    adversary = Adversary(bench.bands, settings.lecam, settings.adversary_channels).to(bench.device)
     compared = None if isinstance(settings.perceptual, WithoutNetwork) else feature_network(settings.perceptual)
     loss_of = Reconstruction(settings.perceptual.weight, compared).to(bench.device)
     own = torch.optim.AdamW(net.parameters())

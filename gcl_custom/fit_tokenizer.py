@@ -81,7 +81,7 @@ class TokenizerTraining(Trainable):
         self.evaluate_every = math.ceil(self.settings.epochs / EVALUATIONS)
         torch.manual_seed(derive(self.seed, STAGE, "weights"))
         self.net = VQGAN(store.bands, self.settings)
-        self.adversary = Adversary(store.bands, self.settings.lecam)
+        self.adversary = Adversary(store.bands, self.settings.lecam, self.settings.adversary_channels)
         self.network = feature_network(self.settings.perceptual)
         compared = None if isinstance(self.settings.perceptual, WithoutNetwork) else self.network
         self.reconstruction = Reconstruction(self.settings.perceptual.weight, compared)

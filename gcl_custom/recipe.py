@@ -149,6 +149,8 @@ class Tokenizer(Section):
     revive_after: Count = 200
     """Training steps without use after which a code is moved to a live feature."""
     perceptual: Perceptual = EfficientNetLite0()
+    adversary_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Of the discriminator's first layer; each of the next two has twice as many."""
     adversary_start: Share = 0.5
     """Share of the run after which the discriminator joins; 1 trains without it."""
     adversary_warmup: Share = 0.1

@@ -70,6 +70,12 @@ def test_a_discriminator_is_trusted_as_far_as_it_tells() -> None:
     assert trust(-1.0, 1.0) == 0, "a discriminator that is wrong must not turn the gradient round"
 
 
+def test_the_adversary_has_the_channels_that_it_is_given() -> None:
+    adversary = Adversary(3, lecam=0.0, channels=24)
+    outputs = [part.out_channels for part in adversary.discriminator.layers if isinstance(part, nn.Conv2d)]
+    assert outputs == [24, 48, 96, 1]
+
+
 @pytest.mark.parametrize("bands", [1, 3, 13])
 def test_the_discriminator_gives_a_logit_for_each_square(bands: int) -> None:
     assert Discriminator(bands)(tiles(0, bands)).shape == (2, 1, 4, 4)

@@ -62,16 +62,19 @@ class Adversary(nn.Module):
     mean_real: Tensor
     mean_fake: Tensor
 
-    def __init__(self, bands: int, lecam: float, decay: float = 0.99) -> None:
+    def __init__(self, bands: int, lecam: float, channels: int = 32, decay: float = 0.99) -> None:
         super().__init__()
-        self.discriminator = Discriminator(bands)
+        self.discriminator = Discriminator(bands, channels)
         self.lecam, self.decay = lecam, decay
         self.register_buffer("mean_real", torch.zeros(()))
         self.register_buffer("mean_fake", torch.zeros(()))
 
     def forward(self, real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]) -> Adversarial:
-        """Losses of both sides. Before the discriminator knows anything, its gradient only ruins reconstructions."""
-        logits_real, logits_fake = self.discriminator(torch.cat([real, fake])).chunk(2)
+        """Losses of both sides. Before the discriminator knows anything, its gradient only ruins reconstructions.
+
+        Real and fake tiles go through apart: the generator's gradient then runs backwards through the fake ones only.
+        """
+        logits_real, logits_fake = self.discriminator(real), self.discriminator(fake)
         with torch.no_grad():
             self.mean_real.lerp_(logits_real.mean(), 1 - self.decay)
             self.mean_fake.lerp_(logits_fake.mean(), 1 - self.decay)
