@@ -17,7 +17,7 @@ from rich.table import Table
 
 from gcl_custom import __version__, console, plan
 from gcl_custom.console import duration, say
-from gcl_custom.errors import UserError
+from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Run, Stage, locked, open_run
 
@@ -68,7 +68,11 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
     """A stage's function, imported only when it is called."""
 
     def call(run: Run) -> None:
-        getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
+        while True:
+            try:
+                return getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
+            except DoneMeanwhile as done:
+                say(str(done))
 
     return call
 
@@ -90,13 +94,17 @@ def _pretrain(run: Run) -> None:
     _stage("pretrain", "run", "gcl", run.recipe.compare.seeds[0])(run)
 
 
-def _compare(run: Run) -> None:
+def _pretrain_and_score(run: Run) -> None:
     _stage("pack_tiles")(run)
     _stage("compare_supervised", "require_labels")(run)
     _make_views(run)
     for arm, seed in plan.pretrainings(run.recipe):
         _stage("pretrain", "run", arm, seed)(run)
     _stage("compare_supervised")(run)
+
+
+def _compare(run: Run) -> None:
+    _pretrain_and_score(run)
     _stage("report")(run)
 
 
@@ -104,6 +112,11 @@ def _everything(run: Run) -> None:
     _fit_generator(run)
     _pretrain(run)
     _compare(run)
+
+
+def _score_cell(run: Run) -> None:
+    _fit_generator(run)
+    _pretrain_and_score(run)
 
 
 def _summary(run: Run, seconds: float, following: str) -> None:
@@ -180,13 +193,34 @@ def report(run: Name = None, runs: Folder = RUNS) -> None:
     _work(None, run, None, False, runs, _stage("report"), "")
 
 
+@app.command()
+def study(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")],
+    cell: Annotated[str | None, typer.Option(help="Do this cell alone, for a scheduler; see --list.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the command of each cell and do nothing.")] = False,
+    set_: Overrides = None,
+    redo: Redo = False,
+    runs: Folder = RUNS,
+) -> None:
+    """Run a grid over a recipe's keys, what cells have in common only once, and end with a table and a plot."""
+    studies = import_module("gcl_custom.study")
+    grid = studies.load_study(study, runs, set_ or (), redo)
+    if list_:
+        for command in studies.commands(grid, study, set_ or (), runs):
+            print(command)
+        return
+    studies.run_cells(grid, cell, _score_cell)
+    import_module("gcl_custom.study_results").run(grid)
+
+
 @recipes_app.command("list")
 def recipes_list() -> None:
     """The shipped recipes, each with its first line."""
-    table = Table("recipe", "what it is", box=None)
-    for name, path in shipped("recipes").items():
-        table.add_row(name, path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip())
-    console.console.print(table)
+    for kind, folder in (("recipe", "recipes"), ("study", "recipes/studies")):
+        table = Table(kind, "what it is", box=None)
+        for name, path in shipped(folder).items():  # type: ignore[arg-type]
+            table.add_row(name, path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip())
+        console.console.print(table)
 
 
 @recipes_app.command("copy")

@@ -113,15 +113,7 @@ def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
     The arm ``untrained`` is the backbone as it is initialised: the floor that pretraining has to rise above.
     """
     recipe = run.recipe
-    inputs = [plan.tiles(run)] if arm == "untrained" else [plan.tiles(run), _pretrained(run, arm, seed)]
-    settings = {
-        "penalties": recipe.compare.penalties,
-        "neighbours": recipe.compare.neighbours,
-        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem],
-        "seed": seed,
-        "precision": recipe.hardware.precision,
-    }
-    stage = run.stage(f"probes/{arm}-{seed}", settings, inputs, REMEDY)
+    stage = plan.probe(run, arm, seed)
     if not stage.done:
         stage.begin()
         backbone, _ = _backbone(run, store, arm, seed)

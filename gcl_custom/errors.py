@@ -9,5 +9,9 @@ class RecipeError(UserError):
     """A recipe that cannot be used; its text lists every mistake."""
 
 
+class DoneMeanwhile(Exception):  # noqa: N818  no error: the work is there already
+    """A shared stage was finished elsewhere while this process waited for it; whoever wanted it looks again."""
+
+
 class StaleStage(UserError):  # noqa: N818  a state of files, named as in the messages
     """A stage's output was made from other settings or other inputs."""

@@ -3,7 +3,7 @@
 A stage depends on nothing that is not named here, so its output stays valid when something else changes.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from gcl_custom.recipe import Arm, Pretrain, Recipe, Section
 from gcl_custom.runs import Run, Stage
@@ -86,6 +86,20 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
     """Every pretraining that a comparison needs, the recipe's own first."""
     return [(arm, seed) for arm in recipe.compare.arms if arm != "supervised" for seed in recipe.compare.seeds]
+
+
+def probe(run: Run, arm: str, seed: int) -> Stage:
+    """Linear probe and kNN of one backbone; the arm ``untrained`` needs no pretraining."""
+    recipe = run.recipe
+    inputs = [tiles(run)] if arm == "untrained" else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
+    settings = {
+        "penalties": recipe.compare.penalties,
+        "neighbours": recipe.compare.neighbours,
+        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem],
+        "seed": seed,
+        "precision": recipe.hardware.precision,
+    }
+    return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
 
 
 def needs_reconstructions(recipe: Recipe) -> bool:

@@ -403,8 +403,8 @@ class Compare(Section):
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
     """gcl: as the recipe says. handcrafted: mixing rate 0. reconstructed: views without in-painting (p = 0).
     paired: the raw tile with the pairing of generative views. supervised: from scratch."""
-    fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.01, 0.1]
-    """Label fractions for fine-tuning; the supervised baseline is trained at these and at all labels."""
+    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = [0.01, 0.1]
+    """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all."""
     neighbours: Count = 20
     """k of the kNN accuracy."""
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]

@@ -55,10 +55,10 @@ def parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
 
 
-def shipped(kind: Literal["recipes", "datasets"]) -> dict[str, Path]:
-    """Name -> path of the recipes or cards that ship with the package."""
+def shipped(kind: Literal["recipes", "recipes/studies", "datasets"]) -> dict[str, Path]:
+    """Name -> path of the recipes, studies or cards that ship with the package."""
     packaged = Path(str(resources.files("gcl_custom"))) / kind
-    folder = packaged if packaged.is_dir() else packaged.parent.parent / kind
+    folder = packaged if packaged.is_dir() else Path(str(resources.files("gcl_custom"))).parent / kind
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -72,21 +72,30 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: listing every mistake at once, each with its place and what is allowed.
     """
-    path = Path(path)
-    known = shipped("recipes")
+    path, values = read_mapping(path, "recipe")
+    for override in overrides:
+        _override(values, override)
+    return check_values(Recipe, values, str(path))
+
+
+def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[Path, dict[str, Any]]:
+    """The path and the keys of a file, given by its path or by its shipped name; its name is its stem by default.
+
+    Raises:
+        RecipeError: there is no such file, or it holds something else.
+    """
+    path = Path(given)
+    known = shipped("recipes" if what == "recipe" else "recipes/studies")
     if not path.exists() and str(path) in known:
         path = known[str(path)]
     if not path.is_file():
         close = difflib.get_close_matches(path.stem, known, n=1)
-        hint = f" Did you mean the shipped recipe {close[0]!r}?" if close else " See: gcl-custom recipes list"
-        raise RecipeError(f"There is no recipe file {path}.{hint}")
+        hint = f" Did you mean the shipped {what} {close[0]!r}?" if close else " See: gcl-custom recipes list"
+        raise RecipeError(f"There is no {what} file {path}.{hint}")
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of sections, not {type(values).__name__}")
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        _override(values, override)
-    return check_values(Recipe, values, str(path))
+        raise RecipeError(f"{path}: a {what} is a mapping of sections, not {type(values).__name__}")
+    return path, {"name": path.stem, **values}
 
 
 def load_card(name: str) -> Card:

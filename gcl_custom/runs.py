@@ -1,7 +1,8 @@
 """Run folders: the copy of the recipe, fingerprints, atomic writes and the lock. No training.
 
 A stage keeps its output in a folder of its own. ``stage.json`` stands there once the stage is done, ``working.json``
-while it is not; both hold the fingerprint of the settings and inputs that the output belongs to.
+while it is not; both hold the fingerprint of the settings and inputs that the output belongs to. Runs that have stages
+in common, such as the cells of a study, keep them in a pool, where each is made once.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.console import say
+from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
@@ -51,6 +53,45 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Where runs keep the stages that they have in common, each in a folder named by its settings and its inputs'."""
+
+    path: Path
+    lender: Path | None = None
+    """A run whose finished stages are taken where their fingerprint fits."""
+
+    def folder(self, name: str, settings: Mapping[str, Any], inputs: Sequence["Stage"]) -> Path:
+        text = json.dumps([settings, [str(stage.path.relative_to(self.path)) for stage in inputs]], sort_keys=True)
+        return self.path / f"{name}-{hashlib.blake2b(text.encode(), digest_size=5).hexdigest()}"
+
+    def claim(self, stage: "Stage") -> FileLock:
+        """Wait until no other process works on the stage; the lock is to be released once it is finished.
+
+        Raises:
+            DoneMeanwhile: the stage is there now: another process has finished it, or the lender had it.
+        """
+        place = self.path / ".locks" / f"{stage.path.relative_to(self.path)}.lock"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place, is_singleton=True)  # so that this process never waits for itself
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{stage.name}: waiting for another process that works on it, in {stage.path}")
+            lock.acquire()
+        if not stage.path.exists() and self._lends(stage):
+            stage.path.parent.mkdir(parents=True, exist_ok=True)
+            stage.path.symlink_to((self.lender / stage.name).absolute())  # type: ignore[operator]  # there is one
+        if stage.done:
+            lock.release(force=True)
+            raise DoneMeanwhile(f"{stage.name}: taken from {stage.path.resolve()}")
+        return lock
+
+    def _lends(self, stage: "Stage") -> bool:
+        record = self.lender / stage.name / "stage.json" if self.lender else None
+        return record is not None and record.is_file() and read_json(record)["fingerprint"] == stage.fingerprint
+
+
 @dataclass
 class Stage:
     """One step of a run, its settings, and the stages whose output it reads."""
@@ -62,6 +103,8 @@ class Stage:
     redo: bool = False
     remedy: str = ""
     """The command that makes this stage, for messages."""
+    pool: Pool | None = None
+    _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
     _output: str | None = field(default=None, repr=False)
 
@@ -121,8 +164,11 @@ class Stage:
 
         Raises:
             StaleStage: where the folder holds output of other settings or inputs, unless it is to be redone.
+            DoneMeanwhile: a stage of a pool is there by now.
             UserError: where an input is missing.
         """
+        if self.pool is not None:
+            self._lock = self.pool.claim(self)
         record = self._record()
         if record is not None and record["fingerprint"] != self.fingerprint:
             if not self.redo:
@@ -145,6 +191,12 @@ class Stage:
         seconds = self.seconds + time.monotonic() - self._since
         write_json(self.path / "stage.json", {**self._as_record(seconds), "facts": facts})
         (self.path / "working.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.release(force=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which stays with the process that holds it."""
+        return {**self.__dict__, "_lock": None}
 
     def _as_record(self, seconds: float) -> dict[str, Any]:
         return {"fingerprint": self.fingerprint, "settings": dict(self.settings), "seconds": seconds}
@@ -176,7 +228,10 @@ def discard(folder: Path) -> None:
     trash = folder.with_name(f".{folder.name}.trash")
     shutil.rmtree(trash, ignore_errors=True)
     os.replace(folder, trash)
-    shutil.rmtree(trash)
+    if trash.is_symlink():  # lent by another run, which keeps it
+        trash.unlink()
+    else:
+        shutil.rmtree(trash)
 
 
 @dataclass
@@ -186,10 +241,12 @@ class Run:
     path: Path
     recipe: Recipe
     redo: bool = False
+    pool: Pool | None = None
 
     def stage(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage] = (), remedy: str = "") -> Stage:
         """The stage of that name, as these settings and inputs define it."""
-        return Stage(name, self.path / name, settings, inputs, self.redo, f"{remedy} --run {self.path.name}")
+        path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
+        return Stage(name, path, settings, inputs, self.redo, f"{remedy} --run {self.path.name}", self.pool)
 
     @contextmanager
     def saved(self) -> Iterator[None]:

@@ -77,6 +77,32 @@ def test_what_is_done_is_not_done_again(workplace: Path) -> None:
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
+GRID = """
+recipe: tiny.yaml
+settings: {compare.arms: [gcl], compare.fractions: []}
+grid: {pretrain.mixing_rate: [0.0, 0.75]}
+baseline: {pretrain.mixing_rate: 0.0}
+"""
+
+
+def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(workplace: Path, tmp_path: Path) -> None:
+    (workplace / "grid.yaml").write_text(GRID)
+    command = [*COMMAND, "study", "grid.yaml"]
+    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.DEVNULL, start_new_session=True)
+    study = workplace / "runs" / "grid"
+    while not list(study.glob("stages/pretrain/*/last.ckpt")):
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    said = gcl_custom(workplace, "study", "grid.yaml").stdout
+    assert "2 of 2 cells done" in said
+    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 1
+    lent = {path.name.rpartition("-")[0] for path in study.glob("stages/**/*") if path.is_symlink()}
+    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0"}
+    assert "cell 2 of 2, mixing_rate=0.75: done before" in gcl_custom(workplace, "study", "grid.yaml").stdout
+
+
 def test_other_settings_are_refused_and_leave_everything_as_it_was(workplace: Path) -> None:
     refused = gcl_custom(workplace, "pretrain", "--set", "pretrain.epochs=3", check=False)
     assert refused.returncode == 1
