@@ -68,9 +68,12 @@ class Pool:
     def claim(self, stage: "Stage") -> FileLock:
         """Wait until no other process works on the stage; the lock is to be released once it is finished.
 
+        A stage that was there and is begun again all the same leaves its lender's copy as it is.
+
         Raises:
             DoneMeanwhile: the stage is there now: another process has finished it, or the lender had it.
         """
+        before = stage.done
         place = self.path / ".locks" / f"{stage.path.relative_to(self.path)}.lock"
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place, is_singleton=True)  # so that this process never waits for itself
@@ -79,6 +82,10 @@ class Pool:
         except Timeout:
             say(f"{stage.name}: waiting for another process that works on it, in {stage.path}")
             lock.acquire()
+        if before:  # and yet to be done again, such as tiles whose files have changed
+            if stage.path.is_symlink():
+                stage.path.unlink()
+            return lock
         if not stage.path.exists() and self._lends(stage):
             stage.path.parent.mkdir(parents=True, exist_ok=True)
             stage.path.symlink_to((self.lender / stage.name).absolute())  # type: ignore[operator]  # there is one

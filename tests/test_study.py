@@ -148,6 +148,20 @@ def test_a_run_of_the_recipe_lends_what_fits_and_keeps_it(tmp_path: Path) -> Non
     assert plan.tokenizer(lender).done
 
 
+def test_what_was_lent_is_begun_again_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As when the files of the tiles have changed: the lender's tiles stay, and nothing goes round in circles."""
+    lender = Run(tmp_path / "runs" / "mine", study(tmp_path).cells[0].run.recipe)
+    work(plan.tiles(lender), [])
+    with pytest.raises(DoneMeanwhile):
+        plan.tiles(study(tmp_path).cells[0].run).begin()
+    stage = plan.tiles(study(tmp_path).cells[0].run)
+    assert stage.done
+    stage.begin()
+    stage.finish(content="new")
+    assert plan.tiles(study(tmp_path).cells[1].run).facts == {"content": "new"}
+    assert plan.tiles(lender).facts == {}
+
+
 def _slowly(folder: Path, started: object, log: object) -> None:
     stage = study(folder).cells[0].run.stage("tiles", {"data": 1})
     stage.begin()
