@@ -115,7 +115,7 @@ def compare(
     return {"ratio": ratio, "detail": detail}
 
 
-def rows(run: Path | None = None, rounds: int = 4) -> list[dict[str, Any]]:
+def rows(run: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
     hardware = recipe.Hardware()
     cases: list[tuple[str, MaskGIT, Tensor]] = []
