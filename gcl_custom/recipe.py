@@ -200,8 +200,8 @@ class Views(Section):
     """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
     sampling_temperature: Positive = 1.0
     """Of the distribution that tokens are drawn from."""
-    refresh: Annotated[int, Field(ge=0)] = 4
-    """Recompute the cached keys and values of visible tokens every so many steps; 0 computes them once, 1 is exact."""
+    refresh: Annotated[int, Field(ge=0)] = 0
+    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, 1 is exact."""
     batch: Count = 64
 
 

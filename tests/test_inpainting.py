@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gcl_custom.generator import masks
 from gcl_custom.generator.inpainting import Generator, inpaint
-from gcl_custom.generator.maskgit import Cache, MaskGIT, take
+from gcl_custom.generator.maskgit import Cache, MaskGIT
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Hardware, Tokenizer, Views
@@ -56,7 +56,7 @@ class Joint:
         weight = agree.all(dim=2) * self.p
         ones = torch.nn.functional.one_hot(self.outcomes, self.codes).double()
         marginal = torch.einsum("bo,opv->bpv", weight, ones)
-        return take((marginal / marginal.sum(dim=2, keepdim=True)).log(), at).float()
+        return (marginal / marginal.sum(dim=2, keepdim=True)).log()[at].float()
 
 
 @pytest.mark.parametrize("codes", [2, 3])
@@ -108,6 +108,7 @@ def test_a_visible_token_never_changes(settings: Views) -> None:
 def plain_loop(model: MaskGIT, tokens: Tensor, hidden: Tensor, rng: Randomness, settings: Views) -> Tensor:
     """Parallel decoding as in the paper, one tile at a time and everything computed in each step."""
     n, result = GRID * GRID, tokens.clone()
+    turn = {position: number for number, position in enumerate(masks.halton_order(GRID, GRID).tolist())}
     for tile in range(len(tokens)):
         shown, covered = tokens[tile].clone(), hidden[tile].clone()
         initially = int(covered.sum())
@@ -121,6 +122,9 @@ def plain_loop(model: MaskGIT, tokens: Tensor, hidden: Tensor, rng: Randomness, 
             drawn = [int((p[i].cumsum(0) <= token_u[i] * p[i].sum()).sum()) for i in range(n)]
             heat = settings.temperature * (1 - (step + 1) / settings.decoding_steps)
             score = [math.log(p[i, drawn[i]]) - heat * math.log(-math.log(max(noise_u[i], 1e-8))) for i in range(n)]
+            if settings.order == "halton":
+                roll = int(rng.uniform("roll", 1)[tile, 0] * n)
+                score = [-((turn[i] - roll) % n) for i in range(n)]
             candidates = sorted(covered.flatten().nonzero().flatten().tolist(), key=lambda i: -score[i])
             left = math.floor(initially * math.cos(math.pi / 2 * (step + 1) / settings.decoding_steps))
             left = min(left, len(candidates) - 1) if step + 1 < settings.decoding_steps else 0
@@ -131,10 +135,12 @@ def plain_loop(model: MaskGIT, tokens: Tensor, hidden: Tensor, rng: Randomness, 
     return result
 
 
-@pytest.mark.parametrize("temperature", [0.0, 2.0])
-def test_with_refresh_at_every_step_it_equals_the_plain_loop(temperature: float) -> None:
+@pytest.mark.parametrize(
+    "settings", [Views(temperature=0.0), Views(temperature=2.0, sampling_temperature=0.8), Views(order="halton")]
+)
+def test_with_refresh_at_every_step_it_equals_the_plain_loop(settings: Views) -> None:
     model, (tokens, hidden) = small(), example(5)
-    settings = Views(decoding_steps=6, temperature=temperature, refresh=1, sampling_temperature=0.8)
+    settings = settings.model_copy(update={"decoding_steps": 6, "refresh": 1})
     fast = inpaint(model, tokens, hidden, randomness(5), settings)
     assert torch.equal(fast, plain_loop(model, tokens, hidden, randomness(5), settings))
 
@@ -149,12 +155,14 @@ def test_the_cache_is_an_approximation_that_mostly_agrees() -> None:
     assert min(agreement) > chance + 0.3
 
 
-def test_a_tile_is_inpainted_alike_in_any_batch() -> None:
+@pytest.mark.parametrize("settings", [Views(), Views(refresh=4), Views(order="halton")])
+def test_a_tile_is_inpainted_alike_in_any_batch(settings: Views) -> None:
     model, (tokens, hidden) = small(), example(6)
-    whole = inpaint(model, tokens, hidden, randomness(6), Views())
+    hidden[0], hidden[2] = True, False
+    whole = inpaint(model, tokens, hidden, randomness(6), settings)
     some = torch.tensor([4, 1])
     rng = Randomness(3, "views", 0, some)
-    assert torch.equal(inpaint(model, tokens[some], hidden[some], rng, Views()), whole[some])
+    assert torch.equal(inpaint(model, tokens[some], hidden[some], rng, settings), whole[some])
 
 
 class Counting(Joint):
@@ -163,12 +171,14 @@ class Counting(Joint):
     def __init__(self) -> None:
         super().__init__(2)
         self.seen: list[list[int]] = []
+        self.asked: list[list[int]] = []
 
     def predict(
         self, tokens: Tensor, hidden: Tensor, at: Tensor, cache: Cache, changed: Tensor | None = None
     ) -> Tensor:
         self.seen.append(hidden.flatten(1).sum(dim=1).tolist())
-        return torch.zeros(*at.shape, 2)
+        self.asked.append(at.sum(dim=1).tolist())
+        return torch.zeros(int(at.sum()), 2)
 
 
 def test_each_tile_follows_the_cosine_on_its_own_count() -> None:
@@ -181,6 +191,15 @@ def test_each_tile_follows_the_cosine_on_its_own_count() -> None:
     assert [seen[0] for seen in model.seen] == [math.floor(256 * c) for c in cosines]
     assert [seen[1] for seen in model.seen] == [math.floor(64 * c) for c in cosines]
     assert [seen[2] for seen in model.seen] == [2, 1] + [0] * 10
+
+
+def test_halton_order_predicts_each_token_once_and_confidence_all_that_are_hidden() -> None:
+    tokens, hidden = example(3)
+    models = {order: Counting() for order in ("halton", "confidence")}
+    for order, model in models.items():
+        inpaint(model, tokens, hidden, randomness(3), Views(order=order))
+    assert models["confidence"].asked == models["confidence"].seen == models["halton"].seen
+    assert torch.tensor(models["halton"].asked).sum(dim=0).tolist() == hidden.flatten(1).sum(dim=1).tolist()
 
 
 def test_halton_order_decides_in_the_order_of_the_sequence() -> None:
@@ -209,7 +228,7 @@ def test_the_most_confident_are_kept() -> None:
         ) -> Tensor:
             if not hidden.all():
                 assert hidden.flatten(1).tolist() == [[False, False, True, True]]
-            certain = (at < 2)[..., None]
+            certain = (torch.arange(4).expand_as(at)[at] < 2)[:, None]
             return torch.where(certain, torch.tensor([-99.0, 9, -99]), torch.tensor([0.0, -99, 0]))
 
     hidden = torch.ones(1, 2, 2, dtype=torch.bool)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gcl_custom.generator.maskgit import Cache, MaskGIT, attention, take
+from gcl_custom.generator.maskgit import Cache, MaskGIT, Rows, attention
 from gcl_custom.recipe import MaskGIT as Settings
 
 CODES, GRID = 11, 4
@@ -74,35 +74,59 @@ def test_at_the_start_the_loss_is_that_of_guessing() -> None:
     assert loss.item() == pytest.approx(math.log(CODES), abs=0.1)
 
 
+def some(seed: int) -> torch.Tensor:
+    """Positions of three tiles, of unequal number; none in the last tile."""
+    torch.manual_seed(seed)
+    return torch.rand(3, GRID * GRID) < torch.tensor([0.3, 0.6, 0.0])[:, None]
+
+
+def test_packed_positions_come_back_in_order() -> None:
+    where = some(2)
+    rows, values = Rows(where), torch.randn(3, GRID * GRID, 5)
+    assert torch.equal(values.flatten(0, 1)[rows.flat], values[where])
+    padded = rows.padded(values[where])
+    assert padded.shape == (3, where.sum(dim=1).max(), 5)
+    for tile in range(3):
+        assert torch.equal(padded[tile, : where[tile].sum()], values[tile, where[tile]])
+    assert torch.equal(rows.packed(padded), values[where])
+
+
+def test_looked_up_neighbours_equal_the_convolution() -> None:
+    model, (tokens, hidden) = small(), example()
+    ids = tokens.masked_fill(hidden, CODES)
+    expected, where = model._embed(ids), some(2)
+    torch.testing.assert_close(model._looked_up(ids, Cache(), None), expected)
+    torch.testing.assert_close(model._looked_up(ids, Cache(), Rows(where)), expected[where])
+
+
 def test_prediction_at_some_positions_equals_the_full_forward() -> None:
     model, (tokens, hidden) = small(), example()
-    at = torch.tensor([[0, 5, 5], [3, 2, 15], [7, 7, 7]])
+    at = some(2)
     with torch.no_grad():
         logits = model.predict(tokens, hidden, at, Cache())
         full = model(tokens, hidden).flatten(1, 2)
-    torch.testing.assert_close(logits, take(full, at))
+    torch.testing.assert_close(logits, full[at])
 
 
 def test_recomputing_all_that_depends_on_a_change_is_exact() -> None:
-    """With all positions listed as changed, in any order, a cached step must equal the full forward."""
+    """With all positions listed as changed a cached step must equal the full forward."""
     model, (tokens, hidden) = small(), example()
-    cache = Cache()
-    everywhere = torch.stack([torch.randperm(GRID * GRID) for _ in range(3)])
-    at = everywhere[:, :5]
+    cache, at = Cache(), some(3)
     with torch.no_grad():
-        model.predict(tokens, hidden, at, cache)
+        model.predict(tokens, hidden, some(2), cache)
         shown = hidden & (torch.rand(hidden.shape) < 0.5)
-        logits = model.predict(tokens, shown, at, cache, everywhere)
+        logits = model.predict(tokens, shown, at, cache, torch.ones_like(at))
         full = model(tokens, shown).flatten(1, 2)
-    torch.testing.assert_close(logits, take(full, at))
+    torch.testing.assert_close(logits, full[at])
 
 
 def test_without_a_change_the_cache_is_exact_at_few_positions() -> None:
     model, (tokens, hidden) = small(), example()
-    cache, at = Cache(), torch.tensor([[4, 9], [1, 1], [12, 0]])
+    cache, at = Cache(), some(2)
     with torch.no_grad():
         first = model.predict(tokens, hidden, at, cache)
         torch.testing.assert_close(model.predict(tokens, hidden, at, cache, at), first)
+        torch.testing.assert_close(model.predict(tokens, hidden, at, cache, at | some(3)), first)
 
 
 def test_it_learns_what_follows_from_the_neighbours() -> None:

@@ -1,13 +1,17 @@
 """Parallel decoding of hidden tokens, and the generator: encode, augment, decode.
 
-    b  tiles     h w  grid of tokens     n  tokens of a tile     v  codes
-    m  most tokens that one tile of the batch hides
+    b  tiles      h w  grid of tokens     n  tokens of a tile     v  codes
+    p  positions of all tiles whose logits are wanted, packed one tile after another
 
 Decoding follows MaskGIT (arXiv:2202.04200, section 3.2). In each step all hidden tokens are predicted and drawn, the
-most confident of them are kept, and the others are hidden again, as the cosine schedule says. Three things make it
-cheap, and the first two leave the result as it is: logits and the last block's queries are computed for hidden tokens
-alone; one uniform number a token draws from the softmax by its inverse distribution function; and between refreshes
-the keys and values of visible tokens are taken from a cache (ReCAP, arXiv:2505.19089).
+most confident of them are kept, and the others are hidden again, as the cosine schedule says. With the Halton order it
+is known beforehand which are kept, and only these are predicted.
+
+What makes it cheap and leaves the result as it is: logits and the last block's queries are computed where they are
+wanted alone; tiles are packed, so that none is filled up to the one that hides most; and one uniform number a token
+draws from the softmax by its inverse distribution function. An approximation: between refreshes only the tokens decided
+in the last step and those to be predicted are computed, and all others answer with keys and values from a cache (ReCAP,
+arXiv:2505.19089).
 """
 
 import copy
@@ -34,10 +38,10 @@ class Predictor(Protocol):
         self,
         tokens: Int[Tensor, "b h w"],
         hidden: Bool[Tensor, "b h w"],
-        at: Int[Tensor, "b m"],
+        at: Bool[Tensor, "b n"],
         cache: Cache,
-        changed: Int[Tensor, "b c"] | None = None,
-    ) -> Float[Tensor, "b m v"]: ...
+        changed: Bool[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "p v"]: ...
 
 
 @torch.inference_mode()
@@ -57,56 +61,49 @@ def inpaint(
     shown, covered = tokens.flatten(1).clone(), hidden.flatten(1).clone()
     initially = covered.sum(dim=1)
     order = _halton_ranks(rng, height, width) if settings.order == "halton" else None
-    steps, cache, changed = settings.decoding_steps, Cache(), None
+    steps, cache, decided = settings.decoding_steps, Cache(), covered
     for step in range(steps):
         count = covered.sum(dim=1)
         if not count.any():
             break
-        at = _positions(covered, count)
+        quota = count - still_hidden(initially, count, step, steps)
         refresh = step == 0 or (settings.refresh > 0 and step % settings.refresh == 0)
+        at = covered if order is None else _highest(-order.float(), covered, quota)
         logits = model.predict(
             rearrange(shown, "b (h w) -> b h w", h=height),
             rearrange(covered, "b (h w) -> b h w", h=height),
             at,
             cache,
-            None if refresh else changed,
+            None if refresh else at | decided,
         )
         drawn, confidence = _draw(
-            logits.float() / settings.sampling_temperature, rng.uniform(f"token {step}", height * width).gather(1, at)
+            logits.float() / settings.sampling_temperature, rng.uniform(f"token {step}", height * width)[at]
         )
-        if order is not None:
-            confidence = -order.gather(1, at).float()
-        elif settings.temperature > 0:
-            u = rng.uniform(f"noise {step}", height * width).gather(1, at).clamp(min=2.0**-25)
-            confidence = confidence - settings.temperature * (1 - (step + 1) / steps) * torch.log(-torch.log(u))
-        there = torch.arange(at.shape[1], device=at.device) < count[:, None]
-        rank = confidence.masked_fill(~there, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)
-        decided = rank < (count - still_hidden(initially, count, step, steps))[:, None]
-        tile = torch.arange(len(at), device=at.device)[:, None].expand_as(at)[decided]
-        shown[tile, at[decided]] = drawn[decided]
-        covered[tile, at[decided]] = False
-        changed = at  # all that was hidden in this step: what was decided now, and what is still to be
+        if order is None:
+            score = torch.zeros(at.shape, device=at.device).masked_scatter_(at, confidence)
+            if settings.temperature > 0:
+                u = rng.uniform(f"noise {step}", height * width).clamp(min=2.0**-25)
+                score = score - settings.temperature * (1 - (step + 1) / steps) * torch.log(-torch.log(u))
+            decided = _highest(score, at, quota)
+        else:
+            decided = at
+        shown[decided] = drawn[decided[at]]
+        covered = covered & ~decided
     return rearrange(shown, "b (h w) -> b h w", h=height)
 
 
-def _positions(covered: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Int[Tensor, "b m"]:
-    """Hidden positions of each tile, ascending; shorter lists are filled up with their own first entry.
-
-    Repeated entries are computed alike, so nothing has to be masked where keys and values are put into the cache.
-    """
-    most = int(count.max())
-    listed = (~covered).byte().argsort(dim=1, stable=True)[:, :most]
-    there = torch.arange(most, device=covered.device) < count[:, None]
-    return torch.where(there, listed, listed[:, :1])
+def _highest(score: Float[Tensor, "b n"], among: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+    """Where the highest scores of each tile are: as many as ``count`` says, among some positions."""
+    rank = score.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)
+    return among & (rank < count[:, None])
 
 
-def _draw(logits: Float[Tensor, "b m v"], u: Float[Tensor, "b m"]) -> tuple[Int[Tensor, "b m"], Float[Tensor, "b m"]]:
+def _draw(logits: Float[Tensor, "p v"], u: Float[Tensor, " p"]) -> tuple[Int[Tensor, " p"], Float[Tensor, " p"]]:
     """One code from each softmax, and its log-probability."""
-    logp = logits.log_softmax(dim=2)
-    cumulated = logp.exp().cumsum(dim=2)
-    target = (u * cumulated[..., -1])[..., None]
-    drawn = torch.searchsorted(cumulated, target, right=True).clamp(max=logits.shape[2] - 1)
-    return drawn[..., 0], logp.gather(2, drawn)[..., 0]
+    p = logits.softmax(dim=1)
+    cumulated = p.cumsum(dim=1)
+    drawn = torch.searchsorted(cumulated, u[:, None] * cumulated[:, -1:], right=True).clamp(max=p.shape[1] - 1)
+    return drawn[:, 0], p.gather(1, drawn)[:, 0].log()
 
 
 def _halton_ranks(rng: Randomness, height: int, width: int) -> Int[Tensor, "b n"]:

@@ -1,7 +1,7 @@
 """A label-free MaskGIT (arXiv:2202.04200): a bidirectional transformer that predicts the hidden tokens of a tile.
 
     b  tiles     h w  grid of tokens     n  tokens of a tile     d  width of the network     v  codes
-    m  positions of a tile that are computed; a shorter list repeats one of its own positions
+    p  positions of all tiles that are computed, packed     m  most of them in one tile
 
 Departures from the paper: there is no class input; blocks are pre-norm; and a residual 3x3 convolution over the grid
 follows the token embedding. As in the paper, the embedding is normalised and also serves as the output layer.
@@ -25,10 +25,28 @@ from torch import Tensor, nn
 from gcl_custom.recipe import MaskGIT as Settings
 
 
-def take(values: Tensor, where: Int[Tensor, "b m"]) -> Tensor:
-    """Rows of each tile: (b n ...), (b m) -> (b m ...)."""
-    taken: Tensor = values[torch.arange(len(values), device=values.device)[:, None], where]
-    return taken
+class Rows:
+    """Some positions of each tile, packed one after another, so that no tile pays for another that has more of them.
+
+    Attention alone mixes positions, and takes a list a tile, filled up with zeros to the longest.
+
+    Args:
+        where: the positions.
+    """
+
+    def __init__(self, where: Bool[Tensor, "b n"]) -> None:
+        self.flat: Int[Tensor, " p"] = where.flatten().nonzero()[:, 0]
+        tiles, most = self._shape = len(where), int(where.sum(dim=1).max())
+        first = most * torch.arange(tiles, device=where.device)
+        self._slots = (first[:, None] + where.cumsum(dim=1) - 1)[where]
+
+    def padded(self, packed: Float[Tensor, "p d"]) -> Float[Tensor, "b m d"]:
+        lists = packed.new_zeros(*self._shape, packed.shape[1])
+        lists.flatten(0, 1).index_copy_(0, self._slots, packed)
+        return lists
+
+    def packed(self, padded: Float[Tensor, "b m d"]) -> Float[Tensor, "p d"]:
+        return padded.flatten(0, 1).index_select(0, self._slots)
 
 
 def attention(
@@ -47,20 +65,19 @@ def attention(
 
 @dataclass
 class Cache:
-    """Keys and values of all positions, one pair a block, as the last computation of each position left them."""
+    """What decoding keeps from step to step."""
 
-    pairs: list[tuple[Float[Tensor, "b heads n e"], Float[Tensor, "b heads n e"]]] = field(default_factory=list)
+    pairs: list[Float[Tensor, "b n dd"]] = field(default_factory=list)
+    """Of each block keys and values of all positions, as the last computation of each position left them."""
+    table: Float[Tensor, "k d"] | None = None
+    """What each token adds to the embedding of its neighbours."""
 
-    def renew(
-        self, block: int, keys: Tensor, values: Tensor, where: Int[Tensor, "b m"] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Put in what was computed at ``where`` (None: everywhere) and give back keys and values of all positions."""
-        if where is None:
-            self.pairs[block:] = [(keys, values)]
-            return keys, values
-        tile = torch.arange(len(where), device=where.device)[:, None]
-        for kept, new in zip(self.pairs[block], (keys, values), strict=True):
-            rearrange(kept, "b heads n e -> b n heads e")[tile, where] = rearrange(new, "b heads m e -> b m heads e")
+    def renew(self, block: int, pair: Float[Tensor, "*p dd"], rows: Rows | None) -> Float[Tensor, "b n dd"]:
+        """Put in what was computed at some positions (None: at all) and give back all."""
+        if rows is None:
+            self.pairs[block:] = [pair]
+        else:
+            self.pairs[block].flatten(0, 1).index_copy_(0, rows.flat, pair)
         return self.pairs[block]
 
 
@@ -79,24 +96,24 @@ class Block(nn.Module):
         self.leave = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def keys_and_values(self, normed: Float[Tensor, "b m d"]) -> tuple[Tensor, Tensor]:
-        keys, values = rearrange(
-            self.key_value(normed), "b m (two heads e) -> two b heads m e", two=2, heads=self.heads
-        ).unbind()
-        return keys, values
-
     def attend(
-        self, x: Float[Tensor, "b m d"], normed: Float[Tensor, "b m d"], keys: Tensor, values: Tensor
-    ) -> Float[Tensor, "b m d"]:
-        """The block's output at the positions of x, which look at all keys."""
-        queries = rearrange(self.query(normed), "b m (heads e) -> b heads m e", heads=self.heads)
-        attended = attention(queries, keys, values)
-        x = x + self.dropout(self.out(rearrange(attended, "b heads m e -> b m (heads e)")))
+        self,
+        x: Float[Tensor, "*p d"],
+        normed: Float[Tensor, "*p d"],
+        pair: Float[Tensor, "b n dd"],
+        rows: Rows | None = None,
+    ) -> Float[Tensor, "*p d"]:
+        """The block's output at some positions (None: at all, unpacked), which look at all keys."""
+        queries = self.query(normed) if rows is None else rows.padded(self.query(normed))
+        queries = rearrange(queries, "b m (heads e) -> b heads m e", heads=self.heads)
+        keys, values = rearrange(pair, "b n (two heads e) -> two b heads n e", two=2, heads=self.heads).unbind()
+        attended = rearrange(attention(queries, keys, values), "b heads m e -> b m (heads e)")
+        x = x + self.dropout(self.out(attended if rows is None else rows.packed(attended)))
         return x + cast(Tensor, self.dropout(self.leave(F.gelu(self.enter(self.norm_mlp(x))))))
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         normed = self.norm_attention(x)
-        return self.attend(x, normed, *self.keys_and_values(normed))
+        return self.attend(x, normed, self.key_value(normed))
 
 
 class MaskGIT(nn.Module):
@@ -151,11 +168,11 @@ class MaskGIT(nn.Module):
         self,
         tokens: Int[Tensor, "b h w"],
         hidden: Bool[Tensor, "b h w"],
-        at: Int[Tensor, "b m"],
+        at: Bool[Tensor, "b n"],
         cache: Cache,
-        changed: Int[Tensor, "b c"] | None = None,
-    ) -> Float[Tensor, "b m v"]:
-        """Logits at some positions, for decoding in steps.
+        changed: Bool[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "p v"]:
+        """Logits at some positions, packed, for decoding in steps.
 
         Args:
             at: where logits are wanted; the last block asks and the head computes at these alone, which is exact.
@@ -164,16 +181,16 @@ class MaskGIT(nn.Module):
                 keys and values of the cache, which were right for the tokens of a former step (ReCAP,
                 arXiv:2505.19089). Must contain ``at``.
         """
-        ids = tokens.masked_fill(hidden, self.codes)
-        x = self._embed(ids, changed)
+        asking, rows = Rows(at), None if changed is None else Rows(changed)
+        x = self._looked_up(tokens.masked_fill(hidden, self.codes), cache, rows)
         *before, last = cast(Sequence[Block], self.blocks)
         for number, block in enumerate(before):
             normed = block.norm_attention(x)
-            x = block.attend(x, normed, *cache.renew(number, *block.keys_and_values(normed), changed))
+            x = block.attend(x, normed, cache.renew(number, block.key_value(normed), rows), rows)
         normed = last.norm_attention(x)
-        pair = cache.renew(len(before), *last.keys_and_values(normed), changed)
-        rows = at if changed is None else _places(at, changed, self.grid**2)
-        return self._logits(last.attend(take(x, rows), take(normed, rows), *pair))
+        pair = cache.renew(len(before), last.key_value(normed), rows)
+        asked = at if changed is None else at[changed]
+        return self._logits(last.attend(x[asked], normed[asked], pair, asking))
 
     def _transform(self, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"]) -> Float[Tensor, "b n d"]:
         x: Tensor = self.dropout(self._embed(tokens.masked_fill(hidden, self.codes)))
@@ -184,24 +201,40 @@ class MaskGIT(nn.Module):
     def _logits(self, x: Float[Tensor, "*p d"]) -> Float[Tensor, "*p v"]:
         return F.linear(self.head(x), self.embedding.weight[: self.codes], self.bias)
 
-    def _embed(self, ids: Int[Tensor, "b h w"], at: Int[Tensor, "b m"] | None = None) -> Float[Tensor, "b m d"]:
-        """Input of the blocks, at some positions or at all.
+    def _embed(self, ids: Int[Tensor, "b h w"]) -> Float[Tensor, "b n d"]:
+        """Input of the blocks.
 
-        The convolution gathers the 3x3 vectors around each position and multiplies once: it is then as cheap at a few
-        positions as it should be, and on a CPU its bf16 gradient is several times cheaper than a convolution's.
+        The convolution gathers the 3x3 vectors around each position and multiplies once: on a CPU its bf16 gradient is
+        several times cheaper than a convolution's.
         """
         vectors = F.pad(self.embedding(ids), (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
         around = rearrange(vectors, "b h w d i j -> b (h w) (i j) d")
-        position: Tensor = self.position
-        if at is not None:
-            around, position = take(around, at), position[at]
-        mixed: Tensor = self.neighbours(rearrange(around, "b m k d -> b m (k d)"))
-        embedded: Tensor = self.norm(around[:, :, 4] + mixed + position)
+        mixed: Tensor = self.neighbours(rearrange(around, "b n k d -> b n (k d)"))
+        embedded: Tensor = self.norm(around[:, :, 4] + mixed + self.position)
         return embedded
 
+    def _looked_up(
+        self, ids: Int[Tensor, "b h w"], cache: Cache, rows: Rows | None
+    ) -> Float[Tensor, "b n d"] | Float[Tensor, "p d"]:
+        """The same at some positions (None: at all), by adding nine rows of a table; it is not for training."""
+        if cache.table is None:
+            cache.table = self._table()
+        beyond = self.codes + 1
+        around = F.pad(ids, (1, 1, 1, 1), value=beyond).unfold(1, 3, 1).unfold(2, 3, 1)
+        around = rearrange(around, "b h w i j -> (b h w) (i j)")
+        around = around + torch.arange(9, device=ids.device) * (beyond + 1)
+        if rows is not None:
+            around = around[rows.flat]
+        mixed = F.embedding_bag(around, cache.table, mode="sum")
+        if rows is None:
+            embedded: Tensor = self.norm(rearrange(mixed, "(b n) d -> b n d", b=len(ids)) + self.position)
+        else:
+            embedded = self.norm(mixed + self.position[rows.flat % len(self.position)])
+        return embedded
 
-def _places(at: Int[Tensor, "b m"], within: Int[Tensor, "b c"], n: int) -> Int[Tensor, "b m"]:
-    """Where each position stands in a list of positions that contains it."""
-    order = torch.arange(within.shape[1], device=within.device).expand_as(within)
-    table = torch.zeros(len(within), n, dtype=torch.long, device=within.device).scatter_(1, within, order)
-    return table.gather(1, at)
+    def _table(self) -> Float[Tensor, "k d"]:
+        """What each token adds to each of its neighbours; a last one, beyond the edge of the grid, adds nothing."""
+        vectors = F.pad(self.embedding.weight, (0, 0, 0, 1))
+        table = vectors @ rearrange(self.neighbours.weight, "e (k d) -> k d e", k=9)
+        table[4] += vectors + self.neighbours.bias
+        return rearrange(table, "k v d -> (k v) d")
