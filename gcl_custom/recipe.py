@@ -302,6 +302,14 @@ class AdamW(Section):
 Optimizer = Annotated[Annotated[Lars, Tag("lars")] | Annotated[AdamW, Tag("adamw")], named("lars")]
 
 
+Step = Literal[
+    "crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise",
+    "rotation", "perspective", "sobel", "cutout",
+]  # fmt: skip
+ADDED = ("rotation", "perspective", "sobel", "cutout")
+"""Steps beyond the suite of the paper, each with one probability, 0 unless a recipe says otherwise."""
+
+
 class Handcrafted(Section):
     """The suite of the VICReg paper (arXiv:2105.04906, appendix C.1); band-wise steps where bands are not RGB."""
 
@@ -323,8 +331,21 @@ class Handcrafted(Section):
     """Smallest and largest standard deviation of the blur, in pixels of the view."""
     solarise: tuple[Share, Share] = (0.0, 0.2)
     """Probability for the first and for the second view."""
+    rotation: Share = 0.0
+    """Probability of a rotation by any angle; what comes in at the borders is the tile, reflected."""
+    rotation_degrees: Annotated[float, Field(gt=0, le=180)] = 30.0
+    """Largest angle, to either side."""
+    perspective: Share = 0.0
+    perspective_distortion: Annotated[float, Field(gt=0, le=0.6)] = 0.5
+    """Largest share of half a side by which a corner moves inwards; much more could fold a tile over."""
+    sobel: Share = 0.0
+    """Probability that each band is replaced by the length of its gradient."""
+    cutout: Share = 0.0
+    """Probability that a square is filled with the mean of each band."""
+    cutout_area: tuple[Share, Share] = (0.02, 0.3)
+    """Smallest and largest share of a view's area that the square covers."""
 
-    @field_validator("crop", "blur", "blur_sigma", "solarise", mode="before")
+    @field_validator("crop", "blur", "blur_sigma", "solarise", "cutout_area", mode="before")
     @classmethod
     def _pair(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
@@ -335,6 +356,8 @@ class Handcrafted(Section):
             raise ValueError(f"crop must rise from above 0, not {list(self.crop)}")
         if self.blur_sigma[0] > self.blur_sigma[1]:
             raise ValueError(f"blur_sigma must rise, not {list(self.blur_sigma)}")
+        if not 0 < self.cutout_area[0] <= self.cutout_area[1]:
+            raise ValueError(f"cutout_area must rise from above 0, not {list(self.cutout_area)}")
         return self
 
 
@@ -374,15 +397,19 @@ class Pretrain(Section):
     """What the handcrafted views are cut from: the tile, or the tile as the tokenizer reconstructs it."""
     source: Literal["inpainted", "reconstructed", "raw"] = "inpainted"
     """What stands in for a generative view: the in-painted tile, or, as controls, the reconstructed or the raw one."""
-    pairing: list[Literal["crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise"]] = [
-        "crop",
-        "flip",
-    ]
-    """The handcrafted augmentations that follow a generative one."""
+    pairing: list[Step] = ["crop", "flip"]
+    """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
     handcrafted: Handcrafted = Handcrafted()
     small_crops: SmallCrops = SmallCrops()
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+
+    @model_validator(mode="after")
+    def _pairing(self) -> "Pretrain":
+        for step in ADDED:
+            if step in self.pairing and not getattr(self.handcrafted, step):
+                raise ValueError(f"pairing names {step}, but handcrafted.{step}, its probability, is 0: raise it")
+        return self
 
     @model_validator(mode="after")
     def _small_crops(self) -> "Pretrain":

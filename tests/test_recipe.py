@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gcl_custom.recipe import Dino, Pretrain, Recipe, SmallCrops, VICReg
+from gcl_custom.recipe import Dino, Handcrafted, Pretrain, Recipe, SmallCrops, VICReg
 from gcl_custom.recipe_file import _sections_in
 
 
@@ -30,3 +30,10 @@ def _keys(model: type) -> set[str]:
         sections = list(_sections_in(field.annotation))
         keys |= {name} | {key for section in sections for key in _keys(section)}
     return keys
+
+
+@pytest.mark.parametrize("step", ["rotation", "perspective", "sobel", "cutout"])
+def test_a_pairing_names_no_step_that_would_do_nothing(step: str) -> None:
+    with pytest.raises(ValidationError, match=rf"pairing names {step}, but handcrafted.{step}, its probability, is 0"):
+        Pretrain(pairing=["crop", step])
+    assert Pretrain(pairing=["crop", step], handcrafted=Handcrafted(**{step: 0.5})).pairing == ["crop", step]
