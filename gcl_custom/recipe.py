@@ -389,10 +389,17 @@ class Pretrain(Section):
     warmup: Share = 0.1
     """Share of the run over which the learning rate grows from 0; then it falls by a cosine."""
     batch: Annotated[int, Field(ge=2)] = 256
+    """Tiles in a step; with more generative views fewer, so that as many views pass the backbone."""
     crop_size: Annotated[int, Field(ge=16, multiple_of=8)] | None = None
     """Side of a view in pixels; without it, the size of a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
+    mixed_views: Literal["second", "both"] = "second"
+    """both: the first view, too, is generative at the mixing rate, drawn by itself, and of another generative view of
+    the tile where there are enough."""
+    generative_views: Annotated[int, Field(ge=1, le=3)] = 1
+    """Second views of each tile in one step, k, each of another generative view and each paired with the same first
+    view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
     anchor: Literal["raw", "reconstructed"] = "raw"
     """What the handcrafted views are cut from: the tile, or the tile as the tokenizer reconstructs it."""
     source: Literal["inpainted", "reconstructed", "raw"] = "inpainted"
@@ -403,6 +410,11 @@ class Pretrain(Section):
     small_crops: SmallCrops = SmallCrops()
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+
+    @property
+    def tiles_per_step(self) -> int:
+        """Tiles in a step, over all processes; 1 + generative_views views of each pass the backbone."""
+        return max(2, 2 * self.batch // (1 + self.generative_views))
 
     @model_validator(mode="after")
     def _pairing(self) -> "Pretrain":
@@ -485,4 +497,16 @@ class Recipe(Section):
             )
         if self.data.size // self.generator.tokenizer.pixels_per_token < 2:
             raise ValueError("a tile must have at least 2 by 2 tokens: raise data.size or lower pixels_per_token")
+        wanted = self.pretrain.generative_views
+        if self.pretrain.source == "inpainted" and self.views.per_tile < wanted:
+            raise ValueError(
+                f"pretrain.generative_views {wanted} needs as many views of a tile, but views.per_tile is "
+                f"{self.views.per_tile}: raise it to {wanted}, or lower pretrain.generative_views"
+            )
+        if wanted > 1 and self.pretrain.tiles_per_step % self.hardware.devices:
+            raise ValueError(
+                f"pretrain.batch {self.pretrain.batch} with pretrain.generative_views {wanted} gives "
+                f"{self.pretrain.tiles_per_step} tiles a step, which hardware.devices {self.hardware.devices} cannot "
+                f"share evenly: choose another batch"
+            )
         return self
