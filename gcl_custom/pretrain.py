@@ -3,7 +3,8 @@
     b  tiles in a batch     c  bands     h w  pixels of a tile     k  generative views per tile     s  side of a view
 
 The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
-generative view, followed by the pairing. Where a recipe asks for it, the first view is mixed likewise, and a tile has
+generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
+handcrafted one. Where a recipe asks for it, the first view is mixed likewise, and a tile has
 several second views in one step, each paired with the first. Labels are read only for the online kNN accuracy, from
 which nothing is chosen.
 
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torch.func import functional_call
 
@@ -46,12 +47,19 @@ class Reader:
         self._tiles = TileStore(plan.tiles(run).path) if "raw" in sources else None
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
         self._views = {source: ViewStore(path) for source, path in folders.items() if source in sources}
+        self._least = run.recipe.views.least_similarity
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
         read: dict[str, Tensor] = {source: _every_view(store, tiles) for source, store in self._views.items()}
         if self._tiles is not None:
             read["raw"] = self._tiles.read(tiles)[:, None]
         return read
+
+    def usable(self, tiles: Int[Tensor, " b"], k: int) -> Bool[Tensor, "b k"]:
+        """Which of k generative views kept their content; only in-painted ones can lose it."""
+        if self._least is None or "inpainted" not in self._views:
+            return torch.ones(len(tiles), k, dtype=torch.bool)
+        return self._views["inpainted"].similar(tiles, self._least)
 
 
 def _every_view(store: ViewStore, tiles: Int[Tensor, " b"]) -> Integer[Tensor, "b k c h w"]:
@@ -92,8 +100,9 @@ class Contrastive(Trainable):
         places = range(1 + settings.generative_views)
         if settings.mixing_rate > 0:
             stored = batch.data[settings.source]
-            order = _order(stored.shape[1], rng)
-            large = [self._mixed(anchors, stored, order, place, rng) for place in places]
+            k = stored.shape[1]
+            order, usable = _order(k, rng), self._reader.usable(rng.tiles, k)
+            large = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
         else:
             large = [self._handcrafted(anchors, place, rng) for place in places]
         small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
@@ -104,6 +113,7 @@ class Contrastive(Trainable):
         anchors: Float[Tensor, "b c h w"],
         stored: Integer[Tensor, "b k c h w"],
         order: Int[Tensor, "b k"],
+        usable: Bool[Tensor, "b k"],
         place: int,
         rng: Randomness,
     ) -> Float[Tensor, "b c s s"]:
@@ -113,7 +123,8 @@ class Contrastive(Trainable):
             return self._handcrafted(anchors, 0, rng)
         own = rng if place == 1 else _apart(rng, place)
         which = order[:, (place - 1) % (1 + settings.generative_views) % k]
-        mixed = own.uniform("mixing") < settings.mixing_rate
+        kept = usable.gather(1, which[:, None]).squeeze(1)
+        mixed = (own.uniform("mixing") < settings.mixing_rate) & kept
         views = torch.empty(len(anchors), anchors.shape[1], self._size, self._size, device=anchors.device)
         if len(chosen := mixed.nonzero().squeeze(1)):
             there = chosen.to(views.device)
@@ -235,5 +246,8 @@ def run(run: Run, arm: recipe.Arm, seed: int) -> None:
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
     save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
-    last = {name: value for name, value in history[-1].items() if name != "epoch"}
-    stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **last)
+    facts = {name: value for name, value in history[-1].items() if name != "epoch"}
+    left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
+    if left_out:
+        facts["views_left_out"] = left_out
+    stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **facts)

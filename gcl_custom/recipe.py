@@ -203,6 +203,10 @@ class Views(Section):
     refresh: Annotated[int, Field(ge=0)] = 4
     """Recompute the cached keys and values of visible tokens every so many steps; 0 computes them once, 1 is exact."""
     batch: Count = 64
+    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Cosine similarity between the pooled features of tile and view (by generator.tokenizer.perceptual's network)
+    below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
+    changed without making the views again; none measures nothing."""
 
 
 # ---------------------------------------------------------------- contrastive pretraining

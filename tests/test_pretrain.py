@@ -33,6 +33,7 @@ from gcl_custom.recipe import (
     SmallCrops,
     Swav,
     VICReg,
+    Views,
 )
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
@@ -148,9 +149,9 @@ def shown(view: Tensor) -> Tensor:
 
 def test_both_views_are_mixed_each_by_itself_and_never_from_one_generative_view(run: Run) -> None:
     settings = with_changes(mixed_views="both")
-    pairs = views_at(run, settings, 40)
+    pairs = views_at(run, settings, 24)
     first, second = (torch.cat([shown(pair[place]) for pair in pairs]) for place in (0, 1))
-    alone = torch.cat([shown(second) for _, second in views_at(run, SETTINGS, 40)])
+    alone = torch.cat([shown(second) for _, second in views_at(run, SETTINGS, 24)])
     assert torch.equal(second, alone), "the second view is mixed as without it"
     assert (first >= 0).float().mean().item() == pytest.approx(0.5, abs=0.06)
     assert ((first >= 0) & (second >= 0)).float().mean().item() == pytest.approx(0.25, abs=0.06)
@@ -185,9 +186,29 @@ def test_second_views_are_mixed_each_by_itself_and_differ_where_handcrafted(run:
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not torch.isclose(others[one], others[other]).flatten(1).all(dim=1).any()
     settings = with_changes(generative_views=2)
-    drawn = [[shown(view) >= 0 for view in views[1:]] for views in views_at(run, settings, 40)]
+    drawn = [[shown(view) >= 0 for view in views[1:]] for views in views_at(run, settings, 24)]
     both = torch.cat([a & b for a, b in drawn]).float().mean().item()
     assert both == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_view_that_lost_its_content_is_never_used_and_a_handcrafted_one_takes_its_place(run: Run) -> None:
+    similarity = torch.rand(18, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    np.save(plan.views(run).path / "similarity.npy", similarity)
+    settings = with_changes(mixing_rate=1.0, mixed_views="both", generative_views=2)
+    without = views_at(run, settings, 8)
+    run.recipe = run.recipe.model_copy(update={"views": Views(per_tile=3, least_similarity=0.6)})
+    replaced = 0
+    for step, (before, after) in enumerate(zip(without, views_at(run, settings, 8), strict=True)):
+        for place in range(3):
+            which = shown(before[place])
+            usable = torch.from_numpy(similarity[torch.arange(18), which] >= 0.6)
+            assert torch.equal(shown(after[place]), torch.where(usable, which, -1))
+            replaced += int((~usable).sum())
+            if place < 2:
+                expected = handcrafted_view(run, place, torch.arange(18), step=step)
+                torch.testing.assert_close(after[place][~usable], expected[~usable])
+    assert 0.4 < replaced / (8 * 3 * 18) < 0.8
+    assert Reader(run, with_changes(source="raw")).usable(torch.arange(18), 1).all(), "controls have no such views"
 
 
 def test_a_pair_does_not_depend_on_its_batch(run: Run) -> None:
