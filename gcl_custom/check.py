@@ -171,10 +171,16 @@ def estimate(recipe: Recipe, tiles: Tiles, costs: Costs) -> Iterator[Row]:
         seconds = 2 * train / recipe.views.batch * costs.tokenise.seconds  # decoding costs about what encoding does
         yield Row("reconstructions", f"{train:,} tiles", seconds, costs.tokenise.memory, train * tile)
 
-    steps = settings.epochs * _per_epoch(train, settings.batch)
+    steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
     seconds = steps * costs.pretrain.seconds
     number = len(plan.pretrainings(recipe))
-    yield Row("pretrain", f"{steps:,} steps of {settings.batch}", seconds, costs.pretrain.memory, _kept(costs.pretrain))
+    yield Row(
+        "pretrain",
+        f"{steps:,} steps of {settings.tiles_per_step}",
+        seconds,
+        costs.pretrain.memory,
+        _kept(costs.pretrain),
+    )
     if tiles.classes:
         if number > 1:
             what = f"{number - 1} more of them"

@@ -204,7 +204,8 @@ def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
     backbone, method = network.to(device), METHODS[settings.method.name](network, width, settings.method).to(device)
     whole = nn.ModuleList([backbone, method])
     tiles = bench.tiles(max(settings.batch, bench.recipe.compare.batch))
-    optimizer = optimizers.make(settings.optimizer, whole, settings.batch)
+    optimizer = optimizers.make(settings.optimizer, whole, settings.tiles_per_step)
+    others = range(1, 1 + settings.generative_views)
     adamw = torch.optim.AdamW(backbone.parameters())
 
     def represented(views: Tensor) -> Tensor:
@@ -214,14 +215,19 @@ def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
     def draws(count: int) -> Randomness:
         return Randomness(0, "check", 2, torch.arange(count))
 
-    def pair(count: int) -> None:
+    def contrast(count: int) -> None:
         views = [
-            handcrafted(tiles[:count], settings.handcrafted, view, size, bench.rgb, draws(count)) for view in (0, 1)
+            handcrafted(tiles[:count], settings.handcrafted, min(view, 1), size, bench.rgb, draws(count))
+            for view in (0, *others)
         ]
         crops = range(settings.small_crops.count)
         views += [small_crop(tiles[:count], settings, crop, bench.rgb, draws(count)) for crop in crops]
         optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(method([represented(v) for v in views], views, 1.0).values())).sum())
+        seen = [represented(view) for view in views]
+        small = range(1 + len(others), len(views))
+        pairs = [[0, other, *small] for other in others]
+        terms = [method([seen[i] for i in pair], [views[i] for i in pair], 1.0) for pair in pairs]
+        torch.autograd.backward(torch.stack([term for of_pair in terms for term in of_pair.values()]).sum())
         optimizer.step()
         method.follow(backbone, 1.0)
 
@@ -235,7 +241,7 @@ def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
     def embed(count: int) -> None:
         represented(tiles[:count])
 
-    pretrain = bench.cost(pair, settings.batch, [whole])
+    pretrain = bench.cost(contrast, settings.tiles_per_step, [whole])
     supervised = bench.cost(classify, bench.recipe.compare.batch, [backbone])
     backbone.eval()
     return pretrain, supervised, bench.cost(embed, bench.recipe.compare.batch, [backbone], learns=False)

@@ -1,18 +1,22 @@
 """Stage: make the generative views of every training tile, and, as a control, the plain reconstructions.
 
 Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store goes on to the
-same bytes.
+same bytes. Where the recipe sets views.least_similarity, each view is then compared with its tile, by the features of
+a frozen network, so that pretraining can pass over views that lost their content.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from gcl_custom import plan
-from gcl_custom.console import say
+from gcl_custom.console import say, warn
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.inpainting import Generator
@@ -23,7 +27,7 @@ from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
 from gcl_custom.training import grid, load_weights, save_picture
-from gcl_custom.views import ViewStore, write_views
+from gcl_custom.views import ViewStore, write_similarity, write_views
 
 STAGE = "views"
 SHOWN = 10
@@ -40,6 +44,7 @@ def run(run: Run) -> None:
     stage = plan.views(run)
     if stage.done:
         say(f"{STAGE}: done before, in {stage.path}")
+        _say_similarity(run)
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
@@ -69,12 +74,16 @@ def run(run: Run) -> None:
         "feature_distance_reconstructions": frechet_distance(originals, plain),
         "changed_tokens": written.figures["changed"] / views,
     }
+    if settings.least_similarity is not None:
+        write_similarity(stage.path, store, settings.batch, partial(_similarity, network, store), stage.tick)
+        facts["similarity"] = ViewStore(stage.path).similarity.mean().item()
     stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample))
     say(
         f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second; {facts['changed_tokens']:.1%} of "
         f"the tokens changed; feature distance to the tiles {facts['feature_distance']:.2f}, of plain reconstructions "
         f"{facts['feature_distance_reconstructions']:.2f}"
     )
+    _say_similarity(run)
 
 
 def run_reconstructions(run: Run) -> None:
@@ -98,6 +107,34 @@ def run_reconstructions(run: Run) -> None:
     written = write_views(stage.path, store, 1, run.recipe.views.batch, make, stage.tick)
     stage.finish(views_per_second=len(store.index("train")) / written.seconds)
     say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
+
+
+@torch.inference_mode()
+def _similarity(
+    network: FeatureNetwork, store: TileStore, tiles: Int[Tensor, " b"], views: Integer[Tensor, "b k c h w"]
+) -> Float[Tensor, "b k"]:
+    """Cosine similarity between the pooled features of each tile and of its views."""
+    device = network.mean.device
+    own = network.pooled(store.unit(store.read(tiles).to(device)))
+    of_views = [network.pooled(store.unit(some.to(device))) for some in views.unbind(dim=1)]
+    return torch.stack([F.cosine_similarity(own, other) for other in of_views], dim=1)
+
+
+def _say_similarity(run: Run) -> None:
+    """State how similar views are to their tiles, and the share that the recipe's threshold leaves out."""
+    least = run.recipe.views.least_similarity
+    if least is None:
+        return
+    similarity = ViewStore(plan.views(run).path).similarity
+    low, high = np.quantile(similarity.numpy(), [0.05, 0.95])
+    share = (similarity < least).double().mean().item()
+    figures = f"on average {similarity.mean().item():.3f}, from {low:.3f} to {high:.3f} for nine in ten"
+    say(f"{STAGE}: similarity of views to their tiles {figures}; {share:.1%} lie below {least:g} and are left out")
+    if share > 0.5:
+        warn(
+            f"Most views are less similar to their tiles than views.least_similarity {least:g}, so handcrafted views "
+            f"take the place of most generative ones. Lower it, or lower views.mask_probability"
+        )
 
 
 def load_tokenizer(run: Run, store: TileStore) -> VQGAN:

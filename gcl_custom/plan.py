@@ -52,7 +52,10 @@ def maskgit(run: Run) -> Stage:
 
 def views(run: Run) -> Stage:
     recipe = run.recipe
-    settings = {"views": _plain(recipe.views), "seed": recipe.seed, "hardware": _compute(recipe)}
+    plain = _plain(recipe.views)
+    # Where similarity is measured, the threshold only matters to what reads it.
+    measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
+    settings = {"views": plain, **measured, "seed": recipe.seed, "hardware": _compute(recipe)}
     return run.stage("views", settings, [maskgit(run)], "gcl-custom make-views")
 
 
@@ -74,12 +77,14 @@ def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
-    inputs = [tiles(run)]
+    inputs, threshold = [tiles(run)], {}
     if settings.mixing_rate > 0 and settings.source == "inpainted":
         inputs.append(views(run))
+        if run.recipe.views.least_similarity is not None:
+            threshold["views.least_similarity"] = run.recipe.views.least_similarity
     if settings.anchor == "reconstructed" or (settings.mixing_rate > 0 and settings.source == "reconstructed"):
         inputs.append(reconstructions(run))
-    plain = {"pretrain": _plain(settings), "seed": seed, "hardware": _compute(run.recipe)}
+    plain = {"pretrain": _plain(settings), **threshold, "seed": seed, "hardware": _compute(run.recipe)}
     return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised")
 
 

@@ -3,17 +3,25 @@
     b  tiles in a batch     c  bands     h w  pixels of a tile     k  generative views per tile     s  side of a view
 
 The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
-generative view, followed by the pairing. Labels are read only for the online kNN accuracy, from which nothing is
-chosen.
+generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
+handcrafted one. Where a recipe asks for it, the first view is mixed likewise, and a tile has
+several second views in one step, each paired with the first. Labels are read only for the online kNN accuracy, from
+which nothing is chosen.
+
+With several pairs the method is called for each of them as the step before left it, and goes on as one of them, in turn
+(step modulo pairs), left it. So in a step a centre moves once, a queue takes up one pair without seeing any view twice,
+and running statistics count once, as with a single pair; the loss and its gradient are those of all pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
+from torch.func import functional_call
 
 from gcl_custom import backbones, collapse, console, optimizers, plan, recipe
 from gcl_custom.augmentations import handcrafted, paired, small_crop
@@ -39,12 +47,19 @@ class Reader:
         self._tiles = TileStore(plan.tiles(run).path) if "raw" in sources else None
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
         self._views = {source: ViewStore(path) for source, path in folders.items() if source in sources}
+        self._least = run.recipe.views.least_similarity
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
         read: dict[str, Tensor] = {source: _every_view(store, tiles) for source, store in self._views.items()}
         if self._tiles is not None:
             read["raw"] = self._tiles.read(tiles)[:, None]
         return read
+
+    def usable(self, tiles: Int[Tensor, " b"], k: int) -> Bool[Tensor, "b k"]:
+        """Which of k generative views kept their content; only in-painted ones can lose it."""
+        if self._least is None or "inpainted" not in self._views:
+            return torch.ones(len(tiles), k, dtype=torch.bool)
+        return self._views["inpainted"].similar(tiles, self._least)
 
 
 def _every_view(store: ViewStore, tiles: Int[Tensor, " b"]) -> Integer[Tensor, "b k c h w"]:
@@ -77,31 +92,55 @@ class Contrastive(Trainable):
         self._size = settings.crop_size or store.size
 
     def views(self, batch: Batch) -> tuple[Float[Tensor, "b c _s _s"], ...]:
-        """The positive pair of each tile and its small crops, a function of the seed, the step and the tile."""
+        """The first view of each tile, those paired with it, its small crops: a function of seed, step and tile."""
         settings, store = self._settings, self._store
         # Drawn on the CPU, so that choosing tiles never waits for the device.
         rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
         anchors = store.unit(batch.data[settings.anchor][:, 0])
-        first = self._handcrafted(anchors, 0, rng)
-        second = torch.empty_like(first)
-        mixed = rng.uniform("mixing") < settings.mixing_rate
-        for chosen, generative in ((mixed.nonzero().squeeze(1), True), ((~mixed).nonzero().squeeze(1), False)):
-            if len(chosen):
-                own, there = replace(rng, tiles=rng.tiles[chosen]), chosen.to(second.device)
-                if generative:
-                    second[there] = self._generative(batch.data[settings.source][there], own)
-                else:
-                    second[there] = self._handcrafted(anchors[there], 1, own)
+        places = range(1 + settings.generative_views)
+        if settings.mixing_rate > 0:
+            stored = batch.data[settings.source]
+            k = stored.shape[1]
+            order, usable = _order(k, rng), self._reader.usable(rng.tiles, k)
+            large = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
+        else:
+            large = [self._handcrafted(anchors, place, rng) for place in places]
         small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
-        return first, second, *small
+        return *large, *small
 
-    def _handcrafted(self, anchors: Float[Tensor, "b c h w"], view: int, rng: Randomness) -> Float[Tensor, "b c s s"]:
-        return handcrafted(anchors, self._settings.handcrafted, view, self._size, self._store.rgb, rng)
+    def _mixed(
+        self,
+        anchors: Float[Tensor, "b c h w"],
+        stored: Integer[Tensor, "b k c h w"],
+        order: Int[Tensor, "b k"],
+        usable: Bool[Tensor, "b k"],
+        place: int,
+        rng: Randomness,
+    ) -> Float[Tensor, "b c s s"]:
+        """The views of one place in the step, handcrafted or generative as drawn: 0 is the first, the others follow."""
+        settings, k = self._settings, stored.shape[1]
+        if place == 0 and settings.mixed_views == "second":
+            return self._handcrafted(anchors, 0, rng)
+        own = rng if place == 1 else _apart(rng, place)
+        which = order[:, (place - 1) % (1 + settings.generative_views) % k]
+        kept = usable.gather(1, which[:, None]).squeeze(1)
+        mixed = (own.uniform("mixing") < settings.mixing_rate) & kept
+        views = torch.empty(len(anchors), anchors.shape[1], self._size, self._size, device=anchors.device)
+        if len(chosen := mixed.nonzero().squeeze(1)):
+            there = chosen.to(views.device)
+            tiles = self._store.unit(stored[there, which[chosen].to(views.device)])
+            views[there] = self._paired(tiles, replace(own, tiles=own.tiles[chosen]))
+        if len(chosen := (~mixed).nonzero().squeeze(1)):
+            there = chosen.to(views.device)
+            views[there] = self._handcrafted(anchors[there], place, replace(rng, tiles=rng.tiles[chosen]))
+        return views
 
-    def _generative(self, raw: Integer[Tensor, "b k c h w"], rng: Randomness) -> Float[Tensor, "b c s s"]:
-        settings, (b, k) = self._settings, raw.shape[:2]
-        which = (rng.uniform("which") * k).long().to(raw.device)
-        tiles = self._store.unit(raw[torch.arange(b, device=raw.device), which])
+    def _handcrafted(self, anchors: Float[Tensor, "b c h w"], place: int, rng: Randomness) -> Float[Tensor, "b c s s"]:
+        own = rng if place < 2 else _apart(rng, place)
+        return handcrafted(anchors, self._settings.handcrafted, min(place, 1), self._size, self._store.rgb, own)
+
+    def _paired(self, tiles: Float[Tensor, "b c h w"], rng: Randomness) -> Float[Tensor, "b c s s"]:
+        settings = self._settings
         return paired(tiles, settings.pairing, settings.handcrafted, self._size, self._store.rgb, rng)
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
@@ -113,15 +152,34 @@ class Contrastive(Trainable):
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
         self._share_done = batch.step / self._steps
-        terms = self.method([self(view) for view in views], views, self._share_done)
+        terms = self._terms([self(view) for view in views], views, batch.step)
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
         return loss
 
+    def _terms(self, seen: Sequence[Tensor], views: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        """The method's terms, mean over the pairs of the first view and each other large one."""
+        pairs = self._settings.generative_views
+        if pairs == 1:
+            return self.method(seen, views, self._share_done)
+        small = range(1 + pairs, len(views))
+        found: list[dict[str, Tensor]] = []
+        remembered = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+        for pair in range(pairs):
+            members = (0, 1 + pair, *small)
+            arguments = [seen[i] for i in members], [views[i] for i in members], self._share_done
+            if pair == step % pairs:
+                found.append(self.method(*arguments))
+            else:
+                copies = {name: buffer.clone() for name, buffer in remembered.items()}
+                found.append(functional_call(self.method, copies, arguments))
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
         super().optimizer_step(*arguments, **options)
-        self.method.follow(self.backbone, self._share_done)
+        if not self.left_out:
+            self.method.follow(self.backbone, self._share_done)
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
@@ -155,10 +213,21 @@ class Contrastive(Trainable):
         return index[torch.linspace(0, len(index) - 1, min(len(index), WATCHED)).round().long()]
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
-        """Positive pairs, the first view above the second."""
+        """Positive pairs, the first view above the others."""
         tiles = self._store.index("train")[:SHOWN]
         data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
-        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[:2])}
+        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[: 1 + self._settings.generative_views])}
+
+
+def _order(k: int, rng: Randomness) -> Int[Tensor, "b k"]:
+    """The numbers of each tile's k generative views, in the order in which they are taken."""
+    first = (rng.uniform("which") * k).long()[:, None]
+    return rng.uniform("which next", k).scatter(1, first, -1.0).argsort(dim=1)
+
+
+def _apart(rng: Randomness, place: int) -> Randomness:
+    """The draws of another place, independent of all others."""
+    return replace(rng, stage=f"{rng.stage}, view {place}")
 
 
 def run(run: Run, arm: recipe.Arm, seed: int) -> None:
@@ -173,10 +242,21 @@ def run(run: Run, arm: recipe.Arm, seed: int) -> None:
     stage.begin()
     settings = plan.arm_settings(run.recipe, arm)
     store, reader = TileStore(plan.tiles(run).path), Reader(run, settings)
-    batches = Batches(store.index("train"), settings.batch, seed, reader)
+    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader)
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
-    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
+    most_faults = settings.most_faults if settings.faults == "skip" else 0
+    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed, most_faults)
     save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
-    last = {name: value for name, value in history[-1].items() if name != "epoch"}
-    stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **last)
+    facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
+    if most_faults:
+        facts["faults"] = int(sum(row["faults"] for row in history))
+    if faults := facts.get("faults"):
+        steps = settings.epochs * batches.steps_per_epoch
+        text = f"{faults} of {steps} steps were left out, since their loss or gradient was not finite"
+        console.warn(f"{stage.name}: {text}")
+        facts["warnings"] = [text]
+    left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
+    if left_out:
+        facts["views_left_out"] = left_out
+    stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **facts)

@@ -203,6 +203,10 @@ class Views(Section):
     refresh: Annotated[int, Field(ge=0)] = 0
     """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, 1 is exact."""
     batch: Count = 64
+    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Cosine similarity between the pooled features of tile and view (by generator.tokenizer.perceptual's network)
+    below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
+    changed without making the views again; none measures nothing."""
 
 
 # ---------------------------------------------------------------- contrastive pretraining
@@ -302,6 +306,14 @@ class AdamW(Section):
 Optimizer = Annotated[Annotated[Lars, Tag("lars")] | Annotated[AdamW, Tag("adamw")], named("lars")]
 
 
+Step = Literal[
+    "crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise",
+    "rotation", "perspective", "sobel", "cutout",
+]  # fmt: skip
+ADDED = ("rotation", "perspective", "sobel", "cutout")
+"""Steps beyond the suite of the paper, each with one probability, 0 unless a recipe says otherwise."""
+
+
 class Handcrafted(Section):
     """The suite of the VICReg paper (arXiv:2105.04906, appendix C.1); band-wise steps where bands are not RGB."""
 
@@ -323,8 +335,21 @@ class Handcrafted(Section):
     """Smallest and largest standard deviation of the blur, in pixels of the view."""
     solarise: tuple[Share, Share] = (0.0, 0.2)
     """Probability for the first and for the second view."""
+    rotation: Share = 0.0
+    """Probability of a rotation by any angle; what comes in at the borders is the tile, reflected."""
+    rotation_degrees: Annotated[float, Field(gt=0, le=180)] = 30.0
+    """Largest angle, to either side."""
+    perspective: Share = 0.0
+    perspective_distortion: Annotated[float, Field(gt=0, le=0.6)] = 0.5
+    """Largest share of half a side by which a corner moves inwards; much more could fold a tile over."""
+    sobel: Share = 0.0
+    """Probability that each band is replaced by the length of its gradient."""
+    cutout: Share = 0.0
+    """Probability that a square is filled with the mean of each band."""
+    cutout_area: tuple[Share, Share] = (0.02, 0.3)
+    """Smallest and largest share of a view's area that the square covers."""
 
-    @field_validator("crop", "blur", "blur_sigma", "solarise", mode="before")
+    @field_validator("crop", "blur", "blur_sigma", "solarise", "cutout_area", mode="before")
     @classmethod
     def _pair(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
@@ -335,6 +360,8 @@ class Handcrafted(Section):
             raise ValueError(f"crop must rise from above 0, not {list(self.crop)}")
         if self.blur_sigma[0] > self.blur_sigma[1]:
             raise ValueError(f"blur_sigma must rise, not {list(self.blur_sigma)}")
+        if not 0 < self.cutout_area[0] <= self.cutout_area[1]:
+            raise ValueError(f"cutout_area must rise from above 0, not {list(self.cutout_area)}")
         return self
 
 
@@ -366,23 +393,44 @@ class Pretrain(Section):
     warmup: Share = 0.1
     """Share of the run over which the learning rate grows from 0; then it falls by a cosine."""
     batch: Annotated[int, Field(ge=2)] = 256
+    """Tiles in a step; with more generative views fewer, so that as many views pass the backbone."""
     crop_size: Annotated[int, Field(ge=16, multiple_of=8)] | None = None
     """Side of a view in pixels; without it, the size of a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
+    mixed_views: Literal["second", "both"] = "second"
+    """both: the first view, too, is generative at the mixing rate, drawn by itself, and of another generative view of
+    the tile where there are enough."""
+    generative_views: Annotated[int, Field(ge=1, le=3)] = 1
+    """Second views of each tile in one step, k, each of another generative view and each paired with the same first
+    view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
     anchor: Literal["raw", "reconstructed"] = "raw"
     """What the handcrafted views are cut from: the tile, or the tile as the tokenizer reconstructs it."""
     source: Literal["inpainted", "reconstructed", "raw"] = "inpainted"
     """What stands in for a generative view: the in-painted tile, or, as controls, the reconstructed or the raw one."""
-    pairing: list[Literal["crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise"]] = [
-        "crop",
-        "flip",
-    ]
-    """The handcrafted augmentations that follow a generative one."""
+    pairing: list[Step] = ["crop", "flip"]
+    """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
     handcrafted: Handcrafted = Handcrafted()
     small_crops: SmallCrops = SmallCrops()
+    faults: Literal["stop", "skip"] = "stop"
+    """What becomes of a step whose loss or gradient is not finite: it stops the training, and the last good checkpoint
+    stays, or it is left out, changes nothing, and is counted."""
+    most_faults: Count = 10
+    """With faults: skip, steps that may be left out in the whole run; one more stops it."""
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+
+    @property
+    def tiles_per_step(self) -> int:
+        """Tiles in a step, over all processes; 1 + generative_views views of each pass the backbone."""
+        return max(2, 2 * self.batch // (1 + self.generative_views))
+
+    @model_validator(mode="after")
+    def _pairing(self) -> "Pretrain":
+        for step in ADDED:
+            if step in self.pairing and not getattr(self.handcrafted, step):
+                raise ValueError(f"pairing names {step}, but handcrafted.{step}, its probability, is 0: raise it")
+        return self
 
     @model_validator(mode="after")
     def _small_crops(self) -> "Pretrain":
@@ -458,4 +506,16 @@ class Recipe(Section):
             )
         if self.data.size // self.generator.tokenizer.pixels_per_token < 2:
             raise ValueError("a tile must have at least 2 by 2 tokens: raise data.size or lower pixels_per_token")
+        wanted = self.pretrain.generative_views
+        if self.pretrain.source == "inpainted" and self.views.per_tile < wanted:
+            raise ValueError(
+                f"pretrain.generative_views {wanted} needs as many views of a tile, but views.per_tile is "
+                f"{self.views.per_tile}: raise it to {wanted}, or lower pretrain.generative_views"
+            )
+        if wanted > 1 and self.pretrain.tiles_per_step % self.hardware.devices:
+            raise ValueError(
+                f"pretrain.batch {self.pretrain.batch} with pretrain.generative_views {wanted} gives "
+                f"{self.pretrain.tiles_per_step} tiles a step, which hardware.devices {self.hardware.devices} cannot "
+                f"share evenly: choose another batch"
+            )
         return self

@@ -3,7 +3,8 @@
     b  tiles of a request     k  views of a tile     c h w  a view     n  training tiles
 
 A store is a folder with ``views.npy`` (n, k, c, h, w), in the integer type of the tiles, and ``tiles.npy``, the number
-in the tile store that each row belongs to. It keeps pixels, not tokens: decoding tokens costs 10 ms a tile on a CPU,
+in the tile store that each row belongs to; where a recipe asks for it also ``similarity.npy`` (n, k), how much each
+view looks like its tile. It keeps pixels, not tokens: decoding tokens costs 10 ms a tile on a CPU,
 too much to pay again in each epoch, while reading pixels costs next to nothing.
 """
 
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from gcl_custom.console import progress
@@ -27,6 +28,7 @@ from gcl_custom.runs import write_atomically, write_json
 
 VIEWS = "views.npy"
 TILES = "tiles.npy"
+SIMILARITY = "similarity.npy"
 PROGRESS = "progress.json"
 
 
@@ -59,10 +61,21 @@ class ViewStore:
 
     def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """View number ``which`` of each tile, of the type that TileStore.read gives."""
-        rows = self._rows[tiles.cpu().numpy()]
-        assert (rows >= 0).all(), "only training tiles have views"
-        pixels = self._views[rows, which.cpu().numpy()]
+        pixels = self._views[self._rows_of(tiles), which.cpu().numpy()]
         return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
+
+    def similar(self, tiles: Int[Tensor, " b"], least: float) -> Bool[Tensor, "b k"]:
+        """Which of each tile's views are at least so similar to it; only where similarity was measured."""
+        return self.similarity[torch.from_numpy(self._rows_of(tiles))] >= least
+
+    @cached_property
+    def similarity(self) -> Float[Tensor, "n k"]:
+        return torch.from_numpy(np.load(self.path / SIMILARITY))
+
+    def _rows_of(self, tiles: Int[Tensor, " b"]) -> Int[np.ndarray, " b"]:
+        rows: np.ndarray = self._rows[tiles.cpu().numpy()]
+        assert (rows >= 0).all(), "only training tiles have views"
+        return rows
 
 
 class Written(NamedTuple):
@@ -122,6 +135,40 @@ def write_views(
             write_json(path / PROGRESS, {"tiles": start + len(some), "seconds": seconds, "figures": figures})
             after_block()
     return Written(seconds, figures)
+
+
+def write_similarity(
+    path: Path,
+    store: TileStore,
+    block: int,
+    compare: Callable[[Int[Tensor, " b"], Integer[Tensor, "b k c h w"]], Float[Tensor, "b k"]],
+    after_block: Callable[[], None],
+) -> None:
+    """Write how similar each view of a finished store is to its tile, or go on where an earlier process stopped.
+
+    Args:
+        path: folder of the store.
+        block: tiles of a block; blocks are fixed, and one with a gap is compared again, whole.
+        compare: tile numbers and their views -> similarities.
+        after_block: called once a block is safe.
+    """
+    views, tiles = np.load(path / VIEWS, mmap_mode="r"), store.index("train")
+    if not (path / SIMILARITY).is_file():
+        with write_atomically(path / SIMILARITY) as part, part.open("wb") as file:
+            np.save(file, np.full(views.shape[:2], np.nan, dtype=np.float32))
+    similarity = np.lib.format.open_memmap(path / SIMILARITY, mode="r+")
+    with progress(len(tiles), "similarity") as ticker:
+        for start in range(0, len(tiles), block):
+            rows = slice(start, start + block)
+            some = tiles[rows]
+            if np.isnan(similarity[rows]).any():
+                raw = views[rows] if views.dtype == np.uint8 else views[rows].astype(np.int32)
+                similarity[rows] = compare(some, torch.from_numpy(np.array(raw))).cpu().numpy()
+                similarity.flush()
+                ticker.advance(len(some))
+                after_block()
+            else:
+                ticker.skip(len(some))
 
 
 def _require_room(path: Path, wanted: int) -> None:

@@ -1,4 +1,4 @@
-"""Handcrafted augmentations: each against torchvision on single tiles, and the laws of a batch."""
+"""The handcrafted suite: what it draws, the laws of a batch, and that added steps leave the others as they were."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from gcl_custom import augmentations as aug
+from gcl_custom import operations as op
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Handcrafted
+from gcl_custom.recipe import ADDED, Handcrafted
 
 EVERYTHING = Handcrafted(
-    flip=0.5, vertical_flip=0.5, turn=0.8, jitter=1.0, grey=0.5, blur=(0.7, 0.7), solarise=(0.3, 0.5)
-)
-NEVER = torch.zeros(6, dtype=torch.bool)
-STILL = torch.zeros(6, dtype=torch.long)
+    flip=0.5, vertical_flip=0.5, turn=0.8, jitter=1.0, grey=0.5, blur=(0.7, 0.7), solarise=(0.3, 0.5),
+    rotation=0.6, perspective=0.6, sobel=0.4, cutout=0.6,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -23,91 +23,6 @@ def tiles() -> Tensor:
 
 def rng(count: int = 6, step: int = 0) -> Randomness:
     return Randomness(seed=3, stage="test", step=step, tiles=torch.arange(count))
-
-
-@pytest.mark.parametrize("size", [16, 24, 40])
-def test_crop_is_torchvisions_crop_and_antialiased_resize(tiles: Tensor, size: int) -> None:
-    boxes = aug.crops(rng().uniform("crop", 10, 4), 24, 24, (0.08, 1.0))
-    found = aug.frame(tiles, size, boxes, NEVER, NEVER, STILL)
-    for tile, box, view in zip(tiles, boxes.tolist(), found, strict=True):
-        expected = tv.resized_crop(tile, *box, size=[size, size], antialias=True)
-        torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
-
-
-def test_flips_and_turns_are_exact(tiles: Tensor) -> None:
-    whole = torch.tensor([0, 0, 24, 24]).expand(6, 4)
-    flips, vertical = torch.tensor([0, 1, 0, 1, 1, 0]).bool(), torch.tensor([0, 0, 1, 1, 0, 1]).bool()
-    turns = torch.tensor([0, 1, 2, 3, 3, 1])
-    found = aug.frame(tiles, 24, whole, flips, vertical, turns)
-    for tile, flip, upside, turn, view in zip(tiles, flips, vertical, turns.tolist(), found, strict=True):
-        expected = tile.flip(-1) if flip else tile
-        expected = expected.flip(-2) if upside else expected
-        assert torch.equal(view, torch.rot90(expected, turn, (-2, -1)))
-
-
-def test_crops_lie_within_and_have_the_area_and_aspect_asked_for() -> None:
-    boxes = aug.crops(rng(3000).uniform("crop", 10, 4), 100, 100, (0.2, 0.6))
-    top, left, height, width = boxes.unbind(dim=1)
-    assert (top >= 0).all()
-    assert (left >= 0).all()
-    assert ((top + height) <= 100).all()
-    assert ((left + width) <= 100).all()
-    share, aspect = height * width / 1e4, width / height
-    assert 0.19 < share.min() < 0.22
-    assert 0.58 < share.max() < 0.61
-    assert share.mean().item() == pytest.approx(0.4, abs=0.01)
-    assert 0.73 < aspect.min() < 0.78
-    assert 1.28 < aspect.max() < 1.37
-    assert aspect.log().mean().item() == pytest.approx(0, abs=0.02)
-
-
-def test_jitter_is_torchvisions(tiles: Tensor) -> None:
-    u = rng().uniform("factors", 4)
-    brightness, contrast, saturation, hue = 0.6 + 0.8 * u[:, 0], 0.6 + 0.8 * u[:, 1], 0.8 + 0.4 * u[:, 2], u[:, 3] - 0.5
-    found = aug.jitter(tiles, brightness, contrast, saturation, hue)
-    for i, tile in enumerate(tiles):
-        expected = tv.adjust_brightness(tile, brightness[i].item())
-        expected = tv.adjust_contrast(expected, contrast[i].item())
-        expected = tv.adjust_saturation(expected, saturation[i].item())
-        expected = tv.adjust_hue(expected, hue[i].item())
-        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-4)
-
-
-def test_hue_of_greys_black_and_white_stays() -> None:
-    greys = torch.tensor([0.0, 0.3, 1.0])[:, None, None, None].expand(3, 3, 4, 4)
-    torch.testing.assert_close(aug.rotate_hue(greys, torch.tensor([0.3, -0.2, 0.5])), greys)
-
-
-def test_greyscale_and_solarisation_are_torchvisions(tiles: Tensor) -> None:
-    torch.testing.assert_close(aug.greyscale(tiles), tv.rgb_to_grayscale(tiles, num_output_channels=3))
-    torch.testing.assert_close(aug.solarise(tiles), tv.solarize(tiles, 0.5))
-
-
-@pytest.mark.parametrize("size", [24, 16])
-def test_blur_is_torchvisions(tiles: Tensor, size: int) -> None:
-    tiles = tiles[..., :size, :size].contiguous()
-    sigma = torch.tensor([0.1, 0.3, 0.8, 1.2, 1.7, 2.0])
-    found = aug.blur(tiles, sigma, radius=6)
-    for tile, s, view in zip(tiles, sigma.tolist(), found, strict=True):
-        torch.testing.assert_close(view, tv.gaussian_blur(tile, [13, 13], [s, s]), rtol=0, atol=1e-5)
-
-
-def test_bands_are_jittered_each_by_itself() -> None:
-    tiles = 0.4 + 0.2 * torch.rand(2, 5, 8, 8)
-    gain, offset = 0.8 + 0.4 * torch.rand(2, 5), 0.2 * torch.rand(2, 5) - 0.1
-    found = aug.jitter_bands(tiles, gain, offset)
-    before, after = tiles.mean(dim=(2, 3)), found.mean(dim=(2, 3))
-    torch.testing.assert_close(after, before * (1 + offset))
-    torch.testing.assert_close(found.std(dim=(2, 3)), tiles.std(dim=(2, 3)) * gain)
-
-
-def test_a_dropped_band_keeps_its_mean_only() -> None:
-    tiles = torch.rand(3, 4, 8, 8)
-    found = aug.drop_band(tiles, torch.tensor([0, 2, 3]))
-    for tile, band, view in zip(tiles, [0, 2, 3], found, strict=True):
-        torch.testing.assert_close(view[band], tile[band].mean().expand(8, 8))
-        others = [i for i in range(4) if i != band]
-        assert torch.equal(view[others], tile[others])
 
 
 @pytest.mark.parametrize(("bands", "rgb"), [(3, True), (3, False), (5, False), (1, False)])
@@ -141,7 +56,7 @@ def test_tiles_are_not_changed(tiles: Tensor) -> None:
 def test_probabilities_are_those_of_the_settings() -> None:
     tiles = torch.rand(2000, 3, 16, 16)
     only_flip = Handcrafted(crop=(1.0, 1.0), flip=0.3, jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.25))
-    ratios = torch.tensor(aug.ASPECTS)
+    ratios = torch.tensor(op.ASPECTS)
     assert ratios.log().sum().abs() < 1e-6
     first = aug.paired(tiles, ["flip"], only_flip, 16, True, rng(2000))
     flipped = (first == tiles.flip(-1)).flatten(1).all(dim=1)
@@ -164,3 +79,66 @@ def test_views_stay_in_full_precision_under_autocast(tiles: Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = aug.handcrafted(tiles, EVERYTHING, 0, 16, True, rng())
     assert torch.equal(found, expected)
+
+
+def composed(tiles: Tensor, settings: Handcrafted, view: int, size: int, rng: Randomness) -> Tensor:
+    """The suite of the paper written out, as it was before there were further steps."""
+
+    def uniform(name: str, *shape: int) -> Tensor:
+        return rng.uniform(f"view {view}, {name}", *shape)
+
+    def change(name: str, probability: float, changed: Tensor) -> Tensor:
+        return torch.where((uniform(name) < probability)[:, None, None, None], changed, views)
+
+    boxes = op.crops(uniform("crop", 10, 4), *tiles.shape[-2:], settings.crop)
+    turns = torch.where(uniform("turn") < settings.turn, (uniform("turn by") * 4).long(), 0)
+    flips, vertical = uniform("flip") < settings.flip, uniform("vertical_flip") < settings.vertical_flip
+    views = op.frame(tiles, size, boxes, flips, vertical, turns)
+    amounts = (settings.brightness, settings.contrast, settings.saturation)
+    factors = [1 + amount * (2 * uniform(f"factor {i}") - 1) for i, amount in enumerate(amounts)]
+    hue = settings.hue * (2 * uniform("hue") - 1)
+    views = change("jitter", settings.jitter, op.jitter(views.clone(), *factors, hue))
+    views = change("grey", settings.grey, op.greyscale(views))
+    sigma = settings.blur_sigma[0] + (settings.blur_sigma[1] - settings.blur_sigma[0]) * uniform("sigma")
+    views = change("blur", settings.blur[view], op.blur(views, sigma, 6))
+    return change("solarise", settings.solarise[view], op.solarise(views))
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_without_added_steps_views_are_those_of_before_bit_for_bit(tiles: Tensor, view: int) -> None:
+    without = EVERYTHING.model_copy(update=dict.fromkeys(ADDED, 0.0))
+    for settings in (Handcrafted(), without):
+        found = aug.handcrafted(tiles, settings, view, 16, True, rng())
+        assert torch.equal(found, composed(tiles, settings, view, 16, rng()))
+
+
+@pytest.mark.parametrize("step", ADDED)
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_an_added_step_has_its_probability_and_changes_no_other_draw(step: str, bands: int) -> None:
+    tiles = torch.rand(600, bands, 16, 16)
+    plain = Handcrafted(jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0))
+    some = plain.model_copy(update={step: 0.3})
+    before, after = (aug.handcrafted(tiles, settings, 0, 16, False, rng(600)) for settings in (plain, some))
+    changed = (before != after).flatten(1).any(dim=1)
+    assert changed.float().mean().item() == pytest.approx(0.3, abs=0.06)
+    paired = aug.paired(tiles, [step], some, 16, False, rng(600))
+    assert ((paired != tiles).flatten(1).any(dim=1)).float().mean().item() == pytest.approx(0.3, abs=0.06)
+    assert torch.equal(aug.paired(tiles, ["flip"], some, 16, False, rng(600)),
+                       aug.paired(tiles, ["flip"], plain, 16, False, rng(600)))  # fmt: skip
+
+
+def test_angles_and_corners_are_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corner never passes another: what the view shows of a tile is never folded."""
+    seen: dict[str, Tensor] = {}
+    rotation, perspective = op.rotation, op.perspective
+    monkeypatch.setattr(op, "rotation", lambda d, h, w: seen.update(degrees=d) or rotation(d, h, w))
+    monkeypatch.setattr(op, "perspective", lambda c, h, w: seen.update(corners=c) or perspective(c, h, w))
+    always = Handcrafted(rotation=1.0, rotation_degrees=25.0, perspective=1.0, perspective_distortion=0.6)
+    aug.handcrafted(torch.rand(2000, 1, 16, 16), always, 0, 16, False, rng(2000))
+    assert -25 <= seen["degrees"].min() < -24.5
+    assert 24.5 < seen["degrees"].max() <= 25
+    upper_left = seen["corners"][:, 0] / 16
+    assert 0 <= upper_left.min() < 0.01
+    assert 0.29 < upper_left.max() <= 0.3
+    x, y = (seen["corners"].roll(-1, dims=1) - seen["corners"]).unbind(dim=2)
+    assert (x * y.roll(-1, dims=1) - y * x.roll(-1, dims=1) > 0).all(), "four turns to the right: convex"

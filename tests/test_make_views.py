@@ -12,10 +12,12 @@ from test_views import tile_store
 
 from gcl_custom import make_views, plan, views
 from gcl_custom.errors import UserError
+from gcl_custom.features import efficientnet_lite0
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.runs import Run
+from gcl_custom.recipe import Recipe
+from gcl_custom.runs import Run, StaleStage
 from gcl_custom.training import save_weights
 from gcl_custom.views import ViewStore
 
@@ -92,6 +94,48 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert (whole.path / "views.npy").read_bytes() == (killed.path / "views.npy").read_bytes()
     assert whole.facts["changed_tokens"] == killed.facts["changed_tokens"]
     assert whole.facts["feature_distance"] == killed.facts["feature_distance"]
+
+
+def with_threshold(least: float) -> Recipe:
+    return SETTINGS.model_copy(update={"views": SETTINGS.views.model_copy(update={"least_similarity": least})})
+
+
+def test_similarity_is_that_of_pooled_features_and_a_threshold_may_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, run = with_generator(tmp_path / "plain"), with_generator(tmp_path / "r")
+    make_views.run(plain)
+    assert not (plan.views(plain).path / "similarity.npy").exists()
+    assert "similarity" not in plan.views(plain).facts
+    run = Run(run.path, with_threshold(-1.0))
+    make_views.run(run)
+    store, made = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
+    same = [(plan.views(one).path / "views.npy").read_bytes() for one in (plain, run)]
+    assert same[0] == same[1]
+    tiles, network = store.index("train"), efficientnet_lite0()
+    own = network.pooled(store.unit(store.read(tiles)))
+    for which in range(2):
+        other = network.pooled(store.unit(made.read(tiles, torch.full_like(tiles, which))))
+        expected = (own * other).sum(dim=1) / (own.norm(dim=1) * other.norm(dim=1))
+        torch.testing.assert_close(made.similarity[:, which], expected)
+    mean = made.similarity.mean().item()
+    assert plan.views(run).facts["similarity"] == pytest.approx(mean)
+    said = capsys.readouterr().out
+    assert f"on average {mean:.3f}" in said
+    assert "0.0% lie below -1 and are left out" in said
+    assert "warning" not in said
+    median = made.similarity.median().item()
+    higher = Run(run.path, with_threshold(median + 1e-6))
+    make_views.run(higher)
+    said = capsys.readouterr().out
+    assert "done before" in said
+    below = (made.similarity < median + 1e-6).double().mean().item()
+    assert f"{below:.1%} lie below" in said
+    assert ("Most views are less similar" in said) == (below > 0.5)
+    make_views.run(Run(run.path, with_threshold(1.0)))
+    assert "Most views are less similar" in capsys.readouterr().out
+    with pytest.raises(StaleStage, match="least_similarity"):
+        make_views.run(Run(run.path, SETTINGS))
 
 
 def test_a_generator_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,17 @@ def test_a_change_makes_stale_what_follows_from_it_and_nothing_else(run: Run) ->
     assert not plan.compare(other).done
 
 
+def test_a_threshold_of_similarity_changes_only_what_reads_the_views(run: Run) -> None:
+    measured, other = (changed(run, views={"least_similarity": least}) for least in (0.5, 0.6))
+    assert not plan.views(measured).done
+    measured.redo = True
+    finish(plan.compare(measured))
+    assert plan.views(other).done
+    assert not plan.pretrain(other, "gcl", 0).done
+    assert plan.pretrain(other, "handcrafted", 0).done
+    assert plan.pretrain(other, "paired", 0).done
+
+
 def test_the_comparison_alone_depends_on_its_own_section(run: Run) -> None:
     other = changed(run, compare={"neighbours": 5})
     assert plan.pretrain(other, "gcl", 0).done

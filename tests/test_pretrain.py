@@ -1,5 +1,6 @@
 """Pretraining: what the views of a pair are made of, what is read, and that the stage leaves a backbone."""
 
+import copy
 import json
 import multiprocessing
 import os
@@ -14,11 +15,27 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gcl_custom import augmentations, backbones, collapse, plan, pretrain
+from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.methods import METHODS
 from gcl_custom.pretrain import Contrastive, Reader
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import AdamW, Data, Dino, Handcrafted, Hardware, Pretrain, Recipe, SmallCrops, VICReg
+from gcl_custom.recipe import (
+    AdamW,
+    BarlowTwins,
+    Byol,
+    Data,
+    Dino,
+    Handcrafted,
+    Hardware,
+    Pretrain,
+    Recipe,
+    SimCLR,
+    SmallCrops,
+    Swav,
+    VICReg,
+    Views,
+)
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
 from gcl_custom.views import TILES, VIEWS
@@ -84,9 +101,15 @@ def module_of(run: Run, settings: Pretrain) -> Contrastive:
     return Contrastive(store, Reader(run, settings), settings, steps=10, batch=18, seed=0)
 
 
-def views_of(run: Run, settings: Pretrain, step: int = 0) -> tuple[Tensor, ...]:
-    tiles = torch.arange(18)
-    return module_of(run, settings).views(Batch(step, tiles, Reader(run, settings)(tiles)))
+def views_of(run: Run, settings: Pretrain) -> tuple[Tensor, ...]:
+    (views,) = views_at(run, settings, steps=1)
+    return views
+
+
+def views_at(run: Run, settings: Pretrain, steps: int) -> list[tuple[Tensor, ...]]:
+    module, tiles = module_of(run, settings), torch.arange(18)
+    data = Reader(run, settings)(tiles)
+    return [module.views(Batch(step, tiles, data)) for step in range(steps)]
 
 
 def handcrafted_view(run: Run, view: int, tiles: Tensor, size: int = SIZE, step: int = 0) -> Tensor:
@@ -111,8 +134,7 @@ def test_mixing_rate_one_takes_every_second_view_from_the_store_and_each_of_the_
 
 def test_mixing_is_drawn_for_each_tile_and_leaves_the_others_handcrafted(run: Run) -> None:
     generated = 0
-    for step in range(20):
-        _, second = views_of(run, SETTINGS, step)
+    for step, (_, second) in enumerate(views_at(run, SETTINGS, 20)):
         generative = (second * 255 > 150).flatten(1).all(dim=1)
         expected = handcrafted_view(run, 1, torch.arange(18), step=step)
         torch.testing.assert_close(second[~generative], expected[~generative])
@@ -120,8 +142,79 @@ def test_mixing_is_drawn_for_each_tile_and_leaves_the_others_handcrafted(run: Ru
     assert generated / (20 * 18) == pytest.approx(SETTINGS.mixing_rate, abs=0.08)
 
 
+def shown(view: Tensor) -> Tensor:
+    """Which of its generative views each tile shows, by their brightness; -1 where the view is handcrafted."""
+    values = (view * 255).round().flatten(1)
+    return torch.where((values == values[:, :1]).all(dim=1) & (values[:, 0] >= 200), values[:, 0] - 200, -1).long()
+
+
+def test_both_views_are_mixed_each_by_itself_and_never_from_one_generative_view(run: Run) -> None:
+    settings = with_changes(mixed_views="both")
+    pairs = views_at(run, settings, 24)
+    first, second = (torch.cat([shown(pair[place]) for pair in pairs]) for place in (0, 1))
+    alone = torch.cat([shown(second) for _, second in views_at(run, SETTINGS, 24)])
+    assert torch.equal(second, alone), "the second view is mixed as without it"
+    assert (first >= 0).float().mean().item() == pytest.approx(0.5, abs=0.06)
+    assert ((first >= 0) & (second >= 0)).float().mean().item() == pytest.approx(0.25, abs=0.06)
+    together = (first >= 0) & (second >= 0)
+    assert (first != second)[together].all()
+    combinations = torch.stack([first, second], dim=1)[together]
+    assert len(combinations.unique(dim=0)) == 6, "every view meets every other one"
+    handcrafted = torch.cat([view[shown(view) < 0] for view in (pair[0] for pair in pairs[:3])])
+    expected = [handcrafted_view(run, 0, torch.arange(18), step=step) for step in range(3)]
+    chosen = [view[shown(pair[0]) < 0] for view, pair in zip(expected, pairs, strict=False)]
+    torch.testing.assert_close(handcrafted, torch.cat(chosen))
+
+
+def test_two_generative_views_of_a_pair_are_followed_by_pairings_of_their_own(run: Run) -> None:
+    settings = with_changes(mixed_views="both", mixing_rate=1.0, source="raw", pairing=["crop"])
+    first, second = views_of(run, settings)
+    assert not torch.allclose(first, second)
+
+
+def test_a_step_takes_each_generative_view_of_a_tile_once(run: Run) -> None:
+    first, *others = views_of(run, with_changes(generative_views=3, mixing_rate=1.0))
+    torch.testing.assert_close(first, handcrafted_view(run, 0, torch.arange(18)))
+    taken = torch.stack([shown(view) for view in others], dim=1)
+    assert torch.equal(taken.sort(dim=1).values, torch.arange(3).expand(18, 3))
+    assert len(taken.unique(dim=0)) > 3
+    alone = views_of(run, with_changes(mixing_rate=1.0))[1]
+    assert torch.equal(others[0], alone), "the first pair is that of a step with one"
+
+
+def test_second_views_are_mixed_each_by_itself_and_differ_where_handcrafted(run: Run) -> None:
+    _, *others = views_of(run, with_changes(generative_views=3, mixing_rate=0.0))
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.isclose(others[one], others[other]).flatten(1).all(dim=1).any()
+    settings = with_changes(generative_views=2)
+    drawn = [[shown(view) >= 0 for view in views[1:]] for views in views_at(run, settings, 24)]
+    both = torch.cat([a & b for a, b in drawn]).float().mean().item()
+    assert both == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_view_that_lost_its_content_is_never_used_and_a_handcrafted_one_takes_its_place(run: Run) -> None:
+    similarity = torch.rand(18, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    np.save(plan.views(run).path / "similarity.npy", similarity)
+    settings = with_changes(mixing_rate=1.0, mixed_views="both", generative_views=2)
+    without = views_at(run, settings, 8)
+    run.recipe = run.recipe.model_copy(update={"views": Views(per_tile=3, least_similarity=0.6)})
+    replaced = 0
+    for step, (before, after) in enumerate(zip(without, views_at(run, settings, 8), strict=True)):
+        for place in range(3):
+            which = shown(before[place])
+            usable = torch.from_numpy(similarity[torch.arange(18), which] >= 0.6)
+            assert torch.equal(shown(after[place]), torch.where(usable, which, -1))
+            replaced += int((~usable).sum())
+            if place < 2:
+                expected = handcrafted_view(run, place, torch.arange(18), step=step)
+                torch.testing.assert_close(after[place][~usable], expected[~usable])
+    assert 0.4 < replaced / (8 * 3 * 18) < 0.8
+    assert Reader(run, with_changes(source="raw")).usable(torch.arange(18), 1).all(), "controls have no such views"
+
+
 def test_a_pair_does_not_depend_on_its_batch(run: Run) -> None:
-    module, reader, tiles = module_of(run, SETTINGS), Reader(run, SETTINGS), torch.arange(18)
+    settings = with_changes(mixed_views="both", generative_views=2)
+    module, reader, tiles = module_of(run, settings), Reader(run, settings), torch.arange(18)
     together = module.views(Batch(3, tiles, reader(tiles)))
     halves = [module.views(Batch(3, half, reader(half))) for half in (tiles[:7], tiles[7:])]
     for i, view in enumerate(together):
@@ -178,6 +271,9 @@ def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest
     pretrain.run(run, "paired", 1)
 
 
+METHOD_SECTIONS = {
+    "vicreg": VICReg, "barlow_twins": BarlowTwins, "simclr": SimCLR, "byol": Byol, "dino": Dino, "swav": Swav,
+}  # fmt: skip
 SMALL_HEADS = {
     "vicreg": {"projector": [16, 16]},
     "barlow_twins": {"projector": [16, 16]},
@@ -186,6 +282,41 @@ SMALL_HEADS = {
     "dino": {"projector": [16, 8], "outputs": 12},
     "swav": {"projector": [16, 8], "prototypes": 12, "queue": 12, "queue_from": 0.4},
 }
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("step", [3, 4])
+def test_the_loss_is_the_mean_over_pairs_that_all_start_from_the_same_state(name: str, step: int, run: Run) -> None:
+    """And what a method remembers afterwards is what one pair, in turn, leaves behind."""
+    section = METHOD_SECTIONS[name](name=name, **SMALL_HEADS[name])
+    small = SmallCrops(count=1, size=16) if name in ("dino", "swav") else SmallCrops()
+    settings = with_changes(method=section, small_crops=small, generative_views=3)
+    torch.manual_seed(0)
+    module = module_of(run, settings)
+    module._share_done = 0.5
+    views = [torch.rand(18, 3, SIZE, SIZE) for _ in range(4 + small.count)]
+    with torch.no_grad():
+        seen = [module(view) for view in views]
+    expected, gradients, after = [], [], []
+    for pair in range(3):
+        method = copy.deepcopy(module.method)
+        members = [0, 1 + pair, *range(4, len(views))]
+        terms = method([seen[i] for i in members], [views[i] for i in members], 0.5)
+        torch.stack(list(terms.values())).sum().backward()
+        expected.append(terms)
+        gradients.append([w.grad for w in method.parameters() if w.grad is not None])
+        after.append(dict(method.named_buffers()))
+    found = module._terms(seen, views, step)
+    for term, value in found.items():
+        torch.testing.assert_close(value, torch.stack([terms[term] for terms in expected]).mean())
+    torch.stack(list(found.values())).sum().backward()
+    own = [w.grad for w in module.method.parameters() if w.grad is not None]
+    for gradient, *each in zip(own, *gradients, strict=True):
+        torch.testing.assert_close(gradient, torch.stack(each).mean(dim=0), rtol=1e-4, atol=1e-6)
+    left = dict(module.method.named_buffers())
+    assert left
+    assert all(torch.equal(left[key], after[step % 3][key]) for key in left)
+    assert any(not torch.equal(left[key], after[(step + 1) % 3][key]) for key in left)
 
 
 def work(run: Run, killed_at: int | None) -> None:
@@ -201,13 +332,19 @@ def work(run: Run, killed_at: int | None) -> None:
     pretrain.run(run, "paired", 0)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, run: Run) -> None:
+@pytest.mark.parametrize(("name", "pairs"), [*((name, 1) for name in METHODS), ("swav", 3)])
+def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, pairs: int, run: Run) -> None:
     """Teachers, centre, queue and prototypes included: whatever a method remembers is in the checkpoint."""
     crops = {"count": 2, "size": 16} if name in ("dino", "swav") else {}
     settings = {"name": name, **SMALL_HEADS[name]}
     values = run.recipe.model_dump(mode="json")
-    values["pretrain"] |= {"method": settings, "small_crops": crops}
+    values["pretrain"] |= {
+        "method": settings,
+        "small_crops": crops,
+        "generative_views": pairs,
+        "batch": 3 * (1 + pairs),
+    }
+    values["views"] |= {"per_tile": 3}
     values["hardware"] |= {"checkpoint_minutes": 1e-9}
     recipe = Recipe.model_validate_json(json.dumps(values))
     for place, kills in (("whole", (None,)), ("killed", (2, 5, None))):
@@ -226,6 +363,74 @@ def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, ru
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
     start = module_of(run, settings=recipe.pretrain).backbone.state_dict()
     assert any(not torch.equal(whole[key], start[key]) for key in whole), "something was learnt"
+
+
+FAULTY = (1, 4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_that_explodes_changes_nothing_whatever_the_method(
+    name: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither weights, optimizer and teacher nor running statistics, centre and queue; the others do."""
+    section = METHOD_SECTIONS[name](name=name, **SMALL_HEADS[name])
+    settings = with_changes(method=section, faults="skip", most_faults=2, generative_views=2, batch=9)
+    run.recipe = run.recipe.model_copy(update={"pretrain": settings})
+    terms_of, optimizer_step = Contrastive._terms, Contrastive.optimizer_step
+    seen: dict[int, bool] = {}
+
+    def terms(self: Contrastive, views: list, tiles: list, step: int) -> dict[str, Tensor]:
+        factor = float("nan") if step in FAULTY else 1.0
+        return {term: factor * value for term, value in terms_of(self, views, tiles, step).items()}
+
+    def everything(module: Contrastive, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        state = [value for of in optimizer.state_dict()["state"].values() for value in of.values()]
+        return [value.clone() for value in (*module.state_dict().values(), *state)]
+
+    def watched(self: Contrastive, epoch: int, number: int, optimizer: object, closure: object) -> None:
+        before = everything(self, optimizer.optimizer)
+        optimizer_step(self, epoch, number, optimizer, closure)
+        after = everything(self, optimizer.optimizer)
+        seen[number] = len(before) == len(after) and all(map(torch.equal, before, after))
+
+    monkeypatch.setattr(Contrastive, "_terms", terms)
+    monkeypatch.setattr(Contrastive, "optimizer_step", watched)
+    pretrain.run(run, "paired", 0)
+    assert seen == {step: step in FAULTY for step in range(6)}
+    stage = plan.pretrain(run, "paired", 0)
+    assert stage.facts["faults"] == 2
+    assert stage.facts["warnings"] == ["2 of 6 steps were left out, since their loss or gradient was not finite"]
+    rows = json.loads((stage.path / "history.json").read_text())
+    assert [row["faults"] for row in rows] == [1, 1]
+    assert np.isfinite([value for row in rows for value in row.values()]).all()
+    said = capsys.readouterr().out
+    assert "the loss became nan at step 1; left out, 1 of at most 2" in said
+    assert "2 of 6 steps were left out" in said
+
+
+def test_barlow_twins_that_overflows_goes_on_or_stops_as_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projections beyond fp32 at one step, in both views, with the real method's loss and gradient."""
+    section = BarlowTwins(name="barlow_twins", projector=[16, 16])
+    settings = with_changes(method=section, generative_views=1)
+    step = Contrastive.training_step
+
+    def exploding(self: Contrastive, batch: Batch, index: int) -> Tensor:
+        factor = 1e39 if batch.step == 3 else 1.0
+        hook = self.method.projector.register_forward_hook(lambda *given: given[-1] * factor)
+        loss = step(self, batch, index)
+        hook.remove()
+        return loss
+
+    monkeypatch.setattr(Contrastive, "training_step", exploding)
+    run.recipe = run.recipe.model_copy(update={"pretrain": settings})
+    with pytest.raises(UserError, match=r"at step 3, so training stopped"):
+        pretrain.run(run, "paired", 0)
+    run.recipe = run.recipe.model_copy(update={"pretrain": settings.model_copy(update={"faults": "skip"})})
+    run.redo = True
+    pretrain.run(run, "paired", 0)
+    assert plan.pretrain(run, "paired", 0).facts["faults"] == 1
+    kept = load_file(plan.pretrain(run, "paired", 0).path / "backbone.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
 
 
 def test_arms_of_a_seed_start_with_equal_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from gcl_custom import views
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.views import ViewStore, write_views
+from gcl_custom.views import ViewStore, write_similarity, write_views
 
 
 def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
@@ -107,3 +107,50 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeyp
 def test_missing_views_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gcl-custom make-views"):
         ViewStore(tmp_path)
+
+
+class Comparer:
+    """A similarity that is a function of the pixels and of the block; it may die at some block."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.dies_at, self.calls = dies_at, 0
+
+    def __call__(self, tiles: Tensor, raw: Tensor) -> Tensor:
+        if self.calls == self.dies_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return raw.float().mean(dim=(2, 3, 4)) / 255 + tiles.sum() / 1000
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("dies_at", [0, 1, 2])
+def test_similarities_are_written_beside_the_views_and_go_on_where_they_stopped(
+    tmp_path: Path, dtype: str, dies_at: int
+) -> None:
+    store = tile_store(tmp_path / "tiles", dtype)
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+        write_views(tmp_path / name, store, 2, 4, Maker(store), lambda: None)
+    write_similarity(tmp_path / "whole", store, 4, Comparer(), lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        write_similarity(tmp_path / "resumed", store, 4, Comparer(dies_at), lambda: None)
+    again = Comparer()
+    write_similarity(tmp_path / "resumed", store, 4, again, lambda: None)
+    assert again.calls == 3 - dies_at, "finished blocks are not compared again"
+    content = [(tmp_path / name / "similarity.npy").read_bytes() for name in ("whole", "resumed")]
+    assert content[0] == content[1]
+    made, train = ViewStore(tmp_path / "whole"), store.index("train")
+    assert made.similarity.shape == (10, 2)
+    raw = torch.stack([made.read(train[:4], torch.full((4,), which)) for which in (0, 1)], dim=1)
+    torch.testing.assert_close(made.similarity[:4], Comparer()(train[:4], raw))
+
+
+def test_views_are_told_apart_by_a_threshold(tmp_path: Path) -> None:
+    store = tile_store(tmp_path / "tiles")
+    (tmp_path / "views").mkdir()
+    write_views(tmp_path / "views", store, 2, 4, Maker(store), lambda: None)
+    train = store.index("train")
+    np.save(tmp_path / "views" / "similarity.npy", np.linspace(0, 1, 20, dtype=np.float32).reshape(10, 2))
+    made = ViewStore(tmp_path / "views")
+    assert made.similar(train[[9, 0, 4]], 9 / 19).tolist() == [[True, True], [False, False], [False, True]]
+    assert made.similar(train, -1.0).all()

@@ -1,0 +1,278 @@
+"""What the handcrafted augmentations do to the pixels of a batch: one function each, every parameter given per tile.
+
+    b  tiles     c  bands     h w  pixels     values in [0, 1]
+
+Nothing is drawn here. Colour steps need red, green and blue; all others take any number of bands. Everything linear
+along rows and columns is two small matrices a tile, one for the rows and one for the columns: an antialiased crop with
+its resize, flips and turns is one pair, a blur another. That is exact, equal on every device, and on a CPU faster than
+sampling a grid, which only rotation and perspective need.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange, reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+GREY = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in the grey value (ITU-R BT.601, as torchvision rounds them)."""
+ASPECTS = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+"""Boxes drawn for a random resized crop, of which the first that lies within the tile counts."""
+SOLARISE_FROM = 0.5
+STRAIGHT_EDGE = 4.0
+"""What Sobel's kernels give for a straight edge from 0 to 1."""
+
+Tiles = Float[Tensor, "b c h w"]
+Rgb = Float[Tensor, "b 3 h w"]
+PerTile = Float[Tensor, " b"]
+
+
+# ---------------------------------------------------------------- geometry
+
+
+def crops(
+    uniform: Float[Tensor, "b attempts 4"], height: int, width: int, area: tuple[float, float]
+) -> Int[Tensor, "b 4"]:
+    """Boxes (top, left, height, width) of random resized crops, as torchvision draws them.
+
+    Args:
+        uniform: area, aspect, top and left of each attempt; the first attempt that lies within the tile counts, and
+            without one the whole tile.
+        area: smallest and largest share of the tile's area.
+    """
+    areas = (area[0] + (area[1] - area[0]) * uniform[..., 0]) * (height * width)
+    low, high = math.log(ASPECTS[0]), math.log(ASPECTS[1])
+    aspects = torch.exp(low + (high - low) * uniform[..., 1])
+    widths, heights = torch.sqrt(areas * aspects).round(), torch.sqrt(areas / aspects).round()
+    fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
+    tops = (uniform[..., 2] * (height - heights + 1)).floor()
+    lefts = (uniform[..., 3] * (width - widths + 1)).floor()
+    boxes = torch.stack([tops, lefts, heights, widths], dim=-1).long()
+    first = fits.int().argmax(dim=1)
+    chosen = boxes[torch.arange(len(boxes), device=boxes.device), first]
+    whole = torch.tensor([0, 0, height, width], device=boxes.device)
+    return torch.where(fits.any(dim=1)[:, None], chosen, whole)
+
+
+def frame(
+    tiles: Tiles,
+    size: int,
+    boxes: Int[Tensor, "b 4"],
+    flips: Bool[Tensor, " b"],
+    vertical_flips: Bool[Tensor, " b"],
+    turns: Int[Tensor, " b"],
+) -> Float[Tensor, "b c {size} {size}"]:
+    """Crop to a box (top, left, height, width), resize bilinearly with antialiasing, flip, then turn.
+
+    Args:
+        flips: left to right. vertical_flips: upside down.
+        turns: counter-clockwise turns by a right angle, as torch.rot90.
+    """
+    top, left, height, width = boxes.unbind(dim=1)
+    # A turn by k is a transposition where k is odd, after these reversals.
+    reverse_rows = vertical_flips ^ (turns == 2) ^ (turns == 3)
+    reverse_columns = flips ^ (turns == 1) ^ (turns == 2)
+    rows = resizing(top, height, tiles.shape[-2], size, reverse_rows).to(tiles.device)
+    columns = resizing(left, width, tiles.shape[-1], size, reverse_columns).to(tiles.device)
+    views = _separable(tiles, rows, columns)
+    odd = (turns % 2 == 1).nonzero().squeeze(1).to(tiles.device)
+    views[odd] = views[odd].transpose(-2, -1)
+    return views
+
+
+def resizing(
+    start: Int[Tensor, " b"], length: Int[Tensor, " b"], source: int, size: int, reverse: Bool[Tensor, " b"]
+) -> Float[Tensor, "b {size} {source}"]:
+    """Matrices that resize the pixels start ... start + length of a line of ``source`` pixels to ``size``.
+
+    Bilinear, with a triangle as wide as a target pixel where that is the larger (torch's antialias=True).
+    """
+    scale = (length / size)[:, None, None]
+    width = scale.clamp(min=1)
+    place = torch.arange(size, device=start.device)[:, None]
+    place = torch.where(reverse[:, None, None], size - 1 - place, place)
+    centre = start[:, None, None] + (place + 0.5) * scale
+    pixel = torch.arange(source, device=start.device)
+    weights = (1 - ((pixel + 0.5 - centre) / width).abs()).clamp(min=0)
+    inside = (pixel >= start[:, None, None]) & (pixel < (start + length)[:, None, None])
+    weights = weights * inside
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def _separable(
+    tiles: Tiles, rows: Float[Tensor, "b height h"], columns: Float[Tensor, "b width w"]
+) -> Float[Tensor, "b c height width"]:
+    # Band by band, because a product that broadcasts the rows over the bands would first copy them.
+    narrow = torch.bmm(rearrange(tiles, "b c h w -> b (c h) w"), columns.mT)
+    bands = rearrange(narrow, "b (c h) width -> c b h width", c=tiles.shape[1])
+    return torch.stack([torch.bmm(rows, band) for band in bands], dim=1)
+
+
+# ---------------------------------------------------------------- sampling a grid
+
+
+def warp(tiles: Tiles, matrices: Float[Tensor, "b 3 3"]) -> Tiles:
+    """Sample each tile bilinearly where its matrix says; beyond its borders it is reflected.
+
+    Args:
+        matrices: take (x, y, 1) of the result, in pixels from its upper left corner, to a multiple of that of the tile.
+    """
+    height, width = tiles.shape[-2:]
+    y, x = torch.meshgrid(
+        *(torch.arange(length, device=tiles.device) + 0.5 for length in (height, width)), indexing="ij"
+    )
+    points = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    there = einsum(matrices, points, "b i j, h w j -> b h w i")
+    sides = torch.tensor([width, height], device=tiles.device)
+    grid = 2 * there[..., :2] / there[..., 2:] / sides - 1
+    return F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)
+
+
+def rotation(degrees: PerTile, height: int, width: int) -> Float[Tensor, "b 3 3"]:
+    """Matrices for ``warp``: turn about the centre, counter-clockwise."""
+    sine, cosine = torch.sin(torch.deg2rad(degrees)), torch.cos(torch.deg2rad(degrees))
+    x, y = width / 2, height / 2
+    rows = [cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y]
+    last = torch.tensor([0.0, 0.0, 1.0], device=degrees.device).expand(len(degrees), 3)
+    return torch.cat([torch.stack(rows, dim=1), last], dim=1).view(-1, 3, 3)
+
+
+def perspective(corners: Float[Tensor, "b 4 2"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+    """Matrices for ``warp``: move the corners of each tile to the given places.
+
+    Args:
+        corners: (x, y) in pixels, of the upper left one, then clockwise.
+    """
+    x, y = corners.double().unbind(dim=2)
+    own = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]], dtype=x.dtype, device=x.device)
+    u, v = own.expand(len(x), 4, 2).unbind(dim=2)
+    one, nought = torch.ones_like(x), torch.zeros_like(x)
+    # u = (m0 x + m1 y + m2) / (m6 x + m7 y + 1), v likewise: two equations a corner, linear in m.
+    across = torch.stack([x, y, one, nought, nought, nought, -x * u, -y * u], dim=2)
+    down = torch.stack([nought, nought, nought, x, y, one, -x * v, -y * v], dim=2)
+    m = torch.linalg.solve(torch.cat([across, down], dim=1), torch.cat([u, v], dim=1))
+    return torch.cat([m, one[:, :1]], dim=1).view(-1, 3, 3).float()
+
+
+# ---------------------------------------------------------------- content
+
+
+def sobel(tiles: Tiles) -> Tiles:
+    """The length of each band's gradient by Sobel's kernels; 1 at a straight edge from 0 to 1, and no more anywhere."""
+    framed = F.pad(tiles, (1, 1, 1, 1), mode="reflect")
+    smooth_rows = framed[..., :-2, :] + 2 * framed[..., 1:-1, :] + framed[..., 2:, :]
+    smooth_columns = framed[..., :-2] + 2 * framed[..., 1:-1] + framed[..., 2:]
+    across = smooth_rows[..., 2:] - smooth_rows[..., :-2]
+    down = smooth_columns[..., 2:, :] - smooth_columns[..., :-2, :]
+    return torch.hypot(across, down).div_(STRAIGHT_EDGE).clamp_(max=1)
+
+
+def squares(uniform: Float[Tensor, "b 3"], height: int, width: int, area: tuple[float, float]) -> Int[Tensor, "b 4"]:
+    """Boxes (top, left, height, width) of squares that lie within a tile, for ``cut_out``.
+
+    Args:
+        uniform: area, top and left.
+        area: smallest and largest share of the tile's area.
+    """
+    areas = (area[0] + (area[1] - area[0]) * uniform[:, 0]) * (height * width)
+    side = areas.sqrt().round().clamp(min=1, max=min(height, width))
+    top = (uniform[:, 1] * (height - side + 1)).floor()
+    left = (uniform[:, 2] * (width - side + 1)).floor()
+    return torch.stack([top, left, side, side], dim=1).long()
+
+
+def cut_out(tiles: Tiles, boxes: Int[Tensor, "b 4"]) -> Tiles:
+    """Fill a box (top, left, height, width) with each band's mean over the tile (cutout, arXiv:1708.04552)."""
+    top, left, height, width = boxes[:, :, None].unbind(dim=1)
+    row, column = (torch.arange(length, device=tiles.device) for length in tiles.shape[-2:])
+    rows, columns = (row >= top) & (row < top + height), (column >= left) & (column < left + width)
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(inside, reduce(tiles, "b c h w -> b c 1 1", "mean"), tiles)
+
+
+# ---------------------------------------------------------------- colour
+
+
+def jitter(tiles: Rgb, brightness: PerTile, contrast: PerTile, saturation: PerTile, hue: PerTile) -> Rgb:
+    """Brightness, contrast and saturation by factors, then hue by a share of the circle."""
+    tiles = (tiles * _wide(brightness)).clamp_(0, 1)
+    mean = reduce(grey_value(tiles), "b 1 h w -> b 1 1 1", "mean")
+    tiles = tiles.mul_(_wide(contrast)).add_(mean * (1 - _wide(contrast))).clamp_(0, 1)
+    grey = grey_value(tiles)
+    tiles = tiles.mul_(_wide(saturation)).add_(grey * (1 - _wide(saturation))).clamp_(0, 1)
+    return rotate_hue(tiles, hue)
+
+
+def rotate_hue(tiles: Rgb, by: PerTile) -> Rgb:
+    """Turn the hue of HSV by a share of the circle; value and saturation stay."""
+    red, green, blue = tiles.unbind(dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    # In sixths of the circle; where red is the greatest, and so for greys, whose hue is of no consequence.
+    sixths = torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)
+    sixths = torch.where(value == red, green - blue, sixths).div_(chroma.clamp(min=1e-12))
+    turned = sixths.div_(6).add_(1 + by[:, None, None])
+    # Each band lies below the value by the chroma times a trapezium over the hue.
+    bands = []
+    for band in (5, 3, 1):
+        k = (turned + band / 6).frac_().mul_(6)
+        bands.append(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
+    return torch.stack(bands, dim=1)
+
+
+def greyscale(tiles: Rgb) -> Rgb:
+    """Each band replaced by the grey value."""
+    return grey_value(tiles).expand_as(tiles)
+
+
+def grey_value(tiles: Rgb) -> Float[Tensor, "b 1 h w"]:
+    red, green, blue = tiles.tensor_split(3, dim=1)
+    return (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+
+
+def jitter_bands(tiles: Tiles, gain: Float[Tensor, "b c"], offset: Float[Tensor, "b c"]) -> Tiles:
+    """Scale each band about its mean over the tile by the gain, and move the mean by a share of itself."""
+    mean = reduce(tiles, "b c h w -> b c 1 1", "mean")
+    gain, offset = gain[:, :, None, None], offset[:, :, None, None]
+    return (tiles * gain + mean * (1 + offset - gain)).clamp_(0, 1)
+
+
+def drop_band(tiles: Tiles, band: Int[Tensor, " b"]) -> Tiles:
+    """Replace one band by its mean over the tile, which takes its content but keeps the statistics of the input."""
+    dropped = torch.arange(tiles.shape[1], device=tiles.device) == band[:, None]
+    return torch.where(dropped[:, :, None, None], reduce(tiles, "b c h w -> b c 1 1", "mean"), tiles)
+
+
+def solarise(tiles: Tiles) -> Tiles:
+    """Invert every value from half upwards."""
+    return torch.where(tiles >= SOLARISE_FROM, 1 - tiles, tiles)
+
+
+# ---------------------------------------------------------------- blur
+
+
+def blur(tiles: Tiles, sigma: PerTile, radius: int) -> Tiles:
+    """Gaussian blur with a standard deviation in pixels, cut off at ``radius`` pixels; borders are reflected."""
+    offsets = torch.arange(-radius, radius + 1, device=tiles.device)
+    exponents = -0.5 * (offsets / sigma[:, None]) ** 2
+    # A small sigma would leave denormal numbers, which slow a product of matrices down many times.
+    kernel = torch.softmax(exponents.masked_fill(exponents < -30, -torch.inf), dim=1)
+    rows, columns = (_convolution(kernel, length) for length in tiles.shape[-2:])
+    return _separable(tiles, rows, columns)
+
+
+def _convolution(kernel: Float[Tensor, "b taps"], length: int) -> Float[Tensor, "b {length} {length}"]:
+    """Matrices that convolve a line of pixels, reflected at its ends."""
+    radius = kernel.shape[1] // 2
+    place = torch.arange(length, device=kernel.device)
+    source = (place[:, None] + torch.arange(-radius, radius + 1, device=kernel.device)).abs()
+    source = torch.where(source >= length, 2 * (length - 1) - source, source)
+    taps = F.one_hot(source, length).to(kernel.dtype)
+    return einsum(kernel, taps, "b t, i t j -> b i j")
+
+
+def _wide(factor: PerTile) -> Float[Tensor, "b 1 1 1"]:
+    return factor[:, None, None, None]
