@@ -199,11 +199,13 @@ def _comparison(recipe: Recipe, tiles: Tiles, costs: Costs, pretrainings: int) -
     arms = len(compare.arms)
     steps = 0.0
     for fraction in compare.fractions:
-        batch = min(compare.batch, sum(label_counts(tiles.labelled, fraction).values()))
-        steps += arms * repeats * compare.finetune_steps * batch / compare.batch
-    if "supervised" in compare.arms:
-        epochs = compare.supervised_epochs or recipe.pretrain.epochs
-        steps += repeats * epochs * _per_epoch(labelled, compare.batch)
+        if fraction < 1:
+            batch = min(compare.batch, sum(label_counts(tiles.labelled, fraction).values()))
+            steps += arms * repeats * compare.finetune_steps * batch / compare.batch
+    supervised = "supervised" in compare.arms
+    on_all = (arms - supervised) * (1.0 in compare.fractions) + supervised
+    epochs = compare.supervised_epochs or recipe.pretrain.epochs
+    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
     embedded = (pretrainings + len(compare.seeds)) * int((tiles.labels >= 0).sum())
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
     what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"

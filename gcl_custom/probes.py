@@ -33,18 +33,29 @@ class Linear:
     gradient: float
     """Largest entry of the objective's gradient at the end: 0 at the optimum."""
 
+    def scores(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        return x.to(self.weight) @ self.weight.T + self.bias
+
     def predict(self, x: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
-        return (x.to(self.weight) @ self.weight.T + self.bias).argmax(1)
+        return self.scores(x).argmax(1)
 
 
 @dataclass(frozen=True)
 class Probed:
     """A probe's outcome. The validation tiles chose the penalty; the test tiles were looked at once, afterwards."""
 
-    predictions: Int[Tensor, "test"]
+    scores: Float[Tensor, "test classes"]
     valid_accuracy: float
     penalty: float
     converged: bool
+
+    @property
+    def predictions(self) -> Int[Tensor, "test"]:
+        return self.scores.argmax(1)
+
+    def ranked(self, classes: int) -> Int[Tensor, "test k"]:
+        """The classes with the highest scores, from the highest down."""
+        return self.scores.topk(classes, dim=1).indices
 
 
 def accuracy(predictions: Int[Tensor, "n"], labels: Int[Tensor, "n"]) -> float:
@@ -121,7 +132,7 @@ def linear_probe(
             best = score, penalty, fitted
     assert best is not None, "a linear probe needs at least one penalty"
     score, penalty, chosen = best
-    return Probed(chosen.predict(test_x).cpu(), score, penalty, converged=chosen.gradient <= 10 * tolerance)
+    return Probed(chosen.scores(test_x).cpu(), score, penalty, converged=chosen.gradient <= 10 * tolerance)
 
 
 def knn(

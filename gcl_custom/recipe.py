@@ -403,8 +403,9 @@ class Compare(Section):
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
     """gcl: as the recipe says. handcrafted: mixing rate 0. reconstructed: views without in-painting (p = 0).
     paired: the raw tile with the pairing of generative views. supervised: from scratch."""
-    fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.01, 0.1]
-    """Label fractions for fine-tuning; the supervised baseline is trained at these and at all labels."""
+    fractions: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [0.01, 0.1]
+    """Label fractions for fine-tuning; the supervised baseline is trained at these and at all labels. 1.0: fine-tune on
+    all labels, too, for as many epochs as the supervised baseline."""
     neighbours: Count = 20
     """k of the kNN accuracy."""
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
@@ -412,9 +413,9 @@ class Compare(Section):
     learning_rates: Annotated[list[Positive], Field(min_length=1)] = [3e-4, 1e-3]
     """Learning rates (AdamW) of fine-tuning and of the supervised baseline to choose from on the validation tiles."""
     finetune_steps: Count = 1000
-    """Training steps of fine-tuning, and of the supervised baseline at the same label fraction."""
+    """Training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all labels."""
     supervised_epochs: Count | None = None
-    """Epochs of the supervised baseline on all labels; without it, those of pretraining."""
+    """Epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining."""
     batch: Annotated[int, Field(ge=2)] = 64
 
     @model_validator(mode="after")
@@ -423,6 +424,8 @@ class Compare(Section):
             raise ValueError("arms must contain gcl: the others are compared with it")
         if len(set(self.arms)) != len(self.arms) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("arms and seeds must not repeat")
+        if len(set(self.fractions)) != len(self.fractions):
+            raise ValueError("fractions must not repeat")
         return self
 
 

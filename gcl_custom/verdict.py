@@ -8,7 +8,8 @@
 The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
 
     linear, knn          probes of the frozen backbone, with all labels
-    finetune@0.01        fine-tuned from the backbone with that share of the labels
+    linear_top5          the same linear probe; right where the true class is among the five with the highest scores
+    finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
 
@@ -30,6 +31,8 @@ TITLES = {
     "supervised": "the supervised baseline",
     "untrained": "an untrained backbone",
 }
+TOP_5 = "linear_top5"
+PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
 CONTROLS = ("reconstructed", "paired")
 CAUTION = "a gain that a control shows too is not the generator's"
 
@@ -39,8 +42,9 @@ class Figure(NamedTuple):
     metric: str
 
 
-Predictions = Mapping[Figure, Int[np.ndarray, "seeds tiles"]]
-"""The class that each seed's classifier gave each labelled test tile: the same seeds and tiles for every figure."""
+Predictions = Mapping[Figure, Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"]]
+"""The class that each seed's classifier gave each labelled test tile, or of a top-5 figure the five likeliest: the same
+seeds and tiles for every figure."""
 
 
 def title(arm: str) -> str:
@@ -50,15 +54,28 @@ def title(arm: str) -> str:
 
 def metric_title(metric: str) -> str:
     kind, _, labels = metric.partition("@")
-    if kind == "linear":
-        return "linear probe"
-    if kind == "knn":
-        return "kNN"
+    if kind in PROBES:
+        return PROBES[kind]
     return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
+
+
+def column_title(column: str) -> str:
+    """Of one of in_columns."""
+    return PROBES.get(column) or share_title(column)
+
+
+def probed_metrics(classes: Sequence[str]) -> list[str]:
+    """The metrics of a probe, in the order of their columns; top-5 only where there are more than five classes."""
+    return [metric for metric in PROBES if metric != TOP_5 or len(classes) > 5]
 
 
 def _capital(text: str) -> str:
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
+
+
+def share_name(fraction: float) -> str:
+    """A label fraction as it stands in names of figures and stages."""
+    return "all" if fraction == 1 else f"{fraction:g}"
 
 
 def share_title(labels: str) -> str:
@@ -70,7 +87,7 @@ def summarise(
     predictions: Predictions, labels: Int[np.ndarray, "tiles"], classes: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
-    right = {figure: predicted == labels for figure, predicted in predictions.items()}
+    right = {figure: _right(predicted, labels) for figure, predicted in predictions.items()}
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in right)}
     for figure, correct in right.items():
         scores[figure.arm][figure.metric] = _score(correct, seeds)
@@ -89,6 +106,14 @@ def summarise(
         "verdict": _verdict(right, seeds),
         "cause": _cause(right),
     }
+
+
+def _right(
+    predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
+) -> Bool[np.ndarray, "seeds tiles"]:
+    found: Bool[np.ndarray, "seeds tiles"]
+    found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
+    return found
 
 
 def _score(correct: Bool[np.ndarray, "seeds tiles"], seeds: Sequence[int]) -> dict[str, Any]:
@@ -211,12 +236,12 @@ def _cause(right: Right) -> str:
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Scores as a table: its columns, and for each arm column -> score.
 
-    The columns are linear, knn, and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    The columns are the probes and the shares of labels, rising; fine-tuning and the supervised baseline share those.
     """
     table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
     known = {column for cells in table.values() for column in cells}
-    shares = sorted(known - {"linear", "knn"}, key=lambda share: 1.0 if share == "all" else float(share))
-    return [*(probe for probe in ("linear", "knn") if probe in known), *shares], table
+    shares = sorted(known - set(PROBES), key=lambda share: 1.0 if share == "all" else float(share))
+    return [*(probe for probe in PROBES if probe in known), *shares], table
 
 
 def percent(share: float) -> str:

@@ -72,7 +72,7 @@ def test_steps_time_and_disk_have_known_answers() -> None:
         }
     )
     compare = TINY.compare.model_copy(
-        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5], "finetune_steps": 10}
+        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10}
     )
     recipe = recipe_for(
         Data(root="none", size=16, symmetry="flip"),
@@ -91,8 +91,9 @@ def test_steps_time_and_disk_have_known_answers() -> None:
     assert (rows["views"].seconds, rows["views"].disk) == (25, 100 * 3 * 16 * 16 * 2)
     assert rows["pretrain"].seconds == rows["other arms and seeds"].seconds == 4 * 25
     # Three trainings each (two seeds, a second learning rate): 10 half batches and 10 whole ones for both arms,
-    # 4 epochs of 25 steps with all labels; two pretrained and two untrained backbones embed 140 tiles.
-    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 3 * 100 + 4 * 140 / 4
+    # 4 epochs of 25 steps with all labels, fine-tuned and supervised; two pretrained and two untrained backbones embed
+    # 140 tiles.
+    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 2 * 3 * 100 + 4 * 140 / 4
 
 
 def test_check_writes_nothing_and_shows_everything(

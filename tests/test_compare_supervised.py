@@ -19,7 +19,10 @@ from gcl_custom.supervised import labelled
 from gcl_custom.training import load_weights, save_weights
 from gcl_custom.verdict import Figure
 
-COLOURS = {"lake": (30, 60, 140), "forest": (40, 110, 50), "field": (150, 140, 70)}
+COLOURS = {
+    "burnt": (20, 20, 20), "cloud": (230, 230, 230), "field": (220, 200, 20),
+    "forest": (10, 150, 40), "lake": (10, 40, 200), "soil": (200, 60, 20),
+}  # fmt: skip
 
 
 def draw(folder: Path, each: int = 20, classes: tuple[str, ...] = tuple(COLOURS)) -> None:
@@ -37,8 +40,9 @@ def run_in(folder: Path, **compare: Any) -> Run:
         "data": {"root": str(folder / "imagery"), "size": 16},
         "pretrain": {"backbone": "test_resnet", "epochs": 4},
         "compare": {
-            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25], "finetune_steps": 3,
-            "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8, "neighbours": 5, **compare,
+            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25, 1.0],
+            "finetune_steps": 3, "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8,
+            "neighbours": 5, **compare,
         },
         "hardware": {"accelerator": "cpu", "precision": "fp32"},
     }  # fmt: skip
@@ -77,14 +81,38 @@ def scores_of(run: Run) -> dict[str, Any]:
 
 def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
     scores = scores_of(finished)["scores"]
-    probes = {"linear", "knn"}
+    probes = {"linear", "linear_top5", "knn"}
     assert {arm: set(found) for arm, found in scores.items()} == {
-        "gcl": probes | {"finetune@0.25"},
-        "handcrafted": probes | {"finetune@0.25"},
+        "gcl": probes | {"finetune@0.25", "finetune@all"},
+        "handcrafted": probes | {"finetune@0.25", "finetune@all"},
         "supervised": {"supervised@0.25", "supervised@all"},
         "untrained": probes,
     }
     assert all(set(score["seeds"]) == {"3", "4"} for found in scores.values() for score in found.values())
+
+
+def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_with_all_labels(finished: Run) -> None:
+    tuned, supervised = (
+        read_json(next((finished.path / kind).glob(f"{arm}-3-all-*")) / "stage.json")["settings"]
+        for kind, arm in (("finetune", "gcl"), ("supervised", "supervised"))
+    )
+    same = ("labels", "epochs", "steps", "batch", "handcrafted", "seed")
+    assert {key: tuned[key] for key in same} == {key: supervised[key] for key in same}
+    assert (tuned["epochs"], tuned["steps"]) == (4, None)
+    steps = [
+        len(read_json(next((finished.path / kind).glob("*-3-all-*")) / "history.json"))
+        for kind in ("finetune", "supervised")
+    ]
+    assert steps == [4, 4]
+    sentences = [c["sentence"] for c in scores_of(finished)["answers"]["Does GCL beat the supervised baseline?"]]
+    assert sum("With all labels" in s and "GCL (fine-tuned)" in s for s in sentences) == 1
+
+
+def test_probes_of_an_earlier_version_are_completed(finished: Run) -> None:
+    path, store = finished.path / "probes" / "gcl-3" / "probes.json", TileStore(plan.tiles(finished).path)
+    before = read_json(path)
+    path.write_text(json.dumps({name: value for name, value in before.items() if name != "linear_top5"}))
+    assert compare_supervised.probe(finished, store, "gcl", 3) == before == read_json(path)
 
 
 def test_scores_follow_from_the_kept_predictions(finished: Run) -> None:
@@ -100,9 +128,10 @@ def test_learning_rate_is_chosen_with_the_first_seed_only(finished: Run) -> None
     tried = sorted(path.name for path in (finished.path / "finetune").iterdir())
     chosen = {name: f"{rate:g}" for name, rate in scores_of(finished)["learning_rates"].items()}
     assert tried == sorted(
-        f"{arm}-{seed}-0.25-{rate}"
+        f"{arm}-{seed}-{share}-{rate}"
         for arm in ("gcl", "handcrafted")
-        for seed, rates in ((3, {"0.001", "0.01"}), (4, {chosen[f"{arm} finetune@0.25"]}))
+        for share in ("0.25", "all")
+        for seed, rates in ((3, {"0.001", "0.01"}), (4, {chosen[f"{arm} finetune@{share}"]}))
         for rate in rates
     )
 
@@ -168,6 +197,7 @@ def test_table_and_verdict_are_shown(finished: Run) -> None:
     with console.console.capture() as shown:
         compare_supervised.show(scores_of(finished))
     text = shown.get()
+    assert text.count("top-5") == 2  # a column and the note
     assert "GCL" in text
     assert "divided at random" in text
     assert scores_of(finished)["verdict"] in text

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -26,6 +26,16 @@ def test_linear_fit_is_scikit_learns_optimum(penalty: float) -> None:
     # Adding the same number to all biases changes no probability, so only their differences are determined.
     np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
     np.testing.assert_array_equal(ours.predict(test.representations), theirs.predict(test.representations))
+
+
+def test_ranked_classes_give_scikit_learns_top_k_accuracy() -> None:
+    train, test = blobs(300, 0, 3.0, classes=8), blobs(400, 1, 3.0, classes=8)
+    probed = linear_probe(train, train, test.representations, 8, [1e-2])
+    ranked = probed.ranked(5)
+    assert torch.equal(ranked[:, 0], probed.predictions)
+    hits = (ranked == test.labels[:, None]).any(1).double().mean().item()
+    assert hits == pytest.approx(top_k_accuracy_score(test.labels, probed.scores, k=5))
+    assert accuracy(probed.predictions, test.labels) < hits < 1
 
 
 def test_a_start_elsewhere_leads_to_the_same_optimum() -> None:
