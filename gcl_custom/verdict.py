@@ -49,7 +49,7 @@ seeds and tiles for every figure."""
 
 def title(arm: str) -> str:
     """An arm's name in a table or a legend."""
-    return _capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
+    return capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
 
 
 def metric_title(metric: str) -> str:
@@ -69,7 +69,8 @@ def probed_metrics(classes: Sequence[str]) -> list[str]:
     return [metric for metric in PROBES if metric != TOP_5 or len(classes) > 5]
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
 
 
@@ -87,10 +88,10 @@ def summarise(
     predictions: Predictions, labels: Int[np.ndarray, "tiles"], classes: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
-    right = {figure: _right(predicted, labels) for figure, predicted in predictions.items()}
+    right = {figure: hits(predicted, labels) for figure, predicted in predictions.items()}
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in right)}
     for figure, correct in right.items():
-        scores[figure.arm][figure.metric] = _score(correct, seeds)
+        scores[figure.arm][figure.metric] = score(correct, seeds)
     answers = _answers(right)
     return {
         "seeds": list(seeds),
@@ -108,15 +109,16 @@ def summarise(
     }
 
 
-def _right(
+def hits(
     predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
 ) -> Bool[np.ndarray, "seeds tiles"]:
+    """Whether the class is the true one, or among five."""
     found: Bool[np.ndarray, "seeds tiles"]
     found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
     return found
 
 
-def _score(correct: Bool[np.ndarray, "seeds tiles"], seeds: Sequence[int]) -> dict[str, Any]:
+def score(correct: Bool[np.ndarray, "seeds tiles"], seeds: Sequence[int | str]) -> dict[str, Any]:
     """Top-1 per seed, and the mean with its interval: Student's t over seeds; of one seed, Wilson's over test tiles."""
     accuracies = correct.mean(axis=1)
     estimate = mean_interval(accuracies)
@@ -146,7 +148,7 @@ def _compare(right: Right, ours: Figure, theirs: Figure) -> Comparison | None:
     """None where an arm is missing from the comparison."""
     if ours not in right or theirs not in right:
         return None
-    measure, our_name = _capital(metric_title(ours.metric)), TITLES[ours.arm]
+    measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
     if theirs.arm == "supervised":
         measure = f"With {share_title(theirs.metric.partition('@')[2])}"
         our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"

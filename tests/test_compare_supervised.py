@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gcl_custom import backbones, compare_supervised, console, pack_tiles, plan
-from gcl_custom.compare_supervised import choose_rate, require_labels, train
+from gcl_custom import backbones, compare_supervised, console, pack_tiles, plan, scoring
+from gcl_custom.compare_supervised import choose_rate, train
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
@@ -154,7 +154,7 @@ def _with_rates(run: Run, rates: list[float]) -> dict[str, Any]:
 
 def test_same_labels_for_all_arms_of_a_seed(finished: Run) -> None:
     store = TileStore(plan.tiles(finished).path)
-    first, again, other = (compare_supervised._train_tiles(store, "0.25", seed) for seed in (3, 3, 4))
+    first, again, other = (scoring.train_tiles(store, "0.25", seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert set(first.tolist()) <= set(labelled(store, "train").tolist())
@@ -169,8 +169,8 @@ def test_nothing_is_computed_twice_and_what_was_lost_comes_out_the_same(
     (lost / "stage.json").unlink()
     (plan.compare(finished).path / "stage.json").unlink()
     fitted: list[str] = []
-    fit = compare_supervised.fit
-    monkeypatch.setattr(compare_supervised, "fit", lambda *given: (fitted.append(given[2].name), fit(*given)))
+    fit = scoring.fit
+    monkeypatch.setattr(scoring, "fit", lambda *given: (fitted.append(given[2].name), fit(*given)))
     compare_supervised.run(finished)
     assert fitted == ["finetune/gcl-3-0.25-0.001"]
     assert scores_of(finished) == before
@@ -208,7 +208,7 @@ def test_tiles_without_labels_are_refused_before_training(tmp_path: Path) -> Non
     run = run_in(tmp_path)
     pack_tiles.run(run)
     with pytest.raises(UserError, match="needs labels"):
-        require_labels(run)
+        scoring.require_labels(run)
 
 
 def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) -> None:
