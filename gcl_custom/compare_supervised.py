@@ -44,7 +44,7 @@ def run(run: Run) -> None:
     for arm in (*pretrained, "untrained"):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
-            for metric in probed_metrics(store.classes):
+            for metric in probed_metrics(store.classes, store.multi_label):
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
@@ -86,7 +86,7 @@ def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
 
 
 def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
-    """The learning rate with the best validation accuracy of the first seed; of equal ones the lowest."""
+    """The learning rate with the best validation score of the first seed; of equal ones the lowest."""
     recipe = run.recipe.compare
     return scoring.best_rate(
         recipe.learning_rates, lambda rate: train(run, store, figure, recipe.seeds[0], rate)["valid"]
@@ -94,7 +94,7 @@ def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
 
 
 def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
-    """A training with some of the labels: the validation accuracy, and each test tile's class."""
+    """A training with some of the labels: the validation score, and what is said of each test tile."""
     recipe = run.recipe
     kind, _, share = figure.metric.partition("@")
     inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
@@ -121,8 +121,7 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, and the verdict."""
     note = (
-        "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals. "
-        "A share of labels: fine-tuned, or supervised from scratch"
+        f"{scoring.caption(scores.get('measure', 'top-1'))} A share of labels: fine-tuned, or supervised from scratch"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.table(scores["scores"], titles, note))

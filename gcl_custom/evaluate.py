@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Shaped
 
 from gcl_custom import console, plan, scoring
 from gcl_custom.imagery import TileStore
@@ -17,12 +17,14 @@ from gcl_custom.runs import Run, Stage, write_json
 from gcl_custom.sources import Source, sources
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.supervised import labelled
-from gcl_custom.verdict import capital, hits, metric_title, probed_metrics, score, share_name
+from gcl_custom.verdict import Truth, capital, measure_of, metric_title, probed_metrics, result, score, share_name
 
 REMEDY = "gcl-custom evaluate"
 
-Right = dict[int | None, Bool[np.ndarray, "tiles"]]
-"""By seed, whether each test tile was classified rightly; None is the seed of what does not depend on it."""
+Rows = dict[int | None, Shaped[np.ndarray, "tiles *_"]]
+"""By seed, what was said of each test tile; None is the seed of what does not depend on it."""
+Predictions = dict[str, dict[str, Rows]]
+"""By backbone and metric."""
 
 
 def run(run: Run, given: Sequence[str], finetune: bool) -> None:
@@ -41,14 +43,14 @@ def run(run: Run, given: Sequence[str], finetune: bool) -> None:
     for source in found:  # a mistake in the last one shows before work on the first
         if not all(_probe_stage(run, source, seed).done for seed in _probed_seeds(source)):
             source.build(source.seeds[0])
-    right: dict[str, dict[str, Right]] = {source.name: {} for source in found}
+    said: Predictions = {source.name: {} for source in found}
     warnings: list[str] = []
     truth = store.labels[labelled(store, "test")].numpy()
     for source in found:
         for seed in _probed_seeds(source):
             probed = _probe(run, store, source, seed)
-            for metric in probed_metrics(store.classes):
-                right[source.name].setdefault(metric, {})[seed] = hits(np.array([probed[metric]]), truth)[0]
+            for metric in probed_metrics(store.classes, store.multi_label):
+                said[source.name].setdefault(metric, {})[seed] = np.array(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(source.name if seed is None else f"{source.name}, seed {seed},"))
     for ours, theirs in combinations(found, 2):
@@ -60,15 +62,16 @@ def run(run: Run, given: Sequence[str], finetune: bool) -> None:
         for share in shares:
             rate = _choose_rate(run, store, source, share)
             rates[f"{source.name} finetune@{share}"] = rate
-            right[source.name][f"finetune@{share}"] = {
-                seed: np.array(_train(run, store, source, share, seed, rate)["test"]) == truth for seed in source.seeds
+            said[source.name][f"finetune@{share}"] = {
+                seed: np.array(_train(run, store, source, share, seed, rate)["test"]) for seed in source.seeds
             }
     scores = {
+        "measure": measure_of(truth),
         "test_tiles": len(truth),
         "classes": store.classes,
         "backbones": {s.name: {"spec": s.spec, "seeds": list(s.seeds), "input": s.input} for s in found},
-        "scores": {name: {m: _score(rows) for m, rows in metrics.items()} for name, metrics in right.items()},
-        "comparisons": [c.as_dict() for c in comparisons(right)],
+        "scores": {name: {m: _score(rows, truth) for m, rows in metrics.items()} for name, metrics in said.items()},
+        "comparisons": [c.as_dict() for c in comparisons(said, truth)],
         "labels": {share: len(scoring.train_tiles(store, share, run.recipe.compare.seeds[0])) for share in shares},
         "learning_rates": rates,
         "split": scoring.split_sentence(run),
@@ -120,24 +123,25 @@ def _inputs(run: Run, source: Source, seed: int | None) -> list[Stage]:
 # ---------------------------------------------------------------- what follows from them
 
 
-def _score(rows: Right) -> dict[str, Any]:
-    return score(np.stack(list(rows.values())), ["every" if seed is None else seed for seed in rows])
+def _score(rows: Rows, truth: Truth) -> dict[str, Any]:
+    return score(result(np.stack(list(rows.values())), truth), ["every" if seed is None else seed for seed in rows])
 
 
-def comparisons(right: Mapping[str, Mapping[str, Right]]) -> list[Comparison]:
+def comparisons(said: Mapping[str, Mapping[str, Rows]], truth: Truth) -> list[Comparison]:
     """Every two backbones by every measure that both have, over the seeds that both have."""
-    measures = dict.fromkeys(metric for metrics in right.values() for metric in metrics)
+    measures = dict.fromkeys(metric for metrics in said.values() for metric in metrics)
     found = []
     for metric in measures:
-        for ours, theirs in combinations([name for name in right if metric in right[name]], 2):
-            if pair := _paired(right[ours][metric], right[theirs][metric]):
-                found.append(compare(capital(metric_title(metric)), ours, theirs, *pair))
+        for ours, theirs in combinations([name for name in said if metric in said[name]], 2):
+            if pair := _paired(said[ours][metric], said[theirs][metric]):
+                our_result, their_result = (result(rows, truth) for rows in pair)
+                found.append(compare(capital(metric_title(metric)), ours, theirs, our_result, their_result))
     return found
 
 
 def _paired(
-    ours: Right, theirs: Right
-) -> tuple[Bool[np.ndarray, "seeds tiles"], Bool[np.ndarray, "seeds tiles"]] | None:
+    ours: Rows, theirs: Rows
+) -> tuple[Shaped[np.ndarray, "seeds tiles *_"], Shaped[np.ndarray, "seeds tiles *_"]] | None:
     """Rows of the same seeds; a result that no seed changes stands beside each of the other's."""
     seeds = list(theirs) if None in ours else list(ours) if None in theirs else [s for s in ours if s in theirs]
     if not seeds:
@@ -149,8 +153,8 @@ def _paired(
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
     note = (
-        "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals: over seeds, or over test tiles where "
-        "there is one. A share of labels: fine-tuned"
+        f"{scoring.caption(scores['measure'])} The intervals are over seeds, or over test tiles where there is one "
+        f"seed. A share of labels: fine-tuned"
     )
     names = {name: name for name in scores["scores"]}
     console.console.print(scoring.table(scores["scores"], names, note))

@@ -21,6 +21,9 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
     del data["symmetry"]
+    for later in ("labels", "multi_label"):  # keys that earlier versions lacked: what these packed stays valid
+        if not data[later]:
+            del data[later]
     return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
 
 

@@ -66,6 +66,12 @@ class Data(Section):
     """Folder of images, relative to the current folder: flat, class folders, or split folders."""
     card: str | None = None
     """Name of a card in datasets/, or the path of one of your own; without it the layout is recognised."""
+    labels: str | None = None
+    """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
+    Without it, folders say the classes."""
+    multi_label: bool = False
+    """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
+    file several, this is so anyway."""
     size: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 128
     """Side of a tile in pixels; larger files are resized, the shorter side first, then cropped in the centre."""
     upscale: bool = False
@@ -79,6 +85,12 @@ class Data(Section):
     split: Split = Split()
     synthetic: SyntheticScenes | None = None
     """Draw this imagery into an empty root before anything else."""
+
+    @model_validator(mode="after")
+    def _label_file(self) -> "Data":
+        if self.multi_label and self.labels is None:
+            raise ValueError("multi_label needs labels, a CSV file: folders give each tile one label")
+        return self
 
 
 class Card(Section):

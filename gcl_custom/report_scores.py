@@ -36,9 +36,14 @@ def table(scores: Scores | None) -> str:
     rows = ""
     for arm, cells in arms.items():
         rows += f'<tr><th scope="row">{escape(title(arm))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
-    over = f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "over test tiles (Wilson), one seed"
+    measure, interval = "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
+    if scores.get("measure") == "mAP":
+        measure, interval = "mAP (mean average precision over classes) in percent", "bootstrap"
+    over = (
+        f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else f"over test tiles ({interval}), one seed"
+    )
     note = (
-        f"Top-1 accuracy in percent, unless top-5 is named, mean and 95 % interval {over}; "
+        f"{measure}, mean and 95 % interval {over}; "
         f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
@@ -114,6 +119,8 @@ def answers(scores: Scores | None) -> str:
 def confusions(scores: Scores | None) -> str:
     if scores is None:
         return ""
+    if scores.get("measure") == "mAP":
+        return '<p class="soft">With several labels a tile no class is taken for another, so there is no matrix.</p>'
     figures = ""
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from gcl_custom import console, plan
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
-from gcl_custom.probes import Labelled, accuracy, knn, linear_probe
+from gcl_custom.probes import Labelled, knn, linear_probe
 from gcl_custom.recipe import Recipe
 from gcl_custom.runs import Run, Stage, read_json, write_json
-from gcl_custom.splits import subset
+from gcl_custom.splits import subset, subset_of_sets
 from gcl_custom.supervised import EVALUATIONS, Classifier, infer, labelled, predict
+from gcl_custom.tasks import task_of
 from gcl_custom.training import Batches, fit
 from gcl_custom.verdict import TOP_5, column_title, in_columns, percent, probed_metrics
 
@@ -37,14 +38,14 @@ def require_labels(run: Run) -> None:
     """
     store = TileStore(plan.tiles(run).path)
     advice = (
-        "A comparison needs labels: put the tiles of each class in a folder of its own, or name the classes in a card "
-        "(data.card). Pretraining needs none: gcl-custom pretrain"
+        "A comparison needs labels: put the tiles of each class in a folder of its own, name the classes in a card "
+        "(data.card), or give a table of labels (data.labels). Pretraining needs none: gcl-custom pretrain"
     )
     for split in ("train", "valid", "test"):
         if not len(labelled(store, split)):
             raise UserError(f"{run.recipe.data.root}: none of the {split} tiles has a label. {advice}")
-    found = set(store.labels[labelled(store, "train")].tolist())
-    if len(found) < 2:
+    found = set() if store.multi_label else set(store.labels[labelled(store, "train")].tolist())
+    if len(found) == 1:
         raise UserError(
             f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[found.pop()]}). "
             f"{advice}"
@@ -66,29 +67,32 @@ def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str,
 
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: Built) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: each test tile's class by both, and how the probe was chosen."""
+    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
+    metrics, task = probed_metrics(store.classes, store.multi_label), task_of(store.multi_label)
     kept: dict[str, Any] = read_json(stage.path / "probes.json") if stage.done else {}
-    if not set(probed_metrics(store.classes)) <= set(kept):  # an earlier version kept fewer
+    if not set(metrics) <= set(kept):  # an earlier version kept fewer
         stage.begin()
         backbone, _ = build()
         index = {split: labelled(store, split) for split in ("train", "valid", "test")}
         found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
         train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
         classes = len(store.classes)
-        linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties)
-        nearest = knn(train, found["test"], classes, recipe.compare.neighbours)
+        linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
+        decided = {
+            "linear": task.decide(linear.scores),
+            "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+        }
         truth = store.labels[index["test"]]
         kept = {
-            "linear": linear.predictions.tolist(),
-            "knn": nearest.tolist(),
+            **{metric: predictions.tolist() for metric, predictions in decided.items()},
             "penalty": linear.penalty,
-            "valid": linear.valid_accuracy,
+            "valid": linear.valid_score,
             "converged": linear.converged,
         }
-        if TOP_5 in probed_metrics(store.classes):
+        if TOP_5 in metrics:
             kept[TOP_5] = linear.ranked(5).tolist()
         write_json(stage.path / "probes.json", kept)
-        figures = {"linear": accuracy(linear.predictions, truth), "knn": accuracy(nearest, truth)}
+        figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
         stage.finish(**figures, penalty=linear.penalty)
         console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
     return kept
@@ -126,7 +130,7 @@ def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: f
 def train(
     stage: Stage, store: TileStore, recipe: Recipe, build: Built, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
-    """Train with a share of the labels: the validation accuracy, and each test tile's class.
+    """Train with a share of the labels: the validation score, and what is said of each test tile.
 
     With all labels for as many epochs as the supervised baseline, with fewer for ``compare.finetune_steps``. The test
     tiles are classified here, once, and scored only if the learning rate is the chosen one.
@@ -158,7 +162,7 @@ def _train(
     fit(module, batches, stage, recipe.hardware, epochs, seed)
     valid, test = (labelled(store, split) for split in ("valid", "test"))
     return {
-        "valid": accuracy(predict(module, store, valid, recipe.hardware), store.labels[valid]),
+        "valid": task_of(store.multi_label).score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
         "test": predict(module, store, test, recipe.hardware).tolist(),
     }
 
@@ -166,7 +170,10 @@ def _train(
 def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
     """The training tiles whose labels may be used: of one seed the same for every backbone."""
     tiles = labelled(store, "train")
-    return tiles if share == "all" else tiles[subset(store.labels[tiles], float(share), seed)]
+    if share == "all":
+        return tiles
+    draw = subset_of_sets if store.multi_label else subset
+    return tiles[draw(store.labels[tiles], float(share), seed)]
 
 
 # ---------------------------------------------------------------- what a person reads
@@ -181,9 +188,17 @@ def split_sentence(run: Run) -> str:
             "flatters all scores."
         )
     else:
-        sentence = "The split is the one that the folders give; how far apart its places lie is not known here."
+        giver = "the folders" if facts["split"] == "given by folders" else "the table of labels or the folders"
+        sentence = f"The split is the one that {giver} give; how far apart its places lie is not known here."
     twins = facts["duplicates_across_splits"]
     return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
+
+
+def caption(measure: str) -> str:
+    """What the numbers of a table are."""
+    if measure == "mAP":
+        return "mAP (mean average precision over classes) on test tiles in %, with 95 % intervals."
+    return "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals."
 
 
 def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
-from gcl_custom import backbones, compare_supervised, console, pack_tiles, plan, scoring
+from gcl_custom import backbones, compare_supervised, console, evaluate, pack_tiles, plan, report_scores, scoring
 from gcl_custom.compare_supervised import choose_rate, train
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
@@ -220,3 +221,73 @@ def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) 
     store = TileStore(plan.tiles(changed).path)
     with pytest.raises(UserError, match=r"steps: 3 -> 5"):
         train(changed, store, Figure("gcl", "finetune@0.25"), 3, 1e-3)
+
+
+# ---------------------------------------------------------------- several labels a tile
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Tiles whose left half is of one class and whose right half of another: two labels each, or one."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "imagery").mkdir()
+    rng, names = np.random.default_rng(0), sorted(COLOURS)[:4]
+    rows = ["file,labels"]
+    for i in range(72):
+        left, right = rng.choice(names, 2)
+        mean = np.repeat([[COLOURS[left]], [COLOURS[right]]], 8, axis=0).reshape(1, 16, 3)
+        pixels = np.clip(rng.normal(np.repeat(mean, 16, axis=0), 30), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "imagery" / f"{i:02d}.png")
+        rows.append(f"{i:02d}.png,{left if left == right else f'{left};{right}'}")
+    (folder / "imagery" / "labels.csv").write_text("\n".join(rows))
+    run = run_in(folder, learning_rates=[1e-2], arms=["gcl", "supervised"], fractions=[0.25], supervised_epochs=1)
+    data = run.recipe.data.model_copy(update={"labels": "labels.csv"})
+    run = pretrained(Run(run.path, run.recipe.model_copy(update={"data": data})))
+    compare_supervised.run(run)
+    return run
+
+
+def test_several_labels_are_scored_by_scikit_learns_map_from_what_is_kept(several: Run) -> None:
+    store, scores = TileStore(plan.tiles(several).path), scores_of(several)
+    truth = store.labels[labelled(store, "test")].numpy()
+    assert truth.sum(1).max() == 2
+    kept = {
+        "linear": read_json(several.path / "probes" / "gcl-3" / "probes.json")["linear"],
+        "knn": read_json(several.path / "probes" / "gcl-3" / "probes.json")["knn"],
+        "finetune@0.25": read_json(several.path / "finetune" / "gcl-3-0.25-0.01" / "predictions.json")["test"],
+    }
+    for metric, given in kept.items():
+        borne = truth.any(0)
+        expected = average_precision_score(truth[:, borne], np.array(given)[:, borne], average="macro")
+        assert scores["scores"]["gcl"][metric]["seeds"]["3"] == pytest.approx(expected)
+    assert scores["scores"]["gcl"]["linear"]["mean"] > 0.7  # by chance about 0.45
+
+
+def test_verdict_table_and_report_of_several_labels_speak_of_map(several: Run) -> None:
+    scores = scores_of(several)
+    assert (scores["measure"], scores["confusion"]) == ("mAP", {})
+    assert "linear probe, mAP; 2 seeds" in scores["verdict"]
+    assert "linear_top5" not in scores["scores"]["gcl"]
+    with console.console.capture() as shown:
+        compare_supervised.show(scores)
+    assert "mAP (mean average precision" in shown.get()
+    assert "Top-1" not in shown.get()
+    assert "mAP (mean average precision over classes) in percent" in report_scores.table(scores)
+    assert "no matrix" in report_scores.confusions(scores)
+
+
+def test_shares_of_several_labels_keep_every_class(several: Run) -> None:
+    store = TileStore(plan.tiles(several).path)
+    tiles = scoring.train_tiles(store, "0.25", 3)
+    assert store.labels[tiles].any(0).all()
+    assert len(tiles) == scores_of(several)["labels"]["0.25"] == round(0.25 * len(labelled(store, "train")))
+
+
+def test_evaluate_compares_backbones_by_map_too(several: Run) -> None:
+    evaluate.run(several, ["a=untrained:test_resnet", "b=untrained:test_vit"], finetune=False)
+    scores = read_json(several.path / "evaluate" / "scores.json")
+    assert scores["measure"] == "mAP"
+    floor = scores_of(several)["scores"]["untrained"]["linear"]
+    assert scores["scores"]["a"]["linear"] == floor
+    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN"]

@@ -95,19 +95,21 @@ def test_shown_with_intervals_comparisons_and_what_the_networks_saw(scores: dict
     assert measures.count("Fine-tuned with 25 % of labels") == 3
 
 
-def right(*shares: float) -> np.ndarray:
-    return np.arange(1000) < np.array(shares)[:, None] * 1000
+def right(*shares: float) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions that are right for a share of the tiles, and the truth."""
+    return (np.arange(1000) < np.array(shares)[:, None] * 1000).astype(int), np.ones(1000, dtype=int)
 
 
 def test_pairs_are_of_the_same_seeds_and_fixed_weights_stand_beside_each() -> None:
-    rows = right(0.9, 0.92, 0.5)
+    rows, truth = right(0.9, 0.92, 0.5)
     found = comparisons(
         {
             "a": {"linear": {0: rows[0], 1: rows[1]}},
             "b": {"linear": {1: rows[2], 2: rows[0]}},
             "fixed": {"linear": {None: rows[2]}},
             "other": {"linear": {None: rows[0]}},
-        }
+        },
+        truth,
     )
     by_pair = {(c.ours, c.theirs): c for c in found}
     assert by_pair["a", "b"].seed_count == 1
@@ -120,5 +122,5 @@ def test_pairs_are_of_the_same_seeds_and_fixed_weights_stand_beside_each() -> No
 
 
 def test_without_a_common_seed_there_is_no_pair() -> None:
-    rows = right(0.9, 0.5)
-    assert comparisons({"a": {"knn": {0: rows[0]}}, "b": {"knn": {1: rows[1]}}}) == []
+    rows, truth = right(0.9, 0.5)
+    assert comparisons({"a": {"knn": {0: rows[0]}}, "b": {"knn": {1: rows[1]}}}, truth) == []
