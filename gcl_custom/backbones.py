@@ -17,13 +17,14 @@ _ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
 
 
-def build(name: str, bands: int, stem: str = "standard") -> tuple[nn.Module, int]:
+def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> tuple[nn.Module, int]:
     """An untrained backbone and its width, the length of a representation.
 
     The network maps unit tiles (b c h w) to representations (b d). Weights come from torch's global generator.
 
     Args:
         name: any timm name. Transformers take tiles of any size, too.
+        named_by: what gave the name, for messages.
         stem: "small" removes the max-pooling of a ResNet's stem, so that tiles of 64 px and less keep some extent.
 
     Raises:
@@ -32,7 +33,7 @@ def build(name: str, bands: int, stem: str = "standard") -> tuple[nn.Module, int
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
-        raise UserError(f"pretrain.backbone: timm has no network {name!r}. {hint}")
+        raise UserError(f"{named_by}: timm has no network {name!r}. {hint}")
     network = timm.create_model(name, num_classes=0, in_chans=bands)
     accepted = inspect.signature(type(network)).parameters
     any_size: dict[str, Any] = {option: True for option in _ANY_SIZE if option in accepted}

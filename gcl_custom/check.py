@@ -8,13 +8,13 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from rich.table import Table
 from torch import Tensor
 
@@ -22,11 +22,11 @@ from gcl_custom import plan, scenes
 from gcl_custom.console import console, duration, progress, say, warn
 from gcl_custom.costs import Cost, Costs, measure
 from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, reading, tile_from
-from gcl_custom.layout import File, common_form, find, is_rgb, labels_of
+from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
 from gcl_custom.recipe import Card, Data, Recipe
 from gcl_custom.recipe_file import load_card
 from gcl_custom.runs import Run
-from gcl_custom.splits import divide, label_counts
+from gcl_custom.splits import divide, label_counts, subset_of_sets
 from gcl_custom.symmetry import WAYS
 
 MOST_READ = 4000
@@ -40,17 +40,32 @@ class Tiles:
     form: Form
     rgb: bool
     classes: list[str]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+    """As in a tile store."""
     split: Int[Tensor, " n"]
 
     def count(self, split: SplitName, label: int | None = None) -> int:
         chosen = self.split == SPLITS.index(split)
-        return int((chosen if label is None else chosen & (self.labels == label)).sum())
+        if label is not None and self.labels.ndim == 1:
+            chosen = chosen & (self.labels == label)
+        elif label is not None:
+            chosen = chosen & (self.labels[:, label] if label >= 0 else ~self.has_label)
+        return int(chosen.sum())
 
     @property
-    def labelled(self) -> Int[Tensor, " m"]:
+    def has_label(self) -> Bool[Tensor, " n"]:
+        return self.labels >= 0 if self.labels.ndim == 1 else self.labels.any(1)
+
+    @property
+    def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:
         """Labels of the train tiles that have one."""
-        return self.labels[(self.split == 0) & (self.labels >= 0)]
+        return self.labels[(self.split == 0) & self.has_label]
+
+    def share(self, fraction: float) -> int:
+        """Number of labelled train tiles that a label fraction leaves."""
+        if self.labels.ndim == 2:
+            return len(subset_of_sets(self.labelled, fraction, seed=0))
+        return sum(label_counts(self.labelled, fraction).values())
 
 
 @dataclass(frozen=True)
@@ -92,19 +107,20 @@ def survey(data: Data) -> Tiles:
         names = list(scenes.CLASSES)
         files = [File(f"{number:05d}.tif", None, names[number % len(names)]) for number in range(data.synthetic.tiles)]
         form = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
-        return _tiles(files, names, form, card, data)
-    layout = find(root, card)
+        return _tiles(Layout(files, names, []), form, card, data)
+    layout = find(root, card, data.labels, data.multi_label)
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.files, card)
         bad = unusable(root, layout.files, form, data)
-    return _tiles([file for file in layout.files if file.path not in bad], layout.classes, form, card, data)
+    usable = [file for file in layout.files if file.path not in bad]
+    return _tiles(replace(layout, files=usable), form, card, data)
 
 
-def _tiles(files: list[File], names: list[str], form: Form, card: Card | None, data: Data) -> Tiles:
-    classes, labels = labels_of(files, names)
-    return Tiles(form, is_rgb(card, form), classes, labels, divide(files, labels, data))
+def _tiles(layout: Layout, form: Form, card: Card | None, data: Data) -> Tiles:
+    classes, labels = labels_of(layout.files, layout.classes, layout.multi_label)
+    return Tiles(form, is_rgb(card, form), classes, labels, divide(layout.files, labels, data))
 
 
 def unusable(root: Path, files: Sequence[File], form: Form, data: Data) -> dict[str, Unusable]:
@@ -205,12 +221,14 @@ def _comparison(recipe: Recipe, tiles: Tiles, costs: Costs, pretrainings: int) -
     arms = len(compare.arms)
     steps = 0.0
     for fraction in compare.fractions:
-        batch = min(compare.batch, sum(label_counts(tiles.labelled, fraction).values()))
-        steps += arms * repeats * compare.finetune_steps * batch / compare.batch
-    if "supervised" in compare.arms:
-        epochs = compare.supervised_epochs or recipe.pretrain.epochs
-        steps += repeats * epochs * _per_epoch(labelled, compare.batch)
-    embedded = (pretrainings + len(compare.seeds)) * int((tiles.labels >= 0).sum())
+        if fraction < 1:
+            batch = min(compare.batch, tiles.share(fraction))
+            steps += arms * repeats * compare.finetune_steps * batch / compare.batch
+    supervised = "supervised" in compare.arms
+    on_all = (arms - supervised) * (1.0 in compare.fractions) + supervised
+    epochs = compare.supervised_epochs or recipe.pretrain.epochs
+    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
+    embedded = (pretrainings + len(compare.seeds)) * int(tiles.has_label.sum())
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
     what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
     return Row("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
@@ -247,8 +265,7 @@ def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
         warn("no labels: everything up to pretraining works, but compare-supervised needs some")
         return
     for fraction in recipe.compare.fractions:
-        counts = label_counts(tiles.labelled, fraction)
-        total, wanted = sum(counts.values()), fraction * len(tiles.labelled)
+        total, wanted = tiles.share(fraction), fraction * len(tiles.labelled)
         note = ", since each class keeps one" if total > 1.5 * wanted else ""
         say(f"label fraction {fraction:g}: {total} of {len(tiles.labelled):,} labelled training tiles{note}")
 

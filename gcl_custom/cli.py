@@ -96,7 +96,7 @@ def _pretrain(run: Run) -> None:
 
 def _pretrain_and_score(run: Run) -> None:
     _stage("pack_tiles")(run)
-    _stage("compare_supervised", "require_labels")(run)
+    _stage("scoring", "require_labels")(run)
     _make_views(run)
     for arm, seed in plan.pretrainings(run.recipe):
         _stage("pretrain", "run", arm, seed)(run)
@@ -171,6 +171,30 @@ def compare_supervised(
 ) -> None:
     """Pretrain the other seeds and arms, train the supervised baseline, and give the verdict."""
     _work(recipe, run, set_, redo, runs, _compare, "")
+
+
+@app.command()
+def evaluate(
+    backbone: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=SPEC",
+            help="A backbone to score, repeatable. SPEC: run:RUN[/ARM], timm:NETWORK, untrained:NETWORK, "
+            "FILE.safetensors@NETWORK or FILE.pth@NETWORK. Behind NETWORK may stand :small for a ResNet's small stem, "
+            "and of a file :normalised for weights that have seen normalised bands.",
+        ),
+    ],
+    recipe: MaybeRecipe = None,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune, too, at the recipe's fractions.")] = False,
+    run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """Score backbones of other runs, of timm or of files on a recipe's tiles: linear probe, kNN, fine-tuning."""
+
+    def job(run: Run) -> None:
+        _stage("pack_tiles")(run)
+        _stage("evaluate", "run", backbone, finetune)(run)
+
+    _work(recipe, run, set_, redo, runs, job, "")
 
 
 @app.command(name="run")

@@ -5,27 +5,20 @@ and learning rates are chosen on validation tiles, a learning rate once for each
 seed. Each probe and each training is a stage of its own, so an interrupted comparison goes on where it was.
 """
 
-import math
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from rich import box
-from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
-from gcl_custom import backbones, console, plan
-from gcl_custom.errors import UserError
+from gcl_custom import backbones, console, plan, scoring
 from gcl_custom.imagery import TileStore
-from gcl_custom.probes import Labelled, accuracy, knn, linear_probe
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm
 from gcl_custom.runs import Run, Stage, read_json, write_json
-from gcl_custom.splits import subset
-from gcl_custom.supervised import EVALUATIONS, Classifier, infer, labelled, predict
-from gcl_custom.training import Batches, fit, load_weights
-from gcl_custom.verdict import Figure, in_columns, metric_title, percent, share_title, summarise, title
+from gcl_custom.supervised import labelled
+from gcl_custom.training import load_weights
+from gcl_custom.verdict import Figure, probed_metrics, share_name, summarise, title
 
 REMEDY = "gcl-custom compare-supervised"
 
@@ -41,26 +34,27 @@ def run(run: Run) -> None:
         console.say(f"compare: already done in {stage.path}")
         show(read_json(stage.path / "scores.json"))
         return
-    require_labels(run)
+    scoring.require_labels(run)
     stage.begin()
     recipe = run.recipe.compare
     store = TileStore(plan.tiles(run).path)
-    predictions: dict[Figure, list[list[int]]] = {}
+    predictions: dict[Figure, list[Any]] = {}
     warnings: list[str] = []
     pretrained = [arm for arm in recipe.arms if arm != "supervised"]
     for arm in (*pretrained, "untrained"):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
-            for metric in ("linear", "knn"):
+            for metric in probed_metrics(store.classes, store.multi_label):
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
-                warnings.append(f"The linear probe of {arm}, seed {seed}, did not converge: its score may be too low.")
+                warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
 
     rates: dict[str, float] = {}
-    shares = [f"{fraction:g}" for fraction in recipe.fractions]
+    shares = [share_name(fraction) for fraction in recipe.fractions]
+    every_share = [*(share for share in shares if share != "all"), "all"]
     tuned = [Figure(arm, f"finetune@{share}") for arm in pretrained for share in shares]
     if "supervised" in recipe.arms:
-        tuned += [Figure("supervised", f"supervised@{share}") for share in (*shares, "all")]
+        tuned += [Figure("supervised", f"supervised@{share}") for share in every_share]
     for figure in tuned:
         rate = choose_rate(run, store, figure)
         rates[f"{figure.arm} {figure.metric}"] = rate
@@ -73,69 +67,38 @@ def run(run: Run) -> None:
         store.classes,
         recipe.seeds,
     )
-    scores["labels"] = {share: len(_train_tiles(store, share, recipe.seeds[0])) for share in (*shares, "all")}
+    scores["labels"] = {share: len(scoring.train_tiles(store, share, recipe.seeds[0])) for share in every_share}
     scores["learning_rates"] = rates
-    scores["split"] = _split_sentence(run)
+    scores["split"] = scoring.split_sentence(run)
     scores["warnings"] = warnings
     write_json(stage.path / "scores.json", scores)
     stage.finish(verdict=scores["verdict"], cause=scores["cause"])
     show(scores)
 
 
-def require_labels(run: Run) -> None:
-    """Check that the tiles can be compared on, before any time is spent.
-
-    Raises:
-        UserError: where a split has no labelled tile, or the training tiles are of fewer than two classes.
-    """
-    store = TileStore(plan.tiles(run).path)
-    advice = (
-        "A comparison needs labels: put the tiles of each class in a folder of its own, or name the classes in a card "
-        "(data.card). Pretraining needs none: gcl-custom pretrain"
-    )
-    for split in ("train", "valid", "test"):
-        if not len(labelled(store, split)):
-            raise UserError(f"{run.recipe.data.root}: none of the {split} tiles has a label. {advice}")
-    found = set(store.labels[labelled(store, "train")].tolist())
-    if len(found) < 2:
-        raise UserError(
-            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[found.pop()]}). "
-            f"{advice}"
-        )
-
-
-# ---------------------------------------------------------------- probes
-
-
 def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: each test tile's class by both, and how the probe was chosen.
-
-    The arm ``untrained`` is the backbone as it is initialised: the floor that pretraining has to rise above.
-    """
+    """The probes of an arm; ``untrained`` is the backbone as initialised: a floor for pretraining to rise above."""
     recipe = run.recipe
-    stage = plan.probe(run, arm, seed)
-    if not stage.done:
-        stage.begin()
-        backbone, _ = _backbone(run, store, arm, seed)
-        index = {split: labelled(store, split) for split in ("train", "valid", "test")}
-        found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
-        train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
-        classes = len(store.classes)
-        linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties)
-        nearest = knn(train, found["test"], classes, recipe.compare.neighbours)
-        truth = store.labels[index["test"]]
-        outcome = {
-            "linear": linear.predictions.tolist(),
-            "knn": nearest.tolist(),
-            "penalty": linear.penalty,
-            "valid": linear.valid_accuracy,
-            "converged": linear.converged,
-        }
-        write_json(stage.path / "probes.json", outcome)
-        figures = {"linear": accuracy(linear.predictions, truth), "knn": accuracy(nearest, truth)}
-        stage.finish(**figures, penalty=linear.penalty)
-        console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
-    return cast(dict[str, Any], read_json(stage.path / "probes.json"))
+    return scoring.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
+
+
+def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
+    """The learning rate with the best validation score of the first seed; of equal ones the lowest."""
+    recipe = run.recipe.compare
+    return scoring.best_rate(
+        recipe.learning_rates, lambda rate: train(run, store, figure, recipe.seeds[0], rate)["valid"]
+    )
+
+
+def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
+    """A training with some of the labels: the validation score, and what is said of each test tile."""
+    recipe = run.recipe
+    kind, _, share = figure.metric.partition("@")
+    inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
+    backbone = [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size]
+    settings = scoring.train_settings(recipe, backbone, share, seed, rate)
+    stage = run.stage(f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}", settings, inputs, REMEDY)
+    return scoring.train(stage, store, recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
 
 
 def _pretrained(run: Run, arm: str, seed: int) -> Stage:
@@ -152,113 +115,14 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
     return network, width
 
 
-# ---------------------------------------------------------------- trainings with labels
-
-
-def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
-    """The learning rate with the best validation accuracy of the first seed; of equal ones the lowest."""
-    recipe = run.recipe.compare
-    rates = sorted(recipe.learning_rates)
-    if len(rates) == 1:
-        return rates[0]
-    return max(rates, key=lambda rate: train(run, store, figure, recipe.seeds[0], rate)["valid"])
-
-
-def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
-    """Train with some of the labels: the validation accuracy, and each test tile's class.
-
-    The test tiles are classified here, once, and scored only if the learning rate is the chosen one.
-    """
-    recipe = run.recipe
-    kind, _, share = figure.metric.partition("@")
-    inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
-    everything = share == "all"
-    settings = {
-        "labels": share,
-        "learning_rate": rate,
-        "batch": recipe.compare.batch,
-        "epochs": (recipe.compare.supervised_epochs or recipe.pretrain.epochs) if everything else None,
-        "steps": None if everything else recipe.compare.finetune_steps,
-        "handcrafted": recipe.pretrain.handcrafted.model_dump(mode="json"),
-        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size],
-        "seed": seed,
-        "precision": recipe.hardware.precision,
-    }
-    name = f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}"
-    stage = run.stage(name, settings, inputs, REMEDY)
-    if not stage.done:
-        stage.begin()
-        outcome = _train(run, store, figure, seed, rate, stage)
-        write_json(stage.path / "predictions.json", outcome)
-        stage.finish(valid=outcome["valid"])
-        (stage.path / "last.ckpt").unlink(missing_ok=True)  # three times the weights, dozens of times
-        console.say(f"{stage.name}: validation {percent(outcome['valid'])}")
-    return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
-
-
-def _train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float, stage: Stage) -> dict[str, Any]:
-    recipe = run.recipe
-    share = figure.metric.partition("@")[2]
-    index = _train_tiles(store, share, seed)
-    processes = recipe.hardware.devices
-    batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
-    batches = Batches(index, batch, seed, store.read)
-    epochs = recipe.compare.supervised_epochs or recipe.pretrain.epochs
-    if share != "all":
-        epochs = math.ceil(recipe.compare.finetune_steps / batches.steps_per_epoch)
-    backbone, width = _backbone(run, store, figure.arm, seed)
-    steps = epochs * batches.steps_per_epoch
-    module = Classifier(backbone, width, store, recipe.pretrain, recipe.hardware, rate, steps, seed)
-    module.evaluate_every = max(1, epochs // EVALUATIONS)
-    fit(module, batches, stage, recipe.hardware, epochs, seed)
-    valid, test = (labelled(store, split) for split in ("valid", "test"))
-    return {
-        "valid": accuracy(predict(module, store, valid, recipe.hardware), store.labels[valid]),
-        "test": predict(module, store, test, recipe.hardware).tolist(),
-    }
-
-
-def _split_sentence(run: Run) -> str:
-    """Which kind of split the scores rest on, and what it cannot rule out."""
-    facts = plan.tiles(run).facts
-    if facts["split"] == "random":
-        sentence = (
-            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
-            "flatters all scores."
-        )
-    else:
-        sentence = "The split is the one that the folders give; how far apart its places lie is not known here."
-    twins = facts["duplicates_across_splits"]
-    return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
-
-
-def _train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
-    """The training tiles whose labels may be used: of one seed the same for every arm."""
-    tiles = labelled(store, "train")
-    return tiles if share == "all" else tiles[subset(store.labels[tiles], float(share), seed)]
-
-
-# ---------------------------------------------------------------- what a person reads
-
-
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, and the verdict."""
-    columns, arms = in_columns(scores["scores"])
-    note = "Top-1 on test tiles in %, with 95 % intervals. A share of labels: fine-tuned, or supervised from scratch"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
-    table.add_column("")
-    for column in columns:
-        table.add_column(metric_title(column) if column in ("linear", "knn") else share_title(column), justify="right")
-    for arm, cells in arms.items():
-        table.add_row(title(arm), *(_cell(cells.get(column)) for column in columns))
-    console.console.print(table)
+    note = (
+        f"{scoring.caption(scores.get('measure', 'top-1'))} A share of labels: fine-tuned, or supervised from scratch"
+    )
+    titles = {arm: title(arm) for arm in scores["scores"]}
+    console.console.print(scoring.table(scores["scores"], titles, note))
     for text in scores["warnings"]:
         console.warn(text)
     for text in (scores["split"], scores["verdict"], scores["cause"]):
         console.say(text)
-
-
-def _cell(score: dict[str, Any] | None) -> str:
-    if score is None:
-        return ""
-    return f"{100 * score['mean']:.2f}\n[dim]{100 * score['low']:.1f}–{100 * score['high']:.1f}[/]"

@@ -257,7 +257,9 @@ class TileStore:
         rgb: whether the bands are red, green and blue.
         files: file of each tile, relative to the data root, sorted.
         classes: names of the labels.
-        labels: label of each tile, -1 where it has none.
+        multi_label: whether a tile may have several labels.
+        labels: label of each tile, -1 where it has none; with several labels a tile, whether it bears each of them.
+        has_label: whether a tile has any.
         split: 0 train, 1 valid, 2 test.
         low, high: values of each band that become 0 and 1 in unit floats.
 
@@ -280,7 +282,17 @@ class TileStore:
         self.classes: list[str] = about["classes"]
         self.files: list[str] = about["files"]
         self.count: int = len(self.files)
-        self.labels: Int[Tensor, " n"] = torch.tensor(about["labels"], dtype=torch.int64)
+        self.multi_label: bool = about.get("multi_label", False)
+        self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+        self.has_label: Bool[Tensor, " n"]
+        if self.multi_label:
+            self.labels = torch.zeros(self.count, len(self.classes), dtype=torch.bool)
+            for tile, labels in enumerate(about["labels"]):
+                self.labels[tile, labels] = True
+            self.has_label = self.labels.any(1)
+        else:
+            self.labels = torch.tensor(about["labels"], dtype=torch.int64)
+            self.has_label = self.labels >= 0
         self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)

@@ -7,6 +7,8 @@ Four layouts are recognised; a card states one and overrules what would be recog
     train/a.jpg, valid/b.jpg             given splits; the validation split may be called val or validation
     train/forest/a.jpg, test/water/...   given splits with class folders inside
 
+With a table of labels (``label_file``), folders are only folders, but for given splits where the table gives none.
+
 Beside class folders, a folder called unlabelled (or unlabeled) is no class: its tiles train the generator and the
 backbone, and nothing is scored on them.
 """
@@ -19,11 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, form_of
+from gcl_custom.label_file import SEPARATOR, read_labels
 from gcl_custom.recipe import Card
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
@@ -43,6 +46,7 @@ class File(NamedTuple):
     """Relative to the root, with forward slashes."""
     split: SplitName | None
     label: str | None
+    """A class; of several, their names joined by semicolons, as in a table of labels."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Layout:
     classes: list[str]
     """In label order; empty where the tiles are unlabelled."""
     notes: list[str]
+    multi_label: bool = False
+    """Whether a tile may have several labels."""
 
     @property
     def splits(self) -> list[SplitName]:
@@ -61,8 +67,12 @@ class Layout:
         return [name for name in SPLITS if name in given]
 
 
-def find(root: Path, card: Card | None) -> Layout:
-    """The images below root, with class and split as the card or the folders say.
+def find(root: Path, card: Card | None, labels: str | None = None, multi_label: bool = False) -> Layout:
+    """The images below root, with class and split as the table of labels, the card or the folders say.
+
+    Args:
+        labels: the table, relative to root.
+        multi_label: several labels a tile, even where the table gives each file one.
 
     Raises:
         UserError: root is missing or holds no image, or not the folders that the card states.
@@ -86,6 +96,8 @@ def find(root: Path, card: Card | None) -> Layout:
     if not any(split in (None, "train") for _, split, _ in placed):
         raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
 
+    if labels is not None:
+        return _by_table(root / labels, placed, notes, multi_label)
     taught = [inner for _, split, inner in placed if split in (None, "train")]
     stated = card.classes if card else _recognised(taught)
     found = {_folder(inner) for inner in taught}
@@ -108,10 +120,33 @@ def find(root: Path, card: Card | None) -> Layout:
     return Layout(files, classes, notes)
 
 
-def labels_of(files: Sequence[File], classes: Sequence[str]) -> tuple[list[str], Int[Tensor, " n"]]:
-    """The classes with a file in the train split, and the label of each file among them: -1 for none."""
-    taught = {file.label for file in files if file.split in (None, "train")}
+def _by_table(
+    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
+) -> Layout:
+    rows = read_labels(path, [image for image, _, _ in placed])
+    files = []
+    for image, split, _ in placed:
+        row = rows.get(image)
+        files.append(File(image, row.split or split, row.labels) if row else File(image, split, None))
+    if len(rows) < len(files):
+        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(files) - len(rows)}"]
+    sets = [row.labels.split(SEPARATOR) for row in rows.values()]
+    several = multi_label or any(len(names) > 1 for names in sets)
+    return Layout(files, sorted({name for names in sets for name in names}), notes, several)
+
+
+def labels_of(
+    files: Sequence[File], classes: Sequence[str], multi_label: bool = False
+) -> tuple[list[str], Int[Tensor, " n"] | Bool[Tensor, "n classes"]]:
+    """The classes with a file in the train split, and each file's label among them: -1 for none.
+
+    Of several labels a tile, whether it bears each; none where it has no label.
+    """
+    sets = [(file.label or "").split(SEPARATOR) if multi_label else [file.label] for file in files]
+    taught = {name for file, names in zip(files, sets, strict=True) if file.split in (None, "train") for name in names}
     kept = [name for name in classes if name in taught]
+    if multi_label:
+        return kept, torch.tensor([[name in names for name in kept] for names in sets], dtype=torch.bool)
     numbers = {name: number for number, name in enumerate(kept)}
     return kept, torch.tensor([numbers.get(file.label or "", -1) for file in files])
 

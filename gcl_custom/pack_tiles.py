@@ -49,7 +49,7 @@ def run(run: Run) -> None:
     if data.synthetic:
         scenes.draw(root, data.synthetic)
     card = load_card(data.card) if data.card else None
-    layout = find(root, card)
+    layout = find(root, card, data.labels, data.multi_label)
     # Nothing was made from an unfinished packing: after an error it may start again with the settings that mend it.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
     stage.begin()
@@ -73,7 +73,7 @@ def run(run: Run) -> None:
         bands=form.bands,
         dtype=form.dtype,
         unusable=len(layout.files) - len(usable),
-        split="random" if missing_splits(layout.files) else "given by folders",
+        split="random" if missing_splits(layout.files) else "given by the table" if data.labels else "given by folders",
         duplicates_across_splits=_duplicates(archive, index),
     )
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -86,11 +86,11 @@ def changed(run: Run) -> str | None:
 
     A root that is gone is no difference: later stages read the packed tiles only.
     """
-    stage, root = plan.tiles(run), Path(run.recipe.data.root)
+    stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
     if not stage.done or not root.is_dir():
         return None
-    card = load_card(run.recipe.data.card) if run.recipe.data.card else None
-    files = find(root, card).files
+    card = load_card(data.card) if data.card else None
+    files = find(root, card, data.labels, data.multi_label).files
     if _listing(root, files) == stage.facts["listing"]:
         return None
     before = json.loads((stage.path / INDEX).read_text(encoding="utf-8"))["files"]
@@ -178,7 +178,7 @@ def _index(
     archive: Archive, usable: list[File], layout: Layout, form: Form, data: Data, card: Card | None, folder: Path
 ) -> dict[str, Any]:
     """Everything that tiles.json says."""
-    classes, labels = labels_of(usable, layout.classes)
+    classes, labels = labels_of(usable, layout.classes, layout.multi_label)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
@@ -188,7 +188,8 @@ def _index(
     if form.dtype == "uint16":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
         low, high = edges(folder / PIXELS, train, form, data.size)
-    return {
+    several = {"multi_label": True} if layout.multi_label else {}
+    return several | {
         "bands": form.bands,
         "dtype": form.dtype,
         "size": data.size,
@@ -198,7 +199,7 @@ def _index(
         "classes": classes,
         "files": [file.path for file in usable],
         "slots": slots,
-        "labels": labels.tolist(),
+        "labels": [row.nonzero().flatten().tolist() for row in labels] if several else labels.tolist(),
         "split": split.tolist(),
     }
 

@@ -21,6 +21,9 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
     del data["symmetry"]
+    for later in ("labels", "multi_label"):  # keys that earlier versions lacked: what these packed stays valid
+        if not data[later]:
+            del data[later]
     return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
 
 
@@ -97,14 +100,19 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
     """Linear probe and kNN of one backbone; the arm ``untrained`` needs no pretraining."""
     recipe = run.recipe
     inputs = [tiles(run)] if arm == "untrained" else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
-    settings = {
+    settings = probe_settings(recipe, [recipe.pretrain.backbone, recipe.pretrain.stem], seed)
+    return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
+
+
+def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
+    """What a probe depends on, beside tiles and weights."""
+    return {
         "penalties": recipe.compare.penalties,
         "neighbours": recipe.compare.neighbours,
-        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem],
+        "backbone": backbone,
         "seed": seed,
         "precision": recipe.hardware.precision,
     }
-    return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
 
 
 def needs_reconstructions(recipe: Recipe) -> bool:

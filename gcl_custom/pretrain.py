@@ -27,9 +27,10 @@ from gcl_custom import backbones, collapse, console, optimizers, plan, recipe
 from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.imagery import TileStore
 from gcl_custom.methods import METHODS
-from gcl_custom.probes import Labelled, accuracy, knn
+from gcl_custom.probes import Labelled, knn
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.runs import Run
+from gcl_custom.tasks import task_of
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid, save_weights
 from gcl_custom.views import ViewStore
 
@@ -188,7 +189,10 @@ class Contrastive(Trainable):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def evaluate(self) -> dict[str, float]:
-        """Signs of collapse, and where labels exist the kNN accuracy of one half of the watched tiles by the other."""
+        """Signs of collapse, and where labels exist the kNN score of one half of the watched tiles by the other.
+
+        The score is the accuracy; of several labels a tile, the mAP.
+        """
         watched = self._watched()
         tiles = self._store.unit(self._store.read(watched).to(self.device))
         kept = self.method.kept(self.backbone)
@@ -198,12 +202,13 @@ class Contrastive(Trainable):
         if warning := collapse.warning(std, rank):
             console.warn(warning)
         figures = {"embedding_std": std, "effective_rank": rank}
-        labels = self._store.labels[watched]
-        known = representations.cpu()[labels >= 0], labels[labels >= 0]
+        has_label = self._store.has_label[watched]
+        known = representations.cpu()[has_label], self._store.labels[watched][has_label]
         if self._settings.probe_every and len(known[1]) >= 2:
             (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
-            found = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
-            figures["knn"] = accuracy(found, query_labels)
+            votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
+            task = task_of(self._store.multi_label)
+            figures["knn"] = task.score(task.decide(votes), query_labels)
         return figures
 
     def _watched(self) -> Int[Tensor, " n"]:

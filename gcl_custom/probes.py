@@ -1,6 +1,6 @@
 """Probes of frozen representations: a linear classifier and nearest neighbours.
 
-Both give the predicted class of every test tile, so that confusion matrices and paired tests can be made from them.
+Both give a score for each class of every test tile, from which the task makes what is kept and scored.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gcl_custom.tasks import SingleLabel, Task
+
+SINGLE = SingleLabel()
 TEMPERATURE = 0.07
 """Of the neighbours' votes: arXiv:1805.01978, section 3.4, and common practice since."""
 
@@ -21,7 +24,7 @@ class Labelled:
     """Representations of some tiles and the tiles' labels."""
 
     representations: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"]
+    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"]
 
 
 @dataclass(frozen=True)
@@ -33,38 +36,45 @@ class Linear:
     gradient: float
     """Largest entry of the objective's gradient at the end: 0 at the optimum."""
 
+    def scores(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        return x.to(self.weight) @ self.weight.T + self.bias
+
     def predict(self, x: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
-        return (x.to(self.weight) @ self.weight.T + self.bias).argmax(1)
+        return self.scores(x).argmax(1)
 
 
 @dataclass(frozen=True)
 class Probed:
     """A probe's outcome. The validation tiles chose the penalty; the test tiles were looked at once, afterwards."""
 
-    predictions: Int[Tensor, "test"]
-    valid_accuracy: float
+    scores: Float[Tensor, "test classes"]
+    valid_score: float
     penalty: float
     converged: bool
 
+    @property
+    def predictions(self) -> Int[Tensor, "test"]:
+        return self.scores.argmax(1)
 
-def accuracy(predictions: Int[Tensor, "n"], labels: Int[Tensor, "n"]) -> float:
-    """Share of tiles classified rightly (top-1)."""
-    return (predictions.cpu() == labels.cpu()).double().mean().item()
+    def ranked(self, classes: int) -> Int[Tensor, "test k"]:
+        """The classes with the highest scores, from the highest down."""
+        return self.scores.topk(classes, dim=1).indices
 
 
 def fit_linear(
     x: Float[Tensor, "n d"],
-    labels: Int[Tensor, "n"],
+    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"],
     classes: int,
     penalty: float,
     start: Linear | None = None,
     tolerance: float = 1e-5,
     iterations: int = 500,
+    task: Task = SINGLE,
 ) -> Linear:
-    """Multinomial logistic regression, fitted with full-batch L-BFGS.
+    """Multinomial logistic regression, or of several labels a tile one binary one a class, with full-batch L-BFGS.
 
     Minimises mean cross-entropy + penalty / 2 * ||weight||^2 with the bias unpenalised, which is scikit-learn's
-    LogisticRegression with C = 1 / (n * penalty).
+    LogisticRegression with C = 1 / (n * penalty); of several labels a tile, that of each class.
 
     Args:
         start: where to begin, such as the solution for another penalty; zeros without it.
@@ -86,7 +96,7 @@ def fit_linear(
 
     def objective() -> Tensor:
         solver.zero_grad()
-        loss = F.cross_entropy(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
+        loss = task.loss(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -98,9 +108,14 @@ def fit_linear(
 
 
 def linear_probe(
-    train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
+    train: Labelled,
+    valid: Labelled,
+    test: Float[Tensor, "test d"],
+    classes: int,
+    penalties: Sequence[float],
+    task: Task = SINGLE,
 ) -> Probed:
-    """Linear probe on standardised representations, its penalty chosen by validation accuracy (ties: the stronger).
+    """Linear probe on standardised representations, its penalty chosen by the validation score (ties: the stronger).
 
     Mean and deviation are the training tiles'; a feature that never varies there is left out by becoming 0. Computed in
     float64, from the strongest penalty to the weakest, each starting at the last solution.
@@ -115,31 +130,32 @@ def linear_probe(
     fitted: Linear | None = None
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(penalties, reverse=True):
-        fitted = fit_linear(x, train.labels, classes, penalty, start=fitted, tolerance=tolerance)
-        score = accuracy(fitted.predict(valid_x), valid.labels)
+        fitted = fit_linear(x, train.labels, classes, penalty, start=fitted, tolerance=tolerance, task=task)
+        score = task.score(task.decide(fitted.scores(valid_x)), valid.labels)
         if best is None or score > best[0]:
             best = score, penalty, fitted
     assert best is not None, "a linear probe needs at least one penalty"
     score, penalty, chosen = best
-    return Probed(chosen.predict(test_x).cpu(), score, penalty, converged=chosen.gradient <= 10 * tolerance)
+    return Probed(chosen.scores(test_x).cpu(), score, penalty, converged=chosen.gradient <= 10 * tolerance)
 
 
 def knn(
     train: Labelled, test: Float[Tensor, "test d"], classes: int, neighbours: int, chunk: int = 1024
-) -> Int[Tensor, "test"]:
-    """Weighted vote of the nearest training tiles by cosine similarity s, each with weight exp(s / 0.07).
+) -> Float[Tensor, "test classes"]:
+    """Each class's share of the votes of the nearest training tiles by cosine similarity s, with weights exp(s / 0.07).
 
     Takes all training tiles where there are fewer than ``neighbours``.
     """
     bank = F.normalize(train.representations.float(), dim=1)
     neighbours = min(neighbours, len(bank))
-    predictions = []
+    bears = train.labels if train.labels.ndim == 2 else F.one_hot(train.labels, classes)
+    votes = []
     for queries in torch.split(F.normalize(test.float(), dim=1), chunk):
         similarity, nearest = (queries @ bank.T).topk(neighbours, dim=1)
         weight = ((similarity - 1) / TEMPERATURE).exp()  # the same votes, free of overflow
-        chosen = F.one_hot(train.labels[nearest], classes)
-        predictions.append((rearrange(weight, "q k -> q k 1") * chosen).sum(1).argmax(1))
-    return torch.cat(predictions).cpu() if predictions else torch.empty(0, dtype=torch.long)
+        cast = (rearrange(weight, "q k -> q k 1") * bears[nearest]).sum(1)
+        votes.append(cast / weight.sum(1, keepdim=True))
+    return torch.cat(votes).cpu() if votes else torch.empty(0, classes)
 
 
 def confusion(labels: Int[Tensor, "n"], predictions: Int[Tensor, "n"], classes: int) -> Int[Tensor, "classes classes"]:

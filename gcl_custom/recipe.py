@@ -66,6 +66,12 @@ class Data(Section):
     """Folder of images, relative to the current folder: flat, class folders, or split folders."""
     card: str | None = None
     """Name of a card in datasets/, or the path of one of your own; without it the layout is recognised."""
+    labels: str | None = None
+    """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
+    Without it, folders say the classes."""
+    multi_label: bool = False
+    """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
+    file several, this is so anyway."""
     size: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 128
     """Side of a tile in pixels; larger files are resized, the shorter side first, then cropped in the centre."""
     upscale: bool = False
@@ -79,6 +85,12 @@ class Data(Section):
     split: Split = Split()
     synthetic: SyntheticScenes | None = None
     """Draw this imagery into an empty root before anything else."""
+
+    @model_validator(mode="after")
+    def _label_file(self) -> "Data":
+        if self.multi_label and self.labels is None:
+            raise ValueError("multi_label needs labels, a CSV file: folders give each tile one label")
+        return self
 
 
 class Card(Section):
@@ -451,8 +463,9 @@ class Compare(Section):
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
     """gcl: as the recipe says. handcrafted: mixing rate 0. reconstructed: views without in-painting (p = 0).
     paired: the raw tile with the pairing of generative views. supervised: from scratch."""
-    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = [0.01, 0.1]
-    """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all."""
+    fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
+    """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all. 1.0:
+    fine-tune on all labels, too, for as many epochs as the supervised baseline."""
     neighbours: Count = 20
     """k of the kNN accuracy."""
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
@@ -460,9 +473,9 @@ class Compare(Section):
     learning_rates: Annotated[list[Positive], Field(min_length=1)] = [3e-4, 1e-3]
     """Learning rates (AdamW) of fine-tuning and of the supervised baseline to choose from on the validation tiles."""
     finetune_steps: Count = 1000
-    """Training steps of fine-tuning, and of the supervised baseline at the same label fraction."""
+    """Training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all labels."""
     supervised_epochs: Count | None = None
-    """Epochs of the supervised baseline on all labels; without it, those of pretraining."""
+    """Epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining."""
     batch: Annotated[int, Field(ge=2)] = 64
 
     @model_validator(mode="after")
@@ -471,6 +484,8 @@ class Compare(Section):
             raise ValueError("arms must contain gcl: the others are compared with it")
         if len(set(self.arms)) != len(self.arms) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("arms and seeds must not repeat")
+        if len(set(self.fractions)) != len(self.fractions):
+            raise ValueError("fractions must not repeat")
         return self
 
 

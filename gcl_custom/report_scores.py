@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 from gcl_custom.report_plots import Point, forest, label_fractions
-from gcl_custom.verdict import in_columns, metric_title, share_title, title
+from gcl_custom.verdict import column_title, in_columns, metric_title, share_title, title
 
 CONFUSION_CLASSES = 30
 """Most classes of which a matrix can be read on a page; of more, the commonest confusions are listed."""
@@ -31,15 +31,21 @@ def table(scores: Scores | None) -> str:
     if scores is None:
         return ""
     columns, arms = in_columns(scores["scores"])
-    names = [metric_title(c) if c in ("linear", "knn") else _trained(c, scores["labels"][c]) for c in columns]
+    names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
     rows = ""
     for arm, cells in arms.items():
         rows += f'<tr><th scope="row">{escape(title(arm))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
-    over = f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "over test tiles (Wilson), one seed"
+    measure, interval = "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
+    if scores.get("measure") == "mAP":
+        measure, interval = "mAP (mean average precision over classes) in percent", "bootstrap"
+    over = (
+        f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else f"over test tiles ({interval}), one seed"
+    )
     note = (
-        f"Top-1 accuracy in percent, mean and 95 % interval {over}; {scores['test_tiles']:,} test tiles. Linear probe "
-        "and kNN: frozen backbone, all labels. Trained: the whole network, from the pretrained backbone, or, for the "
+        f"{measure}, mean and 95 % interval {over}; "
+        f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
+        "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
         "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view."
     )
@@ -113,6 +119,8 @@ def answers(scores: Scores | None) -> str:
 def confusions(scores: Scores | None) -> str:
     if scores is None:
         return ""
+    if scores.get("measure") == "mAP":
+        return '<p class="soft">With several labels a tile no class is taken for another, so there is no matrix.</p>'
     figures = ""
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -21,8 +21,10 @@ def missing_splits(files: Sequence[File]) -> list[SplitName]:
     return [name for name in SPLITS if name not in given]
 
 
-def divide(files: Sequence[File], labels: Int[Tensor, " n"], data: Data) -> Int[Tensor, " n"]:
-    """The split of each tile: as folders give it, and for the splits that none gives, drawn from the rest.
+def divide(
+    files: Sequence[File], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], data: Data
+) -> Int[Tensor, " n"]:
+    """The split of each tile: as folders or a table give it, and for the splits that none gives, drawn from the rest.
 
     Raises:
         UserError: a split has no tile.
@@ -32,7 +34,7 @@ def divide(files: Sequence[File], labels: Int[Tensor, " n"], data: Data) -> Int[
         rest = torch.nonzero(split == 0).flatten()
         paths = [files[tile].path for tile in rest.tolist()]
         among = [name for name in SPLITS if name == "train" or name in missing]
-        split[rest] = random_split(paths, labels[rest], data.split, among)
+        split[rest] = random_split(paths, strata(labels[rest]), data.split, among)
     empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise UserError(
@@ -41,6 +43,14 @@ def divide(files: Sequence[File], labels: Int[Tensor, " n"], data: Data) -> Int[
             f"and hundreds to learn anything: add tiles or change data.split"
         )
     return split
+
+
+def strata(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Int[Tensor, " n"]:
+    """The class that a tile is divided with: its own; of several the one that the fewest tiles bear; -1 for none."""
+    if labels.ndim == 1:
+        return labels
+    counts = torch.where(labels, labels.sum(0), len(labels) + 1)
+    return torch.where(labels.any(1), counts.argmin(1), -1) if labels.shape[1] else torch.full((len(labels),), -1)
 
 
 def random_split(
@@ -85,6 +95,26 @@ def label_counts(labels: Int[Tensor, " n"], fraction: float) -> dict[int, int]:
     """Class -> number of labelled tiles that a label fraction leaves it: rounded, and at least one."""
     counts = Counter(label for label in labels.tolist() if label >= 0)
     return {label: max(1, round(fraction * counts[label])) for label in sorted(counts)}
+
+
+def subset_of_sets(labels: Bool[Tensor, "n classes"], fraction: float, seed: int) -> Int[Tensor, " m"]:
+    """Positions, ascending, of a share of tiles with several labels each, every class among them.
+
+    First come the tiles that bring in a class, the rarest class first, then the others, both in a random order: so the
+    share may be larger than its name where it is small. Of one seed, a smaller fraction is a part of a larger one.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a label fraction lies between 0 and 1, not {fraction}")
+    generator = torch.Generator().manual_seed(derive(seed, "label fraction"))
+    order = torch.randperm(len(labels), generator=generator).tolist()
+    counts = labels.sum(0)
+    first: list[int] = []
+    for label in sorted(range(labels.shape[1]), key=lambda label: (int(counts[label]), label)):
+        if counts[label] and not labels[first, label].any():
+            first.append(next(tile for tile in order if labels[tile, label]))
+    covering = set(first)
+    ranked = [*first, *(tile for tile in order if tile not in covering)]
+    return torch.tensor(ranked[: max(len(first), round(fraction * len(labels)))]).sort().values
 
 
 def subset(labels: Int[Tensor, " n"], fraction: float, seed: int) -> Int[Tensor, " m"]:

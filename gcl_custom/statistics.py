@@ -6,6 +6,9 @@ differently. Each has its own paired interval here, and a difference is *shown* 
     over seeds   Student's t on the differences of the seeds' accuracies (the test tiles held fixed)
     over tiles   Student's t on the differences of the tiles' correctness, averaged over seeds (the seeds held fixed)
 
+Several labels a tile are scored by mAP, which is no mean over tiles: there the interval over tiles is the bootstrap's,
+from the 2.5th to the 97.5th percentile of the differences that other samples of the same tiles give, paired.
+
 This is stricter than either test alone. Each interval holds 95 % by itself: of twenty comparisons of equal arms, one
 would look like a difference to a single test.
 """
@@ -13,13 +16,17 @@ would look like a difference to a single test.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from gcl_custom.average_precision import mean_average_precision, resampled
+
 CONFIDENCE = 0.95
+PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)
 
 Outcome = Literal["better", "worse", "not shown"]
 
@@ -70,11 +77,73 @@ def wilson(right: int, tiles: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Right:
+    """Whether each seed classified each test tile rightly: the score is the share."""
+
+    right: Bool[np.ndarray, "seeds tiles"]
+
+    @property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        shares: Float[np.ndarray, " seeds"] = self.right.mean(axis=1)
+        return shares
+
+    @property
+    def tiles(self) -> int:
+        return self.right.shape[1]
+
+    def interval(self) -> tuple[float, float]:
+        """Of the score, over other test tiles."""
+        return wilson(int(self.right.sum()), self.right.size)
+
+    def over_tiles(self, other: "Right | Ranked") -> Estimate:
+        """This score minus another one's, with its paired interval over other test tiles."""
+        assert isinstance(other, Right)
+        return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The scores that each seed gave each class of each test tile, and the classes that the tiles bear: mAP."""
+
+    given: Float[np.ndarray, "seeds tiles classes"]
+    truth: Bool[np.ndarray, "tiles classes"]
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        return np.array([mean_average_precision(rows, self.truth) for rows in self.given])
+
+    @property
+    def tiles(self) -> int:
+        return len(self.truth)
+
+    @cached_property
+    def _resampled(self) -> Float[np.ndarray, "draws"]:
+        return resampled(self.given, self.truth)
+
+    def interval(self) -> tuple[float, float]:
+        """Of the score, over other test tiles."""
+        low, high = np.percentile(self._resampled, PERCENTILES)
+        return float(low), float(high)
+
+    def over_tiles(self, other: "Right | Ranked") -> Estimate:
+        """This score minus another one's, with its paired interval over other test tiles."""
+        assert isinstance(other, Ranked)
+        differences = self._resampled - other._resampled
+        low, high = np.percentile(differences, PERCENTILES)
+        smaller = min((differences <= 0).mean(), (differences >= 0).mean())
+        mean = float(self.scores.mean() - other.scores.mean())
+        return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
+
+
+Result = Right | Ranked
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Accuracy of ``ours`` minus accuracy of ``theirs``, over the same seeds and the same test tiles."""
+    """Score of ``ours`` minus score of ``theirs``, over the same seeds and the same test tiles."""
 
     measure: str
-    """What the accuracies are of, such as: Linear probe."""
+    """What the scores are of, such as: Linear probe."""
     ours: str
     theirs: str
     seeds: Estimate
@@ -112,29 +181,22 @@ class Comparison:
         return asdict(self) | {"difference": self.difference, "outcome": self.outcome, "sentence": self.sentence()}
 
 
-def compare(
-    measure: str,
-    ours: str,
-    theirs: str,
-    our_right: Bool[np.ndarray, "seeds tiles"],
-    their_right: Bool[np.ndarray, "seeds tiles"],
-) -> Comparison:
+def compare(measure: str, ours: str, theirs: str, our_result: Result, their_result: Result) -> Comparison:
     """Paired comparison of two arms.
 
     Args:
         measure, ours, theirs: names for the sentence.
-        our_right, their_right: whether the tile was classified rightly; row by row the same seed, column by column
-            the same test tile.
+        our_result, their_result: row by row of the same seed, column by column of the same test tile.
     """
-    assert our_right.shape == their_right.shape, "paired rows and columns, or numpy would repeat the shorter"
-    difference = our_right.astype(np.float64) - their_right.astype(np.float64)
-    seeds, tiles = difference.shape
-    over_seeds = mean_interval(difference.mean(axis=1))
-    return Comparison(measure, ours, theirs, over_seeds, mean_interval(difference.mean(axis=0)), seeds, tiles)
+    assert our_result.tiles == their_result.tiles, "paired tiles"
+    assert len(our_result.scores) == len(their_result.scores), "paired seeds, or numpy would repeat the shorter"
+    over_seeds = mean_interval(our_result.scores - their_result.scores)
+    over_tiles = our_result.over_tiles(their_result)
+    return Comparison(measure, ours, theirs, over_seeds, over_tiles, len(our_result.scores), our_result.tiles)
 
 
 def points(difference: float) -> str:
-    """A difference of two accuracies, in percentage points with its sign."""
+    """A difference of two scores, in percentage points with its sign."""
     return f"{_signed(difference)} points"
 
 

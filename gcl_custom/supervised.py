@@ -1,8 +1,9 @@
 """Training a whole network with labels: fine-tuning a pretrained backbone, and the supervised baseline from scratch.
 
-Both are one recipe: cross-entropy, AdamW with torch's weight decay of 0.01 and a learning rate that rises over the
-first tenth of the steps and then falls by a cosine; the geometry of the handcrafted suite (crop, flips, turns) on views
-as large as in pretraining; the last weights count. Only the start differs, so a difference of scores is the start's.
+Both are one recipe: cross-entropy (binary, of several labels a tile), AdamW with torch's weight decay of 0.01 and a
+learning rate that rises over the first tenth of the steps and then falls by a cosine; the geometry of the handcrafted
+suite (crop, flips, turns) on views as large as in pretraining; the last weights count. Only the start differs, so a
+difference of scores is the start's.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from gcl_custom import recipe
@@ -18,8 +19,8 @@ from gcl_custom.augmentations import paired
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.imagery import TileStore
 from gcl_custom.optimizers import warmup_cosine
-from gcl_custom.probes import accuracy
 from gcl_custom.randomness import Randomness
+from gcl_custom.tasks import task_of
 from gcl_custom.training import Batch, Trainable
 
 GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
@@ -56,6 +57,7 @@ class Classifier(Trainable):
         self._store, self._settings, self._hardware = store, settings, hardware
         self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
         self._valid = labelled(store, "valid")
+        self._task = task_of(store.multi_label)
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits of tiles or views, resized to the side that training sees.
@@ -76,7 +78,7 @@ class Classifier(Trainable):
         size = settings.crop_size or store.size
         views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
         logits = self(views)
-        loss = F.cross_entropy(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
+        loss = self._task.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
         self.record({"loss": loss})
         return loss
 
@@ -87,13 +89,13 @@ class Classifier(Trainable):
 
     def evaluate(self) -> dict[str, float]:
         predictions = predict(self, self._store, self._valid, self._hardware)
-        return {"valid accuracy": accuracy(predictions, self._store.labels[self._valid])}
+        return {f"valid {self._task.figure}": self._task.score(predictions, self._store.labels[self._valid])}
 
 
 def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[Tensor, " m"]:
     """Numbers of the tiles of a split that have a label, ascending."""
     index = store.index(split)
-    return index[store.labels[index] >= 0]
+    return index[store.has_label[index]]
 
 
 def infer(
@@ -113,6 +115,6 @@ def _tiles(store: TileStore, index: Int[Tensor, " n"], device: torch.device) -> 
 
 def predict(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: recipe.Hardware
-) -> Int[Tensor, " n"]:
-    """Most likely class of each tile."""
-    return infer(network, store, index, hardware).argmax(1).cpu()
+) -> Num[Tensor, "n *classes"]:
+    """Most likely class of each tile, or with several labels a tile a score for each class."""
+    return task_of(store.multi_label).decide(infer(network, store, index, hardware))

@@ -357,10 +357,27 @@ def load_weights(path: Path, module: nn.Module) -> None:
     Raises:
         UserError: naming the file and the keys that are missing, surplus, or of another shape.
     """
+    fit_state(str(path), read_weights(path), module)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
-        found = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Put a state into a module, every key and every shape checked.
+
+    Raises:
+        UserError: naming the source and the keys that are missing, surplus, or of another shape.
+    """
     wanted = module.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in found]
     faults += [f"surplus {name}" for name in found if name not in wanted]
@@ -371,7 +388,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise UserError(f"{path} does not fit {type(module).__name__}: {'; '.join(faults[:5])}{more}")
+        raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults[:5])}{more}")
     module.load_state_dict(found)
 
 

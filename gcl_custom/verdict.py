@@ -8,7 +8,8 @@
 The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
 
     linear, knn          probes of the frozen backbone, with all labels
-    finetune@0.01        fine-tuned from the backbone with that share of the labels
+    linear_top5          the same linear probe; right where the true class is among the five with the highest scores
+    finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
 
@@ -17,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from gcl_custom.probes import confusion
-from gcl_custom.statistics import Comparison, compare, mean_interval, wilson
+from gcl_custom.statistics import Comparison, Ranked, Result, Right, compare, mean_interval
+from gcl_custom.tasks import task_of
 
 TITLES = {
     "gcl": "GCL",
@@ -30,6 +32,8 @@ TITLES = {
     "supervised": "the supervised baseline",
     "untrained": "an untrained backbone",
 }
+TOP_5 = "linear_top5"
+PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
 CONTROLS = ("reconstructed", "paired")
 CAUTION = "a gain that a control shows too is not the generator's"
 
@@ -39,26 +43,42 @@ class Figure(NamedTuple):
     metric: str
 
 
-Predictions = Mapping[Figure, Int[np.ndarray, "seeds tiles"]]
-"""The class that each seed's classifier gave each labelled test tile: the same seeds and tiles for every figure."""
+Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
+"""What each seed's classifier said of each labelled test tile: its class; of a top-5 figure the five likeliest; with
+several labels a tile, a score for each class. The same seeds and tiles for every figure."""
+Truth = Int[np.ndarray, "tiles"] | Bool[np.ndarray, "tiles classes"]
 
 
 def title(arm: str) -> str:
     """An arm's name in a table or a legend."""
-    return _capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
+    return capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
 
 
 def metric_title(metric: str) -> str:
     kind, _, labels = metric.partition("@")
-    if kind == "linear":
-        return "linear probe"
-    if kind == "knn":
-        return "kNN"
+    if kind in PROBES:
+        return PROBES[kind]
     return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
 
 
-def _capital(text: str) -> str:
+def column_title(column: str) -> str:
+    """Of one of in_columns."""
+    return PROBES.get(column) or share_title(column)
+
+
+def probed_metrics(classes: Sequence[str], multi_label: bool = False) -> list[str]:
+    """The metrics of a probe, in the order of their columns; top-5 only of more than five classes, one a tile."""
+    return [metric for metric in PROBES if metric != TOP_5 or (len(classes) > 5 and not multi_label)]
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
+
+
+def share_name(fraction: float) -> str:
+    """A label fraction as it stands in names of figures and stages."""
+    return "all" if fraction == 1 else f"{fraction:g}"
 
 
 def share_title(labels: str) -> str:
@@ -66,16 +86,16 @@ def share_title(labels: str) -> str:
     return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
 
 
-def summarise(
-    predictions: Predictions, labels: Int[np.ndarray, "tiles"], classes: Sequence[str], seeds: Sequence[int]
-) -> dict[str, Any]:
+def summarise(predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
-    right = {figure: predicted == labels for figure, predicted in predictions.items()}
-    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in right)}
-    for figure, correct in right.items():
-        scores[figure.arm][figure.metric] = _score(correct, seeds)
-    answers = _answers(right)
+    results = {figure: result(predicted, labels) for figure, predicted in predictions.items()}
+    measure = measure_of(labels)
+    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
+    for figure, found in results.items():
+        scores[figure.arm][figure.metric] = score(found, seeds)
+    answers = _answers(results)
     return {
+        "measure": measure,
         "seeds": list(seeds),
         "test_tiles": len(labels),
         "classes": list(classes),
@@ -83,24 +103,41 @@ def summarise(
         "confusion": {
             f"{arm} {metric}": _confusion(predictions[Figure(arm, metric)], labels, len(classes))
             for arm, metric in (("gcl", "linear"), ("supervised", "supervised@all"))
-            if Figure(arm, metric) in predictions
+            if Figure(arm, metric) in predictions and labels.ndim == 1
         },
         "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _verdict(right, seeds),
-        "cause": _cause(right),
+        "verdict": _verdict(results, measure),
+        "cause": _cause(results),
     }
 
 
-def _score(correct: Bool[np.ndarray, "seeds tiles"], seeds: Sequence[int]) -> dict[str, Any]:
-    """Top-1 per seed, and the mean with its interval: Student's t over seeds; of one seed, Wilson's over test tiles."""
-    accuracies = correct.mean(axis=1)
-    estimate = mean_interval(accuracies)
+def hits(
+    predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
+) -> Bool[np.ndarray, "seeds tiles"]:
+    """Whether the class is the true one, or among five."""
+    found: Bool[np.ndarray, "seeds tiles"]
+    found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
+    return found
+
+
+def result(predicted: Shaped[np.ndarray, "seeds tiles *_"], truth: Truth) -> Result:
+    """Predictions beside the labels."""
+    return Right(hits(predicted, truth)) if truth.ndim == 1 else Ranked(predicted, truth)
+
+
+def measure_of(truth: Truth) -> str:
+    return task_of(multi_label=truth.ndim == 2).measure
+
+
+def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
+    """Score per seed, and the mean with its interval: Student's t over seeds; of one seed, over test tiles."""
+    estimate = mean_interval(found.scores)
     if len(seeds) == 1:
-        low, high = wilson(int(correct.sum()), correct.size)
+        low, high = found.interval()
     else:
         low, high = estimate.low, estimate.high  # type: ignore[assignment]  # there is one, with several seeds
     return {
-        "seeds": {str(seed): float(value) for seed, value in zip(seeds, accuracies, strict=True)},
+        "seeds": {str(seed): float(value) for seed, value in zip(seeds, found.scores, strict=True)},
         "mean": estimate.mean,
         "low": max(0.0, low),
         "high": min(1.0, high),
@@ -114,29 +151,29 @@ def _confusion(predicted: Int[np.ndarray, "seeds tiles"], labels: Int[np.ndarray
     return confusion(torch.tensor(truth), torch.tensor(predicted.reshape(-1)), classes).tolist()
 
 
-Right = Mapping[Figure, Bool[np.ndarray, "seeds tiles"]]
+Results = Mapping[Figure, Result]
 
 
-def _compare(right: Right, ours: Figure, theirs: Figure) -> Comparison | None:
+def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
     """None where an arm is missing from the comparison."""
-    if ours not in right or theirs not in right:
+    if ours not in results or theirs not in results:
         return None
-    measure, our_name = _capital(metric_title(ours.metric)), TITLES[ours.arm]
+    measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
     if theirs.arm == "supervised":
         measure = f"With {share_title(theirs.metric.partition('@')[2])}"
         our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"
-    return compare(measure, our_name, TITLES[theirs.arm], right[ours], right[theirs])
+    return compare(measure, our_name, TITLES[theirs.arm], results[ours], results[theirs])
 
 
-def _better(right: Right, ours: Figure, theirs: Figure) -> bool:
-    comparison = _compare(right, ours, theirs)
+def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
+    comparison = _compare(results, ours, theirs)
     return comparison is not None and comparison.outcome == "better"
 
 
-def _answers(right: Right) -> dict[str, list[Comparison]]:
+def _answers(results: Results) -> dict[str, list[Comparison]]:
     """Question -> comparisons, the deciding one first; questions that the arms cannot answer are left out."""
     linear = Figure("gcl", "linear")
-    metrics = [figure.metric for figure in right if figure.arm == "gcl"]
+    metrics = [figure.metric for figure in results if figure.arm == "gcl"]
     tuned = [metric for metric in metrics if metric.startswith("finetune")]
     asked = {
         "Does GCL beat handcrafted augmentations only?": [
@@ -157,18 +194,18 @@ def _answers(right: Right) -> dict[str, list[Comparison]]:
         "Has pretraining learned anything?": [(linear, Figure("untrained", "linear"))],
     }
     answers = {
-        question: [found for ours, theirs in pairs if (found := _compare(right, ours, theirs))]
+        question: [found for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
         for question, pairs in asked.items()
     }
     return {question: comparisons for question, comparisons in answers.items() if comparisons}
 
 
-def _verdict(right: Right, seeds: Sequence[int]) -> str:
+def _verdict(results: Results, measure: str) -> str:
     """The sentence at the top: GCL's linear probe against handcrafted augmentations and the supervised baseline."""
     linear = Figure("gcl", "linear")
     phrases = []
     for other in (Figure("handcrafted", "linear"), Figure("supervised", "supervised@all")):
-        found = _compare(right, linear, other)
+        found = _compare(results, linear, other)
         if found is not None:
             relation = {
                 "better": "is better than",
@@ -176,30 +213,31 @@ def _verdict(right: Right, seeds: Sequence[int]) -> str:
                 "not shown": "is not shown to differ from",
             }
             theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
-            theirs += f" ({percent(float(right[other].mean()))})"
+            theirs += f" ({percent(float(results[other].scores.mean()))})"
             phrases.append(f"{relation[found.outcome]} {theirs}")
-    mean = percent(float(right[linear].mean()))
-    count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {right[linear].shape[1]:,} test tiles"
+    mean = percent(float(results[linear].scores.mean()))
+    seeds = len(results[linear].scores)
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}, {results[linear].tiles:,} test tiles"
     if not phrases:
-        return f"GCL reaches {mean} (linear probe, top-1; {count}); there is no other arm to compare it with."
-    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, top-1; {count}."
+        return f"GCL reaches {mean} (linear probe, {measure}; {count}); there is no other arm to compare it with."
+    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
 
 
-def _cause(right: Right) -> str:
+def _cause(results: Results) -> str:
     """Whether a gain over handcrafted augmentations can be the generator's."""
     linear, handcrafted = Figure("gcl", "linear"), Figure("handcrafted", "linear")
-    gain = _compare(right, linear, handcrafted)
+    gain = _compare(results, linear, handcrafted)
     if gain is None:
         return "Without the arm handcrafted, no gain can be measured."
     if gain.outcome != "better":
         return "No gain over handcrafted augmentations is shown, so there is none to explain."
-    controls = [Figure(control, "linear") for control in CONTROLS if Figure(control, "linear") in right]
+    controls = [Figure(control, "linear") for control in CONTROLS if Figure(control, "linear") in results]
     if not controls:
         return f"No control was trained, so the cause of the gain is open ({CAUTION})."
-    unbeaten = [c for c in controls if not _better(right, linear, c)]
+    unbeaten = [c for c in controls if not _better(results, linear, c)]
     if not unbeaten:
         return "GCL is also better than every control, so the gain is the generator's."
-    sharing = [c for c in unbeaten if _better(right, c, handcrafted)]
+    sharing = [c for c in unbeaten if _better(results, c, handcrafted)]
     if sharing:
         names = " and ".join(TITLES[c.arm] for c in sharing)
         shows = "shows" if len(sharing) == 1 else "show"
@@ -211,12 +249,12 @@ def _cause(right: Right) -> str:
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Scores as a table: its columns, and for each arm column -> score.
 
-    The columns are linear, knn, and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    The columns are the probes and the shares of labels, rising; fine-tuning and the supervised baseline share those.
     """
     table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
     known = {column for cells in table.values() for column in cells}
-    shares = sorted(known - {"linear", "knn"}, key=lambda share: 1.0 if share == "all" else float(share))
-    return [*(probe for probe in ("linear", "knn") if probe in known), *shares], table
+    shares = sorted(known - set(PROBES), key=lambda share: 1.0 if share == "all" else float(share))
+    return [*(probe for probe in PROBES if probe in known), *shares], table
 
 
 def percent(share: float) -> str:

@@ -72,7 +72,7 @@ def test_steps_time_and_disk_have_known_answers() -> None:
         }
     )
     compare = TINY.compare.model_copy(
-        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5], "finetune_steps": 10}
+        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10}
     )
     recipe = recipe_for(
         Data(root="none", size=16, symmetry="flip"),
@@ -91,8 +91,9 @@ def test_steps_time_and_disk_have_known_answers() -> None:
     assert (rows["views"].seconds, rows["views"].disk) == (25, 100 * 3 * 16 * 16 * 2)
     assert rows["pretrain"].seconds == rows["other arms and seeds"].seconds == 4 * 25
     # Three trainings each (two seeds, a second learning rate): 10 half batches and 10 whole ones for both arms,
-    # 4 epochs of 25 steps with all labels; two pretrained and two untrained backbones embed 140 tiles.
-    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 3 * 100 + 4 * 140 / 4
+    # 4 epochs of 25 steps with all labels, fine-tuned and supervised; two pretrained and two untrained backbones embed
+    # 140 tiles.
+    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 2 * 3 * 100 + 4 * 140 / 4
 
 
 def test_check_writes_nothing_and_shows_everything(
@@ -120,3 +121,21 @@ def test_what_would_end_packing_ends_the_check(tmp_path: Path) -> None:
         check.survey(Data(root=str(tmp_path / "none"), size=16))
     with pytest.raises(UserError, match="none for the valid and the test split"):
         check.survey(Data(root=str(folder(tmp_path / "one", 1)), size=16))
+
+
+def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "root")
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    rows = [f"{file},{'a;b' if number % 2 else 'a'}" for number, file in enumerate(files[:-4])]
+    (root / "labels.csv").write_text("\n".join(["file,labels", *rows]))
+    data = Data(root=str(root), size=16, labels="labels.csv")
+    tiles = check.survey(data)
+    assert sum(tiles.count(split, 0) for split in ("train", "valid", "test")) == 36
+    assert sum(tiles.count(split, 1) for split in ("train", "valid", "test")) == 18
+    assert sum(tiles.count(split, -1) for split in ("train", "valid", "test")) == 4
+    assert tiles.share(0.5) == round(0.5 * len(tiles.labelled))
+    assert tiles.share(0.001) == 1  # one tile with both
+    check.show_tiles(tiles, recipe_for(data))
+    assert "label fraction" in capsys.readouterr().out

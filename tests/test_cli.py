@@ -1,5 +1,6 @@
 """The command line as a user types it: every stage, in processes of their own, on tiny synthetic scenes."""
 
+import json
 import os
 import re
 import signal
@@ -69,6 +70,17 @@ def test_the_three_commands_leave_a_backbone_scores_and_a_report(workplace: Path
             "pretrain/gcl-0/backbone.safetensors", "compare/scores.json", "report.html"]  # fmt: skip
     assert [name for name in made if not (run / name).is_file()] == []
     assert not list(run.rglob("*.part"))
+
+
+def test_backbones_from_elsewhere_are_scored_on_the_tiles_of_a_run(workplace: Path) -> None:
+    backbones = ["--backbone", "ours=run:tiny", "--backbone", "floor=untrained:resnet10t:small"]
+    shown = gcl_custom(workplace, "evaluate", *backbones, "--run", "tiny").stdout
+    assert "between ours and floor" in shown
+    scores = json.loads((workplace / "runs" / "tiny" / "evaluate" / "scores.json").read_text())
+    assert set(scores["scores"]) == {"ours", "floor"}
+    refused = gcl_custom(workplace, "evaluate", "--backbone", "ours=run:huge", check=False)
+    assert refused.returncode == 1
+    assert "there is no run 'huge' in runs. There are: ['tiny']" in refused.stdout
 
 
 def test_what_is_done_is_not_done_again(workplace: Path) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
-from gcl_custom import backbones, compare_supervised, console, pack_tiles, plan
-from gcl_custom.compare_supervised import choose_rate, require_labels, train
+from gcl_custom import backbones, compare_supervised, console, evaluate, pack_tiles, plan, report_scores, scoring
+from gcl_custom.compare_supervised import choose_rate, train
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
@@ -19,7 +20,10 @@ from gcl_custom.supervised import labelled
 from gcl_custom.training import load_weights, save_weights
 from gcl_custom.verdict import Figure
 
-COLOURS = {"lake": (30, 60, 140), "forest": (40, 110, 50), "field": (150, 140, 70)}
+COLOURS = {
+    "burnt": (20, 20, 20), "cloud": (230, 230, 230), "field": (220, 200, 20),
+    "forest": (10, 150, 40), "lake": (10, 40, 200), "soil": (200, 60, 20),
+}  # fmt: skip
 
 
 def draw(folder: Path, each: int = 20, classes: tuple[str, ...] = tuple(COLOURS)) -> None:
@@ -37,8 +41,9 @@ def run_in(folder: Path, **compare: Any) -> Run:
         "data": {"root": str(folder / "imagery"), "size": 16},
         "pretrain": {"backbone": "test_resnet", "epochs": 4},
         "compare": {
-            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25], "finetune_steps": 3,
-            "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8, "neighbours": 5, **compare,
+            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25, 1.0],
+            "finetune_steps": 3, "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8,
+            "neighbours": 5, **compare,
         },
         "hardware": {"accelerator": "cpu", "precision": "fp32"},
     }  # fmt: skip
@@ -77,14 +82,38 @@ def scores_of(run: Run) -> dict[str, Any]:
 
 def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
     scores = scores_of(finished)["scores"]
-    probes = {"linear", "knn"}
+    probes = {"linear", "linear_top5", "knn"}
     assert {arm: set(found) for arm, found in scores.items()} == {
-        "gcl": probes | {"finetune@0.25"},
-        "handcrafted": probes | {"finetune@0.25"},
+        "gcl": probes | {"finetune@0.25", "finetune@all"},
+        "handcrafted": probes | {"finetune@0.25", "finetune@all"},
         "supervised": {"supervised@0.25", "supervised@all"},
         "untrained": probes,
     }
     assert all(set(score["seeds"]) == {"3", "4"} for found in scores.values() for score in found.values())
+
+
+def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_with_all_labels(finished: Run) -> None:
+    tuned, supervised = (
+        read_json(next((finished.path / kind).glob(f"{arm}-3-all-*")) / "stage.json")["settings"]
+        for kind, arm in (("finetune", "gcl"), ("supervised", "supervised"))
+    )
+    same = ("labels", "epochs", "steps", "batch", "handcrafted", "seed")
+    assert {key: tuned[key] for key in same} == {key: supervised[key] for key in same}
+    assert (tuned["epochs"], tuned["steps"]) == (4, None)
+    steps = [
+        len(read_json(next((finished.path / kind).glob("*-3-all-*")) / "history.json"))
+        for kind in ("finetune", "supervised")
+    ]
+    assert steps == [4, 4]
+    sentences = [c["sentence"] for c in scores_of(finished)["answers"]["Does GCL beat the supervised baseline?"]]
+    assert sum("With all labels" in s and "GCL (fine-tuned)" in s for s in sentences) == 1
+
+
+def test_probes_of_an_earlier_version_are_completed(finished: Run) -> None:
+    path, store = finished.path / "probes" / "gcl-3" / "probes.json", TileStore(plan.tiles(finished).path)
+    before = read_json(path)
+    path.write_text(json.dumps({name: value for name, value in before.items() if name != "linear_top5"}))
+    assert compare_supervised.probe(finished, store, "gcl", 3) == before == read_json(path)
 
 
 def test_scores_follow_from_the_kept_predictions(finished: Run) -> None:
@@ -100,9 +129,10 @@ def test_learning_rate_is_chosen_with_the_first_seed_only(finished: Run) -> None
     tried = sorted(path.name for path in (finished.path / "finetune").iterdir())
     chosen = {name: f"{rate:g}" for name, rate in scores_of(finished)["learning_rates"].items()}
     assert tried == sorted(
-        f"{arm}-{seed}-0.25-{rate}"
+        f"{arm}-{seed}-{share}-{rate}"
         for arm in ("gcl", "handcrafted")
-        for seed, rates in ((3, {"0.001", "0.01"}), (4, {chosen[f"{arm} finetune@0.25"]}))
+        for share in ("0.25", "all")
+        for seed, rates in ((3, {"0.001", "0.01"}), (4, {chosen[f"{arm} finetune@{share}"]}))
         for rate in rates
     )
 
@@ -125,7 +155,7 @@ def _with_rates(run: Run, rates: list[float]) -> dict[str, Any]:
 
 def test_same_labels_for_all_arms_of_a_seed(finished: Run) -> None:
     store = TileStore(plan.tiles(finished).path)
-    first, again, other = (compare_supervised._train_tiles(store, "0.25", seed) for seed in (3, 3, 4))
+    first, again, other = (scoring.train_tiles(store, "0.25", seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert set(first.tolist()) <= set(labelled(store, "train").tolist())
@@ -140,8 +170,8 @@ def test_nothing_is_computed_twice_and_what_was_lost_comes_out_the_same(
     (lost / "stage.json").unlink()
     (plan.compare(finished).path / "stage.json").unlink()
     fitted: list[str] = []
-    fit = compare_supervised.fit
-    monkeypatch.setattr(compare_supervised, "fit", lambda *given: (fitted.append(given[2].name), fit(*given)))
+    fit = scoring.fit
+    monkeypatch.setattr(scoring, "fit", lambda *given: (fitted.append(given[2].name), fit(*given)))
     compare_supervised.run(finished)
     assert fitted == ["finetune/gcl-3-0.25-0.001"]
     assert scores_of(finished) == before
@@ -168,6 +198,7 @@ def test_table_and_verdict_are_shown(finished: Run) -> None:
     with console.console.capture() as shown:
         compare_supervised.show(scores_of(finished))
     text = shown.get()
+    assert text.count("top-5") == 2  # a column and the note
     assert "GCL" in text
     assert "divided at random" in text
     assert scores_of(finished)["verdict"] in text
@@ -178,7 +209,7 @@ def test_tiles_without_labels_are_refused_before_training(tmp_path: Path) -> Non
     run = run_in(tmp_path)
     pack_tiles.run(run)
     with pytest.raises(UserError, match="needs labels"):
-        require_labels(run)
+        scoring.require_labels(run)
 
 
 def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) -> None:
@@ -190,3 +221,73 @@ def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) 
     store = TileStore(plan.tiles(changed).path)
     with pytest.raises(UserError, match=r"steps: 3 -> 5"):
         train(changed, store, Figure("gcl", "finetune@0.25"), 3, 1e-3)
+
+
+# ---------------------------------------------------------------- several labels a tile
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Tiles whose left half is of one class and whose right half of another: two labels each, or one."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "imagery").mkdir()
+    rng, names = np.random.default_rng(0), sorted(COLOURS)[:4]
+    rows = ["file,labels"]
+    for i in range(72):
+        left, right = rng.choice(names, 2)
+        mean = np.repeat([[COLOURS[left]], [COLOURS[right]]], 8, axis=0).reshape(1, 16, 3)
+        pixels = np.clip(rng.normal(np.repeat(mean, 16, axis=0), 30), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "imagery" / f"{i:02d}.png")
+        rows.append(f"{i:02d}.png,{left if left == right else f'{left};{right}'}")
+    (folder / "imagery" / "labels.csv").write_text("\n".join(rows))
+    run = run_in(folder, learning_rates=[1e-2], arms=["gcl", "supervised"], fractions=[0.25], supervised_epochs=1)
+    data = run.recipe.data.model_copy(update={"labels": "labels.csv"})
+    run = pretrained(Run(run.path, run.recipe.model_copy(update={"data": data})))
+    compare_supervised.run(run)
+    return run
+
+
+def test_several_labels_are_scored_by_scikit_learns_map_from_what_is_kept(several: Run) -> None:
+    store, scores = TileStore(plan.tiles(several).path), scores_of(several)
+    truth = store.labels[labelled(store, "test")].numpy()
+    assert truth.sum(1).max() == 2
+    kept = {
+        "linear": read_json(several.path / "probes" / "gcl-3" / "probes.json")["linear"],
+        "knn": read_json(several.path / "probes" / "gcl-3" / "probes.json")["knn"],
+        "finetune@0.25": read_json(several.path / "finetune" / "gcl-3-0.25-0.01" / "predictions.json")["test"],
+    }
+    for metric, given in kept.items():
+        borne = truth.any(0)
+        expected = average_precision_score(truth[:, borne], np.array(given)[:, borne], average="macro")
+        assert scores["scores"]["gcl"][metric]["seeds"]["3"] == pytest.approx(expected)
+    assert scores["scores"]["gcl"]["linear"]["mean"] > 0.7  # by chance about 0.45
+
+
+def test_verdict_table_and_report_of_several_labels_speak_of_map(several: Run) -> None:
+    scores = scores_of(several)
+    assert (scores["measure"], scores["confusion"]) == ("mAP", {})
+    assert "linear probe, mAP; 2 seeds" in scores["verdict"]
+    assert "linear_top5" not in scores["scores"]["gcl"]
+    with console.console.capture() as shown:
+        compare_supervised.show(scores)
+    assert "mAP (mean average precision" in shown.get()
+    assert "Top-1" not in shown.get()
+    assert "mAP (mean average precision over classes) in percent" in report_scores.table(scores)
+    assert "no matrix" in report_scores.confusions(scores)
+
+
+def test_shares_of_several_labels_keep_every_class(several: Run) -> None:
+    store = TileStore(plan.tiles(several).path)
+    tiles = scoring.train_tiles(store, "0.25", 3)
+    assert store.labels[tiles].any(0).all()
+    assert len(tiles) == scores_of(several)["labels"]["0.25"] == round(0.25 * len(labelled(store, "train")))
+
+
+def test_evaluate_compares_backbones_by_map_too(several: Run) -> None:
+    evaluate.run(several, ["a=untrained:test_resnet", "b=untrained:test_vit"], finetune=False)
+    scores = read_json(several.path / "evaluate" / "scores.json")
+    assert scores["measure"] == "mAP"
+    floor = scores_of(several)["scores"]["untrained"]["linear"]
+    assert scores["scores"]["a"]["linear"] == floor
+    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN"]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.layout import File, find
+from gcl_custom.layout import File, find, labels_of
 from gcl_custom.recipe import Card
 
 CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
@@ -105,3 +105,29 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (root / "c").symlink_to(lay_out(tmp_path / "elsewhere", "3.jpg"))
     (root / "a" / "up").symlink_to(root)
     assert [file.path for file in find(root, None).files] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
+
+
+def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "x/1.jpg", "x/2.jpg", "y/3.jpg", "4.jpg")
+    (root / "labels.csv").write_text(
+        "file,labels,split\nx/1.jpg,water;forest,train\nx/2.jpg,field,test\n4.jpg,forest,valid"
+    )
+    layout = find(root, None, "labels.csv")
+    assert layout.files == [
+        File("4.jpg", "valid", "forest"), File("x/1.jpg", "train", "forest;water"),
+        File("x/2.jpg", "test", "field"), File("y/3.jpg", None, None),
+    ]  # fmt: skip
+    assert (layout.classes, layout.multi_label) == (["field", "forest", "water"], True)
+    assert "images without a row in labels.csv, used without a label: 1" in layout.notes
+    kept, labels = labels_of(layout.files, layout.classes, multi_label=True)
+    assert kept == ["forest", "water"]  # no field in the train split
+    assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
+
+
+def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "train/1.jpg", "test/2.jpg")
+    (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
+    layout = find(root, None, "labels.csv")
+    assert [(file.split, file.label) for file in layout.files] == [("test", "a"), ("train", "a")]  # split by folders
+    assert not layout.multi_label
+    assert find(root, None, "labels.csv", multi_label=True).multi_label

@@ -282,3 +282,36 @@ def test_real_data_sets_are_packed_whole(real_data: Path, tmp_path: Path) -> Non
     assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [1680, 360, 360]
     assert tiles.classes == ["nowildfire", "wildfire"]
     assert plan.tiles(run).facts["unusable"] == 0
+
+
+def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    sets = {file: {"wet"} if number % 3 else {"dry", "wet"} for number, file in enumerate(files[:-1])}
+
+    def write() -> None:
+        rows = [f"{file},{';'.join(sorted(names))}" for file, names in sets.items()]
+        (root / "labels.csv").write_text("\n".join(["file,labels", *rows]))
+
+    write()
+    run = run_on(root, labels="labels.csv")
+    store = packed(run)
+    assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
+    found = {
+        file: {store.classes[i] for i in row.nonzero()} for file, row in zip(store.files, store.labels, strict=True)
+    }
+    assert found == sets | {files[-1]: set()}
+    assert store.has_label.tolist() == [True] * (len(files) - 1) + [False]
+    assert all(store.labels[store.index(split)].any(0).all() for split in ("train", "valid", "test"))
+    before = content(run)
+    assert pack_tiles.changed(run) is None
+    sets[files[0]] = {"dry"}
+    write()
+    assert packed(run).labels[0].tolist() == [True, False]
+    assert content(run) != before
+
+
+def test_new_keys_leave_the_fingerprint_of_folders_as_it_was(tmp_path: Path) -> None:
+    settings = plan.tiles(run_on(tmp_path / "root")).settings["data"]
+    assert not {"labels", "multi_label"} & set(settings)
+    assert plan.tiles(run_on(tmp_path / "root", labels="l.csv", multi_label=True)).settings["data"]["multi_label"]

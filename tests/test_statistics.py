@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gcl_custom.statistics import compare, mean_interval, wilson
+from gcl_custom import average_precision
+from gcl_custom.statistics import Ranked, Right, compare, mean_interval, wilson
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -53,9 +54,9 @@ def test_wilson_refuses_what_is_no_share() -> None:
         wilson(3, 2)
 
 
-def right(shares: list[float], tiles: int = 1000) -> np.ndarray:
+def right(shares: list[float], tiles: int = 1000) -> Right:
     """Seeds by tiles: the first tiles of each seed are right."""
-    return np.arange(tiles)[None] < np.asarray(shares)[:, None] * tiles
+    return Right(np.arange(tiles)[None] < np.asarray(shares)[:, None] * tiles)
 
 
 def test_a_clear_difference_is_shown_in_both_directions() -> None:
@@ -99,6 +100,45 @@ def test_equal_arms_rarely_look_different() -> None:
     alarms = 0
     for _ in range(400):
         skill = rng.beta(2, 1, 300)
-        ours, theirs = (rng.random((3, 300)) < skill for _ in range(2))
+        ours, theirs = (Right(rng.random((3, 300)) < skill) for _ in range(2))
         alarms += compare("kNN", "a", "b", ours, theirs).outcome != "not shown"
     assert alarms / 400 < 0.05
+
+
+def ranked(rng: np.random.Generator, skill: float, truth: np.ndarray, seeds: int = 3) -> Ranked:
+    """Scores that tell the labels apart by ``skill`` deviations."""
+    return Ranked(skill * truth + rng.normal(size=(seeds, *truth.shape)), truth)
+
+
+def labels_of(rng: np.random.Generator, tiles: int) -> np.ndarray:
+    return rng.random((tiles, 3)) < np.array([0.5, 0.2, 0.1])
+
+
+def test_map_of_a_clear_difference_is_shown() -> None:
+    rng = np.random.default_rng(0)
+    truth = labels_of(rng, 200)
+    found = compare("Linear probe", "a", "b", ranked(rng, 2.0, truth), ranked(rng, 1.0, truth))
+    assert found.outcome == "better"
+    assert found.difference == pytest.approx(found.tiles.mean)
+    assert found.tiles.low is not None
+    assert found.tiles.high is not None
+    assert found.tiles.low < found.difference < found.tiles.high
+
+
+def test_map_of_equal_predictions_differs_nowhere() -> None:
+    rng = np.random.default_rng(0)
+    one = ranked(rng, 1.0, labels_of(rng, 50))
+    found = compare("kNN", "a", "b", one, Ranked(one.given, one.truth))
+    assert (found.tiles.low, found.tiles.high, found.tiles.p) == (0, 0, 1)
+    assert found.outcome == "not shown"
+
+
+def test_bootstrap_over_tiles_rarely_calls_equal_classifiers_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classifiers of one skill on fresh tiles: the 95 % interval leaves zero out in about 5 % of the trials."""
+    monkeypatch.setattr(average_precision, "DRAWS", 200)
+    rng = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(100):
+        truth = labels_of(rng, 100)
+        alarms += ranked(rng, 1.0, truth, 1).over_tiles(ranked(rng, 1.0, truth, 1)).excludes_zero
+    assert alarms <= 11  # 5 expected; more than 11 happens once in 200

@@ -16,6 +16,7 @@ STAGES = {
     "make_views",
     "pretrain",
     "compare_supervised",
+    "evaluate",
     "report",
     "check",
 }

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcl_custom.verdict import Figure, summarise
+from gcl_custom.verdict import Figure, in_columns, probed_metrics, summarise
 
 TILES = 1000
 LABELS = np.arange(TILES) % 4
@@ -26,6 +26,21 @@ def test_scores_are_mean_and_interval_over_seeds() -> None:
     assert score["seeds"] == pytest.approx({"0": 0.8, "1": 0.802, "2": 0.804})
     assert score["mean"] == pytest.approx(0.802)
     assert score["high"] - score["mean"] == pytest.approx(4.302653 * 0.002 / 3**0.5)  # t(0.975, 2)
+
+
+def test_top_5_counts_a_tile_as_right_where_its_class_is_among_the_five() -> None:
+    ranked = np.stack([(LABELS + shift) % 8 for shift in range(1, 6)], axis=1)[None]
+    ranked[0, : TILES // 4, 4] = LABELS[: TILES // 4]
+    scores = summarise(
+        {Figure("gcl", "linear"): ranked[..., 0], Figure("gcl", "linear_top5"): ranked}, LABELS, list("abcdefgh"), [0]
+    )
+    assert (scores["scores"]["gcl"]["linear"]["mean"], scores["scores"]["gcl"]["linear_top5"]["mean"]) == (0, 0.25)
+    assert in_columns(scores["scores"])[0] == ["linear", "linear_top5"]
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
+def test_top_5_of_five_classes_says_nothing(classes: int, shown: bool) -> None:
+    assert ("linear_top5" in probed_metrics([str(i) for i in range(classes)])) == shown
 
 
 def test_of_one_seed_the_interval_is_wilsons_over_tiles() -> None:

@@ -1,0 +1,74 @@
+"""Average precision of several labels a tile, and what another sample of test tiles might have given.
+
+    n  tiles     c  classes     b  resamplings
+
+Average precision is the mean, over the tiles that bear a label, of the share of such tiles among all with at least
+that tile's score (scikit-learn's average_precision_score). mAP is its mean over the classes that some tile bears.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from gcl_custom.randomness import derive
+
+DRAWS = 1000
+CHUNK = 2**22
+"""Most weights at a time."""
+
+
+def average_precisions(
+    scores: Float[np.ndarray, "n c"],
+    truth: Bool[np.ndarray, "n c"],
+    weights: Shaped[np.ndarray, "b n"] | None = None,
+) -> Float[np.ndarray, "b c"]:
+    """Average precision of each class; NaN where no tile bears the label.
+
+    Args:
+        weights: how often each tile counts; once without it.
+    """
+    weights = np.ones((1, len(scores))) if weights is None else weights
+    found = np.full((len(weights), scores.shape[1]), np.nan)
+    for label in range(scores.shape[1]):
+        order = np.argsort(-scores[:, label], kind="stable")
+        falling, bears = scores[order, label], truth[order, label]
+        places = np.flatnonzero(bears)
+        if not len(places):
+            continue
+        # Tiles with equal scores come in together, so precision is that after the last of them.
+        ends = np.searchsorted(-falling, -falling[places], side="right") - 1
+        counted = weights[:, order].astype(np.float64)
+        among = counted[:, places]
+        all_tiles = np.cumsum(counted, axis=1)[:, ends]
+        bearing = np.cumsum(counted * bears, axis=1)[:, ends]
+        precision = np.divide(bearing, all_tiles, out=np.zeros_like(bearing), where=all_tiles > 0)
+        total = among.sum(axis=1)
+        summed = (among * precision).sum(axis=1)
+        found[:, label] = np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0)
+    return found
+
+
+def mean_average_precision(scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]) -> float:
+    """mAP over the classes that some tile bears.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not truth.any():
+        raise ValueError("mAP needs a tile with a label")
+    return float(np.nanmean(average_precisions(scores, truth)))
+
+
+def resampled(scores: Float[np.ndarray, "seeds n c"], truth: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, "b"]:
+    """mAP, averaged over seeds, of each of many samples of the test tiles, drawn with replacement (the bootstrap).
+
+    The samples are the same for every call with as many tiles, so that differences between calls are paired. A class
+    that no tile of a sample bears is left out of that sample's mean.
+    """
+    tiles = len(truth)
+    rng = np.random.default_rng(derive(0, "bootstrap", tiles))
+    parts = []
+    step = max(1, CHUNK // tiles)
+    for start in range(0, DRAWS, step):
+        drawn = rng.multinomial(tiles, np.full(tiles, 1 / tiles), size=min(step, DRAWS - start))
+        parts.append(np.mean([np.nanmean(average_precisions(rows, truth, drawn), axis=1) for rows in scores], axis=0))
+    return np.concatenate(parts)
