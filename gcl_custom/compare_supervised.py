@@ -138,6 +138,18 @@ def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
     return cast(dict[str, Any], read_json(stage.path / "probes.json"))
 
 
+def run_probes(run: Run) -> None:
+    """Probe the backbones of gcl alone.
+
+    Raises:
+        UserError: where tiles lack labels, or a pretraining is not there.
+    """
+    require_labels(run)
+    store = TileStore(plan.tiles(run).path)
+    for seed in run.recipe.compare.seeds:
+        probe(run, store, "gcl", seed)
+
+
 def _pretrained(run: Run, arm: str, seed: int) -> Stage:
     return plan.pretrain(run, cast(Arm, arm), seed)
 

@@ -8,6 +8,11 @@ from typing import Any, cast
 from gcl_custom.recipe import Arm, Pretrain, Recipe, Section
 from gcl_custom.runs import Run, Stage
 
+MEASURED_TILES = 1000
+"""Tiles, at most, that label-free measures are taken from; as in the LiDAR paper (arXiv:2312.04000)."""
+MEASURED_VIEWS = 10
+"""Handcrafted views of each tile for LiDAR; the paper takes 50, five times as dear."""
+
 
 def _plain(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json")
@@ -71,11 +76,16 @@ def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
     return recipe.pretrain.model_copy(update=change[arm])
 
 
+def mixes_views(settings: Pretrain) -> bool:
+    """Whether these settings show in-painted tiles at all."""
+    return settings.mixing_rate > 0 and settings.source == "inpainted"
+
+
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
     inputs = [tiles(run)]
-    if settings.mixing_rate > 0 and settings.source == "inpainted":
+    if mixes_views(settings):
         inputs.append(views(run))
     if settings.anchor == "reconstructed" or (settings.mixing_rate > 0 and settings.source == "reconstructed"):
         inputs.append(reconstructions(run))
@@ -100,6 +110,26 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
         "precision": recipe.hardware.precision,
     }
     return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
+
+
+def measures(run: Run, seed: int) -> Stage:
+    """Label-free measures of the representations of one backbone."""
+    pretraining = run.recipe.pretrain
+    settings = {
+        "tiles": MEASURED_TILES,
+        "views": MEASURED_VIEWS,
+        "handcrafted": _plain(pretraining.handcrafted),
+        "backbone": [pretraining.backbone, pretraining.stem, pretraining.crop_size],
+        "seed": run.recipe.seed,
+        "hardware": _compute(run.recipe),
+    }
+    return run.stage(f"measures/gcl-{seed}", settings, [tiles(run), pretrain(run, "gcl", seed)], "gcl-custom suggest")
+
+
+def likeness(run: Run) -> Stage:
+    """How much the generative views are like their tiles."""
+    settings = {"tiles": MEASURED_TILES, "perceptual": _plain(run.recipe.generator.tokenizer.perceptual)}
+    return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
 def needs_reconstructions(recipe: Recipe) -> bool:

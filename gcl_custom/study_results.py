@@ -4,6 +4,8 @@ Test scores are reported, validation scores are for choosing: the best cell is t
 its linear probe.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -29,28 +31,35 @@ MARKERS = "osD^vPX*<>"
 def run(grid: Grid) -> None:
     """Write ``results.json``, ``table.md``, ``plot.svg`` and ``plot.png``, and show the table."""
     results = collect(grid)
-    grid.path.mkdir(parents=True, exist_ok=True)
-    write_json(grid.path / "results.json", results)
-    columns, rows = table(grid, results)
-    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        shown.add_row(*row)
-    console.console.print(shown)
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    with write_atomically(grid.path / "table.md") as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = [found for found in results["cells"] if found["scores"]]
+    publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
     if done:
-        for kind in ("svg", "png"):
-            with write_atomically(grid.path / f"plot.{kind}") as part:
-                draw(grid, results).savefig(part, format=kind, dpi=150)
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
     for found in done:
         if found["gain"]:
             console.say(f"{found['name']}: {found['gain']['sentence']}")
     console.say(f"{len(done)} of {len(grid.cells)} cells done; table, plot and results in {grid.path}")
+
+
+def publish(
+    folder: Path, results: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], canvas: Canvas | None
+) -> None:
+    """Write results.json, table.md, plot.svg and plot.png, and show the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", results)
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        shown.add_row(*row)
+    console.console.print(shown)
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    with write_atomically(folder / "table.md") as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if canvas is not None:
+        for kind in ("svg", "png"):
+            with write_atomically(folder / f"plot.{kind}") as part:
+                canvas.savefig(part, format=kind, dpi=150)
 
 
 def collect(grid: Grid) -> dict[str, Any]:

@@ -1,10 +1,11 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from gcl_custom.statistics import compare, mean_interval, wilson
+from gcl_custom.statistics import RankCorrelation, compare, mean_interval, rank_correlation, wilson
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -102,3 +103,24 @@ def test_equal_arms_rarely_look_different() -> None:
         ours, theirs = (rng.random((3, 300)) < skill for _ in range(2))
         alarms += compare("kNN", "a", "b", ours, theirs).outcome != "not shown"
     assert alarms / 400 < 0.05
+
+
+def test_rank_correlation_against_all_pairings() -> None:
+    x, y = [1.0, 4.0, 2.0, 8.0, 5.0, 5.0], [0.1, 0.5, 0.2, 0.3, 0.9, 0.4]
+    found = rank_correlation(x, y)
+    every = [stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    exact = np.mean(np.abs(every) >= abs(found.rho or 0) - 1e-12)
+    assert found.p == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9999))
+    assert found.count == 6
+
+
+def test_rank_correlation_knows_only_order() -> None:
+    x = [3.0, 1.0, 7.0, 5.0, 9.0, 2.0, 4.0, 8.0, 6.0]
+    assert rank_correlation(x, [math.exp(v) for v in x]) == RankCorrelation(pytest.approx(1), 1e-4, 9)
+    assert rank_correlation(x, [-v for v in x]) == RankCorrelation(pytest.approx(-1), 1e-4, 9)
+
+
+def test_rank_correlation_of_too_little_is_unknown() -> None:
+    assert rank_correlation([1.0, 2.0], [1.0, 2.0]) == RankCorrelation(None, None, 2)
+    assert rank_correlation([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) == RankCorrelation(None, None, 3)
