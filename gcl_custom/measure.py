@@ -19,7 +19,7 @@ from gcl_custom.console import say
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import feature_network
 from gcl_custom.imagery import TileStore
-from gcl_custom.label_free import lidar, likeness, spectrum_slope
+from gcl_custom.label_free import DELTA, FITTED, lidar, likeness, spectrum_slope
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.supervised import INFERENCE_BATCH, infer
@@ -52,7 +52,9 @@ def _measure_backbone(run: Run, seed: int) -> None:
     whole = infer(network, store, tiles, run.recipe.hardware)
     views = represent_views(run, store, network, tiles)
     figures = {"rankme": effective_rank(whole), "lidar": lidar(views), "alpha": spectrum_slope(whole)}
-    stage.finish(**figures, tiles=len(tiles), split="valid" if len(store.index("valid")) else "train")
+    split = "valid" if len(store.index("valid")) else "train"
+    how = {"tiles": len(tiles), "split": split, "views": views.shape[1], "delta": DELTA, "fitted_ranks": FITTED}
+    stage.finish(**figures, **how)
     say(f"{stage.name}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 

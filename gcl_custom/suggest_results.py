@@ -20,7 +20,6 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, plan
-from gcl_custom.label_free import DELTA, FITTED
 from gcl_custom.statistics import rank_correlation
 from gcl_custom.study import Cell, Grid, label
 from gcl_custom.study_results import MARKERS, publish
@@ -55,13 +54,7 @@ def collect(grid: Grid, labels: Labels | None) -> dict[str, Any]:
         "study": grid.study.name,
         "epochs": grid.cells[0].run.recipe.pretrain.epochs,
         "seeds": grid.cells[0].run.recipe.compare.seeds,
-        "measured": {
-            "tiles": facts["tiles"],
-            "split": facts["split"],
-            "views": plan.MEASURED_VIEWS,
-            "delta": DELTA,
-            "fitted_ranks": FITTED,
-        },
+        "measured": {name: facts[name] for name in ("tiles", "split", "views", "delta", "fitted_ranks")},
         "cells": cells,
         "rule": RULE,
         "suggested": chosen["name"],

@@ -68,7 +68,7 @@ def test_measures_are_those_of_each_view_by_itself(run: Run) -> None:
     assert facts["rankme"] == pytest.approx(effective_rank(whole), rel=1e-4)
     assert facts["alpha"] == pytest.approx(spectrum_slope(whole), rel=1e-2)
     assert facts["lidar"] == pytest.approx(lidar(views), rel=1e-3)
-    assert (facts["tiles"], facts["split"]) == (10, "train")
+    assert (facts["tiles"], facts["split"], facts["views"]) == (10, "train", plan.MEASURED_VIEWS)
 
 
 def test_likeness_is_the_mean_cosine_of_pooled_features(run: Run) -> None:

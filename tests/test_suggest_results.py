@@ -17,6 +17,7 @@ MEASURED = {  # mask probability, mixing rate -> RankMe, LiDAR of two seeds, alp
     (0.5, 0.5): (16.0, [11.0, 11.0], math.inf),
     (0.5, 1.0): (15.0, [24.0, 24.0], 1.1),
 }
+HOW = {"tiles": 7, "split": "valid", "views": 10, "delta": 1e-4, "fitted_ranks": [3, 100]}
 LIKENESS = {0.25: 0.9, 0.5: 0.8}
 SCORES = {(0.25, 0.0): 0.60, (0.25, 0.5): 0.65, (0.25, 1.0): 0.70, (0.5, 0.5): 0.50, (0.5, 1.0): 0.74}
 
@@ -38,7 +39,7 @@ def grid(tmp_path: Path) -> Grid:
                 facts: dict[str, object] = {"likeness": LIKENESS[cell.place[MASK]]}
                 if stage in own:
                     facts = {"rankme": rankme, "lidar": lidar[own.index(stage)], "alpha": alpha}
-                    facts |= {"tiles": 7, "split": "valid"}
+                    facts |= HOW
                 stage.finish(**facts)
     return grid
 
@@ -53,7 +54,7 @@ def test_the_setting_with_the_highest_mean_lidar_is_suggested(grid: Grid, capsys
     assert "estimate from probes of 3 epochs with 2 seeds, without labels" in said
     assert "has not been measured here" in said
     kept = json.loads((grid.path / "results.json").read_text())
-    assert kept["measured"] == {"tiles": 7, "split": "valid", "views": 10, "delta": 1e-4, "fitted_ranks": [3, 100]}
+    assert kept["measured"] == HOW
     assert kept["agreement"] is None
     assert (grid.path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
