@@ -102,7 +102,7 @@ def labels(runs: Path, with_labels: bool, study: str | None) -> Labels | None:
         raise UserError("--with-labels scores the probes, --labels-from takes the scores of a study: give one of them")
     if study:
         return Labels(f"linear probes of the study {study}, on validation tiles", _of_study(runs / study))
-    return Labels("linear probes of these probes, on validation tiles", _own) if with_labels else None
+    return Labels("linear probes of these backbones, on validation tiles", _own) if with_labels else None
 
 
 def _own(cell: Cell) -> float:

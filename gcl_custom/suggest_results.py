@@ -123,10 +123,10 @@ def closing(results: dict[str, Any]) -> list[str]:
             " How well it agrees with labels has not been measured here: --with-labels or --labels-from STUDY tells."
         )
     elif found["loss"] is None:
-        lines.append(f"{found['source']}: no score of the suggested setting, so what it loses is unknown.")
+        lines.append(f"There is no score of it among the {found['source']}, so what it loses is unknown.")
     else:
         lines.append(
-            f"{found['source']}: the suggested setting scores {found['loss']:.1f} points below the best of "
+            f"By {found['source']}, the suggested setting scores {found['loss']:.1f} points below the best of "
             f"{found['cells']}; one picked at random {found['loss_at_random']:.1f} on average."
         )
     return lines
