@@ -16,10 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import __version__, console, plan
+from gcl_custom import suggest as suggestions
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Run, Stage, locked, open_run
+from gcl_custom.study import commands, load_study, run_cells
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,6 +119,21 @@ def _everything(run: Run) -> None:
 def _score_cell(run: Run) -> None:
     _fit_generator(run)
     _pretrain_and_score(run)
+
+
+def _probe(run: Run) -> None:
+    _fit_generator(run)
+    _make_views(run)
+    for arm, seed in plan.pretrainings(run.recipe):
+        _stage("pretrain", "run", arm, seed)(run)
+    _stage("measure")(run)
+
+
+def _probe_and_score(run: Run) -> None:
+    _stage("pack_tiles")(run)
+    _stage("compare_supervised", "require_labels")(run)
+    _probe(run)
+    _stage("compare_supervised", "run_probes")(run)
 
 
 def _summary(run: Run, seconds: float, following: str) -> None:
@@ -227,14 +244,40 @@ def study(
     runs: Folder = RUNS,
 ) -> None:
     """Run a grid over a recipe's keys, what cells have in common only once, and end with a table and a plot."""
-    studies = import_module("gcl_custom.study")
-    grid = studies.load_study(study, runs, set_ or (), redo)
+    grid = load_study(study, runs, set_ or (), redo)
     if list_:
-        for command in studies.commands(grid, study, set_ or (), runs):
+        for command in commands(grid, study, set_ or (), runs):
             print(command)
         return
-    studies.run_cells(grid, cell, _score_cell)
+    run_cells(grid, cell, _score_cell)
     import_module("gcl_custom.study_results").run(grid)
+
+
+@app.command()
+def suggest(
+    recipe: GivenRecipe,
+    mask_probability: Annotated[list[float], typer.Option(help="To try; repeatable.")] = suggestions.MASKS,
+    mixing_rate: Annotated[list[float], typer.Option(help="To try; repeatable.")] = suggestions.RATES,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each probe.")] = suggestions.EPOCHS,
+    seed: Annotated[list[int], typer.Option(help="Of the probes; repeatable.")] = suggestions.SEEDS,
+    with_labels: Annotated[
+        bool, typer.Option("--with-labels", help="Also a linear probe of each, to see whether labels agree.")
+    ] = False,
+    labels_from: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="See whether the scores of a finished study agree.")
+    ] = None,
+    set_: Overrides = None,
+    redo: Redo = False,
+    runs: Folder = RUNS,
+) -> None:
+    """Estimate mask probability and mixing rate without labels, by short pretraining probes over a grid."""
+    grid = suggestions.load_grid(recipe, runs, mask_probability, mixing_rate, epochs, seed, set_ or (), redo)
+    labels = suggestions.labels(runs, with_labels, labels_from)
+    if with_labels:
+        run_cells(grid, None, _probe_and_score, suggestions.measured_and_scored)
+    else:
+        run_cells(grid, None, _probe, suggestions.measured)
+    import_module("gcl_custom.suggest_results").run(grid, labels)
 
 
 @recipes_app.command("list")

@@ -313,6 +313,12 @@ class TileStore:
         """Numbers of the tiles of a split, ascending."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
+    def watched(self, most: int) -> Int[Tensor, " m"]:
+        """Validation tiles, or training tiles where there are none, spread evenly and at most so many."""
+        index = self.index("valid")
+        index = index if len(index) else self.index("train")
+        return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
+
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """Tiles as stored: torch.uint8, or torch.int32 for uint16 (torch has few operations on uint16)."""
         pixels = self._pixels[self._slots[index.cpu().numpy()]]

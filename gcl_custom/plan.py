@@ -8,6 +8,11 @@ from typing import Any, cast
 from gcl_custom.recipe import Arm, Pretrain, Recipe, Section
 from gcl_custom.runs import Run, Stage
 
+MEASURED_TILES = 1000
+"""Tiles, at most, that label-free measures are taken from; as in the LiDAR paper (arXiv:2312.04000)."""
+MEASURED_VIEWS = 10
+"""Handcrafted views of each tile for LiDAR; the paper takes 50, five times as dear."""
+
 
 def _plain(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json")
@@ -77,11 +82,16 @@ def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
     return recipe.pretrain.model_copy(update=change[arm])
 
 
+def mixes_views(settings: Pretrain) -> bool:
+    """Whether these settings show in-painted tiles at all."""
+    return settings.mixing_rate > 0 and settings.source == "inpainted"
+
+
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
     inputs, threshold = [tiles(run)], {}
-    if settings.mixing_rate > 0 and settings.source == "inpainted":
+    if mixes_views(settings):
         inputs.append(views(run))
         if run.recipe.views.least_similarity is not None:
             threshold["views.least_similarity"] = run.recipe.views.least_similarity
@@ -113,6 +123,26 @@ def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str,
         "seed": seed,
         "precision": recipe.hardware.precision,
     }
+
+
+def measures(run: Run, seed: int) -> Stage:
+    """Label-free measures of the representations of one backbone."""
+    pretraining = run.recipe.pretrain
+    settings = {
+        "tiles": MEASURED_TILES,
+        "views": MEASURED_VIEWS,
+        "handcrafted": _plain(pretraining.handcrafted),
+        "backbone": [pretraining.backbone, pretraining.stem, pretraining.crop_size],
+        "seed": run.recipe.seed,
+        "hardware": _compute(run.recipe),
+    }
+    return run.stage(f"measures/gcl-{seed}", settings, [tiles(run), pretrain(run, "gcl", seed)], "gcl-custom suggest")
+
+
+def likeness(run: Run) -> Stage:
+    """How much the generative views are like their tiles."""
+    settings = {"tiles": MEASURED_TILES, "perceptual": _plain(run.recipe.generator.tokenizer.perceptual)}
+    return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
 def needs_reconstructions(recipe: Recipe) -> bool:

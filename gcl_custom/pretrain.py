@@ -193,7 +193,7 @@ class Contrastive(Trainable):
 
         The score is the accuracy; of several labels a tile, the mAP.
         """
-        watched = self._watched()
+        watched = self._store.watched(WATCHED)
         tiles = self._store.unit(self._store.read(watched).to(self.device))
         kept = self.method.kept(self.backbone)
         parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
@@ -202,20 +202,15 @@ class Contrastive(Trainable):
         if warning := collapse.warning(std, rank):
             console.warn(warning)
         figures = {"embedding_std": std, "effective_rank": rank}
-        has_label = self._store.has_label[watched]
-        known = representations.cpu()[has_label], self._store.labels[watched][has_label]
-        if self._settings.probe_every and len(known[1]) >= 2:
-            (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
-            votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
-            task = task_of(self._store.multi_label)
-            figures["knn"] = task.score(task.decide(votes), query_labels)
+        if self._settings.probe_every and self._store.classes:
+            has_label = self._store.has_label[watched]
+            known = representations.cpu()[has_label], self._store.labels[watched][has_label]
+            if len(known[1]) >= 2:
+                (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
+                votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
+                task = task_of(self._store.multi_label)
+                figures["knn"] = task.score(task.decide(votes), query_labels)
         return figures
-
-    def _watched(self) -> Int[Tensor, " n"]:
-        """Spread evenly over the validation tiles, or the training tiles where there are none."""
-        index = self._store.index("valid")
-        index = index if len(index) else self._store.index("train")
-        return index[torch.linspace(0, len(index) - 1, min(len(index), WATCHED)).round().long()]
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         """Positive pairs, the first view above the others."""

@@ -464,8 +464,8 @@ class Compare(Section):
     """gcl: as the recipe says. handcrafted: mixing rate 0. reconstructed: views without in-painting (p = 0).
     paired: the raw tile with the pairing of generative views. supervised: from scratch."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
-    """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all. 1.0:
-    fine-tune on all labels, too, for as many epochs as the supervised baseline."""
+    """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all.
+    1.0: fine-tune on all labels, too, for as many epochs as the supervised baseline."""
     neighbours: Count = 20
     """k of the kNN accuracy."""
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]

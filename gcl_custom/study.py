@@ -94,11 +94,22 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
     """
     path, values = read_mapping(given, "study")
     study = check_values(Study, values, str(path))
+    beside = path.parent / study.recipe
+    recipe = beside if beside.is_file() else study.recipe
+    return make_grid(study, recipe, str(path), runs, overrides, redo)
+
+
+def make_grid(
+    study: Study, recipe: str | Path, where: str, runs: Path, overrides: Sequence[str] = (), redo: bool = False
+) -> Grid:
+    """The cells of a study over a recipe, all of them checked.
+
+    Args:
+        where: names the study in the message of a RecipeError; the rest is as in load_study.
+    """
     for override in overrides:
         if override.partition("=")[0] in study.grid:
             raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
-    beside = path.parent / study.recipe
-    recipe = beside if beside.is_file() else study.recipe
     cells = []
     for place in itertools.product(*([(axis, value) for value in values] for axis, values in study.grid.items())):
         changes = {**study.settings}
@@ -109,7 +120,7 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
         try:
             loaded = load_recipe(recipe, [*texts, *overrides])
         except RecipeError as error:
-            raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
+            raise RecipeError(f"{where}, cell {_cell_name(place)}: {error}") from None
         cells.append(_cell(runs / study.name, dict(place), loaded, redo, runs))
     return Grid(study, runs / study.name, cells)
 
@@ -138,7 +149,12 @@ def commands(grid: Grid, given: str, overrides: Sequence[str], runs: Path) -> li
     return [shlex.join(each) for each in words]
 
 
-def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
+def compared(run: Run) -> bool:
+    """Whether a cell of a study has its scores."""
+    return plan.compare(run).done
+
+
+def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Callable[[Run], bool] = compared) -> None:
     """Do the cells that are not finished, in order, or only the one of that name.
 
     Several processes may work on one study, each on cells of its own: a stage that two of them need is made by one,
@@ -153,13 +169,13 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
         raise RecipeError(f"The study {grid.study.name} has no cell {only!r}. There are:\n{names}")
     began, worked = time.monotonic(), 0
     for number, cell in enumerate(cells, start=1):
-        if plan.compare(cell.run).done:
+        if done(cell.run):
             say(f"cell {number} of {len(cells)}, {cell.name}: done before")
             continue
         say(f"cell {number} of {len(cells)}, {cell.name}")
         with locked(cell.run), cell.run.saved():
             job(cell.run)
         worked += 1
-        left = (time.monotonic() - began) / worked * sum(not plan.compare(other.run).done for other in cells[number:])
+        left = (time.monotonic() - began) / worked * sum(not done(other.run) for other in cells[number:])
         if left:
             say(f"cell {number} of {len(cells)} done; about {duration(left)} left")

@@ -4,11 +4,13 @@ Test scores are reported, validation scores are for choosing: the best cell is t
 its linear probe.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Shaped
 from rich import box
 from rich.table import Table
 
@@ -21,7 +23,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.runs import read_json, write_atomically, write_json
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.study import Cell, Grid, label
-from gcl_custom.verdict import metric_title, title
+from gcl_custom.verdict import metric_title, result, title
 
 MARKERS = "osD^vPX*<>"
 
@@ -29,28 +31,35 @@ MARKERS = "osD^vPX*<>"
 def run(grid: Grid) -> None:
     """Write ``results.json``, ``table.md``, ``plot.svg`` and ``plot.png``, and show the table."""
     results = collect(grid)
-    grid.path.mkdir(parents=True, exist_ok=True)
-    write_json(grid.path / "results.json", results)
-    columns, rows = table(grid, results)
-    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        shown.add_row(*row)
-    console.console.print(shown)
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    with write_atomically(grid.path / "table.md") as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = [found for found in results["cells"] if found["scores"]]
+    publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
     if done:
-        for kind in ("svg", "png"):
-            with write_atomically(grid.path / f"plot.{kind}") as part:
-                draw(grid, results).savefig(part, format=kind, dpi=150)
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
     for found in done:
         if found["gain"]:
             console.say(f"{found['name']}: {found['gain']['sentence']}")
     console.say(f"{len(done)} of {len(grid.cells)} cells done; table, plot and results in {grid.path}")
+
+
+def publish(
+    folder: Path, results: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], canvas: Canvas | None
+) -> None:
+    """Write results.json, table.md, plot.svg and plot.png, and show the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", results)
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        shown.add_row(*row)
+    console.console.print(shown)
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    with write_atomically(folder / "table.md") as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if canvas is not None:
+        for kind in ("svg", "png"):
+            with write_atomically(folder / f"plot.{kind}") as part:
+                canvas.savefig(part, format=kind, dpi=150)
 
 
 def collect(grid: Grid) -> dict[str, Any]:
@@ -81,13 +90,14 @@ def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
 def _gain(cell: Cell, other: Cell) -> Comparison:
     """The linear probe of a cell against its baseline's, over the same seeds and test tiles."""
     store = TileStore(plan.tiles(cell.run).path)
-    labels = store.labels[store.index("test")].numpy()
-    return compare("Linear probe", cell.name, other.name, *(_right(c, labels[labels >= 0]) for c in (cell, other)))
+    test = store.index("test")
+    truth = store.labels[test][store.has_label[test]].numpy()
+    return compare("Linear probe", cell.name, other.name, *(result(_predicted(c), truth) for c in (cell, other)))
 
 
-def _right(cell: Cell, labels: Int[np.ndarray, "tiles"]) -> Bool[np.ndarray, "seeds tiles"]:
+def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
     stages = [plan.probe(cell.run, "gcl", seed) for seed in cell.run.recipe.compare.seeds]
-    return np.array([read_json(stage.path / "probes.json")["linear"] for stage in stages]) == labels
+    return np.array([read_json(stage.path / "probes.json")["linear"] for stage in stages])
 
 
 def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -319,6 +319,17 @@ def test_the_loss_is_the_mean_over_pairs_that_all_start_from_the_same_state(name
     assert any(not torch.equal(left[key], after[(step + 1) % 3][key]) for key in left)
 
 
+def test_labels_are_read_for_the_online_knn_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching, blind = (module_of(run, with_changes(probe_every=every)).eval() for every in (1, 0))
+    with torch.no_grad():
+        assert "knn" in watching.evaluate()
+        for module in (watching, blind):
+            monkeypatch.delattr(module._store, "labels")
+        assert set(blind.evaluate()) == {"embedding_std", "effective_rank"}
+        with pytest.raises(AttributeError, match="labels"):
+            watching.evaluate()
+
+
 def work(run: Run, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     step = Contrastive.training_step

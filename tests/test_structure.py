@@ -15,6 +15,7 @@ STAGES = {
     "fit_maskgit",
     "make_views",
     "pretrain",
+    "measure",
     "compare_supervised",
     "evaluate",
     "report",

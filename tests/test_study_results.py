@@ -8,7 +8,7 @@ import pytest
 from gcl_custom import plan, study_results
 from gcl_custom.imagery import INDEX, SPLITS
 from gcl_custom.runs import Run, write_json
-from gcl_custom.statistics import compare
+from gcl_custom.statistics import Right, compare
 from gcl_custom.study import Grid, load_study
 
 LABELS = [0, 1, 0, 1]
@@ -86,7 +86,7 @@ def test_a_cell_is_compared_with_its_baseline_tile_by_tile(grid: Grid) -> None:
     found = study_results.collect(grid)["cells"][3]
     ours, theirs = (np.array(PREDICTED[place]) == LABELS for place in ((0.5, 0.5), (0.25, 0.0)))
     names = "mask_probability=0.5,mixing_rate=0.5", "mask_probability=0.5,mixing_rate=0"
-    assert found["gain"] == compare("Linear probe", *names, ours, theirs).as_dict()
+    assert found["gain"] == compare("Linear probe", *names, Right(ours), Right(theirs)).as_dict()
     assert found["gain"]["difference"] == pytest.approx((0.0 + 0.25) / 2 - (0.5 + 0.75) / 2)
 
 
