@@ -15,16 +15,16 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
-from gcl_custom import backbones, console, plan
+from gcl_custom import backbones, console, plan, trained
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.probes import Labelled, accuracy, knn, linear_probe
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm
 from gcl_custom.runs import Run, Stage, read_json, write_json
-from gcl_custom.splits import subset
+from gcl_custom.splits import in_words, subset
 from gcl_custom.supervised import EVALUATIONS, Classifier, infer, labelled, predict
-from gcl_custom.training import Batches, fit, load_weights
+from gcl_custom.training import Batches, fit
 from gcl_custom.verdict import Figure, in_columns, metric_title, percent, share_title, summarise, title
 
 REMEDY = "gcl-custom compare-supervised"
@@ -75,7 +75,7 @@ def run(run: Run) -> None:
     )
     scores["labels"] = {share: len(_train_tiles(store, share, recipe.seeds[0])) for share in (*shares, "all")}
     scores["learning_rates"] = rates
-    scores["split"] = _split_sentence(run)
+    scores["split"] = in_words(plan.tiles(run).facts)
     scores["warnings"] = warnings
     write_json(stage.path / "scores.json", scores)
     stage.finish(verdict=scores["verdict"], cause=scores["cause"])
@@ -154,10 +154,9 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
     """Backbone and width of an arm; ``untrained`` and ``supervised`` have the weights that pretraining begins with."""
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
-    network, width = backbones.build(settings.backbone, store.bands, settings.stem)
-    if arm not in ("untrained", "supervised"):
-        load_weights(_pretrained(run, arm, seed).path / "backbone.safetensors", network)
-    return network, width
+    if arm in ("untrained", "supervised"):
+        return backbones.build(settings.backbone, store.bands, settings.stem)
+    return trained.network_of(run, _pretrained(run, arm, seed), store.bands)
 
 
 # ---------------------------------------------------------------- trainings with labels
@@ -224,20 +223,6 @@ def _train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float, s
         "valid": accuracy(predict(module, store, valid, recipe.hardware), store.labels[valid]),
         "test": predict(module, store, test, recipe.hardware).tolist(),
     }
-
-
-def _split_sentence(run: Run) -> str:
-    """Which kind of split the scores rest on, and what it cannot rule out."""
-    facts = plan.tiles(run).facts
-    if facts["split"] == "random":
-        sentence = (
-            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
-            "flatters all scores."
-        )
-    else:
-        sentence = "The split is the one that the folders give; how far apart its places lie is not known here."
-    twins = facts["duplicates_across_splits"]
-    return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
 
 
 def _train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:

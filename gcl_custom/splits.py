@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -41,6 +42,19 @@ def divide(files: Sequence[File], labels: Int[Tensor, " n"], data: Data) -> Int[
             f"and hundreds to learn anything: add tiles or change data.split"
         )
     return split
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Which kind of split scores rest on, and what it cannot rule out, from what the packed tiles state."""
+    if facts["split"] == "random":
+        sentence = (
+            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
+            "flatters all scores."
+        )
+    else:
+        sentence = "The split is the one that the folders give; how far apart its places lie is not known here."
+    twins = facts["duplicates_across_splits"]
+    return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
 
 
 def random_split(
