@@ -18,6 +18,8 @@ STAGES = {
     "compare_supervised",
     "report",
     "check",
+    "embed",
+    "export",
 }
 
 
