@@ -35,9 +35,7 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
         hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
         raise UserError(f"{named_by}: timm has no network {name!r}. {hint}")
     network = timm.create_model(name, num_classes=0, in_chans=bands)
-    accepted = inspect.signature(type(network)).parameters
-    any_size: dict[str, Any] = {option: True for option in _ANY_SIZE if option in accepted}
-    if any_size:
+    if any_size := options(network):
         network = timm.create_model(name, num_classes=0, in_chans=bands, **any_size)
     if stem == "small":
         if not isinstance(network, ResNet):
@@ -51,6 +49,12 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
             module.__class__ = SmallMapConv2d  # keeps its weights and their names
     width: Any = network.head_hidden_size
     return network.to(memory_format=torch.channels_last), int(width)
+
+
+def options(network: nn.Module) -> dict[str, Any]:
+    """What timm has to be told, beside name, classes and bands, for tiles of any size; empty for most networks."""
+    accepted = inspect.signature(type(network)).parameters
+    return {option: True for option in _ANY_SIZE if option in accepted}
 
 
 class SmallMapConv2d(nn.Conv2d):

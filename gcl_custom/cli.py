@@ -45,6 +45,11 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Replace output that was made from other settings.")]
+ArmName = Annotated[str, typer.Option("--arm", help="Arm of the comparison that pretrained the backbone.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of the pretraining; without it the first of compare.seeds.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="GCL_CUSTOM_RUNS")]
 
 RUNS = Path("runs")
@@ -278,6 +283,27 @@ def suggest(
     else:
         run_cells(grid, None, _probe, suggestions.measured)
     import_module("gcl_custom.suggest_results").run(grid, labels)
+
+
+@app.command()
+def embed(
+    folder: Annotated[Path, typer.Argument(help="Folder of images, in folders of any depth.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .npy with a .csv beside it.")],
+    run: Name = None, arm: ArmName = "gcl", seed: Seed = None, set_: Overrides = None, overwrite: Overwrite = False,
+    runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """Representations of a folder of images by a backbone of a run, with coordinates where the files have them."""
+    _stage("embed", "run", folder, out, arm, seed, overwrite)(open_run(runs, None, run, set_ or ()))
+
+
+@app.command()
+def export(
+    to: Annotated[str, typer.Option("--to", help="timm, torchvision, onnx or huggingface.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
+    run: Name = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """A backbone of a run for other software, checked to give the same representations there."""
+    _stage("export", "run", to, out, arm, seed, overwrite)(open_run(runs, None, run))
 
 
 @recipes_app.command("list")

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from gcl_custom import backbones, console, plan, scoring
+from gcl_custom import backbones, console, plan, scoring, trained
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm
 from gcl_custom.runs import Run, Stage, read_json, write_json
+from gcl_custom.splits import in_words
 from gcl_custom.supervised import labelled
-from gcl_custom.training import load_weights
 from gcl_custom.verdict import Figure, probed_metrics, share_name, summarise, title
 
 REMEDY = "gcl-custom compare-supervised"
@@ -69,7 +69,7 @@ def run(run: Run) -> None:
     )
     scores["labels"] = {share: len(scoring.train_tiles(store, share, recipe.seeds[0])) for share in every_share}
     scores["learning_rates"] = rates
-    scores["split"] = scoring.split_sentence(run)
+    scores["split"] = in_words(plan.tiles(run).facts)
     scores["warnings"] = warnings
     write_json(stage.path / "scores.json", scores)
     stage.finish(verdict=scores["verdict"], cause=scores["cause"])
@@ -121,10 +121,9 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
     """Backbone and width of an arm; ``untrained`` and ``supervised`` have the weights that pretraining begins with."""
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
-    network, width = backbones.build(settings.backbone, store.bands, settings.stem)
-    if arm not in ("untrained", "supervised"):
-        load_weights(_pretrained(run, arm, seed).path / "backbone.safetensors", network)
-    return network, width
+    if arm in ("untrained", "supervised"):
+        return backbones.build(settings.backbone, store.bands, settings.stem)
+    return trained.network_of(run, _pretrained(run, arm, seed), store.bands)
 
 
 def show(scores: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from gcl_custom import console, plan, scoring
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import Run, Stage, write_json
 from gcl_custom.sources import Source, sources
+from gcl_custom.splits import in_words
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.supervised import labelled
 from gcl_custom.verdict import Truth, capital, measure_of, metric_title, probed_metrics, result, score, share_name
@@ -74,7 +75,7 @@ def run(run: Run, given: Sequence[str], finetune: bool) -> None:
         "comparisons": [c.as_dict() for c in comparisons(said, truth)],
         "labels": {share: len(scoring.train_tiles(store, share, run.recipe.compare.seeds[0])) for share in shares},
         "learning_rates": rates,
-        "split": scoring.split_sentence(run),
+        "split": in_words(plan.tiles(run).facts),
         "warnings": warnings,
     }
     folder = run.path / "evaluate"

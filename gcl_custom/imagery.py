@@ -14,6 +14,7 @@ second packing after files were added or taken away re-uses what is there.
 
 import io
 import json
+import math
 import struct
 import warnings
 from collections.abc import Iterator
@@ -28,8 +29,10 @@ import torch
 from einops import repeat
 from jaxtyping import Bool, Float, Int, Integer, UInt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.warp import transform
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -78,6 +81,19 @@ class Tile(NamedTuple):
     """Whether one band was repeated to three."""
     alpha: bool
     """Whether an alpha band was dropped."""
+
+
+class Place(NamedTuple):
+    """Centre of a file on earth; its tile, cut from the centre, has the same."""
+
+    x: float
+    y: float
+    """In units of the coordinate reference system."""
+    crs: str
+    """EPSG:NUMBER, or WKT where it has none."""
+    longitude: float | None
+    latitude: float | None
+    """In degrees (WGS 84); None where the system lies nowhere on earth."""
 
 
 @contextmanager
@@ -220,6 +236,24 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float) 
     return Tile(pixels, missing, grey, alpha)
 
 
+def place_of(data: bytes) -> Place | None:
+    """Where a file lies, as the file itself says; None for one without a coordinate reference system."""
+    if not _is_raster(data):
+        return None
+    with rasterio.MemoryFile(data) as file, file.open() as dataset:
+        if not dataset.crs:
+            return None
+        column, row, (a, b, c, d, e, f) = dataset.width / 2, dataset.height / 2, dataset.transform[:6]
+        x, y = a * column + b * row + c, d * column + e * row + f
+        try:
+            (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [x], [y])
+        except (RasterioError, CPLE_BaseError):  # a local system, of some building site
+            longitude = latitude = math.inf
+        known = math.isfinite(longitude) and math.isfinite(latitude)
+        degrees = (longitude, latitude) if known else (None, None)
+        return Place(x, y, dataset.crs.to_string(), *degrees)
+
+
 def _resized(
     pixels: UInt[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] | None, size: int
 ) -> tuple[UInt[np.ndarray, "c s s"], Bool[np.ndarray, "s s"] | None]:
@@ -244,6 +278,11 @@ def _resized(
     if valid is None:
         return np.ascontiguousarray(pixels[:, *centre]), None
     return pixels[:, *centre] * valid[centre], valid[centre]
+
+
+def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
+    """Pixels as torch.uint8, or torch.int32 for uint16 (torch has few operations on uint16)."""
+    return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
 class TileStore:
@@ -320,9 +359,8 @@ class TileStore:
         return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
 
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
-        """Tiles as stored: torch.uint8, or torch.int32 for uint16 (torch has few operations on uint16)."""
-        pixels = self._pixels[self._slots[index.cpu().numpy()]]
-        return torch.from_numpy(pixels if self.dtype == "uint8" else pixels.astype(np.int32))
+        """Tiles as stored, in the type of tensor_of."""
+        return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
 
     def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Stored values -> float32 in [0, 1]: low becomes 0, high 1, and what lies beyond is cut off."""

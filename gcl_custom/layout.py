@@ -82,7 +82,7 @@ def find(root: Path, card: Card | None, labels: str | None = None, multi_label: 
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
             f"Give the folder of your images, for example --set data.root=/path/to/images"
         )
-    images, others = _walk(root)
+    images, others = walk(root)
     if not images:
         raise UserError(
             f"data.root: {root} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, "
@@ -179,7 +179,7 @@ def is_rgb(card: Card | None, form: Form) -> bool:
     return [band.lower() for band in card.bands] == ["red", "green", "blue"] if card else form.bands == 3
 
 
-def _walk(root: Path) -> tuple[list[str], int]:
+def walk(root: Path) -> tuple[list[str], int]:
     """Sorted relative paths of the images, and the number of other files; hidden files and folders do not count."""
     images, others, seen = [], 0, set()
     for folder, inner, names in os.walk(root, followlinks=True):

@@ -31,13 +31,13 @@ from gcl_custom.probes import Labelled, knn
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.runs import Run
 from gcl_custom.tasks import task_of
+from gcl_custom.trained import BACKBONE
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid, save_weights
 from gcl_custom.views import ViewStore
 
 WATCHED = 512
 """Validation tiles, at most, that signs of collapse and the online kNN accuracy are computed from."""
 SHOWN = 8
-BACKBONE = "backbone.safetensors"
 
 
 class Reader:

@@ -40,6 +40,23 @@ def write_atomically(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
+    """Look at the place of an output, a file or a folder, before any work is done, and make the folder that it goes to.
+
+    Raises:
+        UserError: something is there that is not to be overwritten, or cannot be.
+    """
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("file", "folder") if folder else ("folder", "file")
+        raise UserError(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written. Give another --out")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already. Add --overwrite to replace it, or give another --out")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: its folder cannot be made ({error.strerror}). Give another --out") from None
+
+
 def write_json(path: Path, value: object) -> None:
     _write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
 

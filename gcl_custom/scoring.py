@@ -168,21 +168,6 @@ def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
 # ---------------------------------------------------------------- what a person reads
 
 
-def split_sentence(run: Run) -> str:
-    """Which kind of split the scores rest on, and what it cannot rule out."""
-    facts = plan.tiles(run).facts
-    if facts["split"] == "random":
-        sentence = (
-            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
-            "flatters all scores."
-        )
-    else:
-        giver = "the folders" if facts["split"] == "given by folders" else "the table of labels or the folders"
-        sentence = f"The split is the one that {giver} give; how far apart its places lie is not known here."
-    twins = facts["duplicates_across_splits"]
-    return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
-
-
 def caption(measure: str) -> str:
     """What the numbers of a table are."""
     if measure == "mAP":

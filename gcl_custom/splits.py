@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -51,6 +52,20 @@ def strata(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Int[Tensor,
         return labels
     counts = torch.where(labels, labels.sum(0), len(labels) + 1)
     return torch.where(labels.any(1), counts.argmin(1), -1) if labels.shape[1] else torch.full((len(labels),), -1)
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Which kind of split scores rest on, and what it cannot rule out, from what the packed tiles state."""
+    if facts["split"] == "random":
+        sentence = (
+            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
+            "flatters all scores."
+        )
+    else:
+        giver = "the folders" if facts["split"] == "given by folders" else "the table of labels or the folders"
+        sentence = f"The split is the one that {giver} give; how far apart its places lie is not known here."
+    twins = facts["duplicates_across_splits"]
+    return f"{sentence} Files with the same content in more than one split: {twins}." if twins else sentence
 
 
 def random_split(

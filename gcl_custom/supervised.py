@@ -6,12 +6,11 @@ suite (crop, flips, turns) on views as large as in pretraining; the last weights
 difference of scores is the start's.
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor, nn
 
 from gcl_custom import recipe
@@ -102,15 +101,20 @@ def infer(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: recipe.Hardware
 ) -> Float[Tensor, "n d"]:
     """The network's output for whole tiles, in evaluation mode, as float32 on the device that the recipe names."""
+    parts = torch.split(index, INFERENCE_BATCH)
+    return torch.cat([infer_batch(network, store, store.read(part), hardware) for part in parts])
+
+
+def infer_batch(
+    network: nn.Module, store: TileStore, raw: Integer[Tensor, "b c h w"], hardware: recipe.Hardware
+) -> Float[Tensor, "b d"]:
+    """The same for tiles at hand, of the store's form, that may be in no store."""
     device = pick_device(hardware)
     network.eval().to(device)
     with torch.inference_mode(), autocast(hardware, device):
-        return torch.cat([network(tiles).float() for tiles in _tiles(store, index, device)])
-
-
-def _tiles(store: TileStore, index: Int[Tensor, " n"], device: torch.device) -> Iterator[Float[Tensor, "b c h w"]]:
-    for part in torch.split(index, INFERENCE_BATCH):
-        yield store.unit(store.read(part).to(device)).contiguous(memory_format=torch.channels_last)
+        tiles = store.unit(raw.to(device)).contiguous(memory_format=torch.channels_last)
+        representations: Tensor = network(tiles)
+    return representations.float()
 
 
 def predict(

@@ -1,10 +1,15 @@
 """What several test modules need."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 import torch
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +27,76 @@ def real_data() -> Path:
 def _one_thread() -> None:
     """Tests are small: a second thread costs more than it brings, and the order of sums stays fixed."""
     torch.set_num_threads(1)
+
+
+COLOURS = {"lake": (30, 60, 140, 20), "forest": (40, 110, 50, 160), "field": (150, 140, 70, 120)}
+NORTH, EAST, PIXEL = 5_500_000.0, 500_000.0, 10.0
+"""Corner of the first GeoTIFF in EPSG:32633, and the side of its pixels, in metres; each one lies 1 km further east."""
+
+
+def draw(folder: Path, bands: int, each: int, size: int) -> None:
+    """Class folders of PNGs, or with four bands of GeoTIFFs of uint16, whose colours overlap between the classes."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(each):
+            mean = np.array(colour[:bands]) + rng.normal(0, 25, bands)
+            pixels = np.clip(rng.normal(mean, 40, (size, size, bands)), 1, 255 if bands == 3 else 1000)
+            if bands == 3:
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+                continue
+            place = rasterio.Affine(PIXEL, 0, EAST + 1000 * i, 0, -PIXEL, NORTH)
+            about: dict[str, Any] = {"count": bands, "height": size, "width": size, "dtype": "uint16"}
+            with rasterio.open(
+                folder / name / f"{i}.tif", "w", driver="GTiff", crs="EPSG:32633", transform=place, **about
+            ) as file:
+                file.write((40 * pixels).astype(np.uint16).transpose(2, 0, 1))
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Any]:
+    """Makes a run with packed tiles and, as its pretrainings, random backbones of seeds 3 and 4."""
+
+    def make(folder: Path, backbone: str = "test_resnet", stem: str = "standard", bands: int = 3, **data: Any) -> Any:
+        # Here, so that shapes are checked: pytest reads this file before the check is in place.
+        from gcl_custom import backbones, pack_tiles, plan
+        from gcl_custom.randomness import derive
+        from gcl_custom.recipe import Recipe
+        from gcl_custom.recipe_file import check_values
+        from gcl_custom.runs import Run
+        from gcl_custom.training import save_weights
+
+        torch.set_num_threads(1)
+        if "synthetic" not in data:
+            draw(folder / "imagery", bands, each=32, size=32)
+        values = {
+            "name": "trial",
+            "data": {"root": str(folder / "imagery"), "size": 32, **data},
+            "pretrain": {"backbone": backbone, "stem": stem, "epochs": 4},
+            "compare": {"seeds": [3, 4], "arms": ["gcl", "handcrafted"], "penalties": [1e-2], "neighbours": 5},
+            "hardware": {"accelerator": "cpu", "precision": "fp32"},
+        }
+        run = Run(folder / "runs" / "trial", check_values(Recipe, values, "test"))
+        pack_tiles.run(run)
+        for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
+            stage.begin()
+            stage.finish()
+        for arm, seed in plan.pretrainings(run.recipe):
+            stage = plan.pretrain(run, arm, seed)
+            stage.begin()
+            torch.manual_seed(derive(seed, arm))
+            network = backbones.build(backbone, bands, stem)[0]
+            _settle(network)
+            save_weights(stage.path / "backbone.safetensors", network)
+            stage.finish()
+        return run
+
+    return make
+
+
+def _settle(network: torch.nn.Module) -> None:
+    """Every weight and statistic away from what it is initialised with, so that one that is lost is missed."""
+    for value in network.state_dict().values():
+        if value.is_floating_point():
+            value.mul_(torch.empty_like(value).uniform_(0.8, 1.2))
+            value.add_(torch.empty_like(value).uniform_(0, 0.02))

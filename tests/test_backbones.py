@@ -38,6 +38,16 @@ def test_a_small_stem_doubles_the_extent_and_keeps_every_weight() -> None:
     assert standard.state_dict().keys() == small.state_dict().keys()
 
 
+def test_options_are_what_plain_timm_needs_to_build_the_same() -> None:
+    for name in ("test_resnet", "test_vit"):
+        network, _ = backbones.build(name, 4)
+        plain = timm.create_model(name, num_classes=0, in_chans=4, **backbones.options(network)).eval()
+        plain.load_state_dict(network.state_dict())
+        tiles = torch.rand(2, 4, 40, 40)
+        with torch.no_grad():
+            torch.testing.assert_close(plain(tiles), network.eval()(tiles), rtol=1e-4, atol=1e-4)
+
+
 def test_a_saved_state_gives_the_same_representations() -> None:
     network, _ = backbones.build("resnet18", 4, "small")
     again, _ = backbones.build("resnet18", 4, "small")

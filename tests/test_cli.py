@@ -189,19 +189,24 @@ def test_check_says_what_would_happen_and_writes_nothing(workplace: Path, tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_run_s_backbone_embeds_its_own_scenes_and_is_exported(workplace: Path) -> None:
+    """Scenes are GeoTIFFs with a coordinate system; the small stem is a step that a reader has to be told of."""
+    said = gcl_custom(workplace, "embed", "scenes", "--out", "out/scenes.parquet").stdout
+    assert "150 representations" in said
+    assert "150 with coordinates" in said
+    again = gcl_custom(workplace, "embed", "scenes", "--out", "out/scenes.parquet", check=False)
+    assert (again.returncode, "--overwrite" in again.stdout) == (1, True)
+    said = gcl_custom(workplace, "export", "--arm", "reconstructed", "--to", "huggingface", "--out", "out/model").stdout
+    assert 'backbone.set_submodule("maxpool", torch.nn.Identity())' in said
+    card = (workplace / "out" / "model" / "README.md").read_text("utf-8")
+    assert "synthetic" in card
+    assert "| GCL | " in card
+
+
 def test_help_and_version(tmp_path: Path) -> None:
     said = gcl_custom(tmp_path, "--help").stdout
-    for verb in (
-        "fit-generator",
-        "make-views",
-        "pretrain",
-        "compare-supervised",
-        "run",
-        "check",
-        "report",
-        "suggest",
-        "recipes",
-    ):
+    for verb in ("fit-generator", "make-views", "pretrain", "compare-supervised", "run", "check", "report", "study",
+                 "suggest", "evaluate", "embed", "export", "recipes"):  # fmt: skip
         assert verb in said
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", gcl_custom(tmp_path, "--version").stdout)
 

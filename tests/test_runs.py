@@ -7,7 +7,7 @@ import pytest
 from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_file import load_recipe
-from gcl_custom.runs import Run, locked, open_run, write_atomically, write_json
+from gcl_custom.runs import Run, locked, open_run, require_free, write_atomically, write_json
 
 RECIPE = Recipe(name="first", data=Data(root="tiles"))
 
@@ -126,3 +126,19 @@ def test_two_processes_never_share_a_run_and_a_killed_one_frees_it(tmp_path: Pat
     holder.join()
     with locked(Run(tmp_path / "r", RECIPE)):
         pass
+
+
+def test_a_place_is_free_if_nothing_is_there_or_it_may_be_replaced_by_its_like(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    require_free(tmp_path / "new" / "deeper" / "file", overwrite=False)
+    assert (tmp_path / "new" / "deeper").is_dir()
+    for path, is_folder in ((file, False), (folder, True)):
+        require_free(path, overwrite=True, folder=is_folder)
+        with pytest.raises(UserError, match="--overwrite"):
+            require_free(path, overwrite=False, folder=is_folder)
+        with pytest.raises(UserError, match=r"is a (file|folder), and a"):
+            require_free(path, overwrite=True, folder=not is_folder)
+    with pytest.raises(UserError, match="folder cannot be made"):
+        require_free(file / "inside", overwrite=False)

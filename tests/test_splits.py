@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Split
-from gcl_custom.splits import label_counts, random_split, strata, subset, subset_of_sets
+from gcl_custom.splits import in_words, label_counts, random_split, strata, subset, subset_of_sets
 
 
 def tiles(*counts: int) -> tuple[list[str], Tensor]:
@@ -126,3 +126,10 @@ def test_no_labels_at_all_say_what_to_do() -> None:
         subset(torch.full((20,), -1), 0.1, 0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         subset(torch.zeros(20, dtype=torch.int64), 1.5, 0)
+
+
+def test_words_about_a_split_hold_back_nothing() -> None:
+    assert "neighbouring tiles" in in_words({"split": "random", "duplicates_across_splits": 0})
+    given = in_words({"split": "given by folders", "duplicates_across_splits": 7})
+    assert "neighbouring tiles" not in given
+    assert given.endswith("in more than one split: 7.")

@@ -20,6 +20,8 @@ STAGES = {
     "evaluate",
     "report",
     "check",
+    "embed",
+    "export",
 }
 
 

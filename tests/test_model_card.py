@@ -1,0 +1,92 @@
+"""The model card: the run's facts, and nothing of the machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from gcl_custom import plan, trained
+from gcl_custom.imagery import TileStore
+from gcl_custom.model_card import model_card
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_file import check_values
+from gcl_custom.runs import Run, write_json
+from gcl_custom.supervised import labelled
+from gcl_custom.verdict import Figure, summarise
+
+CARD = """
+name: lakes
+title: Lakes and forests
+source: a survey of lakes
+licence: CC BY 4.0
+bands: [red, green, blue]
+classes: [field, forest, lake]
+notes: The lakes are small.
+"""
+
+
+@pytest.fixture(scope="module")
+def run(make_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("card")
+    (folder / "lakes.yaml").write_text(CARD)
+    made: Run = make_run(folder, card=str(folder / "lakes.yaml"))
+    return made
+
+
+def card_of(run: Run) -> tuple[dict[str, Any], dict[str, str]]:
+    """Front matter, and section -> text."""
+    _, head, body = model_card(trained.load(run, "gcl", 4), ["backbone = None"]).split("---\n", 2)
+    sections = {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in body.split("\n## ")}
+    return yaml.safe_load(head), sections
+
+
+def test_data_licence_and_input_are_stated(run: Run) -> None:
+    head, sections = card_of(run)
+    assert head["library_name"] == "timm"
+    for text in ("Lakes and forests", "a survey of lakes", "CC BY 4.0", "field, forest, lake", "The lakes are small"):
+        assert text in sections["Data"]
+    assert "CC BY 4.0" in sections["Licence"]
+    assert sections["Input"] == trained.load(run, "gcl", 4).input
+    assert "backbone = None\nbackbone.eval()" in sections["Use"]
+    assert "seed 4" in next(iter(sections.values()))
+
+
+def test_the_recipe_in_it_is_whole_and_names_no_folder_of_this_machine(run: Run) -> None:
+    _, sections = card_of(run)
+    values = yaml.safe_load(sections["Training"].split("```yaml\n")[1].split("```")[0])
+    recipe = check_values(Recipe, values, "card")
+    assert recipe.model_copy(update={"data": run.recipe.data}) == run.recipe
+    assert (recipe.data.root, recipe.data.card) == ("imagery", "lakes.yaml")
+    assert str(run.path.parent) not in "".join(sections.values())
+
+
+def test_scores_stand_in_it_once_the_comparison_is_done(run: Run) -> None:
+    _, sections = card_of(run)
+    assert "not finished" in sections["Scores"]
+    assert "divided at random" in sections["Scores"]
+    store = TileStore(plan.tiles(run).path)
+    truth = store.labels[labelled(store, "test")].numpy()
+    wrong = np.where(np.arange(len(truth)) < 3, (truth + 1) % 3, truth)
+    predictions = {Figure("gcl", "linear"): np.array([truth, wrong]), Figure("untrained", "knn"): np.array([wrong] * 2)}
+    stage = plan.compare(run)
+    stage.begin()
+    scores = summarise(predictions, truth, store.classes, [3, 4]) | {"split": "Divided by a river."}
+    write_json(stage.path / "scores.json", scores)
+    stage.finish()
+    text = card_of(run)[1]["Scores"]
+    right = 1 - 3 / len(truth)
+    assert f"linear probe {100 * right:.2f}" in text  # of seed 4
+    linear = scores["scores"]["gcl"]["linear"]
+    assert linear["mean"] == pytest.approx((1 + right) / 2)
+    interval = f"{100 * linear['mean']:.1f} ({100 * linear['low']:.1f}-{100 * linear['high']:.1f})"
+    assert f"| GCL | {interval} |  |" in text
+    assert scores["verdict"] in text
+    assert "Divided by a river." in text
+
+
+def test_synthetic_imagery_is_called_so(make_run: Callable[..., Any], tmp_path: Path) -> None:
+    run: Run = make_run(tmp_path, synthetic={"tiles": 20})
+    assert "synthetic" in model_card(trained.load(run, "gcl", None), [])
