@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from gcl_custom import compare_supervised, embed, plan
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
-from gcl_custom.probes import accuracy
 from gcl_custom.runs import Run
 from gcl_custom.supervised import infer, labelled
+from gcl_custom.tasks import task_of
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_classifier_of_the_table_scores_what_the_comparison_reports(run: Run, 
     scaler = StandardScaler().fit(found[train])
     theirs = LogisticRegression(C=1 / (len(train) * reported["penalty"]), max_iter=5000, tol=1e-8)
     theirs.fit(scaler.transform(found[train]), labels[train])
-    ours = accuracy(torch.tensor(reported["linear"]), store.labels[test])
+    ours = task_of(False).score(torch.tensor(reported["linear"]), store.labels[test])
     assert theirs.score(scaler.transform(found[test]), labels[test]) == pytest.approx(ours, abs=0.01)
     assert ours > 1 / 3
 
