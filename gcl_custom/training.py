@@ -352,11 +352,7 @@ def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Read safetensors into a module, every key and every shape checked.
-
-    Raises:
-        UserError: naming the file and the keys that are missing, surplus, or of another shape.
-    """
+    """Read safetensors into a module; raises what ``read_weights`` and ``fit_state`` raise."""
     fit_state(str(path), read_weights(path), module)
 
 
@@ -373,11 +369,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Put a state into a module, every key and every shape checked.
-
-    Raises:
-        UserError: naming the source and the keys that are missing, surplus, or of another shape.
-    """
+    """Put a state into a module; a UserError names the keys that are missing, surplus or of another shape."""
     wanted = module.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in found]
     faults += [f"surplus {name}" for name in found if name not in wanted]
