@@ -330,8 +330,8 @@ class TileStore:
                 self.labels[tile, labels] = True
             self.has_label = self.labels.any(1)
         else:
-            self.labels = torch.tensor(about["labels"], dtype=torch.int64)
-            self.has_label = self.labels >= 0
+            self.labels = labels = torch.tensor(about["labels"], dtype=torch.int64)
+            self.has_label = labels >= 0
         self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
