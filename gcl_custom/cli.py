@@ -101,12 +101,16 @@ def _pretrain(run: Run) -> None:
     _stage("pretrain", "run", "gcl", run.recipe.compare.seeds[0])(run)
 
 
-def _pretrain_and_score(run: Run) -> None:
-    _stage("pack_tiles")(run)
-    _stage("scoring", "require_labels")(run)
+def _pretrain_all(run: Run) -> None:
     _make_views(run)
     for arm, seed in plan.pretrainings(run.recipe):
         _stage("pretrain", "run", arm, seed)(run)
+
+
+def _pretrain_and_score(run: Run) -> None:
+    _stage("pack_tiles")(run)
+    _stage("scoring", "require_labels")(run)
+    _pretrain_all(run)
     _stage("compare_supervised")(run)
 
 
@@ -128,15 +132,13 @@ def _score_cell(run: Run) -> None:
 
 def _probe(run: Run) -> None:
     _fit_generator(run)
-    _make_views(run)
-    for arm, seed in plan.pretrainings(run.recipe):
-        _stage("pretrain", "run", arm, seed)(run)
+    _pretrain_all(run)
     _stage("measure")(run)
 
 
 def _probe_and_score(run: Run) -> None:
     _stage("pack_tiles")(run)
-    _stage("compare_supervised", "require_labels")(run)
+    _stage("scoring", "require_labels")(run)
     _probe(run)
     _stage("compare_supervised", "run_probes")(run)
 

@@ -9,9 +9,10 @@ import yaml
 from gcl_custom import __version__, plan
 from gcl_custom.recipe import Recipe
 from gcl_custom.runs import read_json
+from gcl_custom.scoring import caption
 from gcl_custom.splits import in_words
 from gcl_custom.trained import Trained
-from gcl_custom.verdict import in_columns, metric_title, percent, share_title, title
+from gcl_custom.verdict import column_title, in_columns, percent, title
 
 HEAD = """---
 library_name: timm
@@ -108,19 +109,19 @@ def _scores(known: Trained) -> str:
         return f"None: this run's comparison is not finished. {split}"
     scores: dict[str, Any] = read_json(stage.path / "scores.json")
     columns, arms = in_columns(scores["scores"])
-    names = [metric_title(column) if column in ("linear", "knn") else share_title(column) for column in columns]
+    names = [column_title(column) for column in columns]
     rows = [["", *names], ["---"] * (1 + len(names))]
     rows += [[title(arm), *(_cell(cells.get(column)) for column in columns)] for arm, cells in arms.items()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     seeds = scores["seeds"]
-    over = f"over {len(seeds)} seeds (Student's t)" if len(seeds) > 1 else "over test tiles (Wilson)"
+    over = f"over {len(seeds)} seeds (Student's t)" if len(seeds) > 1 else "over test tiles"
     own = scores["scores"].get(known.arm, {}).get("linear", {}).get("seeds", {}).get(str(known.seed))
     this = f" The backbone of this card: linear probe {percent(own)}." if own is not None else ""
     return (
-        f"Top-1 on {scores['test_tiles']:,} test tiles in percent, mean and 95 % interval {over}. Linear probe and "
-        f"kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, or, for "
-        f"the supervised baseline, from scratch.{this}\n\n{table}\n\n{scores['verdict']} {scores['cause']}\n\n"
-        f"{scores['split']}"
+        f"{caption(scores.get('measure', 'top-1'))} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
+        f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
+        f"or, for the supervised baseline, from scratch.{this}\n\n{table}\n\n{scores['verdict']} "
+        f"{scores['cause']}\n\n{scores['split']}"
     )
 
 

@@ -85,6 +85,11 @@ def test_scores_stand_in_it_once_the_comparison_is_done(run: Run) -> None:
     assert f"| GCL | {interval} |  |" in text
     assert scores["verdict"] in text
     assert "Divided by a river." in text
+    with_top_5 = scores["scores"]["gcl"] | {"linear_top5": linear}  # as there is of more than five classes
+    write_json(stage.path / "scores.json", scores | {"scores": {"gcl": with_top_5}})
+    text = card_of(run)[1]["Scores"]
+    assert "|  | linear probe | linear probe, top-5 |" in text
+    assert f"| GCL | {interval} | {interval} |" in text
 
 
 def test_synthetic_imagery_is_called_so(make_run: Callable[..., Any], tmp_path: Path) -> None:
