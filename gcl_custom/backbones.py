@@ -30,10 +30,7 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
     Raises:
         UserError: timm has no such network, or "small" was asked for something that is no ResNet.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
-        raise UserError(f"{named_by}: timm has no network {name!r}. {hint}")
+    require_known(name, named_by)
     network = timm.create_model(name, num_classes=0, in_chans=bands)
     if any_size := options(network):
         network = timm.create_model(name, num_classes=0, in_chans=bands, **any_size)
@@ -49,6 +46,18 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
             module.__class__ = SmallMapConv2d  # keeps its weights and their names
     width: Any = network.head_hidden_size
     return network.to(memory_format=torch.channels_last), int(width)
+
+
+def require_known(name: str, named_by: str) -> None:
+    """Check a name before anything is built.
+
+    Raises:
+        UserError: timm has no such network.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
+        raise UserError(f"{named_by}: timm has no network {name!r}. {hint}")
 
 
 def options(network: nn.Module) -> dict[str, Any]:

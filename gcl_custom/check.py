@@ -21,7 +21,7 @@ from torch import Tensor
 from gcl_custom import plan, scenes
 from gcl_custom.console import console, duration, progress, say, warn
 from gcl_custom.costs import Cost, Costs, measure
-from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, reading, tile_from
+from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, has_label, reading, tile_from
 from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
 from gcl_custom.recipe import Card, Data, Recipe
 from gcl_custom.recipe_file import load_card
@@ -54,7 +54,7 @@ class Tiles:
 
     @property
     def has_label(self) -> Bool[Tensor, " n"]:
-        return self.labels >= 0 if self.labels.ndim == 1 else self.labels.any(1)
+        return has_label(self.labels)
 
     @property
     def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:

@@ -285,6 +285,16 @@ def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
+def has_label(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Bool[Tensor, " n"]:
+    """Whether each tile bears a label, or one of several."""
+    return labels >= 0 if labels.ndim == 1 else labels.any(1)
+
+
+def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """At most so many entries, spread evenly from the first to the last."""
+    return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
+
+
 class TileStore:
     """Packed tiles of one size, number of bands and integer type; cheap to open, and pickled by its path.
 
@@ -325,13 +335,12 @@ class TileStore:
         self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
         self.has_label: Bool[Tensor, " n"]
         if self.multi_label:
-            self.labels = torch.zeros(self.count, len(self.classes), dtype=torch.bool)
-            for tile, labels in enumerate(about["labels"]):
-                self.labels[tile, labels] = True
-            self.has_label = self.labels.any(1)
+            labels = torch.zeros(self.count, len(self.classes), dtype=torch.bool)
+            for tile, borne in enumerate(about["labels"]):
+                labels[tile, borne] = True
         else:
-            self.labels = labels = torch.tensor(about["labels"], dtype=torch.int64)
-            self.has_label = labels >= 0
+            labels = torch.tensor(about["labels"], dtype=torch.int64)
+        self.labels, self.has_label = labels, has_label(labels)
         self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
@@ -356,7 +365,7 @@ class TileStore:
         """Validation tiles, or training tiles where there are none, spread evenly and at most so many."""
         index = self.index("valid")
         index = index if len(index) else self.index("train")
-        return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
+        return spread(index, most)
 
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """Tiles as stored, in the type of tensor_of."""

@@ -12,18 +12,17 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gcl_custom import backbones, plan
+from gcl_custom import plan, trained
 from gcl_custom.augmentations import handcrafted
 from gcl_custom.collapse import effective_rank
 from gcl_custom.console import say
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import feature_network
-from gcl_custom.imagery import TileStore
+from gcl_custom.imagery import TileStore, spread
 from gcl_custom.label_free import DELTA, FITTED, lidar, likeness, spectrum_slope
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.supervised import INFERENCE_BATCH, infer
-from gcl_custom.training import load_weights
 from gcl_custom.views import ViewStore
 
 
@@ -45,10 +44,9 @@ def _measure_backbone(run: Run, seed: int) -> None:
         say(f"{stage.name}: done before, in {stage.path}")
         return
     stage.begin()
-    store, settings = TileStore(plan.tiles(run).path), run.recipe.pretrain
+    store = TileStore(plan.tiles(run).path)
     tiles = store.watched(plan.MEASURED_TILES)
-    network, _ = backbones.build(settings.backbone, store.bands, settings.stem)
-    load_weights(plan.pretrain(run, "gcl", seed).path / "backbone.safetensors", network)
+    network, _ = trained.network_of(run, plan.pretrain(run, "gcl", seed), store.bands)
     whole = infer(network, store, tiles, run.recipe.hardware)
     views = represent_views(run, store, network, tiles)
     figures = {"rankme": effective_rank(whole), "lidar": lidar(views), "alpha": spectrum_slope(whole)}
@@ -84,8 +82,7 @@ def _measure_views(run: Run) -> None:
     stage.begin()
     store, views = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
     network = feature_network(run.recipe.generator.tokenizer.perceptual).to(pick_device(run.recipe.hardware))
-    index = store.index("train")
-    index = index[torch.linspace(0, len(index) - 1, min(len(index), plan.MEASURED_TILES)).round().long()]
+    index = spread(store.index("train"), plan.MEASURED_TILES)
     pooled: list[tuple[Tensor, Tensor]] = []
     for some in torch.split(index, INFERENCE_BATCH):
         both = store.read(some), views.read(some, torch.zeros_like(some))

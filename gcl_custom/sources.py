@@ -12,7 +12,6 @@ with ``:normalised`` behind the network's name the mean and the deviation that t
 network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
 """
 
-import difflib
 import hashlib
 import pickle
 import re
@@ -27,14 +26,14 @@ from jaxtyping import Float
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from gcl_custom import backbones, plan
+from gcl_custom import backbones, plan, trained
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm, Recipe
 from gcl_custom.recipe_file import load_recipe
 from gcl_custom.runs import Run, Stage
-from gcl_custom.training import fit_state, load_weights, read_weights
+from gcl_custom.training import fit_state, read_weights
 
 GRAMMAR = (
     "NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=FILE.safetensors@NETWORK or "
@@ -139,8 +138,7 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, other_name: str, a
         )
 
     def build(seed: int) -> tuple[nn.Module, int]:
-        network, width = backbones.build(settings.backbone, store.bands, settings.stem)
-        load_weights(pretrained[cast(Arm, arm), seed].path / "backbone.safetensors", network)
+        network, width = trained.network_of(other, pretrained[cast(Arm, arm), seed], store.bands)
         return _fitting(network, store, f"--backbone {name}={spec}"), width
 
     identity = {"network": settings.backbone, "stem": settings.stem}
@@ -222,10 +220,7 @@ def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, b
     for option in chosen:
         if option not in options:
             raise UserError(f"{where}: behind the network may stand :{' or :'.join(options)}, not :{option}")
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
-        raise UserError(f"{where}: timm has no network {name!r}. {hint}")
+    backbones.require_known(name, where)
     return name, "small" if "small" in chosen else "standard", "normalised" in chosen
 
 

@@ -23,6 +23,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.runs import read_json, write_atomically, write_json
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.study import Cell, Grid, label
+from gcl_custom.supervised import labelled
 from gcl_custom.verdict import metric_title, result, title
 
 MARKERS = "osD^vPX*<>"
@@ -90,8 +91,7 @@ def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
 def _gain(cell: Cell, other: Cell) -> Comparison:
     """The linear probe of a cell against its baseline's, over the same seeds and test tiles."""
     store = TileStore(plan.tiles(cell.run).path)
-    test = store.index("test")
-    truth = store.labels[test][store.has_label[test]].numpy()
+    truth = store.labels[labelled(store, "test")].numpy()
     return compare("Linear probe", cell.name, other.name, *(result(_predicted(c), truth) for c in (cell, other)))
 
 
@@ -162,7 +162,7 @@ def draw(grid: Grid, results: dict[str, Any]) -> Canvas:
         axes.errorbar(x, mean, yerr=bars, marker=MARKERS[number % len(MARKERS)], linestyle=line, capsize=3, label=name)
     axes.set_xticks(places, ticks, rotation=0 if numeric or len(ticks) < 7 else 30)
     axes.set_xlabel(last)
-    axes.set_ylabel("linear probe, top-1 on test tiles, %")
+    axes.set_ylabel("linear probe on test tiles, %")
     axes.grid(alpha=0.2)
     if others:
         axes.legend(frameon=False, fontsize=8)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gcl_custom.console import progress
 from gcl_custom.errors import UserError
-from gcl_custom.imagery import TileStore
+from gcl_custom.imagery import TileStore, tensor_of
 from gcl_custom.runs import write_atomically, write_json
 
 VIEWS = "views.npy"
@@ -61,8 +61,7 @@ class ViewStore:
 
     def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """View number ``which`` of each tile, of the type that TileStore.read gives."""
-        pixels = self._views[self._rows_of(tiles), which.cpu().numpy()]
-        return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
+        return tensor_of(self._views[self._rows_of(tiles), which.cpu().numpy()])
 
     def similar(self, tiles: Int[Tensor, " b"], least: float) -> Bool[Tensor, "b k"]:
         """Which of each tile's views are at least so similar to it; only where similarity was measured."""
@@ -162,8 +161,7 @@ def write_similarity(
             rows = slice(start, start + block)
             some = tiles[rows]
             if np.isnan(similarity[rows]).any():
-                raw = views[rows] if views.dtype == np.uint8 else views[rows].astype(np.int32)
-                similarity[rows] = compare(some, torch.from_numpy(np.array(raw))).cpu().numpy()
+                similarity[rows] = compare(some, tensor_of(np.array(views[rows]))).cpu().numpy()
                 similarity.flush()
                 ticker.advance(len(some))
                 after_block()

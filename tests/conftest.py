@@ -54,17 +54,41 @@ def draw(folder: Path, bands: int, each: int, size: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_run() -> Callable[..., Any]:
+def without_training() -> Callable[..., Any]:
+    """Packs a run's tiles and states that all before the comparison is done, with another network a pretraining."""
+
+    def make(run: Any, build: Callable[[], torch.nn.Module] | None = None) -> Any:
+        from gcl_custom import backbones, pack_tiles, plan
+        from gcl_custom.randomness import derive
+        from gcl_custom.training import save_weights
+
+        pack_tiles.run(run)
+        for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
+            stage.begin()
+            stage.finish()
+        for arm, seed in plan.pretrainings(run.recipe):
+            stage = plan.pretrain(run, arm, seed)
+            stage.begin()
+            torch.manual_seed(derive(seed, arm))
+            save_weights(
+                stage.path / "backbone.safetensors", build() if build else backbones.build("test_resnet", 3)[0]
+            )
+            stage.finish()
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_run(without_training: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a run with packed tiles and, as its pretrainings, random backbones of seeds 3 and 4."""
 
     def make(folder: Path, backbone: str = "test_resnet", stem: str = "standard", bands: int = 3, **data: Any) -> Any:
         # Here, so that shapes are checked: pytest reads this file before the check is in place.
-        from gcl_custom import backbones, pack_tiles, plan
-        from gcl_custom.randomness import derive
+        from gcl_custom import backbones
         from gcl_custom.recipe import Recipe
         from gcl_custom.recipe_file import check_values
         from gcl_custom.runs import Run
-        from gcl_custom.training import save_weights
 
         torch.set_num_threads(1)
         if "synthetic" not in data:
@@ -77,26 +101,15 @@ def make_run() -> Callable[..., Any]:
             "hardware": {"accelerator": "cpu", "precision": "fp32"},
         }
         run = Run(folder / "runs" / "trial", check_values(Recipe, values, "test"))
-        pack_tiles.run(run)
-        for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
-            stage.begin()
-            stage.finish()
-        for arm, seed in plan.pretrainings(run.recipe):
-            stage = plan.pretrain(run, arm, seed)
-            stage.begin()
-            torch.manual_seed(derive(seed, arm))
-            network = backbones.build(backbone, bands, stem)[0]
-            _settle(network)
-            save_weights(stage.path / "backbone.safetensors", network)
-            stage.finish()
-        return run
+        return without_training(run, lambda: _settled(backbones.build(backbone, bands, stem)[0]))
 
     return make
 
 
-def _settle(network: torch.nn.Module) -> None:
+def _settled(network: torch.nn.Module) -> torch.nn.Module:
     """Every weight and statistic away from what it is initialised with, so that one that is lost is missed."""
     for value in network.state_dict().values():
         if value.is_floating_point():
             value.mul_(torch.empty_like(value).uniform_(0.8, 1.2))
             value.add_(torch.empty_like(value).uniform_(0, 0.02))
+    return network

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
 from gcl_custom.runs import Run, read_json
 from gcl_custom.supervised import labelled
-from gcl_custom.training import load_weights, save_weights
+from gcl_custom.training import load_weights
 from gcl_custom.verdict import Figure
 
 COLOURS = {
@@ -50,27 +51,12 @@ def run_in(folder: Path, **compare: Any) -> Run:
     return Run(folder / "runs" / "trial", check_values(Recipe, values, "test"))
 
 
-def pretrained(run: Run) -> Run:
-    """Packed tiles, and for each pretraining another random backbone."""
-    pack_tiles.run(run)
-    for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
-        stage.begin()
-        stage.finish()
-    for arm, seed in plan.pretrainings(run.recipe):
-        stage = plan.pretrain(run, arm, seed)
-        stage.begin()
-        torch.manual_seed(derive(seed, arm))
-        save_weights(stage.path / "backbone.safetensors", backbones.build("test_resnet", 3)[0])
-        stage.finish()
-    return run
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[..., Run]) -> Run:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("compare")
     draw(folder / "imagery")
-    run = pretrained(run_in(folder))
+    run = without_training(run_in(folder))
     compare_supervised.run(run)
     return run
 
@@ -227,7 +213,7 @@ def test_a_training_of_its_own_settings_is_not_taken_for_another(finished: Run) 
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def several(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[..., Run]) -> Run:
     """Tiles whose left half is of one class and whose right half of another: two labels each, or one."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("several")
@@ -243,7 +229,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "imagery" / "labels.csv").write_text("\n".join(rows))
     run = run_in(folder, learning_rates=[1e-2], arms=["gcl", "supervised"], fractions=[0.25], supervised_epochs=1)
     data = run.recipe.data.model_copy(update={"labels": "labels.csv"})
-    run = pretrained(Run(run.path, run.recipe.model_copy(update={"data": data})))
+    run = without_training(Run(run.path, run.recipe.model_copy(update={"data": data})))
     compare_supervised.run(run)
     return run
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_compare_supervised import draw, pretrained, run_in
+from test_compare_supervised import draw, run_in
 
 from gcl_custom import backbones, compare_supervised, console, evaluate, plan
 from gcl_custom.errors import StaleStage, UserError
@@ -16,11 +17,11 @@ from gcl_custom.training import save_weights
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[..., Run]) -> Run:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("evaluate")
     draw(folder / "imagery", 12)
-    run = pretrained(run_in(folder, fractions=[0.25], learning_rates=[1e-3]))
+    run = without_training(run_in(folder, fractions=[0.25], learning_rates=[1e-3]))
     torch.manual_seed(7)
     save_weights(folder / "weights.safetensors", backbones.build("test_resnet", 3)[0])
     run.path.mkdir(exist_ok=True)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_compare_supervised import draw, pretrained, run_in
+from test_compare_supervised import draw, run_in
 
 from gcl_custom import pack_tiles, plan
 from gcl_custom.errors import UserError
@@ -18,10 +19,10 @@ from gcl_custom.training import load_weights
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[..., Run]) -> Run:
     folder = tmp_path_factory.mktemp("sources")
     draw(folder / "imagery", 8)
-    run = pretrained(run_in(folder))
+    run = without_training(run_in(folder))
     run.path.mkdir(exist_ok=True)
     with run.saved():
         return run
