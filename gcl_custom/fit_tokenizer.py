@@ -22,7 +22,8 @@ from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe import Recipe, WithoutNetwork
 from gcl_custom.runs import Run
 from gcl_custom.symmetry import turn, ways
-from gcl_custom.training import Batch, Batches, Trainable, fit, grid, save_weights
+from gcl_custom.training import Batch, Batches, Trainable, fit, grid
+from gcl_custom.weights import save_weights
 
 STAGE = "tokenizer"
 EVALUATIONS = 20

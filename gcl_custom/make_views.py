@@ -26,8 +26,9 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
-from gcl_custom.training import grid, load_weights, save_picture
+from gcl_custom.training import grid, save_picture
 from gcl_custom.views import ViewStore, write_similarity, write_views
+from gcl_custom.weights import load_weights
 
 STAGE = "views"
 SHOWN = 10

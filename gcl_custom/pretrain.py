@@ -32,8 +32,9 @@ from gcl_custom.randomness import Randomness, derive
 from gcl_custom.runs import Run
 from gcl_custom.tasks import task_of
 from gcl_custom.trained import BACKBONE
-from gcl_custom.training import Batch, Batches, Trainable, fit, grid, save_weights
+from gcl_custom.training import Batch, Batches, Trainable, fit, grid
 from gcl_custom.views import ViewStore
+from gcl_custom.weights import save_weights
 
 WATCHED = 512
 """Validation tiles, at most, that signs of collapse and the online kNN accuracy are computed from."""

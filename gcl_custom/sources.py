@@ -13,7 +13,6 @@ network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` 
 """
 
 import hashlib
-import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm, Recipe
 from gcl_custom.recipe_file import load_recipe
 from gcl_custom.runs import Run, Stage
-from gcl_custom.training import fit_state, read_weights
+from gcl_custom.weights import fit_state, read_state
 
 GRAMMAR = (
     "NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=FILE.safetensors@NETWORK or "
@@ -208,7 +207,7 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
 
     def build(_: int) -> tuple[nn.Module, int]:
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, _stripped(_tensors(path), net, network, where), net)
+        fit_state(where, _stripped(read_state(path, where, WRAPPINGS), net, network, where), net)
         return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
 
     return Source(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
@@ -242,26 +241,6 @@ def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:
         return " ".join(f"{value:g}" for value in values)
 
     return f"unit tiles, less the mean {three(mean)} and over the deviation {three(deviation)}"
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, alone or under one of the usual keys."""
-    if path.suffix == ".safetensors":
-        return read_weights(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} cannot be read as tensors only ({str(error).splitlines()[0]}). Save the state dict alone, such as "
-            f"with safetensors"
-        ) from None
-    for key in WRAPPINGS:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not any(isinstance(value, Tensor) for value in found.values()):
-        keys = ", ".join(map(str, list(found)[:5])) if isinstance(found, dict) else type(found).__name__
-        raise UserError(f"{path} holds no state dict, alone or under {' or '.join(WRAPPINGS)}, but: {keys}")
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _stripped(found: dict[str, Tensor], net: nn.Module, network: str, where: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from gcl_custom.recipe import Hardware
 from gcl_custom.runs import Run, write_atomically
 from gcl_custom.symmetry import WAYS, turn
 from gcl_custom.tokens import FILE, tokenised
-from gcl_custom.training import load_weights
+from gcl_custom.weights import load_weights
 
 
 def run(run: Run) -> None:

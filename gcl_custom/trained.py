@@ -15,7 +15,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Arm, Card
 from gcl_custom.recipe_file import load_card
 from gcl_custom.runs import Run, Stage
-from gcl_custom.training import load_weights
+from gcl_custom.weights import load_weights
 
 BACKBONE = "backbone.safetensors"
 SAMPLE = 4

@@ -21,8 +21,6 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
@@ -342,46 +340,6 @@ def fit(
         trainer.fit(module, _Rest(batches, epochs), ckpt_path=resume, weights_only=True)
     history: list[dict[str, float]] = read_json(stage.path / "history.json")
     return history
-
-
-def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
-    """Write a state as safetensors, atomically."""
-    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    with write_atomically(path) as part:
-        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
-
-
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Read safetensors into a module; raises what ``read_weights`` and ``fit_state`` raise."""
-    fit_state(str(path), read_weights(path), module)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as safetensors: {error}") from None
-
-
-def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Put a state into a module; a UserError names the keys that are missing, surplus or of another shape."""
-    wanted = module.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in found]
-    faults += [f"surplus {name}" for name in found if name not in wanted]
-    faults += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults[:5])}{more}")
-    module.load_state_dict(found)
 
 
 def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:

@@ -60,7 +60,7 @@ def without_training() -> Callable[..., Any]:
     def make(run: Any, build: Callable[[], torch.nn.Module] | None = None) -> Any:
         from gcl_custom import backbones, pack_tiles, plan
         from gcl_custom.randomness import derive
-        from gcl_custom.training import save_weights
+        from gcl_custom.weights import save_weights
 
         pack_tiles.run(run)
         for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):

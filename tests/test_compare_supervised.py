@@ -18,8 +18,8 @@ from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
 from gcl_custom.runs import Run, read_json
 from gcl_custom.supervised import labelled
-from gcl_custom.training import load_weights
 from gcl_custom.verdict import Figure
+from gcl_custom.weights import load_weights
 
 COLOURS = {
     "burnt": (20, 20, 20), "cloud": (230, 230, 230), "field": (220, 200, 20),

@@ -13,7 +13,7 @@ from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.evaluate import comparisons
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import Run, read_json
-from gcl_custom.training import save_weights
+from gcl_custom.weights import save_weights
 
 
 @pytest.fixture(scope="module")

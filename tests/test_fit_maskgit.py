@@ -19,7 +19,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Data, Generator, Hardware, MaskGIT, Recipe, Tokenizer, Views
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
-from gcl_custom.training import save_weights
+from gcl_custom.weights import save_weights
 
 RECIPE = Recipe(
     name="r",

@@ -18,8 +18,8 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Recipe
 from gcl_custom.runs import Run, StaleStage
-from gcl_custom.training import save_weights
 from gcl_custom.views import ViewStore
+from gcl_custom.weights import save_weights
 
 SETTINGS = RECIPE.model_copy(update={"views": RECIPE.views.model_copy(update={"batch": 4, "per_tile": 2})})
 

@@ -17,8 +17,8 @@ from gcl_custom.label_free import lidar, spectrum_slope
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Compare, Data, Hardware, Pretrain, Recipe
 from gcl_custom.runs import Run
-from gcl_custom.training import load_weights, save_weights
 from gcl_custom.views import TILES, VIEWS
+from gcl_custom.weights import load_weights, save_weights
 
 RECIPE = Recipe(
     name="r",

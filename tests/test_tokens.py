@@ -11,7 +11,7 @@ from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.symmetry import turn
 from gcl_custom.tokens import Tokens, tokenised
-from gcl_custom.training import load_weights
+from gcl_custom.weights import load_weights
 
 
 def test_tokens_are_those_of_the_turned_tiles(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Data, Hardware, Recipe
 from gcl_custom.runs import Run, Stage
-from gcl_custom.training import Batch, Batches, Trainable, fit, grid, load_weights, save_weights
+from gcl_custom.training import Batch, Batches, Trainable, fit, grid
+from gcl_custom.weights import load_weights, save_weights
 
 DATA = torch.arange(26 * 4, dtype=torch.float32).view(26, 4) / 50
 HARDWARE = Hardware(accelerator="cpu", precision="fp32")
@@ -133,16 +134,6 @@ def test_pictures_are_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "regression" / "pictures").iterdir()) == [
         "squares-00002.png", "squares-00004.png", "squares-00005.png",
     ]  # fmt: skip
-
-
-def test_weights_name_what_does_not_fit(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    save_weights(path, {"weight": torch.zeros(3, 2), "surplus": torch.zeros(1)})
-    with pytest.raises(UserError, match=r"missing bias.*surplus surplus.*weight is \(3, 2\), not \(2, 2\)"):
-        load_weights(path, nn.Linear(2, 2))
-    path.write_bytes(b"not weights")
-    with pytest.raises(UserError, match="cannot be read as safetensors"):
-        load_weights(path, nn.Linear(2, 2))
 
 
 class Plain(Regression):

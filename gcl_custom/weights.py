@@ -1,0 +1,116 @@
+"""Weights on the disk: written as safetensors, read from safetensors or from pickles that hold tensors alone.
+
+A file from elsewhere may run code when it is unpickled freely, so none is: ``torch.load`` with ``weights_only=True``
+refuses whatever is not a tensor or a plain value. Every key and every shape is compared before anything is put into a
+network, and a message names those that differ.
+"""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.runs import write_atomically
+
+SHOWN = 5
+"""Faults that a message names; it counts the rest."""
+
+
+def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
+    """Write a state as safetensors, atomically."""
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    with write_atomically(path) as part:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Read safetensors into a module; raises what ``read_weights`` and ``fit_state`` raise."""
+    fit_state(str(path), read_weights(path), module)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The state dict in a file from elsewhere: safetensors, or a pickle of tensors and plain values.
+
+    Args:
+        where: what a message shall call the file's place, such as the key of the recipe that names it.
+        keys: where a pickle wraps its state, the keys that it may stand under; the first that is there is followed,
+            and the others are then looked for below it. Without any of them, the state stands alone.
+        prefixes: taken off the names of all tensors, each where it stands in front, in this order.
+
+    Raises:
+        UserError: there is no such file, it needs more than tensors to be read, or it holds no state.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{where}: there are no weights at {path} (looked for from {Path.cwd()}). What a recipe needs, and where "
+            f"to get it, says: gcl-custom weights RECIPE"
+        )
+    found: Any = read_weights(path) if path.suffix == ".safetensors" else _unpickled(path, where)
+    for key in keys:
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not any(isinstance(value, Tensor) for value in found.values()):
+        held = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        raise UserError(
+            f"{where}: {path} holds no state dict, alone or under {' or '.join(keys) or 'a key'}, but: {held}"
+        )
+    state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    for prefix in prefixes:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _unpickled(path: Path, where: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{where}: {path} is a pickle that holds more than tensors ({_foreign(error)}), so it is not read: such a "
+            f"file may run code. Take its tensors out, once: gcl-custom weights --convert {path}"
+        ) from None
+    except (OSError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
+        raise UserError(f"{where}: {path} cannot be read as tensors: {reason}") from None
+
+
+def _foreign(error: pickle.UnpicklingError) -> str:
+    """What the pickle asked for, from torch's message, which gives it among advice to unpickle freely."""
+    for line in str(error).splitlines():
+        if "GLOBAL" in line:
+            words = line.split("GLOBAL", 1)[1].split()
+            return f"it names {words[0]}" if words else "it names a class"
+    return "or it is damaged"
+
+
+def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Put a state into a module; a UserError names the keys that are missing, surplus or of another shape."""
+    wanted = module.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in found]
+    faults += [f"surplus {name}" for name in found if name not in wanted]
+    faults += [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults[:SHOWN])}{more}")
+    module.load_state_dict(found)

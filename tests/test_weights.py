@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.weights import load_weights, read_state, save_weights
+
+
+def test_names_what_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {"weight": torch.zeros(3, 2), "surplus": torch.zeros(1)})
+    with pytest.raises(UserError, match=r"missing bias.*surplus surplus.*weight is \(3, 2\), not \(2, 2\)"):
+        load_weights(path, nn.Linear(2, 2))
+    path.write_bytes(b"not weights")
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        load_weights(path, nn.Linear(2, 2))
+
+
+def test_a_state_is_found_under_its_keys_and_loses_its_prefixes(tmp_path: Path) -> None:
+    state = {"module._orig_mod.weight": torch.ones(2), "bias": torch.zeros(2)}
+    torch.save({"epoch": 3, "model": {"ema": state}}, tmp_path / "w.pth")
+    found = read_state(tmp_path / "w.pth", "here", ["state_dict", "model", "ema"], ["module.", "_orig_mod."])
+    assert found.keys() == {"weight", "bias"}
+    assert found["weight"].equal(torch.ones(2))
+    save_weights(tmp_path / "w.safetensors", state)
+    assert read_state(tmp_path / "w.safetensors", "here").keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            nn.Linear(1, 1),
+            r"here: .*holds more than tensors \(it names torch\.nn\.modules\.linear\.Linear\).*--convert",
+        ),
+        ({"epoch": 3}, "here: .*holds no state dict, alone or under model, but: epoch"),
+        ([1], "here: .*holds no state dict, alone or under model, but: list"),
+    ],
+)
+def test_what_is_no_state_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=message):
+        read_state(tmp_path / "w.pth", "here", ["model"])
+
+
+def test_a_file_that_is_missing_or_cut_off_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"here: there are no weights at .*nowhere\.pth"):
+        read_state(tmp_path / "nowhere.pth", "here")
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "w.pth")
+    (tmp_path / "w.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"here: .*w\.pth cannot be read as tensors"):
+        read_state(tmp_path / "w.pth", "here")
