@@ -236,6 +236,24 @@ def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, 
 
 
 @app.command()
+def cost_benefit(
+    recipe: MaybeRecipe = None,
+    tiles: Annotated[int, typer.Option(min=4, help="Most tiles to measure on.")] = 512,
+    run: Name = None,
+    set_: Overrides = None,
+    redo: Redo = False,
+    runs: Folder = RUNS,
+) -> None:
+    """Say what each augmentation of a recipe costs and how much it changes a tile. Needs a finished generator."""
+
+    def job(opened: Run) -> None:
+        _stage("cost_benefit", "run", tiles)(opened)
+        _stage("report")(opened)
+
+    _work(recipe, run, set_, redo, runs, job, "")
+
+
+@app.command()
 def report(run: Name = None, runs: Folder = RUNS) -> None:
     """Write the report of a run again, as one HTML page; a run that is not finished has one too."""
     _work(None, run, None, False, runs, _stage("report"), "")

@@ -5,7 +5,6 @@ measured and the result is scaled: time and memory then grow with the number of 
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversari
 from gcl_custom.methods import METHODS
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Recipe, WithoutNetwork
+from gcl_custom.timing import Stopwatch
 
 FEW = 8
 """Tiles of the first steps, which tell how many can be afforded."""
@@ -106,15 +106,7 @@ class Bench:
         return Cost(seconds * batch / measured, memory, parameters)
 
     def _timed(self, step: Callable[[int], object], tiles: int) -> float:
-        self._wait()
-        start = time.perf_counter()
-        step(tiles)
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return Stopwatch(self.device).seconds(partial(step, tiles))
 
 
 def measure(recipe: Recipe, bands: int, rgb: bool) -> Costs:

@@ -1,6 +1,9 @@
 """Where to compute, and in which precision."""
 
+import platform
+import re
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -40,3 +43,21 @@ def autocast(hardware: Hardware, device: torch.device) -> AbstractContextManager
     if uses_bf16(hardware, device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def processor() -> str:
+    """The processor's model. Linux keeps it in /proc; elsewhere the platform has to do."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
+        if found:
+            return found.group(1)
+    return platform.processor() or platform.machine()
+
+
+def described(device: torch.device) -> str:
+    """What a reader should know beside a time: the model, and on a CPU the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, " + (device.type if device.type != "cpu" else f"{threads} thread{'s' * (threads > 1)}")

@@ -18,6 +18,7 @@ from torch import Tensor
 from gcl_custom import plan
 from gcl_custom.console import say, warn
 from gcl_custom.generator.inpainting import Generator
+from gcl_custom.generator.loading import load_tokenizer
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import training_mask
 from gcl_custom.generator.vqgan import VQGAN
@@ -28,7 +29,7 @@ from gcl_custom.runs import Run
 from gcl_custom.symmetry import ways
 from gcl_custom.tokens import Tokens
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid
-from gcl_custom.weights import load_weights, save_weights
+from gcl_custom.weights import save_weights
 
 STAGE = "maskgit"
 EVALUATIONS = 25
@@ -60,8 +61,7 @@ def run(run: Run) -> None:
     stage.begin()
     recipe, settings = run.recipe, run.recipe.generator.maskgit
     store = TileStore(plan.tiles(run).path)
-    tokenizer = VQGAN(store.bands, recipe.generator.tokenizer)
-    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
+    tokenizer = load_tokenizer(run, store)
     tokens = Tokens(plan.tokens(run).path, store)
     batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
     training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)

@@ -8,7 +8,6 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gcl_custom import plan
 from gcl_custom.console import say, warn
@@ -21,6 +20,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe import Recipe, WithoutNetwork
 from gcl_custom.runs import Run
+from gcl_custom.similarity import structural_similarity
 from gcl_custom.symmetry import turn, ways
 from gcl_custom.training import Batch, Batches, Trainable, fit, grid
 from gcl_custom.weights import save_weights
@@ -194,10 +194,7 @@ class Quality:
             counts += torch.bincount(tokens.flatten(), minlength=len(counts))
             mean_square = (real - fake).square().mean((1, 2, 3)).clamp(min=1e-10)
             psnr.append(-10 * mean_square.log10())
-            with torch.autocast(fake.device.type, enabled=False):  # its differences of squares drown in bf16
-                similarity = structural_similarity_index_measure(fake, real, data_range=1.0, reduction="none")
-            assert isinstance(similarity, Tensor)
-            ssim.append(similarity)
+            ssim.append(structural_similarity(fake, real))
             features_fake.append(self._network.pooled(fake))
             if self._features is None:
                 features_real.append(self._network.pooled(real))

@@ -19,16 +19,13 @@ from gcl_custom import plan
 from gcl_custom.console import say, warn
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
-from gcl_custom.generator.inpainting import Generator
-from gcl_custom.generator.maskgit import MaskGIT
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.loading import load_generator, load_tokenizer
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
 from gcl_custom.training import grid, save_picture
 from gcl_custom.views import ViewStore, write_similarity, write_views
-from gcl_custom.weights import load_weights
 
 STAGE = "views"
 SHOWN = 10
@@ -136,30 +133,6 @@ def _say_similarity(run: Run) -> None:
             f"Most views are less similar to their tiles than views.least_similarity {least:g}, so handcrafted views "
             f"take the place of most generative ones. Lower it, or lower views.mask_probability"
         )
-
-
-def load_tokenizer(run: Run, store: TileStore) -> VQGAN:
-    """The finished tokenizer of a run.
-
-    Raises:
-        UserError: its weights are missing or do not fit the settings.
-    """
-    tokenizer = VQGAN(store.bands, run.recipe.generator.tokenizer)
-    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
-    return tokenizer
-
-
-def load_generator(run: Run, store: TileStore) -> Generator:
-    """The finished generator of a run.
-
-    Raises:
-        UserError: its weights are missing or do not fit the settings.
-    """
-    settings = run.recipe.generator
-    maskgit = MaskGIT(settings.tokenizer.codes, store.size // settings.tokenizer.pixels_per_token, settings.maskgit)
-    load_weights(plan.maskgit(run).path / "maskgit.safetensors", maskgit)
-    hardware = run.recipe.hardware
-    return Generator(load_tokenizer(run, store), maskgit, run.recipe.views, hardware, pick_device(hardware))
 
 
 def _sample(store: TileStore, most: int) -> Int[Tensor, " m"]:

@@ -162,8 +162,23 @@ def compare(run: Run) -> Stage:
     return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")
 
 
+def cost_benefit(run: Run, tiles: int) -> Stage:
+    """What each augmentation of the recipe costs and changes, on at most so many tiles."""
+    recipe = run.recipe
+    views = {key: value for key, value in _plain(recipe.views).items() if key not in ("per_tile", "batch")}
+    settings = {
+        "tiles": tiles,
+        "views": views,
+        "handcrafted": _plain(recipe.pretrain.handcrafted),
+        "crop_size": recipe.pretrain.crop_size,
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("cost_benefit", settings, [maskgit(run)], "gcl-custom cost-benefit")
+
+
 def stages(run: Run) -> list[Stage]:
-    """All stages of a run, in the order of their work."""
+    """All stages of a run, in the order of their work; cost_benefit is no part of it, since nothing waits for it."""
     generator = [tiles(run), tokenizer(run), tokens(run), maskgit(run), views(run)]
     controls = [reconstructions(run)] if needs_reconstructions(run.recipe) else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(run.recipe)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gcl_custom import __version__, collapse, console, plan, report_scores
+from gcl_custom import __version__, collapse, console, cost_benefit_table, devices, plan, report_scores
 from gcl_custom.console import duration
 from gcl_custom.recipe_file import dump_recipe, load_card
 from gcl_custom.report_plots import LOOKS, Line, curves
@@ -63,6 +63,7 @@ def page(run: Run) -> str:
         Part("answers", "The questions, answered", report_scores.answers(scores)),
         Part("confusion", "Which classes are confused", report_scores.confusions(scores)),
         Part("pictures", "What the networks see and make", _pictures(run)),
+        Part("cost-benefit", "What each augmentation costs and changes", _cost_benefit(run)),
         Part("training", "Training", _training(run, stages)),
         Part("cost", "What it cost", _costs(run, stages)),
         Part("record", "Recipe and machine", _record(run)),
@@ -147,12 +148,39 @@ def _pictures(run: Run) -> str:
             latest[name] = max(latest.get(name, (-1, path)), (int(epoch or 0), path))
         for name, (epoch, path) in latest.items():
             what = PICTURES.get(name, re.sub(r"[-_]", " ", name)) + (f"; epoch {epoch}" if epoch else "")
-            picture = base64.b64encode(path.read_bytes()).decode()
-            figures += (
-                f'<figure class="card"><img alt="{escape(f"{folder}: {what}")}" src="data:image/png;base64,{picture}">'
-                f"<figcaption><strong>{escape(folder)}</strong>: {escape(what)}</figcaption></figure>"
-            )
+            figures += _embedded(path, folder, what)
     return f'<div class="pictures">{figures}</div>' if figures else ""
+
+
+def _embedded(path: Path, source: str, what: str) -> str:
+    picture = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure class="card"><img alt="{escape(f"{source}: {what}")}" src="data:image/png;base64,{picture}">'
+        f"<figcaption><strong>{escape(source)}</strong>: {escape(what)}</figcaption></figure>"
+    )
+
+
+def _cost_benefit(run: Run) -> str:
+    """The table of augmentations, where it was asked for: on as many tiles as it was asked for."""
+    record = run.path / "cost_benefit" / "stage.json"
+    if not record.is_file():
+        return ""
+    stage = plan.cost_benefit(run, read_json(record)["settings"]["tiles"])
+    if not stage.done:
+        return '<p class="soft">The table was made from other settings. Run: gcl-custom cost-benefit --redo</p>'
+    results = read_json(stage.path / "results.json")
+    columns, rows = cost_benefit_table.table(results)
+    head = f"<th>{escape(columns[0])}</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns[1:])
+    body = ""
+    for name, *cells in rows:
+        numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
+        body += f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>'
+    names = ", ".join(found["name"] for found in results["augmentations"])
+    return (
+        f'<div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="note">{escape(cost_benefit_table.note(results))}</p></div>'
+        + _embedded(stage.path / "augmentations.png", "cost_benefit", f"from above: tiles, {names}")
+    )
 
 
 def _training(run: Run, stages: Sequence[Stage]) -> str:
@@ -236,7 +264,7 @@ def _figure(value: int | float | str) -> str:
 
 def _record(run: Run) -> str:
     about = {
-        "Processor": _processor(),
+        "Processor": devices.processor(),
         "Cores": f"{os.cpu_count()}",
         "Accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "System": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -252,13 +280,3 @@ def _record(run: Run) -> str:
         f"<h3>Recipe, with every default</h3>"
         f'<details class="card"><summary>recipe.yaml</summary><pre>{recipe}</pre></details>'
     )
-
-
-def _processor() -> str:
-    """Linux keeps the model in /proc; elsewhere the platform has to do."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
-        if found:
-            return found.group(1)
-    return platform.processor() or platform.machine()

@@ -11,14 +11,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from jaxtyping import Shaped
-from rich import box
-from rich.table import Table
 
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure as Canvas
 
-from gcl_custom import console, plan
+from gcl_custom import console, plan, tables
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import read_json, write_atomically, write_json
 from gcl_custom.statistics import Comparison, compare
@@ -49,14 +47,9 @@ def publish(
     """Write results.json, table.md, plot.svg and plot.png, and show the table."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
-    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        shown.add_row(*row)
-    console.console.print(shown)
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    tables.show(columns, rows)
     with write_atomically(folder / "table.md") as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.write_text(tables.markdown(columns, rows), encoding="utf-8")
     if canvas is not None:
         for kind in ("svg", "png"):
             with write_atomically(folder / f"plot.{kind}") as part:

@@ -8,13 +8,13 @@ import torch
 from gcl_custom import plan
 from gcl_custom.console import progress, say
 from gcl_custom.devices import autocast, pick_device
+from gcl_custom.generator.loading import load_tokenizer
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Hardware
 from gcl_custom.runs import Run, write_atomically
 from gcl_custom.symmetry import WAYS, turn
 from gcl_custom.tokens import FILE, tokenised
-from gcl_custom.weights import load_weights
 
 
 def run(run: Run) -> None:
@@ -29,8 +29,7 @@ def run(run: Run) -> None:
         return
     stage.begin()
     recipe, store = run.recipe, TileStore(plan.tiles(run).path)
-    tokenizer = VQGAN(store.bands, recipe.generator.tokenizer)
-    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
+    tokenizer = load_tokenizer(run, store)
     write_tokens(stage.path / FILE, store, tokenizer, WAYS[recipe.data.symmetry], recipe.hardware)
     stage.finish(tiles=len(tokenised(store)), ways=WAYS[recipe.data.symmetry])
 

@@ -89,6 +89,19 @@ def test_what_is_done_is_not_done_again(workplace: Path) -> None:
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
+def test_cost_benefit_is_measured_once_and_shown_in_the_report(workplace: Path) -> None:
+    command = ["cost-benefit", "--run", "tiny", "--tiles", "4"]
+    said = gcl_custom(workplace, *command).stdout
+    assert "in-painting, p = 0.75" in said
+    run = workplace / "runs" / "tiny"
+    table = (run / "cost_benefit" / "table.md").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for row in ("in-painting, p = 0.25", "crop", "solarise", "whole suite, first view"):
+        assert f"| {row} |" in table
+        assert f'<th scope="row">{row}</th>' in page
+    assert "cost_benefit: done before" in gcl_custom(workplace, *command).stdout
+
+
 GRID = """
 recipe: tiny.yaml
 settings: {compare.arms: [gcl], compare.fractions: []}
@@ -205,8 +218,8 @@ def test_a_run_s_backbone_embeds_its_own_scenes_and_is_exported(workplace: Path)
 
 def test_help_and_version(tmp_path: Path) -> None:
     said = gcl_custom(tmp_path, "--help").stdout
-    for verb in ("fit-generator", "make-views", "pretrain", "compare-supervised", "run", "check", "report", "study",
-                 "suggest", "evaluate", "embed", "export", "recipes"):  # fmt: skip
+    for verb in ("fit-generator", "make-views", "pretrain", "compare-supervised", "run", "check", "cost-benefit",
+                 "report", "study", "suggest", "evaluate", "embed", "export", "recipes"):  # fmt: skip
         assert verb in said
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", gcl_custom(tmp_path, "--version").stdout)
 

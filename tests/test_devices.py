@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gcl_custom.devices import autocast, pick_device, uses_bf16
+from gcl_custom.devices import autocast, described, pick_device, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Hardware
 
@@ -26,3 +26,11 @@ def test_a_missing_accelerator_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device(Hardware()) == CPU
     with pytest.raises(UserError, match="finds none here"):
         pick_device(Hardware(accelerator="gpu"))
+
+
+def test_a_processor_is_described_with_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = described(CPU)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert one.endswith(", 1 thread")
+    assert described(CPU) == one.removesuffix("1 thread") + "4 threads"

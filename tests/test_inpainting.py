@@ -250,3 +250,12 @@ def test_generator_goes_from_tiles_to_tokens_to_tiles() -> None:
     assert 0 <= views.min() <= views.max() <= 1
     hidden = generator.hidden(randomness(2))
     assert torch.equal(generator.augment(tokens, randomness(2))[~hidden], tokens[~hidden])
+
+
+def test_at_another_strength_the_networks_are_the_same_and_the_first_is_left_as_it_was() -> None:
+    tokenizer = VQGAN(3, Tokenizer(codes=20, code_width=4, channels=16, blocks=1))
+    generator = Generator(tokenizer, small(), Views(), Hardware(precision="fp32"), torch.device("cpu"))
+    stronger = generator.at(0.75)
+    assert (stronger.tokenizer, stronger.maskgit) == (generator.tokenizer, generator.maskgit)
+    assert generator.hidden(randomness(500)).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert stronger.hidden(randomness(500)).float().mean().item() == pytest.approx(0.75, abs=0.02)

@@ -56,6 +56,18 @@ def test_the_comparison_alone_depends_on_its_own_section(run: Run) -> None:
     assert not plan.compare(other).done
 
 
+def test_the_cost_of_augmentations_depends_on_them_alone(run: Run) -> None:
+    finish(plan.cost_benefit(run, 512))
+    same = changed(run, views={"batch": 8, "per_tile": 3}, pretrain={"epochs": 7})
+    assert plan.cost_benefit(same, 512).done
+    assert not plan.cost_benefit(run, 100).done
+    assert not plan.cost_benefit(changed(run, views={"decoding_steps": 3}), 512).done
+    assert not plan.cost_benefit(changed(run, pretrain={"crop_size": 32}), 512).done
+    assert not plan.cost_benefit(
+        changed(run, generator={"maskgit": run.recipe.generator.maskgit.model_copy(update={"epochs": 9})}), 512
+    ).done
+
+
 def test_names_and_checkpoint_times_change_no_stage(run: Run) -> None:
     assert plan.compare(changed(run, hardware={"checkpoint_minutes": 9.0})).done
     assert plan.compare(Run(run.path, run.recipe.model_copy(update={"name": "other"}))).done

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_cost_benefit_table import RESULTS
 
 from gcl_custom import plan, report
 from gcl_custom.recipe import Recipe
@@ -182,6 +183,27 @@ def test_outdated_output_is_called_so(tmp_path: Path) -> None:
     other = made(tmp_path, data={"root": "data", "size": 128})
     assert report.state(plan.tiles(other)) == "outdated"
     assert "tiles is outdated" in report.page(other)
+
+
+def test_the_table_of_augmentations_is_shown_where_there_is_one_and_called_outdated_where_it_is(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    for make in (plan.tiles, plan.tokenizer, plan.tokens, plan.maskgit):
+        finish(make(run))
+    assert "What each augmentation" not in report.page(run)
+    stage = plan.cost_benefit(run, 99)
+    stage.begin()
+    write_json(stage.path / "results.json", RESULTS)
+    save_picture(stage.path / "augmentations.png", torch.rand(3, 2 * 66, 8 * 66))
+    stage.finish()
+    page = report.page(run)
+    assert "from above: tiles, in-painting, p = 0.25</figcaption>" in page
+    assert '<th scope="row">in-painting, p = 0.25</th><td class="number">123</td><td class="number">0.719</td>' in page
+    assert "99 validation tiles of 64 px" in page
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    other = made(tmp_path, views={"mask_probability": 0.5})
+    assert "made from other settings. Run: gcl-custom cost-benefit --redo" in report.page(other)
 
 
 def test_synthetic_imagery_is_announced(tmp_path: Path) -> None:

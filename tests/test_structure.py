@@ -14,6 +14,7 @@ STAGES = {
     "tokenise",
     "fit_maskgit",
     "make_views",
+    "cost_benefit",
     "pretrain",
     "measure",
     "compare_supervised",

@@ -134,6 +134,12 @@ class Generator:
         precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
         self.maskgit = copy.deepcopy(maskgit).to(device, precision).eval()
 
+    def at(self, mask_probability: float) -> "Generator":
+        """The same networks at another strength."""
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(update={"mask_probability": mask_probability})
+        return other
+
     @torch.inference_mode()
     def encode(self, tiles: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
         """Tiles in [0, 1] to tokens."""

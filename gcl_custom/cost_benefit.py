@@ -1,0 +1,263 @@
+"""Stage: what each augmentation of a recipe costs, and how far it takes a tile from itself.
+
+The table is that of the dissertation's section on cost (distance between Gaussians of features, SSIM, time an image),
+with the recipe's own augmentations in place of the pretrained generators: in-painting at several mask probabilities,
+the plain reconstruction (p = 0), every handcrafted step that the recipe takes, each alone and on every tile, and the
+whole suite.
+
+Shapes: b tiles, n all tiles that are measured, c bands, h w pixels, s side of a view.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gcl_custom import cost_benefit_table, plan, tables
+from gcl_custom.augmentations import STEPS, handcrafted, paired
+from gcl_custom.console import progress, say
+from gcl_custom.devices import described, uses_bf16
+from gcl_custom.errors import UserError
+from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.generator.inpainting import Generator
+from gcl_custom.generator.loading import load_generator
+from gcl_custom.imagery import TileStore, spread
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe import Handcrafted
+from gcl_custom.runs import Run, write_atomically, write_json
+from gcl_custom.similarity import perceptual_distance, structural_similarity
+from gcl_custom.timing import Stopwatch, best_batch
+from gcl_custom.training import grid, save_picture
+
+STAGE = "cost_benefit"
+MASK_PROBABILITIES = (0.5, 0.75)
+"""For comparison with the recipe's own."""
+LEAST = 4
+"""Tiles, of which either half has a covariance."""
+BLOCK = 64
+"""Tiles at a time where nothing is timed."""
+SHOWN = 10
+SEARCH_ROUNDS, ROUNDS = 3, 9
+"""Timed calls of each batch in the search for the best one, and of each augmentation at the end."""
+LONGEST = 2.0
+"""No batch is tried that would take more seconds than this."""
+
+Tiles = Float[Tensor, "b c h w"]
+Views = Float[Tensor, "b c s s"]
+Numbers = Int[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A way to change tiles.
+
+    Attributes:
+        change: tiles in [0, 1] and their numbers in the store -> views in [0, 1].
+        networks: what it computes with. files: where their weights are kept.
+        stored: whether its views are made once and kept, and not drawn anew in each training step.
+    """
+
+    name: str
+    change: Callable[[Tiles, Numbers], Views]
+    networks: Sequence[nn.Module] = ()
+    files: Sequence[Path] = ()
+    stored: bool = False
+
+
+def run(run: Run, most: int) -> None:
+    """Measure every augmentation; write ``results.json``, ``table.md`` and ``augmentations.png``, show the table.
+
+    Args:
+        most: tiles to measure on.
+
+    Raises:
+        UserError: stale output, a generator that is not finished or does not fit, or too few tiles.
+    """
+    stage = plan.cost_benefit(run, most)
+    if stage.done:
+        say(f"{STAGE}: done before, in {stage.path}")
+        return
+    stage.begin()
+    store = TileStore(plan.tiles(run).path)
+    generator = load_generator(run, store)
+    split, numbers = held_out(store, most)
+    network = feature_network(run.recipe.generator.tokenizer.perceptual).to(generator.device)
+    found = list(augmentations(run, store, generator))
+    with torch.inference_mode():
+        tiles = store.unit(store.read(numbers).to(generator.device))
+        benefit = Benefit(tiles, numbers, network)
+        with progress(len(found), STAGE, "augmentations") as ticker:
+            rows = []
+            for augmentation in found:
+                rows.append({"name": augmentation.name, **benefit.of(augmentation), **needs(augmentation, store)})
+                ticker.advance()
+        for row, times in zip(rows, measured_times(found, tiles, numbers), strict=True):
+            row |= times
+        shown = spread(torch.arange(len(numbers)), SHOWN)
+        views = [augmentation.change(tiles[shown], numbers[shown]) for augmentation in found]
+        picture = grid([tiles[shown], *(brought(some, store.size) for some in views)])
+        floor = benefit.floor(run.recipe.seed)
+    results = {
+        "tiles": len(numbers),
+        "split": split,
+        "size": store.size,
+        "feature_network": network.name,
+        "device": described(generator.device),
+        "precision": "bf16" if uses_bf16(run.recipe.hardware, generator.device) else "fp32",
+        "floor": floor,
+        "augmentations": rows,
+    }
+    save_picture(stage.path / "augmentations.png", picture)
+    columns, body = cost_benefit_table.table(results)
+    note = cost_benefit_table.note(results)
+    with write_atomically(stage.path / "table.md") as part:
+        part.write_text(f"{tables.markdown(columns, body)}\n{note}\n", encoding="utf-8")
+    write_json(stage.path / "results.json", results)
+    stage.finish(measured_tiles=len(numbers), augmentations=len(rows))
+    tables.show(columns, body)
+    say(note)
+    say(f"{STAGE}: table, picture and results in {stage.path}")
+
+
+def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
+    """Validation tiles, since a table like this one is for choosing; test tiles where there are hardly any of these.
+
+    Raises:
+        UserError: too few of both.
+    """
+    for split in ("valid", "test"):
+        index = store.index(split)
+        if len(index) >= LEAST:
+            return split, spread(index, most)
+    raise UserError(
+        f"{store.path} holds fewer than {LEAST} validation tiles and fewer than {LEAST} test tiles, too few for a "
+        f"feature distance. Add tiles, or raise data.split.valid, and run gcl-custom fit-generator again"
+    )
+
+
+def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[Augmentation]:
+    """All that the recipe can do to a tile, generative ones first."""
+    recipe, settings = run.recipe, run.recipe.pretrain.handcrafted
+    size = recipe.pretrain.crop_size or store.size
+
+    def drawn(numbers: Numbers, device: torch.device) -> Randomness:
+        return Randomness(recipe.seed, STAGE, 0, numbers.to(device))
+
+    def painted(tiles: Tiles, numbers: Numbers, at: Generator) -> Tiles:
+        return at.decode(at.augment(at.encode(tiles), drawn(numbers, at.device)))
+
+    def step(tiles: Tiles, numbers: Numbers, name: str, alone: Handcrafted) -> Views:
+        return paired(tiles, [name], alone, size, store.rgb, drawn(numbers, torch.device("cpu")))
+
+    def suite(tiles: Tiles, numbers: Numbers, view: int) -> Views:
+        return handcrafted(tiles, settings, view, size, store.rgb, drawn(numbers, torch.device("cpu")))
+
+    tokenizer = plan.tokenizer(run).path / "vqgan.safetensors"
+    both = (tokenizer, plan.maskgit(run).path / "maskgit.safetensors")
+    yield Augmentation(
+        "reconstruction, p = 0", lambda tiles, numbers: generator.decode(generator.encode(tiles)),
+        (generator.tokenizer,), (tokenizer,), stored=True,
+    )  # fmt: skip
+    for p in sorted({recipe.views.mask_probability, *MASK_PROBABILITIES}):
+        networks = (generator.tokenizer, generator.maskgit)
+        yield Augmentation(f"in-painting, p = {p:g}", partial(painted, at=generator.at(p)), networks, both, stored=True)
+    for name in STEPS:
+        if alone := certain(settings, name):
+            yield Augmentation(name.replace("_", " "), partial(step, name=name, alone=alone))
+    for view, place in enumerate(("first", "second")):
+        yield Augmentation(f"whole suite, {place} view", partial(suite, view=view))
+
+
+def certain(settings: Handcrafted, step: str) -> Handcrafted | None:
+    """The suite with a step taken on every tile; None where the recipe never takes it.
+
+    A crop has no probability, only its area: every handcrafted view has one.
+    """
+    value = getattr(settings, step)
+    if step == "crop":
+        return settings
+    if isinstance(value, tuple):
+        return settings.model_copy(update={step: (1.0, 1.0)}) if any(value) else None
+    return settings.model_copy(update={step: 1.0}) if value else None
+
+
+class Benefit:
+    """How far views lie from their tiles.
+
+    feature_distance: the Fréchet distance between tiles and views on the features of a network, which is FID but for
+    its network. ssim, perceptual_distance: means over pairs of a tile and its view (see similarity). Views are brought
+    to the tiles' side first.
+    """
+
+    def __init__(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"], network: FeatureNetwork) -> None:
+        self._tiles, self._numbers, self._network = tiles, numbers, network
+        self._features = torch.cat([network.pooled(some) for some in tiles.split(BLOCK)])
+
+    def floor(self, seed: int) -> float:
+        """The feature distance between two random halves of the tiles: what chance alone gives."""
+        order = Randomness(seed, STAGE, 0, self._numbers).uniform("half").argsort().to(self._features.device)
+        first, second = (self._features[order[start::2]] for start in (0, 1))
+        return frechet_distance(first, second)
+
+    def of(self, augmentation: Augmentation) -> dict[str, float]:
+        features, ssim, perceptual = [], 0.0, 0.0
+        for tiles, numbers in zip(self._tiles.split(BLOCK), self._numbers.split(BLOCK), strict=True):
+            views = brought(augmentation.change(tiles, numbers), tiles.shape[-1])
+            features.append(self._network.pooled(views))
+            ssim += structural_similarity(views, tiles).sum().item()
+            perceptual += len(tiles) * perceptual_distance(self._network, views, tiles).item()
+        return {
+            "feature_distance": frechet_distance(self._features, torch.cat(features)),
+            "ssim": ssim / len(self._tiles),
+            "perceptual_distance": perceptual / len(self._tiles),
+        }
+
+
+def brought(views: Views, size: int) -> Float[Tensor, "b c {size} {size}"]:
+    """Views at another side, bilinear and antialiased; unchanged where they have it."""
+    if views.shape[-1] == size:
+        return views
+    return F.interpolate(views, size=(size, size), mode="bilinear", antialias=True)
+
+
+def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:
+    """Parameters, megabytes of weights on the disk, and megabytes that a thousand stored views take."""
+    tile = store.bands * store.size**2 * (1 if store.dtype == "uint8" else 2)
+    return {
+        "parameters": sum(p.numel() for network in augmentation.networks for p in network.parameters()),
+        "megabytes": sum(path.stat().st_size for path in augmentation.files) / 1e6,
+        "megabytes_of_1000_views": 1000 * tile / 1e6 if augmentation.stored else 0.0,
+    }
+
+
+def measured_times(
+    found: Sequence[Augmentation], tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]
+) -> list[dict[str, int | float]]:
+    """Milliseconds a tile of each augmentation, one tile at a time and at its best batch.
+
+    Each round takes other tiles, since how long in-painting takes depends on how many tokens a tile hides.
+    """
+    watch = Stopwatch(tiles.device)
+
+    def work(number: int, augmentation: Augmentation, batch: int) -> None:
+        start = number * batch % (len(tiles) - batch + 1)
+        augmentation.change(tiles[start : start + batch], numbers[start : start + batch])
+
+    def seconds_of(batch: int, augmentation: Augmentation) -> float:
+        return watch.medians({"": partial(work, augmentation=augmentation, batch=batch)}, SEARCH_ROUNDS)[""]
+
+    say(f"{STAGE}: timing, one tile at a time and at the best batch ...")
+    batches = [best_batch(partial(seconds_of, augmentation=a), len(tiles), LONGEST) for a in found]
+    one, best = (
+        watch.medians({a.name: partial(work, augmentation=a, batch=b) for a, b in zip(found, at, strict=True)}, ROUNDS)
+        for at in ([1] * len(found), batches)
+    )
+    return [
+        {"ms_alone": 1e3 * one[a.name], "ms_at_best": 1e3 * best[a.name] / batch, "best_batch": batch}
+        for a, batch in zip(found, batches, strict=True)
+    ]

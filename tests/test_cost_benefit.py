@@ -1,0 +1,149 @@
+"""The table of augmentations: known answers for known changes, which steps it has, and what the stage leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_make_views import SETTINGS, with_generator
+from torch import Tensor
+
+from gcl_custom import augmentations, cost_benefit, plan
+from gcl_custom.cost_benefit import Augmentation, Benefit, brought, certain, held_out
+from gcl_custom.errors import UserError
+from gcl_custom.features import FeatureNetwork, efficientnet_lite0, frechet_distance
+from gcl_custom.generator.loading import load_generator
+from gcl_custom.imagery import TileStore
+from gcl_custom.recipe import Handcrafted
+from gcl_custom.runs import Run, read_json
+
+ALL = Handcrafted(vertical_flip=0.1, turn=0.1)
+
+
+@pytest.fixture(scope="module")
+def network() -> FeatureNetwork:
+    return efficientnet_lite0()
+
+
+def smooth(count: int) -> Tensor:
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 1)
+
+
+def test_what_changes_nothing_has_distance_0_and_similarity_1(network: FeatureNetwork) -> None:
+    tiles = smooth(6)
+    found = Benefit(tiles, torch.arange(6), network).of(Augmentation("none", lambda tiles, numbers: tiles))
+    assert found["ssim"] == pytest.approx(1.0)
+    assert found["perceptual_distance"] == pytest.approx(0.0, abs=1e-9)
+    # The distance of numbers of this size from themselves is rounding.
+    assert found["feature_distance"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_flip_of_tiles_and_their_mirror_images_keeps_the_feature_distance(network: FeatureNetwork) -> None:
+    """The set stays as it was, though no tile does."""
+    half = smooth(4)
+    tiles = torch.cat([half, half.flip(-1)])
+    benefit = Benefit(tiles, torch.arange(8), network)
+    flipped = benefit.of(Augmentation("flip", lambda tiles, numbers: tiles.flip(-1)))
+    darker = benefit.of(Augmentation("darker", lambda tiles, numbers: tiles / 2))
+    assert flipped["feature_distance"] == pytest.approx(0.0, abs=1e-3)
+    assert darker["feature_distance"] > 1.0
+    assert flipped["ssim"] < 0.9
+    assert flipped["perceptual_distance"] > 0.01
+
+
+def test_the_floor_is_the_distance_between_halves_that_share_no_tile(network: FeatureNetwork) -> None:
+    """Of two kinds of tiles in equal numbers, a split into the kinds is but one of the splits a floor may take."""
+    tiles, numbers = smooth(8), torch.arange(8)
+    benefit = Benefit(tiles, numbers, network)
+    floor, features = benefit.floor(seed=0), network.pooled(tiles)
+    halves = [torch.tensor(some) for some in torch.combinations(numbers, 4).tolist()]
+    splits = [frechet_distance(features[a], features[[n for n in range(8) if n not in a.tolist()]]) for a in halves]
+    assert min(abs(floor - distance) for distance in splits) < 1e-6
+    assert floor == benefit.floor(seed=0)
+    assert len({benefit.floor(seed) for seed in range(5)}) > 1
+
+
+def test_views_are_brought_to_the_tiles_side() -> None:
+    views = torch.full((2, 3, 16, 16), 0.25)
+    assert brought(views, 16) is views
+    torch.testing.assert_close(brought(views, 24), torch.full((2, 3, 24, 24), 0.25))
+
+
+def test_a_step_alone_is_certain_and_one_that_is_never_taken_is_left_out() -> None:
+    alone = certain(Handcrafted(blur=(0.0, 0.1), flip=0.3), "blur")
+    assert alone is not None
+    assert alone.blur == (1.0, 1.0)
+    assert certain(Handcrafted(blur=(0.0, 0.0)), "blur") is None
+    assert certain(Handcrafted(turn=0.0), "turn") is None
+    assert certain(Handcrafted(crop=(0.2, 0.4)), "crop").crop == (0.2, 0.4)
+
+
+def test_rows_are_the_generator_and_the_recipes_steps(tmp_path: Path) -> None:
+    run = with_generator(tmp_path / "r")
+    settings = Handcrafted(jitter=0.0, solarise=(0.0, 0.0))
+    run.recipe = run.recipe.model_copy(
+        update={"pretrain": run.recipe.pretrain.model_copy(update={"handcrafted": settings, "crop_size": 24})}
+    )
+    store = TileStore(plan.tiles(run).path)
+    found = {a.name: a for a in cost_benefit.augmentations(run, store, load_generator(run, store))}
+    generative = ["reconstruction, p = 0", "in-painting, p = 0.25", "in-painting, p = 0.5", "in-painting, p = 0.75"]
+    suite = ["whole suite, first view", "whole suite, second view"]
+    assert list(found) == [*generative, "crop", "flip", "grey", "blur", *suite]
+    numbers = store.index("test")
+    tiles = store.unit(store.read(numbers))
+    sides = {name: a.change(tiles, numbers).shape[-1] for name, a in found.items()}
+    assert sides == {name: 16 if name in generative else 24 for name in found}
+    flipped = brought(found["flip"].change(tiles, numbers), 48)
+    torch.testing.assert_close(flipped, brought(brought(tiles, 24).flip(-1), 48), atol=1e-5, rtol=0)
+    # More hidden tokens, more of the tile changed, from the plain reconstruction on.
+    plain, *painted = (found[name].change(tiles, numbers) for name in generative)
+    changed = [(views - plain).abs().mean().item() for views in painted]
+    assert 0 < changed[0] < changed[2]
+
+
+def test_every_step_of_the_suite_has_its_row() -> None:
+    assert all(certain(ALL.model_copy(update={"solarise": (0.1, 0.1)}), step) for step in augmentations.STEPS)
+
+
+def test_the_stage_leaves_table_results_and_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost_benefit, "ROUNDS", 1)
+    monkeypatch.setattr(cost_benefit, "SEARCH_ROUNDS", 1)
+    monkeypatch.setattr(cost_benefit, "MASK_PROBABILITIES", ())
+    run = with_generator(tmp_path / "r")
+    cost_benefit.run(run, 4)
+    stage = plan.cost_benefit(run, 4)
+    results = read_json(stage.path / "results.json")
+    rows = {row["name"]: row for row in results["augmentations"]}
+    assert (results["tiles"], results["split"]) == (4, "test")
+    weights = [run.path / "tokenizer" / "vqgan.safetensors", run.path / "maskgit" / "maskgit.safetensors"]
+    painted, plain = rows["in-painting, p = 0.25"], rows["reconstruction, p = 0"]
+    assert painted["megabytes"] == pytest.approx(sum(path.stat().st_size for path in weights) / 1e6)
+    assert plain["megabytes"] == pytest.approx(weights[0].stat().st_size / 1e6)
+    assert painted["parameters"] > plain["parameters"] > 0
+    assert painted["megabytes_of_1000_views"] == pytest.approx(1000 * 2 * 16 * 16 / 1e6)
+    assert rows["crop"]["parameters"] == rows["crop"]["megabytes"] == rows["crop"]["megabytes_of_1000_views"] == 0
+    assert all(row["ms_at_best"] > 0 and row["ms_alone"] > 0 and row["best_batch"] <= 4 for row in rows.values())
+    table = (stage.path / "table.md").read_text(encoding="utf-8")
+    assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + 1 + len(rows)
+    assert (stage.path / "augmentations.png").is_file()
+    stamp = (stage.path / "results.json").stat().st_mtime_ns
+    cost_benefit.run(run, 4)
+    assert stamp == (stage.path / "results.json").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"tiles: 4 -> 5.*--redo"):
+        cost_benefit.run(run, 5)
+
+
+def test_without_a_generator_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs maskgit.*gcl-custom fit-generator --run r"):
+        cost_benefit.run(Run(tmp_path / "r", SETTINGS), 8)
+
+
+def test_validation_tiles_are_taken_before_test_tiles(tmp_path: Path) -> None:
+    store = TileStore(plan.tiles(with_generator(tmp_path / "r")).path)
+    assert held_out(store, 3)[0] == "test"
+    store.split[:4] = 1
+    split, numbers = held_out(store, 3)
+    assert (split, numbers.tolist()) == ("valid", [0, 1, 3])
+    store.split[:] = 0
+    with pytest.raises(UserError, match="fewer than 4 validation tiles"):
+        held_out(store, 3)
