@@ -5,7 +5,10 @@ with the recipe's own augmentations in place of the pretrained generators: in-pa
 the plain reconstruction (p = 0), every handcrafted step that the recipe takes, each alone and on every tile, and the
 whole suite.
 
-Shapes: b tiles, n all tiles that are measured, c bands, h w pixels, s side of a view.
+Everything is done at the tiles' size, also where pretraining crops to a smaller one: the loss of resolution would hide
+what an augmentation does.
+
+Shapes: b tiles, n all tiles that are measured, c bands, h w pixels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -48,7 +50,6 @@ LONGEST = 2.0
 """No batch is tried that would take more seconds than this."""
 
 Tiles = Float[Tensor, "b c h w"]
-Views = Float[Tensor, "b c s s"]
 Numbers = Int[Tensor, " b"]
 
 
@@ -63,7 +64,7 @@ class Augmentation:
     """
 
     name: str
-    change: Callable[[Tiles, Numbers], Views]
+    change: Callable[[Tiles, Numbers], Tiles]
     networks: Sequence[nn.Module] = ()
     files: Sequence[Path] = ()
     stored: bool = False
@@ -100,7 +101,7 @@ def run(run: Run, most: int) -> None:
             row |= times
         shown = spread(torch.arange(len(numbers)), SHOWN)
         views = [augmentation.change(tiles[shown], numbers[shown]) for augmentation in found]
-        picture = grid([tiles[shown], *(brought(some, store.size) for some in views)])
+        picture = grid([tiles[shown], *views])
         floor = benefit.floor(run.recipe.seed)
     results = {
         "tiles": len(numbers),
@@ -143,7 +144,6 @@ def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
 def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[Augmentation]:
     """All that the recipe can do to a tile, generative ones first."""
     recipe, settings = run.recipe, run.recipe.pretrain.handcrafted
-    size = recipe.pretrain.crop_size or store.size
 
     def drawn(numbers: Numbers, device: torch.device) -> Randomness:
         return Randomness(recipe.seed, STAGE, 0, numbers.to(device))
@@ -151,11 +151,11 @@ def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[
     def painted(tiles: Tiles, numbers: Numbers, at: Generator) -> Tiles:
         return at.decode(at.augment(at.encode(tiles), drawn(numbers, at.device)))
 
-    def step(tiles: Tiles, numbers: Numbers, name: str, alone: Handcrafted) -> Views:
-        return paired(tiles, [name], alone, size, store.rgb, drawn(numbers, torch.device("cpu")))
+    def step(tiles: Tiles, numbers: Numbers, name: str, alone: Handcrafted) -> Tiles:
+        return paired(tiles, [name], alone, store.size, store.rgb, drawn(numbers, torch.device("cpu")))
 
-    def suite(tiles: Tiles, numbers: Numbers, view: int) -> Views:
-        return handcrafted(tiles, settings, view, size, store.rgb, drawn(numbers, torch.device("cpu")))
+    def suite(tiles: Tiles, numbers: Numbers, view: int) -> Tiles:
+        return handcrafted(tiles, settings, view, store.size, store.rgb, drawn(numbers, torch.device("cpu")))
 
     tokenizer = plan.tokenizer(run).path / "vqgan.safetensors"
     both = (tokenizer, plan.maskgit(run).path / "maskgit.safetensors")
@@ -170,7 +170,7 @@ def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[
         if alone := certain(settings, name):
             yield Augmentation(name.replace("_", " "), partial(step, name=name, alone=alone))
     for view, place in enumerate(("first", "second")):
-        yield Augmentation(f"whole suite, {place} view", partial(suite, view=view))
+        yield Augmentation(f"suite, {place} view", partial(suite, view=view))
 
 
 def certain(settings: Handcrafted, step: str) -> Handcrafted | None:
@@ -190,8 +190,7 @@ class Benefit:
     """How far views lie from their tiles.
 
     feature_distance: the Fréchet distance between tiles and views on the features of a network, which is FID but for
-    its network. ssim, perceptual_distance: means over pairs of a tile and its view (see similarity). Views are brought
-    to the tiles' side first.
+    its network. ssim, perceptual_distance: means over pairs of a tile and its view (see similarity).
     """
 
     def __init__(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"], network: FeatureNetwork) -> None:
@@ -207,7 +206,7 @@ class Benefit:
     def of(self, augmentation: Augmentation) -> dict[str, float]:
         features, ssim, perceptual = [], 0.0, 0.0
         for tiles, numbers in zip(self._tiles.split(BLOCK), self._numbers.split(BLOCK), strict=True):
-            views = brought(augmentation.change(tiles, numbers), tiles.shape[-1])
+            views = augmentation.change(tiles, numbers)
             features.append(self._network.pooled(views))
             ssim += structural_similarity(views, tiles).sum().item()
             perceptual += len(tiles) * perceptual_distance(self._network, views, tiles).item()
@@ -216,13 +215,6 @@ class Benefit:
             "ssim": ssim / len(self._tiles),
             "perceptual_distance": perceptual / len(self._tiles),
         }
-
-
-def brought(views: Views, size: int) -> Float[Tensor, "b c {size} {size}"]:
-    """Views at another side, bilinear and antialiased; unchanged where they have it."""
-    if views.shape[-1] == size:
-        return views
-    return F.interpolate(views, size=(size, size), mode="bilinear", antialias=True)
 
 
 def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:
@@ -249,12 +241,13 @@ def measured_times(
         augmentation.change(tiles[start : start + batch], numbers[start : start + batch])
 
     def seconds_of(batch: int, augmentation: Augmentation) -> float:
-        return watch.medians({"": partial(work, augmentation=augmentation, batch=batch)}, SEARCH_ROUNDS)[""]
+        # The least, since what else the machine does can only add.
+        return watch.in_turn({"": partial(work, augmentation=augmentation, batch=batch)}, SEARCH_ROUNDS, min)[""]
 
     say(f"{STAGE}: timing, one tile at a time and at the best batch ...")
     batches = [best_batch(partial(seconds_of, augmentation=a), len(tiles), LONGEST) for a in found]
     one, best = (
-        watch.medians({a.name: partial(work, augmentation=a, batch=b) for a, b in zip(found, at, strict=True)}, ROUNDS)
+        watch.in_turn({a.name: partial(work, augmentation=a, batch=b) for a, b in zip(found, at, strict=True)}, ROUNDS)
         for at in ([1] * len(found), batches)
     )
     return [

@@ -7,19 +7,20 @@ COLUMNS = {
     "feature_distance": "feature distance",
     "ssim": "SSIM",
     "perceptual_distance": "perceptual distance",
-    "ms_alone": "ms, one tile",
-    "ms_at_best": "ms a tile at best batch",
-    "best_batch": "best batch",
-    "parameters": "parameters",
-    "megabytes": "MB of weights",
-    "megabytes_of_1000_views": "MB of 1,000 stored views",
+    "ms_alone": "ms, 1 tile",
+    "ms_at_best": "ms, batch",
+    "best_batch": "batch",
+    "millions": "parameters, M",
+    "megabytes": "weights, MB",
+    "megabytes_of_1000_views": "1,000 views, MB",
 }
 
 
 def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: the floor first, then a row for each augmentation."""
-    floor = {"name": "(other tiles: two random halves)", "feature_distance": results["floor"]}
-    rows = [[_text(found.get(key, "")) for key in COLUMNS] for found in (floor, *results["augmentations"])]
+    floor = {"name": "(floor: two halves)", "feature_distance": results["floor"]}
+    found_rows = [found | {"millions": found["parameters"] / 1e6} for found in results["augmentations"]]
+    rows = [[_text(found.get(key, "")) for key in COLUMNS] for found in (floor, *found_rows)]
     return list(COLUMNS.values()), rows
 
 
@@ -32,8 +33,9 @@ def note(results: dict[str, Any]) -> str:
         "at the same number of tiles. Its floor is taken between halves, so with half the tiles and more bias. SSIM "
         "and perceptual distance: means over pairs of a tile and its view. A handcrafted step alone is applied to "
         "every tile, whatever its probability, and its time holds the resize that every view goes through. Times: "
-        f"medians on {results['device']}, {results['precision']}, from tiles in memory to views. Handcrafted views are "
-        "drawn anew in each training step and need no room; generative ones are made once and stored."
+        f"medians on {results['device']}, {results['precision']}, for a tile in memory to become a view, alone and in "
+        "the batch where it takes least. Weights and views: on the disk; handcrafted views are drawn anew in each "
+        "training step and need no room, generative ones are made once and stored. All at the tiles' size."
     )
 
 

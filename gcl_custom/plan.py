@@ -170,7 +170,6 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
         "tiles": tiles,
         "views": views,
         "handcrafted": _plain(recipe.pretrain.handcrafted),
-        "crop_size": recipe.pretrain.crop_size,
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }

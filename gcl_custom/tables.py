@@ -1,20 +1,37 @@
 """A table of text, in the terminal and as Markdown."""
 
+import io
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import console
 
+GAP = 3
+"""Most characters between two columns."""
+
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the table."""
-    shown = Table(*map(escape, columns), box=box.SIMPLE_HEAD, pad_edge=False)
+    """Print the table. No word is broken and no name of a row, in the first column, is wrapped.
+
+    Where that needs more than the terminal's width, lines run beyond it.
+    """
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    needed = 0
+    for number, column in enumerate(columns):
+        cells = [row[number] for row in rows]
+        words = [*column.split(), *(cells if number == 0 else " ".join(cells).split())]
+        least = max(map(len, words), default=0)
+        shown.add_column(escape(column), min_width=least, no_wrap=number == 0)
+        needed += least + GAP
     for row in rows:
         shown.add_row(*map(escape, row))
-    console.console.print(shown)
+    drawn = io.StringIO()
+    Console(file=drawn, width=max(console.console.width, needed)).print(shown)
+    console.say(drawn.getvalue())
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,17 +28,23 @@ class Stopwatch:
         self._wait()
         return self.clock() - start
 
-    def medians(self, works: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
-        """Median seconds of each, called in turn, so that what else the machine does falls on all of them alike.
+    def in_turn(
+        self,
+        works: Mapping[str, Callable[[int], object]],
+        rounds: int,
+        summary: Callable[[Sequence[float]], float] = statistics.median,
+    ) -> dict[str, float]:
+        """Seconds of each, called in turn, so that what else the machine does falls on all of them alike.
 
         Args:
             works: each gets the number of the round; the first round, 0, warms up and does not count.
+            summary: of the times of one work.
         """
         taken: dict[str, list[float]] = {name: [] for name in works}
         for number in range(rounds + 1):
             for name, work in works.items():
                 taken[name].append(self.seconds(partial(work, number)))
-        return {name: statistics.median(values[1:]) for name, values in taken.items()}
+        return {name: summary(values[1:]) for name, values in taken.items()}
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -96,7 +96,7 @@ def test_cost_benefit_is_measured_once_and_shown_in_the_report(workplace: Path) 
     run = workplace / "runs" / "tiny"
     table = (run / "cost_benefit" / "table.md").read_text(encoding="utf-8")
     page = (run / "report.html").read_text(encoding="utf-8")
-    for row in ("in-painting, p = 0.25", "crop", "solarise", "whole suite, first view"):
+    for row in ("in-painting, p = 0.25", "crop", "solarise", "suite, first view"):
         assert f"| {row} |" in table
         assert f'<th scope="row">{row}</th>' in page
     assert "cost_benefit: done before" in gcl_custom(workplace, *command).stdout

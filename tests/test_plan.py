@@ -62,7 +62,8 @@ def test_the_cost_of_augmentations_depends_on_them_alone(run: Run) -> None:
     assert plan.cost_benefit(same, 512).done
     assert not plan.cost_benefit(run, 100).done
     assert not plan.cost_benefit(changed(run, views={"decoding_steps": 3}), 512).done
-    assert not plan.cost_benefit(changed(run, pretrain={"crop_size": 32}), 512).done
+    turned = run.recipe.pretrain.handcrafted.model_copy(update={"turn": 0.5})
+    assert not plan.cost_benefit(changed(run, pretrain={"handcrafted": turned}), 512).done
     assert not plan.cost_benefit(
         changed(run, generator={"maskgit": run.recipe.generator.maskgit.model_copy(update={"epochs": 9})}), 512
     ).done

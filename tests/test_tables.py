@@ -1,3 +1,6 @@
+import pytest
+from rich.console import Console
+
 from gcl_custom import console, tables
 
 
@@ -5,8 +8,22 @@ def test_a_table_as_markdown_has_a_line_for_the_head_a_rule_and_each_row() -> No
     assert tables.markdown(["a", "b"], [["1", "2"], ["3", ""]]) == "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 |  |\n"
 
 
-def test_text_in_brackets_is_shown_as_it_stands() -> None:
+def shown(columns: list[str], rows: list[list[str]], width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(console, "console", Console(width=width))
     with console.console.capture() as captured:
-        tables.show(["a [red]", "b"], [["[bold]", "2"]])
-    assert "a [red]" in captured.get()
-    assert "[bold]" in captured.get()
+        tables.show(columns, rows)
+    return [line.strip() for line in captured.get().splitlines() if line.strip()]
+
+
+def test_text_in_brackets_is_shown_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, _, row = shown(["a [red]", "b"], [["[bold]", "2"]], 80, monkeypatch)
+    assert head.split() == ["a", "[red]", "b"]
+    assert row.split() == ["[bold]", "2"]
+
+
+def test_in_a_narrow_terminal_names_stay_on_a_line_and_words_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["a name of some length", "0.123", "12,345", "better than before"], ["other", "1", "2", ""]]
+    lines = shown(["name", "feature distance", "seconds", "outcome"], rows, 20, monkeypatch)
+    words = [word for line in lines for word in line.split()]
+    assert [line.split()[-2:] for line in lines if line.startswith("a name of some length")] == [["12,345", "better"]]
+    assert {"feature", "distance", "seconds", "outcome", "0.123", "12,345", "than", "before"} <= set(words)

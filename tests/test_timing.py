@@ -56,6 +56,7 @@ def test_medians_are_taken_in_turn_and_without_the_first_round() -> None:
         clock.now += next(durations[name])
 
     watch = Stopwatch(torch.device("cpu"), clock)
-    found = watch.medians({name: lambda number, name=name: work(name, number) for name in durations}, rounds=3)
+    works = {name: lambda number, name=name: work(name, number) for name in durations}
+    found = watch.in_turn(works, rounds=3)
     assert found == pytest.approx({"a": 3.0, "b": 2.0})
     assert order == [(name, number) for number in range(4) for name in "ab"]
