@@ -31,7 +31,7 @@ from gcl_custom.generator.loading import load_generator
 from gcl_custom.imagery import TileStore, spread
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Handcrafted
-from gcl_custom.runs import Run, write_atomically, write_json
+from gcl_custom.runs import Run
 from gcl_custom.similarity import perceptual_distance, structural_similarity
 from gcl_custom.timing import Stopwatch, best_batch
 from gcl_custom.training import grid, save_picture
@@ -114,14 +114,8 @@ def run(run: Run, most: int) -> None:
         "augmentations": rows,
     }
     save_picture(stage.path / "augmentations.png", picture)
-    columns, body = cost_benefit_table.table(results)
-    note = cost_benefit_table.note(results)
-    with write_atomically(stage.path / "table.md") as part:
-        part.write_text(f"{tables.markdown(columns, body)}\n{note}\n", encoding="utf-8")
-    write_json(stage.path / "results.json", results)
+    tables.publish(stage.path, results, *cost_benefit_table.table(results), cost_benefit_table.note(results))
     stage.finish(measured_tiles=len(numbers), augmentations=len(rows))
-    tables.show(columns, body)
-    say(note)
     say(f"{STAGE}: table, picture and results in {stage.path}")
 
 

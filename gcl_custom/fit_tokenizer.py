@@ -168,7 +168,10 @@ def rate(share_done: float) -> float:
 
 
 def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """At most so many entries, spread evenly."""
+    """At most so many entries, spread evenly.
+
+    Not imagery.spread, which rounds: figures of tokenizers would be of other tiles than before.
+    """
     return index[torch.linspace(0, len(index) - 1, min(most, len(index))).long()]
 
 

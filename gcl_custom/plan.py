@@ -165,7 +165,9 @@ def compare(run: Run) -> Stage:
 def cost_benefit(run: Run, tiles: int) -> Stage:
     """What each augmentation of the recipe costs and changes, on at most so many tiles."""
     recipe = run.recipe
-    views = {key: value for key, value in _plain(recipe.views).items() if key not in ("per_tile", "batch")}
+    # How many views there are and which of them pretraining takes changes none of them.
+    apart = ("per_tile", "batch", "least_similarity")
+    views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
     settings = {
         "tiles": tiles,
         "views": views,

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, plan, tables
 from gcl_custom.imagery import TileStore
-from gcl_custom.runs import read_json, write_atomically, write_json
+from gcl_custom.runs import read_json, write_atomically
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.study import Cell, Grid, label
 from gcl_custom.supervised import labelled
@@ -45,11 +45,7 @@ def publish(
     folder: Path, results: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], canvas: Canvas | None
 ) -> None:
     """Write results.json, table.md, plot.svg and plot.png, and show the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "results.json", results)
-    tables.show(columns, rows)
-    with write_atomically(folder / "table.md") as part:
-        part.write_text(tables.markdown(columns, rows), encoding="utf-8")
+    tables.publish(folder, results, columns, rows)
     if canvas is not None:
         for kind in ("svg", "png"):
             with write_atomically(folder / f"plot.{kind}") as part:

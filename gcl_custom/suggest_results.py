@@ -12,14 +12,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from rich import box
-from rich.table import Table
 
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure as Canvas
 
-from gcl_custom import console, plan
+from gcl_custom import console, plan, tables
 from gcl_custom.statistics import rank_correlation
 from gcl_custom.study import Cell, Grid, label
 from gcl_custom.study_results import MARKERS, publish
@@ -158,15 +156,16 @@ def _figure(mean: float, seeds: Sequence[float], places: int) -> str:
 
 def _show_agreement(found: dict[str, Any]) -> None:
     note = f"Against {found['source']}. Loss: points below the best cell, of the cell that the measure would pick"
-    shown = Table("measure", "Spearman", "p", "cells", "picks", "loss", box=box.SIMPLE_HEAD, caption=note)
+    rows = []
     for name, (title, _) in MEASURES.items():
         row = found["measures"][name]
         rho, p, loss = (
             "" if row[key] is None else f"{row[key]:{form}}"
             for key, form in (("rho", "+.2f"), ("p", ".4f"), ("loss", ".1f"))
         )
-        shown.add_row(title, rho, p, str(row["count"]), row["pick"] or "", loss)
-    console.console.print(shown)
+        rows.append([title, rho, p, str(row["count"]), row["pick"] or "", loss])
+    tables.show(["measure", "Spearman", "p", "cells", "picks", "loss"], rows)
+    console.say(note)
 
 
 def draw(grid: Grid, results: dict[str, Any]) -> Canvas:

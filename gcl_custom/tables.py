@@ -1,7 +1,9 @@
-"""A table of text, in the terminal and as Markdown."""
+"""A table of text, in the terminal and as Markdown, and the results that it was made from."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -9,9 +11,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import console
+from gcl_custom.runs import write_atomically, write_json
 
 GAP = 3
 """Most characters between two columns."""
+
+
+def publish(
+    folder: Path,
+    results: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    note: str = "",
+) -> None:
+    """Write ``results.json`` and ``table.md``, and show the table; the note stands below it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", results)
+    with write_atomically(folder / "table.md") as part:
+        part.write_text(markdown(columns, rows) + (f"\n{note}\n" if note else ""), encoding="utf-8")
+    show(columns, rows)
+    if note:
+        console.say(note)
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

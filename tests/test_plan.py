@@ -58,7 +58,7 @@ def test_the_comparison_alone_depends_on_its_own_section(run: Run) -> None:
 
 def test_the_cost_of_augmentations_depends_on_them_alone(run: Run) -> None:
     finish(plan.cost_benefit(run, 512))
-    same = changed(run, views={"batch": 8, "per_tile": 3}, pretrain={"epochs": 7})
+    same = changed(run, views={"batch": 8, "per_tile": 3, "least_similarity": 0.5}, pretrain={"epochs": 7})
     assert plan.cost_benefit(same, 512).done
     assert not plan.cost_benefit(run, 100).done
     assert not plan.cost_benefit(changed(run, views={"decoding_steps": 3}), 512).done

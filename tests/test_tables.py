@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from gcl_custom import console, tables
+from gcl_custom.runs import read_json
 
 
 def test_a_table_as_markdown_has_a_line_for_the_head_a_rule_and_each_row() -> None:
@@ -27,3 +30,13 @@ def test_in_a_narrow_terminal_names_stay_on_a_line_and_words_whole(monkeypatch: 
     words = [word for line in lines for word in line.split()]
     assert [line.split()[-2:] for line in lines if line.startswith("a name of some length")] == [["12,345", "better"]]
     assert {"feature", "distance", "seconds", "outcome", "0.123", "12,345", "than", "before"} <= set(words)
+
+
+def test_what_is_published_is_on_the_disk_and_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables.publish(tmp_path / "new", {"b": 1}, ["a"], [["row 1"]], "What to know.")
+    assert read_json(tmp_path / "new" / "results.json") == {"b": 1}
+    assert (tmp_path / "new" / "table.md").read_text(encoding="utf-8") == "| a |\n|---|\n| row 1 |\n\nWhat to know.\n"
+    said = capsys.readouterr().out
+    assert said.index("row 1") < said.index("What to know.")
+    tables.publish(tmp_path / "new", {}, ["a"], [])
+    assert (tmp_path / "new" / "table.md").read_text(encoding="utf-8") == "| a |\n|---|\n"
