@@ -29,17 +29,19 @@ from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import hide, still_hidden
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe_file import load_recipe
+from gcl_custom.recipe_generator import MaskGIT as MaskGITSettings
+from gcl_custom.recipe_generator import Views
 from gcl_custom.weights import load_weights
 
 TARGET = 5.0
-SETTINGS = recipe.Views(mask_probability=0.25, decoding_steps=12)
+SETTINGS = Views(mask_probability=0.25, decoding_steps=12)
 BATCH = 4096
 """Tokens of a batch: 64 tiles of 8x8 tokens, 16 of 16x16."""
 
 
 @torch.inference_mode()
 def plain_loop(
-    model: MaskGIT, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], settings: recipe.Views
+    model: MaskGIT, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], settings: Views
 ) -> Int[Tensor, "b h w"]:
     """Parallel decoding as it is usually written."""
     shown, covered = tokens.flatten(1).clone(), hidden.flatten(1).clone()
@@ -122,14 +124,14 @@ def rows(run: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     if run is not None:
         settings = load_recipe(run / "recipe.yaml")
         stored = torch.from_numpy(np.load(run / "tokens" / "tokens.npy", mmap_mode="r")[:, 0].astype(np.int64))
-        model = MaskGIT(settings.generator.tokenizer.codes, stored.shape[-1], settings.generator.maskgit)
+        model = MaskGIT(settings.tokens.tokenizer.codes, stored.shape[-1], settings.tokens.maskgit)
         load_weights(run / "maskgit" / "maskgit.safetensors", model)
         some = torch.randperm(len(stored), generator=torch.Generator().manual_seed(0))
         cases.append((run.name, model, stored[some]))
     else:
         for grid in (16, 8):
             torch.manual_seed(0)
-            model = MaskGIT(1024, grid, recipe.MaskGIT(width=256, depth=6, heads=4))
+            model = MaskGIT(1024, grid, MaskGITSettings(width=256, depth=6, heads=4))
             cases.append(
                 (
                     "random weights, width 256, depth 6",

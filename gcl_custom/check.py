@@ -166,7 +166,7 @@ def estimate(recipe: Recipe, tiles: Tiles, costs: Costs) -> Iterator[Row]:
     tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
     yield Row("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
 
-    tokenizer, maskgit = recipe.generator.tokenizer, recipe.generator.maskgit
+    tokenizer, maskgit = recipe.tokens.tokenizer, recipe.tokens.maskgit
     steps = tokenizer.epochs * _per_epoch(train, tokenizer.batch)
     joined = round(steps * (1 - tokenizer.adversary_start))
     seconds = (steps - joined) * costs.tokenizer.seconds + joined * costs.adversary.seconds
@@ -255,7 +255,7 @@ def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
             table.add_row(name, *(f"{count:,}" for count in row))
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
-    tokenizer = recipe.generator.tokenizer
+    tokenizer = recipe.tokens.tokenizer
     grid = recipe.data.size // tokenizer.pixels_per_token
     say(
         f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}, {recipe.data.size} x {recipe.data.size} px; "

@@ -53,6 +53,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="GCL_CUSTOM_RUNS")]
 
 RUNS = Path("runs")
+MODULES = {
+    "tokenizer": "fit_tokenizer",
+    "tokens": "tokenise",
+    "maskgit": "fit_maskgit",
+    "captions": "caption",
+    "edit": "fit_edit",
+}
+"""Where the stages of a generator are."""
 
 
 def _work(
@@ -85,8 +93,9 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
 
 
 def _fit_generator(run: Run) -> None:
-    for module in ("pack_tiles", "fit_tokenizer", "tokenise", "fit_maskgit"):
-        _stage(module)(run)
+    _stage("pack_tiles")(run)  # notices files that have changed since
+    for stage in plan.generator(run)[1:]:
+        _stage(MODULES[stage.name])(run)
 
 
 def _make_views(run: Run) -> None:

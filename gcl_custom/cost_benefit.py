@@ -26,8 +26,9 @@ from gcl_custom.console import progress, say
 from gcl_custom.devices import described, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
-from gcl_custom.generator.inpainting import Generator
 from gcl_custom.generator.loading import load_generator
+from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore, spread
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Handcrafted
@@ -87,7 +88,7 @@ def run(run: Run, most: int) -> None:
     store = TileStore(plan.tiles(run).path)
     generator = load_generator(run, store)
     split, numbers = held_out(store, most)
-    network = feature_network(run.recipe.generator.tokenizer.perceptual).to(generator.device)
+    network = feature_network(run.recipe.generator.features).to(generator.device)
     found = list(augmentations(run, store, generator))
     with torch.inference_mode():
         tiles = store.unit(store.read(numbers).to(generator.device))
@@ -137,13 +138,11 @@ def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
 
 def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[Augmentation]:
     """All that the recipe can do to a tile, generative ones first."""
+    yield from generative(run, generator)
     recipe, settings = run.recipe, run.recipe.pretrain.handcrafted
 
     def drawn(numbers: Numbers, device: torch.device) -> Randomness:
         return Randomness(recipe.seed, STAGE, 0, numbers.to(device))
-
-    def painted(tiles: Tiles, numbers: Numbers, at: Generator) -> Tiles:
-        return at.decode(at.augment(at.encode(tiles), drawn(numbers, at.device)))
 
     def step(tiles: Tiles, numbers: Numbers, name: str, alone: Handcrafted) -> Tiles:
         return paired(tiles, [name], alone, store.size, store.rgb, drawn(numbers, torch.device("cpu")))
@@ -151,20 +150,35 @@ def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[
     def suite(tiles: Tiles, numbers: Numbers, view: int) -> Tiles:
         return handcrafted(tiles, settings, view, store.size, store.rgb, drawn(numbers, torch.device("cpu")))
 
-    tokenizer = plan.tokenizer(run).path / "vqgan.safetensors"
-    both = (tokenizer, plan.maskgit(run).path / "maskgit.safetensors")
-    yield Augmentation(
-        "reconstruction, p = 0", lambda tiles, numbers: generator.decode(generator.encode(tiles)),
-        (generator.tokenizer,), (tokenizer,), stored=True,
-    )  # fmt: skip
-    for p in sorted({recipe.views.mask_probability, *MASK_PROBABILITIES}):
-        networks = (generator.tokenizer, generator.maskgit)
-        yield Augmentation(f"in-painting, p = {p:g}", partial(painted, at=generator.at(p)), networks, both, stored=True)
     for name in STEPS:
         if alone := certain(settings, name):
             yield Augmentation(name.replace("_", " "), partial(step, name=name, alone=alone))
     for view, place in enumerate(("first", "second")):
         yield Augmentation(f"suite, {place} view", partial(suite, view=view))
+
+
+def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
+    """The plain reconstruction, where there is one, and the recipe's views; random masks at other probabilities too."""
+    recipe, files = run.recipe, plan.weights(run)
+
+    def again(tiles: Tiles, numbers: Numbers) -> Tiles:
+        rng = Randomness(recipe.seed, STAGE, 0, numbers.to(generator.device))
+        return generator.decode(generator.encode(tiles, rng))
+
+    def view(tiles: Tiles, numbers: Numbers, at: Generator) -> Tiles:
+        rng = Randomness(recipe.seed, STAGE, 0, numbers.to(at.device))
+        return at.decode(at.augment(at.encode(tiles, rng), rng))
+
+    if isinstance(generator, TokenGenerator):
+        yield Augmentation("reconstruction, p = 0", again, generator.networks[:1], files[:1], stored=True)
+    elif recipe.reconstructs:
+        yield Augmentation("reconstruction", again, generator.networks, files, stored=True)
+    if isinstance(generator, TokenGenerator) and recipe.random_masks:
+        for p in sorted({recipe.views.mask_probability, *MASK_PROBABILITIES}):
+            change = partial(view, at=generator.at(p))
+            yield Augmentation(f"in-painting, p = {p:g}", change, generator.networks, files, stored=True)
+    else:
+        yield Augmentation(recipe.augmentation, partial(view, at=generator), generator.networks, files, stored=True)
 
 
 def certain(settings: Handcrafted, step: str) -> Handcrafted | None:

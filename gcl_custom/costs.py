@@ -16,14 +16,14 @@ from gcl_custom import backbones, optimizers
 from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import feature_network
-from gcl_custom.generator.inpainting import Generator
-from gcl_custom.generator.maskgit import MaskGIT
+from gcl_custom.generator import networks
 from gcl_custom.generator.masks import training_mask
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
 from gcl_custom.methods import METHODS
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Recipe, WithoutNetwork
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_generator import WithoutNetwork
 from gcl_custom.timing import Stopwatch
 
 FEW = 8
@@ -126,8 +126,8 @@ def measure(recipe: Recipe, bands: int, rgb: bool) -> Costs:
 
 
 def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
-    settings = bench.recipe.generator.tokenizer
-    net = VQGAN(bench.bands, settings).to(bench.device)
+    settings = bench.recipe.tokens.tokenizer
+    net = networks.tokenizer(settings, bench.bands).to(bench.device)
     adversary = Adversary(bench.bands, settings.lecam, settings.adversary_channels).to(bench.device)
     compared = None if isinstance(settings.perceptual, WithoutNetwork) else feature_network(settings.perceptual)
     loss_of = Reconstruction(settings.perceptual.weight, compared).to(bench.device)
@@ -161,11 +161,12 @@ def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
 
 def _maskgit(bench: Bench) -> tuple[Cost, Cost, Cost]:
     recipe, device = bench.recipe, bench.device
-    settings, tokenizer = recipe.generator.maskgit, recipe.generator.tokenizer
+    settings, tokenizer = recipe.tokens.maskgit, recipe.tokens.tokenizer
     grid = recipe.data.size // tokenizer.pixels_per_token
-    vqgan, net = VQGAN(bench.bands, tokenizer), MaskGIT(tokenizer.codes, grid, settings).to(device)
+    vqgan = networks.tokenizer(tokenizer, bench.bands)
+    net = networks.transformer(settings, vqgan.codes, grid).to(device)
     optimizer = torch.optim.AdamW(net.parameters())
-    tokens = torch.randint(tokenizer.codes, (settings.batch, grid, grid), device=device)
+    tokens = torch.randint(vqgan.codes, (settings.batch, grid, grid), device=device)
 
     def step(count: int) -> None:
         hidden = training_mask(Randomness(0, "check", 0, torch.arange(count, device=device)), grid, grid)
@@ -174,16 +175,18 @@ def _maskgit(bench: Bench) -> tuple[Cost, Cost, Cost]:
         optimizer.step()
 
     training = bench.cost(step, settings.batch, [net])
-    generator = Generator(vqgan, net, recipe.views, recipe.hardware, device)
+    generator = TokenGenerator(vqgan, net, recipe.views, recipe.hardware, device)
     tiles = bench.tiles(recipe.views.batch)
     modules = [generator.tokenizer, generator.maskgit]
 
+    def drawn(count: int) -> Randomness:
+        return Randomness(0, "check", 1, torch.arange(count, device=device))
+
     def tokenise(count: int) -> Tensor:
-        return generator.encode(tiles[:count])
+        return generator.encode(tiles[:count], drawn(count))
 
     def view(count: int) -> None:
-        rng = Randomness(0, "check", 1, torch.arange(count, device=device))
-        generator.decode(generator.augment(tokenise(count), rng))
+        generator.decode(generator.augment(tokenise(count), drawn(count)))
 
     encoding, views = (bench.cost(does, recipe.views.batch, modules, learns=False) for does in (tokenise, view))
     return training, encoding, views

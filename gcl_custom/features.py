@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gcl_custom.errors import UserError
-from gcl_custom.recipe import Perceptual, Vgg16
+from gcl_custom.recipe_generator import Perceptual, Vgg16
 from gcl_custom.weights import fit_state, read_state
 
 VGG16_WEIGHTS = "generator.tokenizer.perceptual.weights"

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from gcl_custom import plan
 from gcl_custom.console import say, warn
-from gcl_custom.generator.inpainting import Generator
+from gcl_custom.devices import pick_device
+from gcl_custom.generator import networks
 from gcl_custom.generator.loading import load_tokenizer
-from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import training_mask
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.networks import AnyTokenizer
+from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe import Recipe
@@ -59,14 +60,17 @@ def run(run: Run) -> None:
         say(f"{STAGE}: done before, in {stage.path}")
         return
     stage.begin()
-    recipe, settings = run.recipe, run.recipe.generator.maskgit
+    recipe, settings = run.recipe, run.recipe.tokens.maskgit
     store = TileStore(plan.tiles(run).path)
     tokenizer = load_tokenizer(run, store)
     tokens = Tokens(plan.tokens(run).path, store)
     batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
     training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)
-    fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
-    save_weights(stage.path / "maskgit.safetensors", training.kept)
+    if settings.epochs:
+        fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
+    else:
+        training.to(pick_device(recipe.hardware)).judge_start()
+    save_weights(stage.path / plan.MASKGIT, training.kept)
 
     loss, entropy, epoch = training.kept_loss.item(), training.marginal_entropy(), int(training.kept_epoch)
     stage.finish(
@@ -90,18 +94,18 @@ class MaskGITTraining(Trainable):
     kept_epoch: Int[Tensor, ""]
 
     def __init__(
-        self, recipe: Recipe, store: TileStore, tokens: Tokens, tokenizer: VQGAN, steps_per_epoch: int
+        self, recipe: Recipe, store: TileStore, tokens: Tokens, tokenizer: AnyTokenizer, steps_per_epoch: int
     ) -> None:
         super().__init__()
-        self._recipe, self._settings, self._steps_per_epoch = recipe, recipe.generator.maskgit, steps_per_epoch
+        self._recipe, self._settings, self._steps_per_epoch = recipe, recipe.tokens.maskgit, steps_per_epoch
         self._steps = self._settings.epochs * steps_per_epoch
         self._store, self._tokens = store, tokens
         self._tokenizer = (tokenizer,)  # in a tuple, so that checkpoints do not hold it
         self._step, self._warned = 0, False
         self.evaluate_every = math.ceil(self._settings.epochs / EVALUATIONS)
         torch.manual_seed(derive(recipe.seed, STAGE, "weights"))
-        codes = recipe.generator.tokenizer.codes
-        self.net = MaskGIT(codes, store.size // recipe.generator.tokenizer.pixels_per_token, self._settings)
+        codes, side = tokenizer.codes, store.size // recipe.tokens.tokenizer.pixels_per_token
+        self.net = networks.transformer(self._settings, codes, side)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.kept = copy.deepcopy(self.average)
         self.register_buffer("kept_loss", torch.tensor(math.inf))
@@ -146,6 +150,18 @@ class MaskGITTraining(Trainable):
             for average, live in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 average.lerp_(live, 1 - decay)
 
+    def on_train_start(self) -> None:
+        if self._settings.weights and self.kept_loss.isinf():
+            self.judge_start()
+
+    @torch.no_grad()
+    def judge_start(self) -> None:
+        """Keep the weights that training starts from, until there are better ones; they are those of epoch 0."""
+        self.average.eval()
+        self.evaluate()
+        self.average.train()
+        self.kept_epoch.zero_()
+
     def evaluate(self) -> dict[str, float]:
         total, count = 0.0, 0
         for tokens, hidden in self._hidden_validation():
@@ -156,7 +172,7 @@ class MaskGITTraining(Trainable):
             self.kept.load_state_dict(self.average.state_dict())
             self.kept_loss.fill_(loss)
             self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
-        line = warning(gap, (self._step + 1) / self._steps)
+        line = warning(gap, (self._step + 1) / self._steps if self._steps else 1.0)
         if line and not self._warned:
             warn(line)
         self._warned = self._warned or line is not None
@@ -181,7 +197,9 @@ class MaskGITTraining(Trainable):
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         tiles = self._validation[:: math.ceil(len(self._validation) / SHOWN)].to(self.device)
-        generator = Generator(self._tokenizer[0], self.average, self._recipe.views, self._recipe.hardware, self.device)
+        generator = TokenGenerator(
+            self._tokenizer[0], self.average, self._recipe.views, self._recipe.hardware, self.device
+        )
         rng = Randomness(self._recipe.seed, f"{STAGE} pictures", 0, tiles)
         return {"views": grid(generator.shown(self._store.unit(self._store.read(tiles)), rng))}
 

@@ -13,12 +13,14 @@ from gcl_custom import plan
 from gcl_custom.console import say, warn
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.generator import networks
+from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.quantizer import share_and_perplexity
-from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness, derive
-from gcl_custom.recipe import Recipe, WithoutNetwork
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_generator import WithoutNetwork
 from gcl_custom.runs import Run
 from gcl_custom.similarity import structural_similarity
 from gcl_custom.symmetry import turn, ways
@@ -47,12 +49,13 @@ def run(run: Run) -> None:
         say(f"{STAGE}: done before, in {stage.path}")
         return
     stage.begin()
-    recipe, settings = run.recipe, run.recipe.generator.tokenizer
+    recipe, settings = run.recipe, run.recipe.tokens.tokenizer
     store = TileStore(plan.tiles(run).path)
     batches = Batches(store.index("train"), settings.batch, recipe.seed, store.read)
     training = TokenizerTraining(recipe, store, batches.steps_per_epoch)
-    fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
-    save_weights(stage.path / "vqgan.safetensors", training.net)
+    if settings.epochs:
+        fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
+    save_weights(stage.path / plan.TOKENIZER, training.net)
 
     device = pick_device(recipe.hardware)
     training.to(device).eval()
@@ -76,12 +79,12 @@ class TokenizerTraining(Trainable):
     def __init__(self, recipe: Recipe, store: TileStore, steps_per_epoch: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.settings, self.symmetry = recipe.generator.tokenizer, recipe.data.symmetry
+        self.settings, self.symmetry = recipe.tokens.tokenizer, recipe.data.symmetry
         self.seed, self.store = recipe.seed, store
         self.steps = self.settings.epochs * steps_per_epoch
         self.evaluate_every = math.ceil(self.settings.epochs / EVALUATIONS)
         torch.manual_seed(derive(self.seed, STAGE, "weights"))
-        self.net = VQGAN(store.bands, self.settings)
+        self.net = networks.tokenizer(self.settings, store.bands)
         self.adversary = Adversary(store.bands, self.settings.lecam, self.settings.adversary_channels)
         self.network = feature_network(self.settings.perceptual)
         compared = None if isinstance(self.settings.perceptual, WithoutNetwork) else self.network
@@ -187,8 +190,8 @@ class Quality:
         self._store, self._index, self._network = store, index, network
         self._features: Tensor | None = None
 
-    def of(self, net: VQGAN) -> dict[str, float]:
-        counts = torch.zeros(len(net.quantizer.codebook), dtype=torch.long, device=net.quantizer.codebook.device)
+    def of(self, net: AnyTokenizer) -> dict[str, float]:
+        counts = torch.zeros(net.codes, dtype=torch.long, device=net.last_layer.device)
         psnr, ssim, features_real, features_fake = [], [], [], []
         for tiles in self._index.split(64):
             real = self._store.unit(self._store.read(tiles).to(counts.device))

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from gcl_custom import plan
 from gcl_custom.console import say, warn
-from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
-from gcl_custom.generator.loading import load_generator, load_tokenizer
+from gcl_custom.generator.loading import encoder, load_generator, reconstruct
+from gcl_custom.generator.verbs import changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
-from gcl_custom.tokens import Tokens
 from gcl_custom.training import grid, save_picture
 from gcl_custom.views import ViewStore, write_similarity, write_views
 
@@ -34,7 +33,7 @@ MEASURED = 512
 
 
 def run(run: Run) -> None:
-    """In-paint every training tile, ``views.per_tile`` times.
+    """Make generative views of every training tile, ``views.per_tile`` of each.
 
     Raises:
         UserError: stale output, a generator that is missing or does not fit, or a full disk.
@@ -46,14 +45,14 @@ def run(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    generator, stored = load_generator(run, store), Tokens(plan.tokens(run).path, store)
+    generator = load_generator(run, store)
+    encode = encoder(run, store, generator)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
         rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
-        tokens = stored.read(tiles)[:, 0].to(generator.device)
-        painted = generator.augment(tokens, rng)
-        changed = (painted != tokens).float().mean(dim=(1, 2)).sum().item()
-        return store.raw(generator.decode(painted)), {"changed": changed}
+        features = encode(tiles, rng)
+        augmented = generator.augment(features, rng)
+        return store.raw(generator.decode(augmented)), changed(features, augmented)
 
     written = write_views(stage.path, store, settings.per_tile, settings.batch, make, stage.tick)
 
@@ -62,30 +61,29 @@ def run(run: Run) -> None:
     rng = Randomness(run.recipe.seed, STAGE, 0, shown.to(generator.device))
     save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), rng)))
     made = ViewStore(stage.path)
-    network = feature_network(run.recipe.generator.tokenizer.perceptual).to(generator.device)
+    network = feature_network(run.recipe.generator.features).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
-    plain = _features(network, sample, lambda tiles: generator.decode(stored.read(tiles)[:, 0].to(generator.device)))
-    facts = {
-        "views_per_second": views / written.seconds,
-        "feature_distance": frechet_distance(originals, painted),
-        "feature_distance_reconstructions": frechet_distance(originals, plain),
-        "changed_tokens": written.figures["changed"] / views,
-    }
+    facts = {"views_per_second": views / written.seconds, "feature_distance": frechet_distance(originals, painted)}
+    line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second"
+    if changed_tokens := written.figures.get("changed"):
+        facts["changed_tokens"] = changed_tokens / views
+        line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
+    line += f"; feature distance to the tiles {facts['feature_distance']:.2f}"
+    if run.recipe.reconstructs:
+        plain = _features(network, sample, reconstruct(run, store))
+        facts["feature_distance_reconstructions"] = frechet_distance(originals, plain)
+        line += f", of plain reconstructions {facts['feature_distance_reconstructions']:.2f}"
     if settings.least_similarity is not None:
         write_similarity(stage.path, store, settings.batch, partial(_similarity, network, store), stage.tick)
         facts["similarity"] = ViewStore(stage.path).similarity.mean().item()
     stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample))
-    say(
-        f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second; {facts['changed_tokens']:.1%} of "
-        f"the tokens changed; feature distance to the tiles {facts['feature_distance']:.2f}, of plain reconstructions "
-        f"{facts['feature_distance_reconstructions']:.2f}"
-    )
+    say(line)
     _say_similarity(run)
 
 
 def run_reconstructions(run: Run) -> None:
-    """Decode the tokens of every training tile as they are, with none hidden.
+    """Encode every training tile, and decode it again with nothing augmented.
 
     Raises:
         UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
@@ -95,12 +93,11 @@ def run_reconstructions(run: Run) -> None:
         say(f"reconstructions: done before, in {stage.path}")
         return
     stage.begin()
-    store, device = TileStore(plan.tiles(run).path), pick_device(run.recipe.hardware)
-    tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
+    store = TileStore(plan.tiles(run).path)
+    again = reconstruct(run, store)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        with torch.inference_mode(), autocast(run.recipe.hardware, device):
-            return store.raw(tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))), {}
+        return store.raw(again(tiles)), {}
 
     written = write_views(stage.path, store, 1, run.recipe.views.batch, make, stage.tick)
     stage.finish(views_per_second=len(store.index("train")) / written.seconds)

@@ -81,7 +81,7 @@ def _measure_views(run: Run) -> None:
         return
     stage.begin()
     store, views = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
-    network = feature_network(run.recipe.generator.tokenizer.perceptual).to(pick_device(run.recipe.hardware))
+    network = feature_network(run.recipe.generator.features).to(pick_device(run.recipe.hardware))
     index = spread(store.index("train"), plan.MEASURED_TILES)
     pooled: list[tuple[Tensor, Tensor]] = []
     for some in torch.split(index, INFERENCE_BATCH):

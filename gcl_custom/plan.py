@@ -3,11 +3,16 @@
 A stage depends on nothing that is not named here, so its output stays valid when something else changes.
 """
 
+from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe import Arm, Pretrain, Recipe, Section
+from gcl_custom.recipe import Arm, Pretrain, Recipe
+from gcl_custom.recipe_generator import LEARNT, ImageToImage, TokenGenerator
+from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Run, Stage
 
+TOKENIZER, MASKGIT = "vqgan.safetensors", "maskgit.safetensors"
+"""Files of the weights in the folders of their stages."""
 MEASURED_TILES = 1000
 """Tiles, at most, that label-free measures are taken from; as in the LiDAR paper (arXiv:2312.04000)."""
 MEASURED_VIEWS = 10
@@ -35,7 +40,7 @@ def tiles(run: Run) -> Stage:
 def tokenizer(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
-        "generator.tokenizer": _plain(recipe.generator.tokenizer),
+        "generator.tokenizer": _plain(recipe.tokens.tokenizer),
         "data.symmetry": recipe.data.symmetry,
         "seed": recipe.seed,
         "hardware": _compute(recipe),
@@ -51,11 +56,51 @@ def tokens(run: Run) -> Stage:
 def maskgit(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
-        "generator.maskgit": _plain(recipe.generator.maskgit),
+        "generator.maskgit": _plain(recipe.tokens.maskgit),
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }
     return run.stage("maskgit", settings, [tokens(run)], "gcl-custom fit-generator")
+
+
+def captions(run: Run) -> Stage:
+    """What BLIP says of each tile, for diffusion."""
+    generator = run.recipe.generator
+    assert isinstance(generator, ImageToImage)
+    settings = {"generator.captions": generator.captions, "hardware": _compute(run.recipe)}
+    return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def edit(run: Run) -> Stage:
+    """A learned edit of latents."""
+    recipe = run.recipe
+    assert recipe.views.strategy is not None
+    settings = {"views.strategy": _plain(recipe.views.strategy), "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("edit", {**settings, **_frozen(recipe)}, _encoder(run), "gcl-custom fit-generator")
+
+
+def _frozen(recipe: Recipe) -> dict[str, Any]:
+    """Settings of a generator that no stage trains."""
+    return {} if isinstance(recipe.generator, TokenGenerator) else {"generator": _plain(recipe.generator)}
+
+
+def _encoder(run: Run) -> list[Stage]:
+    """What must be there before a generator encodes and decodes tiles."""
+    return [tokenizer(run)] if isinstance(run.recipe.generator, TokenGenerator) else [tiles(run)]
+
+
+def generator(run: Run) -> list[Stage]:
+    """The stages that make a generator ready, in the order of their work."""
+    recipe, made = run.recipe, [tiles(run)]
+    if isinstance(recipe.generator, TokenGenerator):
+        made += [tokenizer(run), tokens(run)]
+    if recipe.inpaints:
+        made.append(maskgit(run))
+    if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions:
+        made.append(captions(run))
+    if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
+        made.append(edit(run))
+    return made
 
 
 def views(run: Run) -> Stage:
@@ -63,12 +108,26 @@ def views(run: Run) -> Stage:
     plain = _plain(recipe.views)
     # Where similarity is measured, the threshold only matters to what reads it.
     measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
-    settings = {"views": plain, **measured, "seed": recipe.seed, "hardware": _compute(recipe)}
-    return run.stage("views", settings, [maskgit(run)], "gcl-custom make-views")
+    settings = {"views": plain, **measured, **_frozen(recipe), "seed": recipe.seed, "hardware": _compute(recipe)}
+    # The last stage of a token generator stands for those before it.
+    made = generator(run)[1:] or [tiles(run)]
+    return run.stage("views", settings, made[-1:] if recipe.inpaints else made, "gcl-custom make-views")
+
+
+def weights(run: Run) -> list[Path]:
+    """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
+    if not isinstance(run.recipe.generator, TokenGenerator):
+        return []
+    files = [tokenizer(run).path / TOKENIZER]
+    return [*files, maskgit(run).path / MASKGIT] if run.recipe.inpaints else files
 
 
 def reconstructions(run: Run) -> Stage:
-    return run.stage("reconstructions", {"hardware": _compute(run.recipe)}, [tokens(run)], "gcl-custom make-views")
+    recipe = run.recipe
+    made = [tokens(run)] if isinstance(recipe.generator, TokenGenerator) else [tiles(run)]
+    return run.stage(
+        "reconstructions", {**_frozen(recipe), "hardware": _compute(recipe)}, made, "gcl-custom make-views"
+    )
 
 
 def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
@@ -141,7 +200,7 @@ def measures(run: Run, seed: int) -> Stage:
 
 def likeness(run: Run) -> Stage:
     """How much the generative views are like their tiles."""
-    settings = {"tiles": MEASURED_TILES, "perceptual": _plain(run.recipe.generator.tokenizer.perceptual)}
+    settings = {"tiles": MEASURED_TILES, "perceptual": _plain(run.recipe.generator.features)}
     return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
@@ -180,7 +239,6 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
 
 def stages(run: Run) -> list[Stage]:
     """All stages of a run, in the order of their work; cost_benefit is no part of it, since nothing waits for it."""
-    generator = [tiles(run), tokenizer(run), tokens(run), maskgit(run), views(run)]
     controls = [reconstructions(run)] if needs_reconstructions(run.recipe) else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(run.recipe)]
-    return [*generator, *controls, *arms, compare(run)]
+    return [*generator(run), views(run), *controls, *arms, compare(run)]

@@ -3,30 +3,19 @@
 ``recipe_file`` reads files by it. Nothing heavy is imported.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Widths = Annotated[list[Count], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: typed strictly, unknown keys forbidden, unchanging once read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-def named(default: str) -> Discriminator:
-    """Tells the sections of a choice apart by their key ``name``; without it, the default is meant."""
-
-    def name_of(value: Any) -> Any:
-        return value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)
-
-    return Discriminator(name_of)
-
+from gcl_custom.recipe_generator import (
+    MASKS,
+    OF_INPAINTING,
+    Generator,
+    PublicMaskGIT,
+    TokenGenerator,
+    Views,
+)
+from gcl_custom.recipe_section import Count, Positive, Section, Share, Widths, named
 
 # ---------------------------------------------------------------- imagery
 
@@ -107,118 +96,6 @@ class Card(Section):
     """Class folders, in label order; without it the tiles are unlabelled."""
     notes: str = ""
     """What a reader of results should know, such as a difference of place between the classes."""
-
-
-# ---------------------------------------------------------------- generator
-
-
-class EfficientNetLite0(Section):
-    name: Literal["efficientnet-lite0"] = "efficientnet-lite0"
-    weight: Positive = 0.5
-    """Beside L1: more lowers the feature distance of reconstructions and their PSNR."""
-
-
-class Vgg16(Section):
-    name: Literal["vgg16"]
-    weights: str
-    """Path of torchvision's vgg16 weights (a .pth state dict) on this machine."""
-    weight: Positive = 0.5
-
-
-class WithoutNetwork(Section):
-    """Multi-scale SSIM and gradients: needs no pretrained network and takes any number of bands."""
-
-    name: Literal["none"]
-    weight: Positive = 0.03
-
-
-Perceptual = Annotated[
-    Annotated[EfficientNetLite0, Tag("efficientnet-lite0")]
-    | Annotated[Vgg16, Tag("vgg16")]
-    | Annotated[WithoutNetwork, Tag("none")],
-    named("efficientnet-lite0"),
-]
-
-
-class Tokenizer(Section):
-    """The VQGAN: encoder, quantizer, decoder and its losses."""
-
-    epochs: Count = 300
-    batch: Count = 32
-    learning_rate: Positive = 4e-4
-    codes: Annotated[int, Field(ge=2, le=65536)] = 1024
-    code_width: Count = 32
-    """Length of a code."""
-    pixels_per_token: Literal[4, 8, 16] = 8
-    """Side, in pixels, of the square that one token stands for."""
-    channels: Annotated[int, Field(ge=16, multiple_of=16)] = 128
-    """Width of the networks at the resolution of the tokens."""
-    blocks: Count = 4
-    """Residual blocks at each of two resolutions, the tokens' and twice that, in the encoder and in the decoder."""
-    codebook: Literal["ema", "gradient"] = "ema"
-    commitment: Positive = 0.25
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    revive_after: Count = 200
-    """Training steps without use after which a code is moved to a live feature."""
-    perceptual: Perceptual = EfficientNetLite0()
-    adversary_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
-    """Of the discriminator's first layer; each of the next two has twice as many."""
-    adversary_start: Share = 0.5
-    """Share of the run after which the discriminator joins; 1 trains without it."""
-    adversary_warmup: Share = 0.1
-    """Share of the run over which its weight then grows from 0."""
-    adversary_weight: Annotated[float, Field(ge=0)] = 0.4
-    """Of the adversarial loss, before the adaptive factor and the trust in the discriminator."""
-    lecam: Annotated[float, Field(ge=0)] = 0.001
-    """Weight of the LeCam regulariser of the discriminator."""
-
-
-class MaskGIT(Section):
-    """The label-free transformer that predicts hidden tokens."""
-
-    epochs: Count = 3000
-    batch: Count = 48
-    learning_rate: Positive = 3e-4
-    width: Annotated[int, Field(ge=32, multiple_of=32)] = 512
-    depth: Count = 12
-    heads: Count = 8
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Of the weights that are used after training."""
-
-    @model_validator(mode="after")
-    def _heads(self) -> "MaskGIT":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
-        return self
-
-
-class Generator(Section):
-    tokenizer: Tokenizer = Tokenizer()
-    maskgit: MaskGIT = MaskGIT()
-
-
-class Views(Section):
-    """Generative views: made once per tile and kept."""
-
-    per_tile: Annotated[int, Field(ge=1, le=8)] = 1
-    mask_probability: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of tokens hidden, each independently."""
-    decoding_steps: Annotated[int, Field(ge=1, le=64)] = 12
-    order: Literal["confidence", "halton"] = "confidence"
-    """Which tokens are kept after a decoding step: the most confident, or the next of the Halton sequence."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
-    sampling_temperature: Positive = 1.0
-    """Of the distribution that tokens are drawn from."""
-    refresh: Annotated[int, Field(ge=0)] = 0
-    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, 1 is exact."""
-    batch: Count = 64
-    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
-    """Cosine similarity between the pooled features of tile and view (by generator.tokenizer.perceptual's network)
-    below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
-    changed without making the views again; none measures nothing."""
 
 
 # ---------------------------------------------------------------- contrastive pretraining
@@ -506,21 +383,85 @@ class Recipe(Section):
     seed: int = 0
     """Of the generator and the views; the contrastive seeds are compare.seeds."""
     data: Data
-    generator: Generator = Generator()
+    generator: Generator = TokenGenerator()
     views: Views = Views()
     pretrain: Pretrain = Pretrain()
     compare: Compare = Compare()
     hardware: Hardware = Hardware()
 
+    @property
+    def tokens(self) -> TokenGenerator:
+        """The generator, where it is one of tokens; callers have made sure of that."""
+        assert isinstance(self.generator, TokenGenerator)
+        return self.generator
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether views are tiles with tokens in-painted."""
+        strategy = self.views.strategy
+        return isinstance(self.generator, TokenGenerator) and (strategy is None or strategy.name in MASKS)
+
+    @property
+    def random_masks(self) -> bool:
+        """Whether tokens are hidden at random."""
+        return self.inpaints and (self.views.strategy is None or self.views.strategy.name == "random")
+
+    @property
+    def augmentation(self) -> str:
+        """What makes the views, in a few words."""
+        generator, strategy = self.generator.name, self.views.strategy
+        return f"{generator}, {strategy.name}" if strategy else generator
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether what the generator encodes and decodes is the tile again, up to its losses."""
+        generator = self.generator
+        return generator.name != "unclip" and (generator.name != "icgan" or generator.inversion_steps > 0)
+
+    @model_validator(mode="after")
+    def _grid(self) -> "Recipe":
+        if isinstance(self.generator, TokenGenerator):
+            square = self.generator.tokenizer.pixels_per_token
+            if self.data.size % square:
+                raise ValueError(
+                    f"data.size {self.data.size} must be a multiple of generator.tokenizer.pixels_per_token {square}"
+                )
+            if self.data.size // square < 2:
+                raise ValueError("a tile must have at least 2 by 2 tokens: raise data.size or lower pixels_per_token")
+        return self
+
+    @model_validator(mode="after")
+    def _strategy(self) -> "Recipe":
+        generator, strategy = self.generator.name, self.views.strategy
+        masks = strategy is not None and strategy.name in MASKS
+        if strategy is not None and masks and generator != "tokens":
+            raise ValueError(f"views.strategy {strategy.name} hides tokens, and the generator {generator} has none")
+        if strategy is not None and not masks and generator == "unclip":
+            raise ValueError(f"views.strategy {strategy.name} edits a latent, and the generator unclip has none")
+        if strategy is None and generator == "dcgan":
+            raise ValueError("the generator dcgan needs views.strategy: noise, interpolation, steering or navigator")
+        unread = [] if self.inpaints else [*OF_INPAINTING]
+        if strategy is not None and strategy.name in ("centre", "outpainting"):
+            unread = ["mask_probability"]
+        if self.inpaints and isinstance(self.tokens.maskgit, PublicMaskGIT):
+            unread.append("refresh")
+        for key in unread:
+            if getattr(self.views, key) != Views.model_fields[key].default:
+                raise ValueError(f"views.{key} does nothing with this generator and strategy: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _reconstructions(self) -> "Recipe":
+        asked = "reconstructed" in self.compare.arms or "reconstructed" in (self.pretrain.anchor, self.pretrain.source)
+        if asked and not self.reconstructs:
+            raise ValueError(
+                f"the generator {self.generator.name} does not reconstruct a tile: leave reconstructed out of "
+                f"compare.arms, pretrain.anchor and pretrain.source"
+            )
+        return self
+
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
-        if self.data.size % self.generator.tokenizer.pixels_per_token:
-            raise ValueError(
-                f"data.size {self.data.size} must be a multiple of generator.tokenizer.pixels_per_token "
-                f"{self.generator.tokenizer.pixels_per_token}"
-            )
-        if self.data.size // self.generator.tokenizer.pixels_per_token < 2:
-            raise ValueError("a tile must have at least 2 by 2 tokens: raise data.size or lower pixels_per_token")
         wanted = self.pretrain.generative_views
         if self.pretrain.source == "inpainted" and self.views.per_tile < wanted:
             raise ValueError(

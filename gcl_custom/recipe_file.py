@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from gcl_custom.errors import RecipeError
-from gcl_custom.recipe import Card, Recipe, Section
+from gcl_custom.recipe import Card, Recipe
+from gcl_custom.recipe_section import Section
 
 S = TypeVar("S", bound=Section)
 
@@ -137,7 +138,7 @@ def check_values(model: type[S], values: object, where: str) -> S:
 
 
 def _explain(model: type[Section], values: object, mistake: Any) -> str:
-    place = [part for part in mistake["loc"] if not _is_tag(part, mistake["loc"], values)]
+    place = _place(mistake["loc"], values)
     name = ".".join(str(part) for part in place) or "the recipe"
     kind = mistake["type"]
     if kind == "extra_forbidden":
@@ -167,14 +168,15 @@ def _close(given: str, quoted: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _is_tag(part: object, loc: tuple[Any, ...], values: object) -> bool:
-    """Whether part of an error's place is the tag of a union, which does not stand in the file as a key."""
-    here = values
+def _place(loc: tuple[Any, ...], values: object) -> list[Any]:
+    """An error's place without the tags of unions, which do not stand in the file as keys."""
+    here, place = values, []
     for step in loc:
         if isinstance(here, dict) and step not in here and step in _tags(Recipe):
-            return part == step
+            continue
+        place.append(step)
         here = here[step] if isinstance(here, (dict, list)) and _holds(here, step) else None
-    return False
+    return place
 
 
 @cache

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gcl_custom.recipe import Recipe, Section
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_section import Section
 
 
 def reference() -> str:
@@ -26,14 +27,15 @@ def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str, 
             yield from _rows(inner[0], f"{key}.")
         else:  # a tagged union: one of several sections, told apart by name
             for choice in inner:
-                (tag,) = get_args(choice.model_fields["name"].annotation)
-                yield from _rows(choice, f"{key} ({tag}).")
+                tags = ", ".join(get_args(choice.model_fields["name"].annotation))
+                yield from _rows(choice, f"{key} ({tags}).")
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [section for argument in get_args(annotation) for section in _sections(argument)]
+    found = [section for argument in get_args(annotation) for section in _sections(argument)]
+    return list(dict.fromkeys(found))  # a section of several names stands there under each
 
 
 def _type(field: FieldInfo) -> str:

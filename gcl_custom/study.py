@@ -27,8 +27,9 @@ from pydantic import Field, model_validator
 from gcl_custom import plan
 from gcl_custom.console import duration, say
 from gcl_custom.errors import RecipeError
-from gcl_custom.recipe import Recipe, Section
+from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values, load_recipe, read_mapping
+from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Pool, Run, locked
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]

@@ -9,7 +9,7 @@ from gcl_custom import plan
 from gcl_custom.console import progress, say
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.generator.loading import load_tokenizer
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Hardware
 from gcl_custom.runs import Run, write_atomically
@@ -29,13 +29,12 @@ def run(run: Run) -> None:
         return
     stage.begin()
     recipe, store = run.recipe, TileStore(plan.tiles(run).path)
-    tokenizer = load_tokenizer(run, store)
-    write_tokens(stage.path / FILE, store, tokenizer, WAYS[recipe.data.symmetry], recipe.hardware)
+    write_tokens(stage.path / FILE, store, load_tokenizer(run, store), WAYS[recipe.data.symmetry], recipe.hardware)
     stage.finish(tiles=len(tokenised(store)), ways=WAYS[recipe.data.symmetry])
 
 
 @torch.inference_mode()
-def write_tokens(path: Path, store: TileStore, tokenizer: VQGAN, ways_of_tile: int, hardware: Hardware) -> None:
+def write_tokens(path: Path, store: TileStore, tokenizer: AnyTokenizer, ways_of_tile: int, hardware: Hardware) -> None:
     """Tokens of the training and validation tiles, ascending by their number, in each way: (n, s, h, w), uint16."""
     device = pick_device(hardware)
     tokenizer = tokenizer.to(device).eval()

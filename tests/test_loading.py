@@ -26,6 +26,6 @@ def test_a_generator_has_the_weights_of_its_stages(tmp_path: Path) -> None:
 
 def test_a_generator_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     run = with_generator(tmp_path / "r")
-    save_weights(plan.maskgit(run).path / "maskgit.safetensors", MaskGIT(9, 4, SETTINGS.generator.maskgit))
+    save_weights(plan.maskgit(run).path / "maskgit.safetensors", MaskGIT(9, 4, SETTINGS.tokens.maskgit))
     with pytest.raises(UserError, match="does not fit MaskGIT"):
         load_generator(run, TileStore(plan.tiles(run).path))

@@ -31,7 +31,7 @@ def with_generator(folder: Path) -> Run:
     stage = plan.maskgit(run)
     stage.begin()
     torch.manual_seed(1)
-    save_weights(stage.path / "maskgit.safetensors", MaskGIT(8, 4, SETTINGS.generator.maskgit))
+    save_weights(stage.path / "maskgit.safetensors", MaskGIT(8, 4, SETTINGS.tokens.maskgit))
     stage.finish()
     return run
 
@@ -42,7 +42,7 @@ def test_views_are_what_the_generator_gives(tmp_path: Path) -> None:
     store, made = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
     generator = load_generator(run, store)
     tiles = store.index("train")
-    tokens = generator.encode(store.unit(store.read(tiles)))
+    tokens = generator.encode(store.unit(store.read(tiles)), Randomness(0, "views", 0, tiles))
     changed = []
     for which in range(2):
         painted = generator.augment(tokens, Randomness(0, "views", which, tiles))
@@ -63,7 +63,8 @@ def test_reconstructions_are_encoded_and_decoded_tiles(tmp_path: Path) -> None:
     make_views.run_reconstructions(run)
     store, made = TileStore(plan.tiles(run).path), ViewStore(plan.reconstructions(run).path)
     generator, tiles = load_generator(run, store), store.index("train")
-    expected = store.raw(generator.decode(generator.encode(store.unit(store.read(tiles)))))
+    tokens = generator.encode(store.unit(store.read(tiles)), Randomness(0, "views", 0, tiles))
+    expected = store.raw(generator.decode(tokens))
     assert made.per_tile == 1
     assert torch.equal(made.read(tiles, torch.zeros_like(tiles)), expected)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gcl_custom.generator.maskgit import Cache, MaskGIT, Rows, attention
-from gcl_custom.recipe import MaskGIT as Settings
+from gcl_custom.recipe_generator import MaskGIT as Settings
 
 CODES, GRID = 11, 4
 

@@ -65,7 +65,7 @@ def test_the_cost_of_augmentations_depends_on_them_alone(run: Run) -> None:
     turned = run.recipe.pretrain.handcrafted.model_copy(update={"turn": 0.5})
     assert not plan.cost_benefit(changed(run, pretrain={"handcrafted": turned}), 512).done
     assert not plan.cost_benefit(
-        changed(run, generator={"maskgit": run.recipe.generator.maskgit.model_copy(update={"epochs": 9})}), 512
+        changed(run, generator={"maskgit": run.recipe.tokens.maskgit.model_copy(update={"epochs": 9})}), 512
     ).done
 
 

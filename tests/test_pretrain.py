@@ -34,8 +34,8 @@ from gcl_custom.recipe import (
     SmallCrops,
     Swav,
     VICReg,
-    Views,
 )
+from gcl_custom.recipe_generator import Views
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
 from gcl_custom.views import TILES, VIEWS

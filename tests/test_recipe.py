@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gcl_custom.recipe import Data, Dino, Handcrafted, Hardware, Pretrain, Recipe, SmallCrops, VICReg, Views
+from gcl_custom.recipe import Data, Dino, Handcrafted, Hardware, Pretrain, Recipe, SmallCrops, VICReg
 from gcl_custom.recipe_file import _sections_in
+from gcl_custom.recipe_generator import Views
 
 
 def test_small_crops_are_for_the_methods_that_compare_all_crops() -> None:

@@ -31,8 +31,8 @@ def test_five_mistakes_give_five_messages_each_with_its_place(tmp_path: Path) ->
     found = mistakes(written(tmp_path, FIVE_MISTAKES))
     assert found == [
         "data.siz: unknown key; did you mean 'size'?",
-        "generator.tokenizer.epochs: given 'ten'; input should be a valid integer",
         "generator.tokenizer.perceptual.weights: missing; it has no default, so give a value",
+        "generator.tokenizer.epochs: given 'ten'; input should be a valid integer",
         "views.mask_probability: given 1.5; input should be less than or equal to 1",
         "pretrain.anchor: given 'rw'; input should be 'raw' or 'reconstructed'; did you mean 'raw'?",
     ]

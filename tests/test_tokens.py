@@ -17,7 +17,7 @@ from gcl_custom.weights import load_weights
 def test_tokens_are_those_of_the_turned_tiles(tmp_path: Path) -> None:
     run = with_tokenizer(tmp_path / "r")
     store = TileStore(plan.tiles(run).path)
-    tokenizer = VQGAN(2, RECIPE.generator.tokenizer).eval()
+    tokenizer = VQGAN(2, RECIPE.tokens.tokenizer).eval()
     load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
     tokens = Tokens(plan.tokens(run).path, store)
     some = store.index("train")[torch.tensor([3, 0])]

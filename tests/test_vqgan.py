@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gcl_custom.generator.vqgan import VQGAN, ResidualBlock
-from gcl_custom.recipe import Tokenizer
+from gcl_custom.recipe_generator import Tokenizer
 
 
 def small(bands: int = 3, **settings: object) -> VQGAN:

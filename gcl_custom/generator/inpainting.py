@@ -1,4 +1,4 @@
-"""Parallel decoding of hidden tokens, and the generator: encode, augment, decode.
+"""Parallel decoding of hidden tokens.
 
     b  tiles      h w  grid of tokens     n  tokens of a tile     v  codes
     p  positions of all tiles whose logits are wanted, packed one tile after another
@@ -14,20 +14,17 @@ in the last step and those to be predicted are computed, and all others answer w
 arXiv:2505.19089).
 """
 
-import copy
 from typing import Protocol, runtime_checkable
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gcl_custom import recipe
-from gcl_custom.devices import autocast, uses_bf16
-from gcl_custom.generator.maskgit import Cache, MaskGIT
-from gcl_custom.generator.masks import halton_order, hide, still_hidden
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.maskgit import Cache
+from gcl_custom.generator.masks import halton_order, still_hidden
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe_generator import Views
 
 
 @runtime_checkable
@@ -50,7 +47,7 @@ def inpaint(
     tokens: Int[Tensor, "b h w"],
     hidden: Bool[Tensor, "b h w"],
     rng: Randomness,
-    settings: recipe.Views,
+    settings: Views,
 ) -> Int[Tensor, "b h w"]:
     """Replace hidden tokens, in at most ``settings.decoding_steps`` steps; visible ones stay as they are.
 
@@ -112,57 +109,3 @@ def _halton_ranks(rng: Randomness, height: int, width: int) -> Int[Tensor, "b n"
     rank = torch.empty(n, dtype=torch.long).scatter_(0, halton_order(height, width), torch.arange(n))
     offset = (rng.uniform("roll", 1) * n).long()
     return (rank.to(offset.device) - offset) % n
-
-
-class Generator:
-    """The generator of a user's own imagery: its features are the tokens of a VQGAN, augmented by a MaskGIT.
-
-    Args:
-        tokenizer, maskgit: trained networks; MaskGIT is copied, in bf16 where the hardware has it.
-    """
-
-    def __init__(
-        self,
-        tokenizer: VQGAN,
-        maskgit: MaskGIT,
-        settings: recipe.Views,
-        hardware: recipe.Hardware,
-        device: torch.device,
-    ) -> None:
-        self.settings, self.device, self._hardware = settings, device, hardware
-        self.tokenizer = tokenizer.to(device).eval()
-        precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
-        self.maskgit = copy.deepcopy(maskgit).to(device, precision).eval()
-
-    def at(self, mask_probability: float) -> "Generator":
-        """The same networks at another strength."""
-        other = copy.copy(self)
-        other.settings = self.settings.model_copy(update={"mask_probability": mask_probability})
-        return other
-
-    @torch.inference_mode()
-    def encode(self, tiles: Float[Tensor, "b c y x"]) -> Int[Tensor, "b h w"]:
-        """Tiles in [0, 1] to tokens."""
-        with autocast(self._hardware, self.device):
-            return self.tokenizer.tokenise(tiles.to(self.device))
-
-    def hidden(self, rng: Randomness) -> Bool[Tensor, "b h w"]:
-        """The tokens that ``augment`` hides."""
-        return hide(rng, self.settings.mask_probability, self.maskgit.grid, self.maskgit.grid)
-
-    def augment(self, tokens: Int[Tensor, "b h w"], rng: Randomness) -> Int[Tensor, "b h w"]:
-        """Hide tokens at random and in-paint them; the mask probability is the strength."""
-        return inpaint(self.maskgit, tokens, self.hidden(rng), rng, self.settings)
-
-    @torch.inference_mode()
-    def decode(self, tokens: Int[Tensor, "b h w"]) -> Float[Tensor, "b c y x"]:
-        """Tokens to tiles in [0, 1]."""
-        with autocast(self._hardware, self.device):
-            return self.tokenizer.decode_tokens(tokens).float()
-
-    def shown(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> list[Float[Tensor, "b c y x"]]:
-        """Rows of a picture: tiles, their reconstructions, the hidden squares in grey, and generative views."""
-        tiles, tokens, hidden = tiles.to(self.device), self.encode(tiles), self.hidden(rng)
-        square = tiles.shape[-1] // self.maskgit.grid
-        covered = repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square)
-        return [tiles, self.decode(tokens), tiles.masked_fill(covered, 0.5), self.decode(self.augment(tokens, rng))]

@@ -1,34 +1,88 @@
-"""The tokenizer and the generator that a run's stages have finished, with their weights."""
+"""The generator that a run's stages have finished, with its weights, and what it encodes the tiles of a store to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from gcl_custom import plan
-from gcl_custom.devices import pick_device
-from gcl_custom.generator.inpainting import Generator
-from gcl_custom.generator.maskgit import MaskGIT
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.devices import autocast, pick_device
+from gcl_custom.generator import networks
+from gcl_custom.generator.networks import AnyTokenizer
+from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe_generator import TokenGenerator as TokenSettings
 from gcl_custom.runs import Run
-from gcl_custom.weights import load_weights
+from gcl_custom.tokens import Tokens
+
+Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
+"""Numbers of tiles -> their features."""
 
 
-def load_tokenizer(run: Run, store: TileStore) -> VQGAN:
+def load_tokenizer(run: Run, store: TileStore) -> AnyTokenizer:
     """The finished tokenizer of a run.
 
     Raises:
         UserError: its weights are missing or do not fit the settings.
     """
-    tokenizer = VQGAN(store.bands, run.recipe.generator.tokenizer)
-    load_weights(plan.tokenizer(run).path / "vqgan.safetensors", tokenizer)
-    return tokenizer
+    return networks.tokenizer(run.recipe.tokens.tokenizer, store.bands, plan.tokenizer(run).path / plan.TOKENIZER)
+
+
+def load_token_generator(run: Run, store: TileStore) -> TokenGenerator:
+    """The finished generator of a run that in-paints tokens; raises what ``load_tokenizer`` raises."""
+    settings, hardware, tokenizer = run.recipe.tokens, run.recipe.hardware, load_tokenizer(run, store)
+    grid = store.size // settings.tokenizer.pixels_per_token
+    maskgit = networks.transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
+    return TokenGenerator(tokenizer, maskgit, run.recipe.views, hardware, pick_device(hardware))
 
 
 def load_generator(run: Run, store: TileStore) -> Generator:
-    """The finished generator of a run.
+    """The finished generator of a run, of whatever kind.
 
     Raises:
         UserError: its weights are missing or do not fit the settings.
     """
-    settings = run.recipe.generator
-    maskgit = MaskGIT(settings.tokenizer.codes, store.size // settings.tokenizer.pixels_per_token, settings.maskgit)
-    load_weights(plan.maskgit(run).path / "maskgit.safetensors", maskgit)
-    hardware = run.recipe.hardware
-    return Generator(load_tokenizer(run, store), maskgit, run.recipe.views, hardware, pick_device(hardware))
+    return load_token_generator(run, store)
+
+
+def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
+    """What views of tiles start from: stored tokens where there are some, or else the tiles, encoded.
+
+    Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
+    """
+    strategy = run.recipe.views.strategy
+    if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
+        stored = Tokens(plan.tokens(run).path, store)
+        return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
+    kept: list[tuple[Tensor, Any]] = []
+
+    def encode(tiles: Int[Tensor, " b"], rng: Randomness) -> Any:
+        if run.recipe.inpaints:
+            return generator.encode(store.unit(store.read(tiles)), rng)
+        if not kept or not torch.equal(kept[0][0], tiles):
+            kept[:] = [(tiles, generator.encode(store.unit(store.read(tiles)), replace(rng, step=0)))]
+        return kept[0][1]
+
+    return encode
+
+
+def reconstruct(run: Run, store: TileStore) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
+    """Numbers of tiles -> what they become when they are encoded and decoded only."""
+    device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
+    if isinstance(run.recipe.generator, TokenSettings):
+        tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
+
+        @torch.inference_mode()
+        def decode(tiles: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+            with autocast(hardware, device):
+                return tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))
+
+        return decode
+    generator = load_generator(run, store)
+    encode = encoder(run, store, generator)
+    return lambda tiles: generator.decode(encode(tiles, Randomness(run.recipe.seed, "views", 0, tiles.to(device))))

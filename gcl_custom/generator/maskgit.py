@@ -22,7 +22,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.recipe import MaskGIT as Settings
+from gcl_custom.recipe_generator import MaskGIT as Settings
 
 
 class Rows:

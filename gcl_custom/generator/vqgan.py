@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gcl_custom.generator.quantizer import Quantised, VectorQuantizer
-from gcl_custom.recipe import Tokenizer
+from gcl_custom.recipe_generator import Tokenizer
 
 
 class ResidualBlock(nn.Module):
@@ -41,6 +41,7 @@ class VQGAN(nn.Module):
 
     def __init__(self, bands: int, settings: Tokenizer) -> None:
         super().__init__()
+        self.codes = settings.codes
         wide, fine, square = settings.channels, settings.channels // 2, settings.pixels_per_token // 2
         self.encoder = nn.Sequential(
             Rearrange("b c (h p) (w q) -> b (c p q) h w", p=square, q=square),
@@ -80,13 +81,17 @@ class VQGAN(nn.Module):
 
     def forward(self, tiles: Float[Tensor, "b c H W"]) -> tuple[Float[Tensor, "b c H W"], Quantised]:
         """Reconstructions, not clamped, and what the quantizer gave."""
-        quantised = self.quantizer(self.encode(tiles))
+        quantised = self.quantise(self.encode(tiles))
         return self.decode(quantised.features), quantised
 
     def encode(self, tiles: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d h w"]:
         """Features of tiles in [0, 1], before quantisation."""
         centred = (2 * tiles - 1).contiguous(memory_format=torch.channels_last)
         return self.encoder(centred)
+
+    def quantise(self, features: Float[Tensor, "b d h w"]) -> Quantised:
+        """The nearest codes of features before quantisation."""
+        return self.quantizer(features)
 
     def tokenise(self, tiles: Float[Tensor, "b c H W"]) -> Int[Tensor, "b h w"]:
         """Tokens of tiles in [0, 1]."""

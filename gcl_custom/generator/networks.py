@@ -1,0 +1,68 @@
+"""The networks of a token generator, own or public, by the recipe's choice: one way to build each.
+
+Each family is imported when it is chosen, since some bring large libraries with them. All tokenizers have the methods
+of the own VQGAN, and all transformers those of the own MaskGIT.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from gcl_custom import recipe_generator as recipe
+from gcl_custom.errors import UserError
+from gcl_custom.generator.maskgit import MaskGIT
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.weights import load_weights
+
+if TYPE_CHECKING:
+    AnyTokenizer = VQGAN
+    AnyTransformer = MaskGIT
+else:  # shapes are checked while tests run, when not all families are imported
+    AnyTokenizer = AnyTransformer = nn.Module
+
+TOKENIZER, TRANSFORMER = "generator.tokenizer.weights", "generator.maskgit.weights"
+
+
+def tokenizer(settings: recipe.AnyTokenizer, bands: int, finished: Path | None = None) -> AnyTokenizer:
+    """A tokenizer with its weights, from which a stage starts or which it has finished.
+
+    Args:
+        bands: of the tiles.
+        finished: the weights of a finished stage; without them, those that the recipe names are taken, or none.
+
+    Raises:
+        UserError: weights that are missing or do not fit, or tiles that a public network cannot see.
+    """
+    file = finished or (Path(settings.weights) if settings.weights else None)
+    if isinstance(settings, recipe.Tokenizer):
+        net = VQGAN(bands, settings)
+        if file:
+            load_weights(file, net)
+        return net
+    if bands != 3:
+        raise UserError(
+            f"generator.tokenizer: {settings.name} sees red, green and blue, but the tiles have {bands} bands. Train a "
+            f"tokenizer of your own (generator.tokenizer.name: vqgan)"
+        )
+    raise NotImplementedError
+
+
+def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Path | None = None) -> AnyTransformer:
+    """A transformer over tokens with its weights, from which a stage starts or which it has finished.
+
+    Args:
+        codes: of the tokenizer.
+        grid: side of the grid of tokens of a tile.
+        finished: as for ``tokenizer``.
+
+    Raises:
+        UserError: weights that are missing or do not fit, or a grid that a public network does not know.
+    """
+    file = finished or (Path(settings.weights) if settings.weights else None)
+    if isinstance(settings, recipe.MaskGIT):
+        own = MaskGIT(codes, grid, settings)
+        if file:
+            load_weights(file, own)
+        return own
+    raise NotImplementedError

@@ -1,0 +1,54 @@
+"""What every generator is: encode, augment, decode. Views, pretraining and the report know nothing else of it.
+
+b  tiles     c  bands     y x  pixels
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gcl_custom.randomness import Randomness
+
+Tiles = Float[Tensor, "b c y x"]
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Features are whatever it encodes a tile to: tokens, a latent, latents with captions.
+
+    All draws come from ``rng``, so that a view is a function of (seed, number of the view, tile), whatever the batch.
+    """
+
+    device: torch.device
+    networks: Sequence[nn.Module]
+    """What it computes with."""
+
+    def encode(self, tiles: Tiles, rng: Randomness) -> Any:
+        """Tiles in [0, 1] to features."""
+
+    def augment(self, features: Any, rng: Randomness) -> Any:
+        """The generative augmentation, with a strength where one exists."""
+
+    def decode(self, features: Any) -> Tiles:
+        """Features to tiles in [0, 1]."""
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture, the first the tiles, the last their views."""
+
+
+def rows(generator: Generator, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    """Tiles, what they become when they are encoded and decoded only, and views of them."""
+    tiles = tiles.to(generator.device)
+    features = generator.encode(tiles, rng)
+    return [tiles, generator.decode(features), generator.decode(generator.augment(features, rng))]
+
+
+def changed(before: Any, after: Any) -> dict[str, float]:
+    """How many tokens an augmentation changed, as a share of each tile's, summed; nothing for other features."""
+    if not isinstance(before, Tensor) or before.is_floating_point():
+        return {}
+    tokens: Int[Tensor, "b h w"] = before
+    return {"changed": (tokens != after).float().mean(dim=(1, 2)).sum().item()}
