@@ -6,7 +6,8 @@ a frozen network, so that pretraining can pass over views that lost their conten
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -15,16 +16,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom import plan
-from gcl_custom.console import say, warn
+from gcl_custom import plan, processes
+from gcl_custom.console import progress, say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.loading import encoder, load_generator, reconstruct
 from gcl_custom.generator.verbs import changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.runs import Run
+from gcl_custom.runs import Run, Stage
+from gcl_custom.sharing import each
 from gcl_custom.training import grid, save_picture
-from gcl_custom.views import ViewStore, write_similarity, write_views
+from gcl_custom.views import Make, ViewStore, ViewWriter, Written, write_similarity
 
 STAGE = "views"
 SHOWN = 10
@@ -45,17 +47,8 @@ def run(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
+    written = _write(run, stage, settings.per_tile, _view)
     generator = load_generator(run, store)
-    encode = encoder(run, store, generator)
-
-    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
-        features = encode(tiles, rng)
-        augmented = generator.augment(features, rng)
-        return store.raw(generator.decode(augmented)), changed(features, augmented)
-
-    written = write_views(stage.path, store, settings.per_tile, settings.batch, make, stage.tick)
-
     views, sample = len(store.index("train")) * settings.per_tile, _sample(store, MEASURED)
     shown = _sample(store, SHOWN)
     rng = Randomness(run.recipe.seed, STAGE, 0, shown.to(generator.device))
@@ -94,14 +87,57 @@ def run_reconstructions(run: Run) -> None:
         return
     stage.begin()
     store = TileStore(plan.tiles(run).path)
-    again = reconstruct(run, store)
-
-    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        return store.raw(again(tiles)), {}
-
-    written = write_views(stage.path, store, 1, run.recipe.views.batch, make, stage.tick)
+    written = _write(run, stage, 1, _reconstruction)
     stage.finish(views_per_second=len(store.index("train")) / written.seconds)
     say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
+
+
+def _view(run: Run, store: TileStore) -> Make:
+    generator = load_generator(run, store)
+    encode = encoder(run, store, generator)
+
+    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+        rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
+        features = encode(tiles, rng)
+        augmented = generator.augment(features, rng)
+        return store.raw(generator.decode(augmented)), changed(features, augmented)
+
+    return make
+
+
+def _reconstruction(run: Run, store: TileStore) -> Make:
+    again = reconstruct(run, store)
+    return lambda tiles, _: (store.raw(again(tiles)), {})
+
+
+def _write(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]) -> Written:
+    """Fill a view store, on all of the recipe's devices."""
+    writer = ViewWriter(stage.path, TileStore(plan.tiles(run).path), per_tile, run.recipe.views.batch)
+    each(partial(_writing, run, stage, per_tile, maker), writer.pending, run.recipe.hardware)
+    return writer.written
+
+
+@contextmanager
+def _writing(
+    run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]
+) -> Iterator[Callable[[int], None]]:
+    """What writes a block, in one of several processes; the first shows how far all of them are."""
+    store, first = TileStore(plan.tiles(run).path), processes.rank() == 0
+    writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
+    total, shown = len(writer.tiles) * per_tile, writer.views
+    with progress(total, stage.path.name, "views") if first else nullcontext() as ticker:
+        if ticker:
+            ticker.skip(shown)
+
+        def write(block: int) -> None:
+            nonlocal shown
+            writer.write(block, make)
+            if ticker:
+                stage.tick()
+                ticker.advance(writer.views - shown)
+                shown = writer.views
+
+        yield write
 
 
 @torch.inference_mode()

@@ -130,6 +130,7 @@ class Stage:
     pool: Pool | None = None
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
+    """Seconds on the system's clock up to which the time is counted already."""
     _output: str | None = field(default=None, repr=False)
 
     @property
@@ -202,18 +203,15 @@ class Stage:
         self.path.mkdir(parents=True, exist_ok=True)
         if record is None:
             write_json(self.path / "working.json", self._as_record(0.0))
-        self._since = time.monotonic()
+        self._since = time.time()
 
     def tick(self) -> None:
         """Add the time since begin or the last tick to the stage's clock."""
-        now = time.monotonic()
-        write_json(self.path / "working.json", self._as_record(self.seconds + now - self._since))
-        self._since = now
+        write_json(self.path / "working.json", self._counted())
 
     def finish(self, **facts: Any) -> None:
         """State that the output is complete, with what a reader should know of it."""
-        seconds = self.seconds + time.monotonic() - self._since
-        write_json(self.path / "stage.json", {**self._as_record(seconds), "facts": facts})
+        write_json(self.path / "stage.json", {**self._counted(), "facts": facts})
         (self.path / "working.json").unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.release(force=True)
@@ -222,8 +220,16 @@ class Stage:
         """Without the lock, which stays with the process that holds it."""
         return {**self.__dict__, "_lock": None}
 
+    def _counted(self) -> dict[str, Any]:
+        """The record of the stage with the time up to now; another process of the stage may have counted some of it."""
+        record = self._record() or {}
+        now, since = time.time(), max(self._since, float(record.get("counted_to", 0.0)))
+        self._since = now
+        return self._as_record(self.seconds + max(0.0, now - since))
+
     def _as_record(self, seconds: float) -> dict[str, Any]:
-        return {"fingerprint": self.fingerprint, "settings": dict(self.settings), "seconds": seconds}
+        settings = dict(self.settings)
+        return {"fingerprint": self.fingerprint, "settings": settings, "seconds": seconds, "counted_to": time.time()}
 
     def _difference(self, before: Mapping[str, Any]) -> str:
         # As JSON has it, since that is how the settings before were kept.

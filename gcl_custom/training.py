@@ -112,7 +112,7 @@ class _Rest:
             yield from self._batches
 
 
-_EXPECTED = (
+EXPECTED = (
     ".*in eval mode at the start of training.*",  # frozen feature networks
     ".*does not have many workers.*",  # Batches reads ahead in a thread of its own
     ".*across ranks is zero.*",  # a training that had ended, but whose stage had not
@@ -315,7 +315,7 @@ def fit(
     gc.collect()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on hardware and products
     with warnings.catch_warnings():
-        for expected in _EXPECTED:
+        for expected in EXPECTED:
             warnings.filterwarnings("ignore", message=expected)
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),

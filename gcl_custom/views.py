@@ -8,28 +8,30 @@ view looks like its tile. It keeps pixels, not tokens: decoding tokens costs 10 
 too much to pay again in each epoch, while reading pixels costs next to nothing.
 """
 
-import json
+import math
 import shutil
 import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom.console import progress
+from gcl_custom.console import progress, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore, tensor_of
-from gcl_custom.runs import write_atomically, write_json
+from gcl_custom.runs import write_atomically
 
 VIEWS = "views.npy"
 TILES = "tiles.npy"
 SIMILARITY = "similarity.npy"
-PROGRESS = "progress.json"
+BLOCKS = "blocks.npy"
+FIGURES = ("changed",)
+"""What ``make`` may state of a block, beside the seconds that it took."""
 
 
 class ViewStore:
@@ -81,59 +83,102 @@ class Written(NamedTuple):
     """What a finished store took to write."""
 
     seconds: float
+    """Added up over all processes."""
     figures: dict[str, float]
     """The sums of what ``make`` stated."""
 
 
-def write_views(
-    path: Path,
-    store: TileStore,
-    per_tile: int,
-    block: int,
-    make: Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], dict[str, float]]],
-    after_block: Callable[[], None],
-) -> Written:
-    """Write the views of all training tiles, or go on where an earlier process stopped.
+Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], dict[str, float]]]
+"""Numbers of tiles, and which of the k views -> views as the tile store keeps them, and figures to add up."""
+
+
+class ViewWriter:
+    """Writes the views of all training tiles, block by block, from one process or from several at once.
 
     Blocks of tiles are fixed, and a block counts as written only once its pixels are on the disk. So if ``make`` is a
-    function of its arguments, a store that was interrupted ends up the same, byte for byte.
+    function of its arguments, a store that was interrupted ends up the same, byte for byte, however many processes
+    wrote it before and after.
 
     Args:
-        path: folder of the store.
+        path: folder of the store; the files are made there, unless an earlier process has done so.
         per_tile: views of each tile, k.
         block: tiles of a block.
-        make: tile numbers, and which of the k views -> views as the tile store keeps them, and figures to add up.
-        after_block: called once a block is safe.
 
     Raises:
         UserError: there is not enough room on the disk.
     """
-    tiles = store.index("train")
-    shape = (len(tiles), per_tile, store.bands, store.size, store.size)
-    record: dict[str, Any] = {"tiles": 0, "seconds": 0.0, "figures": {}}
-    if (path / PROGRESS).is_file():
-        record = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-        views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
-    else:
-        _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
-        with write_atomically(path / TILES) as part, part.open("wb") as file:
-            np.save(file, tiles.numpy())
-        views = np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape)
-    done, seconds, figures = record["tiles"], record["seconds"], record["figures"]
-    with progress(len(tiles) * per_tile, path.name, "views") as ticker:
-        ticker.skip(done * per_tile)
-        for start in range(done, len(tiles), block):
-            began, some = time.monotonic(), tiles[start : start + block]
-            for which in range(per_tile):
-                made, stated = make(some, which)
-                views[start : start + len(some), which] = made.cpu().numpy()
-                figures = {name: figures.get(name, 0.0) + value for name, value in stated.items()}
-                ticker.advance(len(some))
-            views.flush()
-            seconds += time.monotonic() - began
-            write_json(path / PROGRESS, {"tiles": start + len(some), "seconds": seconds, "figures": figures})
-            after_block()
-    return Written(seconds, figures)
+
+    def __init__(self, path: Path, store: TileStore, per_tile: int, block: int) -> None:
+        self._path, self.tiles, self._per_tile, self._block = path, store.index("train"), per_tile, block
+        self._piece = block
+        shape = (len(self.tiles), per_tile, store.bands, store.size, store.size)
+        if not (path / BLOCKS).is_file():
+            _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
+            with write_atomically(path / TILES) as part, part.open("wb") as file:
+                np.save(file, self.tiles.numpy())
+            np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape).flush()
+            with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
+                np.save(file, np.full((math.ceil(len(self.tiles) / block), 1 + len(FIGURES)), np.nan))
+        self._views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
+        self._blocks = np.lib.format.open_memmap(path / BLOCKS, mode="r+")
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the blocks that are still to be written."""
+        return [int(number) for number in np.flatnonzero(np.isnan(self._blocks[:, 0]))]
+
+    @property
+    def views(self) -> int:
+        """How many are written, by whatever process."""
+        whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
+        return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
+
+    @property
+    def written(self) -> Written:
+        """Of a finished store."""
+        seconds, *figures = self._blocks.sum(axis=0).tolist()
+        known = zip(FIGURES, figures, strict=True)
+        return Written(seconds, {name: value for name, value in known if not math.isnan(value)})
+
+    def write(self, number: int, make: Make) -> None:
+        """Make all views of the tiles of a block."""
+        began, start = time.monotonic(), number * self._block
+        some, figures = self.tiles[start : start + self._block], dict.fromkeys(FIGURES, math.nan)
+        for which in range(self._per_tile):
+            made, stated = self._in_pieces(make, some, which)
+            self._views[start : start + len(some), which] = made.cpu().numpy()
+            for name, value in stated.items():
+                figures[name] = value if math.isnan(figures[name]) else figures[name] + value
+        self._views.flush()
+        self._blocks[number, 1:] = [figures[name] for name in FIGURES]
+        self._note(number, time.monotonic() - began)
+
+    def _note(self, number: int, seconds: float) -> None:
+        """A block is written once its seconds are noted."""
+        self._blocks[number, 0] = seconds
+        self._blocks.flush()
+
+    def _in_pieces(
+        self, make: Make, tiles: Int[Tensor, " b"], which: int
+    ) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+        """As many tiles at a time as the device has memory for, which is found by trying."""
+        while True:
+            try:
+                parts = [make(some, which) for some in tiles.split(self._piece)]
+            except torch.OutOfMemoryError:
+                if self._piece == 1:
+                    raise UserError(
+                        f"{self._path.name}: the device has not enough memory for the views of one tile. Take a "
+                        f"smaller generator, lower hardware.precision, or set hardware.accelerator to cpu"
+                    ) from None
+                self._piece = math.ceil(min(self._piece, len(tiles)) / 2)
+                warn(f"{self._path.name}: out of memory; going on with {self._piece} tiles at a time")
+                continue
+            sums: dict[str, float] = {}
+            for _, stated in parts:
+                for name, value in stated.items():
+                    sums[name] = sums.get(name, 0.0) + value
+            return torch.cat([made for made, _ in parts]), sums
 
 
 def write_similarity(

@@ -71,15 +71,15 @@ def test_reconstructions_are_encoded_and_decoded_tiles(tmp_path: Path) -> None:
 
 def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
-    written, write = [], views.write_json
+    written, note = [], views.ViewWriter._note
 
-    def dying(path: Path, value: object) -> None:
-        written.append(path)
+    def dying(writer: views.ViewWriter, number: int, seconds: float) -> None:
+        written.append(number)
         if len(written) == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(path, value)
+        note(writer, number, seconds)
 
-    views.write_json = dying
+    views.ViewWriter._note = dying
     make_views.run(Run(folder, SETTINGS))
 
 

@@ -13,7 +13,7 @@ from gcl_custom import views
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.views import ViewStore, write_similarity, write_views
+from gcl_custom.views import Make, ViewStore, ViewWriter, Written, write_similarity
 
 
 def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
@@ -29,6 +29,15 @@ def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore
     return TileStore(folder)
 
 
+def write_views(path: Path, store: TileStore, per_tile: int, block: int, make: Make) -> Written:
+    writer = ViewWriter(path, store, per_tile, block)
+    for number in writer.pending:
+        writer.write(number, make)
+    assert not writer.pending
+    assert writer.views == per_tile * len(store.index("train"))
+    return writer.written
+
+
 class Maker:
     """Noise that is a function of the tile and of the number of its view; it may die at some call."""
 
@@ -40,16 +49,16 @@ class Maker:
             raise KeyboardInterrupt
         self.calls += 1
         unit = Randomness(0, "views", which, tiles).uniform("pixels", 2, 16, 16)
-        return self.store.raw(unit), {"sum": tiles.double().sum().item()}
+        return self.store.raw(unit), {"changed": tiles.double().sum().item()}
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_views_are_read_back_by_tile_and_number(tmp_path: Path, dtype: str) -> None:
     store, maker = tile_store(tmp_path / "tiles", dtype), Maker(tile_store(tmp_path / "same", dtype))
     (tmp_path / "views").mkdir()
-    written = write_views(tmp_path / "views", store, 2, 4, maker, lambda: None)
+    written = write_views(tmp_path / "views", store, 2, 4, maker)
     train = store.index("train")
-    assert written.figures["sum"] == 2 * train.sum().item()
+    assert written.figures["changed"] == 2 * train.sum().item()
     made = ViewStore(tmp_path / "views")
     assert made.per_tile == 2
     some = train[torch.tensor([7, 0, 7])]
@@ -64,30 +73,71 @@ def test_an_interrupted_store_ends_up_the_same_byte_for_byte(tmp_path: Path, die
     store = tile_store(tmp_path / "tiles")
     for name in ("whole", "resumed"):
         (tmp_path / name).mkdir()
-    whole = write_views(tmp_path / "whole", store, 2, 4, Maker(store), lambda: None)
+    whole = write_views(tmp_path / "whole", store, 2, 4, Maker(store))
     with pytest.raises(KeyboardInterrupt):
-        write_views(tmp_path / "resumed", store, 2, 4, Maker(store, dies_at), lambda: None)
-    blocks: list[int] = []
+        write_views(tmp_path / "resumed", store, 2, 4, Maker(store, dies_at))
     again = Maker(store)
-    resumed = write_views(tmp_path / "resumed", store, 2, 4, again, lambda: blocks.append(1))
-    assert len(blocks) == 3 - dies_at // 2, "finished blocks are not made again"
-    assert again.calls == 2 * len(blocks)
+    resumed = write_views(tmp_path / "resumed", store, 2, 4, again)
+    assert again.calls == 2 * (3 - dies_at // 2), "finished blocks are not made again"
     assert resumed.figures == whole.figures
     for name in ("views.npy", "tiles.npy"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_processes_share_a_store_and_leave_the_same_bytes(tmp_path: Path) -> None:
+    """Two writers that are open at once, each with every other block, as processes have it."""
+    store = tile_store(tmp_path / "tiles")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    whole = write_views(tmp_path / "one", store, 2, 4, Maker(store))
+    writers = [ViewWriter(tmp_path / "two", store, 2, 4) for _ in range(2)]
+    shares = [writers[0].pending[rank::2] for rank in range(2)]
+    for block, writer in ((shares[1][0], writers[1]), (shares[0][0], writers[0]), (shares[0][1], writers[0])):
+        writer.write(block, Maker(store))
+    assert writers[1].views == 20, "a writer knows what the other has written"
+    assert writers[0].written.figures == whole.figures
+    assert (tmp_path / "one" / "views.npy").read_bytes() == (tmp_path / "two" / "views.npy").read_bytes()
+
+
+class Small(Maker):
+    """On a device that has memory for so many tiles at a time."""
+
+    def __init__(self, store: TileStore, room: int) -> None:
+        super().__init__(store)
+        self.room, self.made = room, []
+
+    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, dict[str, float]]:
+        self.made.append(len(tiles))
+        if len(tiles) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(tiles, which)
+
+
+def test_where_memory_is_short_fewer_tiles_are_made_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    store = tile_store(tmp_path / "tiles")
+    for name in ("roomy", "small"):
+        (tmp_path / name).mkdir()
+    whole, small = write_views(tmp_path / "roomy", store, 1, 8, Maker(store)), Small(store, 3)
+    assert write_views(tmp_path / "small", store, 1, 8, small).figures == whole.figures
+    assert small.made == [8, 4, 2, 2, 2, 2, 2], "what was found is kept for the next block"
+    assert (tmp_path / "roomy" / "views.npy").read_bytes() == (tmp_path / "small" / "views.npy").read_bytes()
+    assert "going on with 2 tiles at a time" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="not enough memory for the views of one tile"):
+        write_views(tmp_path / "none", store, 1, 8, Small(store, 0))
+
+
 def test_a_finished_store_is_not_made_again(tmp_path: Path) -> None:
     store = tile_store(tmp_path / "tiles")
     (tmp_path / "views").mkdir()
-    first = write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
-    assert write_views(tmp_path / "views", store, 1, 4, Maker(store, dies_at=0), lambda: None) == first
+    first = write_views(tmp_path / "views", store, 1, 4, Maker(store))
+    assert write_views(tmp_path / "views", store, 1, 4, Maker(store, dies_at=0)) == first
 
 
 def test_a_store_is_pickled_by_its_path(tmp_path: Path) -> None:
     store = tile_store(tmp_path / "tiles")
     (tmp_path / "views").mkdir()
-    write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
+    write_views(tmp_path / "views", store, 1, 4, Maker(store))
     made = ViewStore(tmp_path / "views")
     tiles, which = store.index("train")[:3], torch.zeros(3, dtype=torch.long)
     content = pickle.dumps(made)
@@ -100,7 +150,7 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeyp
     monkeypatch.setattr(views.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     (tmp_path / "views").mkdir()
     with pytest.raises(UserError, match=r"GB free"):
-        write_views(tmp_path / "views", store, 1, 4, Maker(store), lambda: None)
+        write_views(tmp_path / "views", store, 1, 4, Maker(store))
     assert not list((tmp_path / "views").iterdir())
 
 
@@ -130,7 +180,7 @@ def test_similarities_are_written_beside_the_views_and_go_on_where_they_stopped(
     store = tile_store(tmp_path / "tiles", dtype)
     for name in ("whole", "resumed"):
         (tmp_path / name).mkdir()
-        write_views(tmp_path / name, store, 2, 4, Maker(store), lambda: None)
+        write_views(tmp_path / name, store, 2, 4, Maker(store))
     write_similarity(tmp_path / "whole", store, 4, Comparer(), lambda: None)
     with pytest.raises(KeyboardInterrupt):
         write_similarity(tmp_path / "resumed", store, 4, Comparer(dies_at), lambda: None)
@@ -148,7 +198,7 @@ def test_similarities_are_written_beside_the_views_and_go_on_where_they_stopped(
 def test_views_are_told_apart_by_a_threshold(tmp_path: Path) -> None:
     store = tile_store(tmp_path / "tiles")
     (tmp_path / "views").mkdir()
-    write_views(tmp_path / "views", store, 2, 4, Maker(store), lambda: None)
+    write_views(tmp_path / "views", store, 2, 4, Maker(store))
     train = store.index("train")
     np.save(tmp_path / "views" / "similarity.npy", np.linspace(0, 1, 20, dtype=np.float32).reshape(10, 2))
     made = ViewStore(tmp_path / "views")

@@ -1,0 +1,79 @@
+"""Work that is shared among devices item by item, through Lightning's predict loop."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+import lightning
+from torch.utils.data import DataLoader, Sampler
+
+from gcl_custom import processes
+from gcl_custom.devices import pick_device
+from gcl_custom.recipe import Hardware
+from gcl_custom.training import EXPECTED
+
+
+class _Share(Sampler[int]):
+    """Every n-th place of a list for each of n processes."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(processes.rank(), self._length, processes.count()))
+
+    def __len__(self) -> int:
+        return len(range(processes.rank(), self._length, processes.count()))
+
+
+class _Worker(lightning.LightningModule):
+    """Does the items of its process."""
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[Callable[[int], None]]]) -> None:
+        super().__init__()
+        self._opened = opened
+
+    def on_predict_start(self) -> None:
+        self._exit = ExitStack()
+        self._do = self._exit.enter_context(self._opened())
+
+    def predict_step(self, batch: int, batch_idx: int) -> int:
+        self._do(batch)
+        return batch
+
+    def on_predict_end(self) -> None:
+        self._exit.close()
+        del self._exit, self._do
+
+
+def each(
+    opened: Callable[[], AbstractContextManager[Callable[[int], None]]], items: Sequence[int], hardware: Hardware
+) -> None:
+    """Do something for every item, shared among the recipe's devices, each in a process of its own.
+
+    Args:
+        opened: called once in each process, for what does an item; must be picklable with more than one device.
+    """
+    if hardware.devices == 1 or not items:
+        with opened() as do:
+            for item in items:
+                do(item)
+        return
+    device = pick_device(hardware)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for expected in EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
+        trainer = lightning.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=hardware.devices,
+            strategy="ddp_spawn",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        loader = DataLoader(items, batch_size=None, sampler=_Share(len(items)))  # type: ignore[arg-type, var-annotated]
+        trainer.predict(_Worker(opened), loader, return_predictions=False)
