@@ -23,10 +23,18 @@ SHOWN = 5
 
 
 def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
-    """Write a state as safetensors, atomically."""
+    """Write a state as safetensors, atomically; a tensor that has two names (tied weights) is written under both."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    written: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        storage = value.untyped_storage().data_ptr()
+        # safetensors refuses two names for one piece of memory
+        written[name] = value.clone() if storage in stored else value
+        stored.add(storage)
     with write_atomically(path) as part:
-        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
+        save_file(written, part)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -98,6 +106,26 @@ def _foreign(error: pickle.UnpicklingError) -> str:
             words = line.split("GLOBAL", 1)[1].split()
             return f"it names {words[0]}" if words else "it names a class"
     return "or it is damaged"
+
+
+def shape_of(source: str, found: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
+    """Shape of one tensor of a state, for a network whose sizes are read from its weights.
+
+    Raises:
+        UserError: it is missing, or has another number of dimensions.
+    """
+    if name not in found:
+        raise UserError(f"{source} does not fit: missing {name}, from which a size of the network is read")
+    shape = tuple(found[name].shape)
+    if len(shape) != dimensions:
+        raise UserError(f"{source} does not fit: {name} is {shape}, but should have {dimensions} dimensions")
+    return shape
+
+
+def numbered(found: Mapping[str, Tensor], prefix: str) -> int:
+    """How many layers follow a prefix in the names of a state: one more than the highest number after it."""
+    numbers = [name.removeprefix(prefix).split(".")[0] for name in found if name.startswith(prefix)]
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
 
 def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:

@@ -1,9 +1,12 @@
 """Masks: shares and schedules in closed form, and the laws of Halton's order."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gcl_custom.generator import masks
 from gcl_custom.randomness import Randomness
@@ -27,6 +30,77 @@ def test_what_a_tile_hides_does_not_depend_on_its_batch() -> None:
     whole = masks.hide(randomness(6), 0.5, 8, 8)
     alone = masks.hide(Randomness(7, "test", 0, torch.tensor([4])), 0.5, 8, 8)
     assert torch.equal(whole[4:5], alone)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 24), (3, 5), (2, 7), (1, 1), (1, 4)])
+def test_centre_hides_what_has_four_neighbours(height: int, width: int) -> None:
+    hidden = masks.centre(height, width, 2)
+    for row in range(height):
+        for column in range(width):
+            beside = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
+            inside = all(0 <= y < height and 0 <= x < width for y, x in beside)
+            assert hidden[:, row, column].tolist() == [inside, inside]
+
+
+def test_a_tile_is_laid_at_nine_places_equally_often() -> None:
+    corners = masks.place(randomness(9000), 256, 196)
+    places, often = corners.unique(dim=0, return_counts=True)
+    assert places.tolist() == [[row, column] for row in (0, 30, 60) for column in (0, 30, 60)]
+    assert (often - 1000).abs().max() < 4.5 * math.sqrt(9000 * 1 / 9 * 8 / 9)
+    alone = masks.place(Randomness(7, "test", 0, torch.tensor([4])), 256, 196)
+    assert torch.equal(alone, corners[4:5]), "whatever the batch"
+    assert not torch.equal(masks.place(randomness(9000, step=1), 256, 196), corners), "each view has its own"
+
+
+@pytest.mark.parametrize(
+    ("grid", "pixels", "share"), [(16, 16, 196 / 256), (24, 16, 196 / 256), (5, 3, 0.6), (7, 4, 0.1), (4, 8, 1.0)]
+)
+def test_what_is_visible_lies_under_the_tile_and_what_is_hidden_does_not(grid: int, pixels: int, share: float) -> None:
+    size = grid * pixels
+    shrunk = masks.shrunk_side(size, share)
+    corners = masks.place(randomness(60), size, shrunk)
+    assert corners.min() >= 0
+    assert corners.max() + shrunk <= size
+    # Where a white tile is laid, the canvas is painted black: a token is visible if its square is white throughout.
+    laid = torch.zeros(60, size, size)
+    for tile, (row, column) in enumerate(corners.tolist()):
+        laid[tile, row : row + shrunk, column : column + shrunk] = 1
+    darkest = -torch.nn.functional.max_pool2d(-laid[:, None], pixels)[:, 0]
+    assert torch.equal(masks.outside(corners, shrunk, pixels, grid), darkest < 1)
+
+
+def test_what_the_dissertation_sizes_leave_visible() -> None:
+    # 196 pixels hold 12 squares of 16 and no 13th; the first whole ones begin at 0, 32 and 64.
+    corners = torch.tensor([[row, column] for row in (0, 30, 60) for column in (0, 30, 60)])
+    visible = ~masks.outside(corners, 196, 16, 16)
+    for seen, (row, column) in zip(visible, itertools.product((0, 2, 4), repeat=2), strict=True):
+        expected = torch.zeros(16, 16, dtype=torch.bool)
+        expected[row : row + 12, column : column + 12] = True
+        assert torch.equal(seen, expected)
+
+
+@pytest.mark.parametrize(("size", "shrunk"), [(256, 196), (33, 20), (21, 1)])
+def test_a_tile_is_laid_shrunk_and_the_canvas_has_its_mean(size: int, shrunk: int) -> None:
+    torch.manual_seed(0)
+    tiles = torch.rand(9, 2, size, size)
+    kept, corners = tiles.clone(), masks.place(randomness(9), size, shrunk)
+    canvas = masks.lay(tiles, corners, shrunk)
+    assert torch.equal(tiles, kept), "arguments are left alone"
+    # Pillow shrinks with the same triangle, as wide as a pixel of the target.
+    for tile, laid, (row, column) in zip(tiles, canvas, corners.tolist(), strict=True):
+        inside = laid[:, row : row + shrunk, column : column + shrunk].clone()
+        for band, found in zip(tile, inside, strict=True):
+            expected = Image.fromarray(band.numpy()).resize((shrunk, shrunk), Image.Resampling.BILINEAR)
+            torch.testing.assert_close(found, torch.from_numpy(np.array(expected)), rtol=0, atol=1e-5)
+        laid[:, row : row + shrunk, column : column + shrunk] = tile.mean(dim=(1, 2))[:, None, None]
+        torch.testing.assert_close(laid, tile.mean(dim=(1, 2))[:, None, None].expand_as(laid))
+
+
+def test_a_tile_of_full_share_is_laid_as_it_is() -> None:
+    tiles = torch.rand(3, 3, 16, 16)
+    corners = masks.place(randomness(3), 16, masks.shrunk_side(16, 1.0))
+    assert torch.equal(masks.lay(tiles, corners, 16), tiles)
+    assert not masks.outside(corners, 16, 4, 4).any()
 
 
 def test_training_mask_follows_the_cosine_and_hides_at_least_one() -> None:

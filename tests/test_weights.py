@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.weights import load_weights, read_state, save_weights
+from gcl_custom.weights import load_weights, numbered, read_state, save_weights, shape_of
 
 
 def test_names_what_does_not_fit(tmp_path: Path) -> None:
@@ -52,3 +52,29 @@ def test_a_file_that_is_missing_or_cut_off_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:2000])
     with pytest.raises(UserError, match=r"here: .*w\.pth cannot be read as tensors"):
         read_state(tmp_path / "w.pth", "here")
+
+
+def test_tied_weights_are_written_under_both_names_and_come_back_tied(tmp_path: Path) -> None:
+    def tied() -> nn.ModuleDict:
+        net = nn.ModuleDict({"embedding": nn.Embedding(3, 2), "head": nn.Linear(2, 3)})
+        net["head"].weight = net["embedding"].weight
+        return net
+
+    net, other = tied(), tied()
+    save_weights(tmp_path / "w.safetensors", net)
+    found = read_state(tmp_path / "w.safetensors", "here")
+    assert found.keys() == {"embedding.weight", "head.weight", "head.bias"}
+    load_weights(tmp_path / "w.safetensors", other)
+    assert other["head"].weight is other["embedding"].weight
+    assert torch.equal(other["embedding"].weight, net["embedding"].weight)
+
+
+def test_sizes_are_read_from_names_and_shapes() -> None:
+    found = {"a.0.w": torch.zeros(2, 3), "a.10.w": torch.zeros(1), "a.x": torch.zeros(1), "ab.99.w": torch.zeros(1)}
+    assert numbered(found, "a.") == 11
+    assert numbered(found, "b.") == 0
+    assert shape_of("file", found, "a.0.w", 2) == (2, 3)
+    with pytest.raises(UserError, match=r"file does not fit: missing a\.1\.w"):
+        shape_of("file", found, "a.1.w", 2)
+    with pytest.raises(UserError, match=r"file does not fit: a\.0\.w is \(2, 3\), but should have 4 dimensions"):
+        shape_of("file", found, "a.0.w", 4)

@@ -1,13 +1,19 @@
-"""Which tokens are hidden: at random for views, by the cosine schedule for training and decoding; and Halton's order.
+"""Which tokens are hidden: for views at random, in the centre or around a shrunk tile; for training and decoding by the
+cosine schedule; and Halton's order.
 
-    b  tiles     h w  grid of tokens     n  tokens of a tile, h times w
+    b  tiles     h w  grid of tokens     n  tokens of a tile, h times w     c  bands     y x  pixels
 
 A mask is True where a token is hidden, that is, to be in-painted.
+
+Out-painting shrinks a tile, lays it on a canvas of the size that the tile had, and hides all tokens that the canvas
+would have a say in (dissertation, sections 4.2-4.4). ``place`` draws where: a function of its arguments alone, so
+whoever lays the tile and whoever hides the tokens ask it and agree.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,6 +24,54 @@ from gcl_custom.randomness import Randomness
 def hide(rng: Randomness, probability: float, height: int, width: int) -> Bool[Tensor, "b h w"]:
     """Hide each token with the given probability, independently: uniform over the tile (dissertation, section 5.7)."""
     return rng.uniform("hide", height, width) < probability
+
+
+def centre(height: int, width: int, tiles: int, device: torch.device | None = None) -> Bool[Tensor, "b h w"]:
+    """Hide all tokens but the outer ring (dissertation, sections 4.2-4.4); a grid that has no inside hides none."""
+    hidden = torch.zeros(tiles, height, width, dtype=torch.bool, device=device)
+    hidden[:, 1:-1, 1:-1] = True
+    return hidden
+
+
+def shrunk_side(size: int, share: float) -> int:
+    """Side in pixels of a tile that was shrunk to a share of its side, at least 1."""
+    return max(1, round(size * share))
+
+
+def place(rng: Randomness, size: int, shrunk: int) -> Int[Tensor, "b 2"]:
+    """Where each tile is laid: row and column of its first pixel, at one of nine places, each as likely as any other.
+
+    They are the corners, the middles of the edges and the centre of the canvas. Every tile is laid: one that was not
+    would leave nothing to go by, and its view would be another image.
+
+    Args:
+        size: side of the canvas in pixels.
+        shrunk: side of the shrunk tile in pixels, at most ``size``.
+    """
+    third = (3 * rng.uniform("place", 2)).long()
+    return third * (size - shrunk) // 2
+
+
+def lay(tiles: Float[Tensor, "b c y x"], corners: Int[Tensor, "b 2"], shrunk: int) -> Float[Tensor, "b c y x"]:
+    """Shrink square tiles, antialiased, and lay each on a canvas of the side that it had.
+
+    Tokens under the canvas are hidden, but those at the tile's edge see it through the tokenizer's convolutions and
+    norms. So it has the tile's mean in each band: of all single colours it differs least from the tile, and grey beside
+    a dark tile would be an edge.
+    """
+    canvas = tiles.mean(dim=(2, 3), keepdim=True).expand_as(tiles).clone()
+    small = F.interpolate(tiles, size=(shrunk, shrunk), mode="bilinear", antialias=True)
+    for under, tile, (row, column) in zip(canvas, small, corners.tolist(), strict=True):
+        under[:, row : row + shrunk, column : column + shrunk] = tile
+    return canvas
+
+
+def outside(corners: Int[Tensor, "b 2"], shrunk: int, pixels_per_token: int, grid: int) -> Bool[Tensor, "b h w"]:
+    """Hide every token whose square is not wholly covered by the tile that was laid at the corners."""
+    first = pixels_per_token * torch.arange(grid, device=corners.device)
+    covered = (first >= corners[..., None]) & (first + pixels_per_token <= corners[..., None] + shrunk)
+    rows, columns = covered.unbind(dim=1)
+    return ~(rows[:, :, None] & columns[:, None, :])
 
 
 def cosine(progress: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
