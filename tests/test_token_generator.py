@@ -54,3 +54,27 @@ def test_at_another_strength_the_networks_are_the_same_and_the_first_is_left_as_
     assert (stronger.tokenizer, stronger.maskgit) == (generator.tokenizer, generator.maskgit)
     assert generator.hidden(randomness(500)).float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert stronger.hidden(randomness(500)).float().mean().item() == pytest.approx(0.75, abs=0.02)
+
+
+def test_centre_keeps_the_outer_ring() -> None:
+    generator, tokens = made(strategy={"name": "centre"}), torch.randint(20, (3, GRID, GRID))
+    views = generator.augment(tokens, randomness(3))
+    inner = torch.zeros(GRID, GRID, dtype=torch.bool)
+    inner[1:-1, 1:-1] = True
+    assert torch.equal(generator.hidden(randomness(3)), inner.expand(3, -1, -1))
+    assert torch.equal(views[:, ~inner], tokens[:, ~inner])
+
+
+def test_outpainting_keeps_the_tokens_of_the_shrunk_tile_and_draws_its_place_for_each_view() -> None:
+    generator, tiles = made(strategy={"name": "outpainting", "share": 0.75}), torch.rand(40, 3, 8 * GRID, 8 * GRID)
+    rng = randomness(40)
+    tokens, hidden = generator.encode(tiles, rng), generator.hidden(rng)
+    assert torch.equal(generator.augment(tokens, rng)[~hidden], tokens[~hidden])
+    # A tile of 24 px on a canvas of 32, at 0, 4 or 8: three squares of 8 are covered, or two if it starts at 4.
+    assert {(~mask).sum().item() for mask in hidden} == {9, 6, 4}
+    again = Randomness(0, "views", 1, torch.arange(40))
+    assert not torch.equal(generator.hidden(again), hidden)
+    _, _, covered, views = generator.shown(tiles, rng)
+    assert views.shape == tiles.shape
+    whole = hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand_as(tiles)
+    assert torch.equal(covered[~whole], generator.laid(tiles, rng)[~whole])

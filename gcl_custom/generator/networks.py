@@ -16,8 +16,15 @@ from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.weights import load_weights
 
 if TYPE_CHECKING:
-    AnyTokenizer = VQGAN
-    AnyTransformer = MaskGIT
+    from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
+    from gcl_custom.generator.llamagen import LlamaGenTokenizer
+    from gcl_custom.generator.mage import MageTransformer
+    from gcl_custom.generator.mage_tokenizer import MageTokenizer
+    from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
+    from gcl_custom.generator.taming import TamingTokenizer
+
+    AnyTokenizer = VQGAN | LlamaGenTokenizer | TamingTokenizer | MageTokenizer
+    AnyTransformer = MaskGIT | HaltonMaskGIT | MaskgitPytorch | MageTransformer
 else:  # shapes are checked while tests run, when not all families are imported
     AnyTokenizer = AnyTransformer = nn.Module
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from gcl_custom import recipe
 from gcl_custom.devices import autocast, uses_bf16
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.masks import hide
+from gcl_custom.generator.masks import centre, hide, lay, outside, place, shrunk_side
 from gcl_custom.generator.networks import AnyTokenizer, AnyTransformer
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_generator import Views
+from gcl_custom.recipe_generator import Centre, Outpainting, Views
 
 
 class TokenGenerator:
@@ -51,14 +51,31 @@ class TokenGenerator:
     def encode(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Int[Tensor, "b h w"]:
         """Tiles in [0, 1] to tokens."""
         with autocast(self._hardware, self.device):
-            return self.tokenizer.tokenise(tiles.to(self.device))
+            return self.tokenizer.tokenise(self.laid(tiles.to(self.device), rng))
+
+    def laid(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b c y x"]:
+        """What is encoded: the tiles, or, for out-painting, their canvases."""
+        if not isinstance(self.settings.strategy, Outpainting):
+            return tiles
+        size = tiles.shape[-1]
+        shrunk = shrunk_side(size, self.settings.strategy.share)
+        return lay(tiles, place(rng, size, shrunk), shrunk)
 
     def hidden(self, rng: Randomness) -> Bool[Tensor, "b h w"]:
         """The tokens that ``augment`` hides."""
-        return hide(rng, self.settings.mask_probability, self.maskgit.grid, self.maskgit.grid)
+        grid = self.maskgit.grid
+        match self.settings.strategy:
+            case Centre():
+                return centre(grid, grid, len(rng.tiles), self.device)
+            case Outpainting(share=share):
+                square, size = self.tokenizer.pixels_per_token, grid * self.tokenizer.pixels_per_token
+                shrunk = shrunk_side(size, share)
+                return outside(place(rng, size, shrunk), shrunk, square, grid)
+            case _:
+                return hide(rng, self.settings.mask_probability, grid, grid)
 
     def augment(self, tokens: Int[Tensor, "b h w"], rng: Randomness) -> Int[Tensor, "b h w"]:
-        """Hide tokens at random and in-paint them; the mask probability is the strength."""
+        """Hide tokens and in-paint them; of random masks the mask probability is the strength."""
         return inpaint(self.maskgit, tokens, self.hidden(rng), rng, self.settings)
 
     @torch.inference_mode()
@@ -70,6 +87,6 @@ class TokenGenerator:
     def shown(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> list[Float[Tensor, "b c y x"]]:
         """Rows of a picture: tiles, their reconstructions, the hidden squares in grey, and generative views."""
         tiles, tokens, hidden = tiles.to(self.device), self.encode(tiles, rng), self.hidden(rng)
-        square = tiles.shape[-1] // self.maskgit.grid
-        covered = repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square)
-        return [tiles, self.decode(tokens), tiles.masked_fill(covered, 0.5), self.decode(self.augment(tokens, rng))]
+        square = self.tokenizer.pixels_per_token
+        covered = self.laid(tiles, rng).masked_fill(repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square), 0.5)
+        return [tiles, self.decode(tokens), covered, self.decode(self.augment(tokens, rng))]

@@ -41,7 +41,7 @@ class VQGAN(nn.Module):
 
     def __init__(self, bands: int, settings: Tokenizer) -> None:
         super().__init__()
-        self.codes = settings.codes
+        self.codes, self.pixels_per_token = settings.codes, settings.pixels_per_token
         wide, fine, square = settings.channels, settings.channels // 2, settings.pixels_per_token // 2
         self.encoder = nn.Sequential(
             Rearrange("b c (h p) (w q) -> b (c p q) h w", p=square, q=square),
