@@ -90,11 +90,9 @@ class VectorQuantizer(nn.Module):
             loss,
         )
 
-    @torch.no_grad()
     def nearest(self, flat: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
         """Index of the code with the least Euclidean distance to each feature."""
-        # |f - c|^2 = |f|^2 - 2 f.c + |c|^2, and |f|^2 does not change the order
-        return torch.addmm(self.codebook.square().sum(1), flat, self.codebook.T, alpha=-2).argmin(1)
+        return nearest(flat, self.codebook)
 
     def tokens(self, features: Float[Tensor, "b d h w"]) -> Int[Tensor, "b h w"]:
         """The token of each feature, without any update."""
@@ -143,6 +141,13 @@ class VectorQuantizer(nn.Module):
         if not self.learned:
             self.counts[which] = 1.0
             self.sums[which] = drawn
+
+
+@torch.no_grad()
+def nearest(flat: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+    """Index of the code with the least Euclidean distance to each feature."""
+    # |f - c|^2 = |f|^2 - 2 f.c + |c|^2, and |f|^2 does not change the order
+    return torch.addmm(codebook.square().sum(1), flat, codebook.T, alpha=-2).argmin(1)
 
 
 def laplace(counts: Float[Tensor, " k"], epsilon: float = 1e-5) -> Float[Tensor, " k"]:

@@ -1,0 +1,170 @@
+"""MAGE's VQGAN in both public formats, and the network against a literal transcription on its state dict."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.generator.mage_tokenizer import MageTokenizer
+from gcl_custom.weights import save_weights
+
+CODES, WIDTH, STEM, LEVELS = 13, 6, 32, (32, 64)
+"""A small one: three levels less than the public network's (128, 128, 256, 256, 512)."""
+
+
+def tokenizer_state() -> dict[str, Tensor]:
+    """Random weights under the names of MAGE's file."""
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = {}
+
+    def conv(name: str, enter: int, leave: int, kernel: int, bias: bool = True) -> None:
+        state[f"{name}.weight"] = torch.randn(leave, enter, kernel, kernel) / (enter * kernel**2) ** 0.5
+        if bias:
+            state[f"{name}.bias"] = 0.2 * torch.randn(leave)
+
+    def norm(name: str, channels: int) -> None:
+        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(channels)
+        state[f"{name}.bias"] = 0.2 * torch.randn(channels)
+
+    def residual(name: str, enter: int, leave: int) -> None:
+        norm(f"{name}.norm1", enter)
+        conv(f"{name}.conv1", enter, leave, 3, bias=False)
+        norm(f"{name}.norm2", leave)
+        conv(f"{name}.conv2", leave, leave, 3, bias=False)
+        if enter != leave:
+            conv(f"{name}.nin_shortcut", leave, leave, 1, bias=False)
+
+    conv("encoder.conv_in", 3, STEM, 3, bias=False)
+    residual("encoder.down.0.block.0", 32, 32)
+    residual("encoder.down.0.block.1", 32, 32)
+    residual("encoder.down.1.block.0", 32, 64)
+    residual("encoder.down.1.block.1", 64, 64)
+    conv("decoder.conv_in", WIDTH, 64, 3)
+    for half, last in (("encoder", 64), ("decoder", 32)):
+        residual(f"{half}.mid.block_1", 64, 64)
+        residual(f"{half}.mid.block_2", 64, 64)
+        norm(f"{half}.norm_out", last)
+    conv("encoder.conv_out", 64, WIDTH, 1)
+    residual("decoder.up.1.block.0", 64, 64)
+    residual("decoder.up.1.block.1", 64, 64)
+    conv("decoder.up.1.upsample.conv", 64, 64, 3)
+    residual("decoder.up.0.block.0", 64, 32)
+    residual("decoder.up.0.block.1", 32, 32)
+    conv("decoder.conv_out", 32, 3, 3)
+    state["quantize.embedding.weight"] = torch.randn(CODES, WIDTH)
+    return state
+
+
+def save_mage(path: Path, state: dict[str, Tensor]) -> Path:
+    """As MAGE lays it out: under ``vqgan.`` beside the transformer."""
+    transformer = {"token_emb.LayerNorm.weight": torch.ones(4), "blocks.0.norm1.bias": torch.ones(4)}
+    unused = {"cls_token": torch.ones(1, 1, 4), "token_emb.position_ids": torch.arange(5)[None]}
+    inside = {f"vqgan.{name}": value for name, value in state.items()}
+    torch.save({"model": {**unused, **inside, **transformer}, "epoch": 3}, path)
+    return path
+
+
+def save_titok(path: Path, state: dict[str, Tensor]) -> Path:
+    """As TiTok lays it out: a plain state dict with other names for the middle and for the upsampling."""
+    renamed = {re.sub(r"mid\.block_1", "mid.0", re.sub(r"mid\.block_2", "mid.1", name)): name for name in state}
+    torch.save({name.replace("upsample.conv", "upsample_conv"): state[old] for name, old in renamed.items()}, path)
+    return path
+
+
+def transcribed(state: dict[str, Tensor], tiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Features before quantisation, and the decoder's output for some tokens."""
+
+    def conv(x: Tensor, name: str, padding: int = 1) -> Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
+
+    def normed(x: Tensor, name: str) -> Tensor:
+        groups = x.reshape(len(x), 32, -1)
+        mean, var = groups.mean(dim=2, keepdim=True), groups.var(dim=2, correction=0, keepdim=True)
+        scale, shift = (state[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias"))
+        x = ((groups - mean) / (var + 1e-6).sqrt()).reshape(x.shape) * scale + shift
+        return x * torch.sigmoid(x)
+
+    def residual(x: Tensor, name: str) -> Tensor:
+        added = conv(normed(conv(normed(x, f"{name}.norm1"), f"{name}.conv1"), f"{name}.norm2"), f"{name}.conv2")
+        if f"{name}.nin_shortcut.weight" in state:
+            matrix = state[f"{name}.nin_shortcut.weight"][:, :, 0, 0]
+            return added + torch.einsum("oi,biyx->boyx", matrix, added)
+        return added + x
+
+    x = conv(tiles, "encoder.conv_in")
+    x = residual(residual(x, "encoder.down.0.block.0"), "encoder.down.0.block.1")
+    x = (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+    x = residual(residual(x, "encoder.down.1.block.0"), "encoder.down.1.block.1")
+    x = residual(residual(x, "encoder.mid.block_1"), "encoder.mid.block_2")
+    features = conv(normed(x, "encoder.norm_out"), "encoder.conv_out", padding=0)
+
+    x = conv(state["quantize.embedding.weight"][some_tokens()].permute(0, 3, 1, 2), "decoder.conv_in")
+    x = residual(residual(x, "decoder.mid.block_1"), "decoder.mid.block_2")
+    x = residual(residual(x, "decoder.up.1.block.0"), "decoder.up.1.block.1")
+    x = conv(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), "decoder.up.1.upsample.conv")
+    x = residual(residual(x, "decoder.up.0.block.0"), "decoder.up.0.block.1")
+    return features, conv(normed(x, "decoder.norm_out"), "decoder.conv_out")
+
+
+def some_tokens() -> Tensor:
+    return torch.arange(2 * 4 * 3).view(2, 4, 3) * 5 % CODES
+
+
+def some_tiles() -> Tensor:
+    torch.manual_seed(1)
+    return torch.rand(2, 3, 8, 6)
+
+
+@pytest.mark.parametrize("save", [save_mage, save_titok])
+def test_both_public_formats_make_the_network_of_the_equations(
+    save: Callable[[Path, dict[str, Tensor]], Path], tmp_path: Path
+) -> None:
+    loaded = MageTokenizer.from_file(save(tmp_path / "w.bin", tokenizer_state()), "here").eval()
+    assert (loaded.codes, loaded.pixels_per_token, loaded.bands) == (CODES, 2, 3)
+    with torch.no_grad():
+        features, pixels = transcribed(tokenizer_state(), some_tiles())
+        torch.testing.assert_close(loaded.encode(some_tiles()), features, atol=1e-5, rtol=1e-5)
+        tiles = loaded.decode_tokens(some_tokens())
+    torch.testing.assert_close(tiles, pixels.clamp(0, 1), atol=1e-5, rtol=1e-5)
+    assert ((tiles > 0) & (tiles < 1)).float().mean() > 0.05  # so that the clamp hid nothing
+    assert torch.equal(loaded.tokenise(some_tiles()), loaded.quantise(features).tokens)
+    assert loaded.last_layer.shape == (3, 32, 3, 3)
+
+
+def test_what_is_saved_loads_again(tmp_path: Path) -> None:
+    loaded = MageTokenizer.from_file(save_titok(tmp_path / "w.bin", tokenizer_state()), "here")
+    save_weights(tmp_path / "w.safetensors", loaded)
+    again = MageTokenizer.from_file(tmp_path / "w.safetensors", "here").state_dict()
+    assert again.keys() == tokenizer_state().keys()
+    assert all(torch.equal(again[name], value) for name, value in tokenizer_state().items())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda state: state.pop("decoder.mid.block_2.conv2.weight"), r"missing decoder\.mid\.block_2\.conv2\.weight"),
+        (lambda state: state.pop("encoder.conv_in.weight"), r"missing encoder\.conv_in\.weight"),
+        (lambda state: state.update({"encoder.mid.attn_1.q": torch.zeros(1)}), r"surplus encoder\.mid\.attn_1\.q"),
+        (lambda state: state.update({"quant_conv.bias": torch.zeros(1)}), r"surplus vqgan\.quant_conv\.bias"),
+        (
+            lambda state: state.update({"decoder.norm_out.bias": torch.zeros(7)}),
+            r"decoder\.norm_out\.bias is \(7,\), not \(32,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(spoil: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path) -> None:
+    state = tokenizer_state()
+    spoil(state)
+    with pytest.raises(UserError, match=message):
+        MageTokenizer.from_file(save_mage(tmp_path / "w.pth", state), "here")
+
+
+def test_a_pickle_with_a_foreign_class_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": tokenizer_state(), "args": nn.Identity()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"it names torch\.nn\.modules\.linear\.Identity"):
+        MageTokenizer.from_file(tmp_path / "w.pth", "here")
