@@ -5,7 +5,7 @@ measured and the result is scaled: time and memory then grow with the number of 
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,7 +76,9 @@ class Bench:
         size = self.recipe.data.size
         return torch.rand(batch, self.bands, size, size, device=self.device)
 
-    def cost(self, step: Callable[[int], object], batch: int, modules: list[nn.Module], learns: bool = True) -> Cost:
+    def cost(
+        self, step: Callable[[int], object], batch: int, modules: Sequence[nn.Module], learns: bool = True
+    ) -> Cost:
         """Time a step of the whole batch, or of as many tiles as can be afforded.
 
         Args:

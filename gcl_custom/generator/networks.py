@@ -16,6 +16,7 @@ from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.weights import load_weights
 
 if TYPE_CHECKING:
+    from gcl_custom.generator.amused import AmusedTokenizer, AmusedTransformer
     from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
     from gcl_custom.generator.llamagen import LlamaGenTokenizer
     from gcl_custom.generator.mage import MageTransformer
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
     from gcl_custom.generator.taming import TamingTokenizer
 
-    AnyTokenizer = VQGAN | LlamaGenTokenizer | TamingTokenizer | MageTokenizer
-    AnyTransformer = MaskGIT | HaltonMaskGIT | MaskgitPytorch | MageTransformer
+    AnyTokenizer = VQGAN | LlamaGenTokenizer | TamingTokenizer | MageTokenizer | AmusedTokenizer
+    AnyTransformer = MaskGIT | HaltonMaskGIT | MaskgitPytorch | MageTransformer | AmusedTransformer
 else:  # shapes are checked while tests run, when not all families are imported
     AnyTokenizer = AnyTransformer = nn.Module
 
+SQUARE = recipe.PublicTokenizer.pixels_per_token
 TOKENIZER, TRANSFORMER = "generator.tokenizer.weights", "generator.maskgit.weights"
 
 
@@ -52,7 +54,37 @@ def tokenizer(settings: recipe.AnyTokenizer, bands: int, finished: Path | None =
             f"generator.tokenizer: {settings.name} sees red, green and blue, but the tiles have {bands} bands. Train a "
             f"tokenizer of your own (generator.tokenizer.name: vqgan)"
         )
-    raise NotImplementedError
+    assert file is not None, "a public tokenizer has weights"
+    found = _public_tokenizer(settings, file, finished)
+    if found.pixels_per_token != SQUARE:
+        raise UserError(
+            f"{TOKENIZER}: {settings.weights} has tokens of {found.pixels_per_token} px, not of {SQUARE} as the public "
+            f"{settings.name}: it is another network"
+        )
+    return found
+
+
+def _public_tokenizer(settings: recipe.PublicTokenizer, file: Path, finished: Path | None) -> AnyTokenizer:
+    match settings.name:
+        case "llamagen":
+            from gcl_custom.generator.llamagen import LlamaGenTokenizer
+
+            return LlamaGenTokenizer.from_file(file, TOKENIZER)
+        case "taming":
+            from gcl_custom.generator.taming import TamingTokenizer
+
+            return TamingTokenizer.from_file(file, TOKENIZER)
+        case "mage":
+            from gcl_custom.generator.mage_tokenizer import MageTokenizer
+
+            return MageTokenizer.from_file(file, TOKENIZER)
+        case "amused":
+            from gcl_custom.generator.amused import AmusedTokenizer
+
+            wrapped = AmusedTokenizer.from_folder(settings.weights, TOKENIZER)
+            if finished:
+                load_weights(finished, wrapped)
+            return wrapped
 
 
 def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Path | None = None) -> AnyTransformer:
@@ -72,4 +104,40 @@ def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Pa
         if file:
             load_weights(file, own)
         return own
-    raise NotImplementedError
+    assert file is not None, "a public transformer has weights"
+    found = _public_transformer(settings, file, finished)
+    if found.grid != grid:
+        size, square = found.grid * SQUARE, grid * SQUARE
+        raise UserError(
+            f"generator.maskgit: {settings.name} works on {found.grid} by {found.grid} tokens, so on tiles of {size} "
+            f"px, not of {square}: set data.size to {size}, with data.upscale: true where files are smaller"
+        )
+    if found.codes != codes:
+        raise UserError(
+            f"generator.maskgit: {settings.weights} knows {found.codes} codes, but the tokenizer has {codes}: they do "
+            f"not belong together"
+        )
+    return found
+
+
+def _public_transformer(settings: recipe.PublicMaskGIT, file: Path, finished: Path | None) -> AnyTransformer:
+    match settings.name:
+        case "halton":
+            from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
+
+            return HaltonMaskGIT.from_file(file, TRANSFORMER, heads=settings.heads)
+        case "maskgit-pytorch":
+            from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
+
+            return MaskgitPytorch.from_file(file, TRANSFORMER, heads=settings.heads)
+        case "mage":
+            from gcl_custom.generator.mage import MageTransformer
+
+            return MageTransformer.from_file(file, TRANSFORMER, heads=settings.heads)
+        case "amused":
+            from gcl_custom.generator.amused import AmusedTransformer
+
+            wrapped = AmusedTransformer.from_folder(settings.weights, TRANSFORMER)
+            if finished:
+                load_weights(finished, wrapped)
+            return wrapped
