@@ -64,3 +64,8 @@ class Randomness:
         """Standard normal numbers, by the transform of Box and Muller."""
         u = self.uniform(name, *shape, 2)
         return torch.sqrt(-2 * torch.log1p(-u[..., 0])) * torch.cos(2 * math.pi * u[..., 1])
+
+    def generators(self, name: str) -> list[torch.Generator]:
+        """One generator for each tile, on the CPU, for samplers of other libraries, which take no numbers."""
+        seeds = [derive(self.seed, self.stage, self.step, name, tile) for tile in self.tiles.tolist()]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -53,3 +53,14 @@ def test_derive_fits_torch_and_depends_on_all_parts() -> None:
     seeds = {derive(seed, stage, step) for seed in range(4) for stage in ("a", "b") for step in range(5)}
     assert len(seeds) == 40
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_tile_s_generator_is_the_same_in_every_batch() -> None:
+    def numbers(rng: Randomness, name: str = "noise") -> list[float]:
+        return [float(torch.rand(1, generator=generator)) for generator in rng.generators(name)]
+
+    whole = numbers(Randomness(1, "views", 0, TILES))
+    assert numbers(Randomness(1, "views", 0, TILES.flip(0)[:7])) == whole[::-1][:7]
+    others = [Randomness(2, "views", 0, TILES), Randomness(1, "other", 0, TILES), Randomness(1, "views", 1, TILES)]
+    drawn = {*whole, *numbers(Randomness(1, "views", 0, TILES), "other"), *(x for rng in others for x in numbers(rng))}
+    assert len(drawn) > 0.99 * 5 * len(TILES)
