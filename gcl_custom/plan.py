@@ -11,8 +11,9 @@ from gcl_custom.recipe_generator import LEARNT, ImageToImage, TokenGenerator
 from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Run, Stage
 
-TOKENIZER, MASKGIT = "vqgan.safetensors", "maskgit.safetensors"
+TOKENIZER, MASKGIT, EDIT = "vqgan.safetensors", "maskgit.safetensors", "edit.safetensors"
 """Files of the weights in the folders of their stages."""
+CAPTIONS = "captions.jsonl"
 MEASURED_TILES = 1000
 """Tiles, at most, that label-free measures are taken from; as in the LiDAR paper (arXiv:2312.04000)."""
 MEASURED_VIEWS = 10

@@ -265,6 +265,9 @@ class Unclip(Section):
     steps: Count = 10
     noise_level: Annotated[int, Field(ge=0, le=999)] = 0
     """Noise added to the embedding, in steps of the model's own schedule."""
+    guidance: Annotated[float, Field(ge=0)] = 10.0
+    """How far each step is drawn away from what is predicted without the embedding; 1 or less not at all, in half the
+    time."""
     features: Perceptual = EfficientNetLite0()
     """Network whose features compare views with tiles."""
 

@@ -13,6 +13,8 @@ STAGES = {
     "fit_tokenizer",
     "tokenise",
     "fit_maskgit",
+    "caption",
+    "fit_edit",
     "make_views",
     "cost_benefit",
     "pretrain",

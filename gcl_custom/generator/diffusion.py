@@ -17,6 +17,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
 from gcl_custom.generator.captions import CaptionFile
 from gcl_custom.generator.hub import default_precision, load_pipeline, quiet, require_colours
+from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
 
 MODEL = "stabilityai/sdxl-turbo"
@@ -82,6 +83,7 @@ class ImageToImage:
         self.pipeline = load_pipeline("AutoPipelineForImage2Image", model, where, device, precision)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)
+        self.networks = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
 
     @torch.inference_mode()
     def encode(self, tiles: Float[Tensor, "b 3 y x"], rng: Randomness | None = None) -> Float[Tensor, "b d h w"]:
@@ -113,6 +115,10 @@ class ImageToImage:
     def decode(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 side side"]:
         """Latents to tiles in [0, 1]."""
         return self._autoencoder.decode(features)
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture; see ``verbs.rows``."""
+        return rows(self, tiles, rng)
 
     def _prompts(self, captions: list[str]) -> dict[str, Tensor]:
         """The embeddings of captions, as arguments of the pipeline; each that differs is computed once."""

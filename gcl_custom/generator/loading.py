@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gcl_custom import plan
+from gcl_custom import recipe_generator as recipes
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.generator import networks
 from gcl_custom.generator.networks import AnyTokenizer
@@ -16,10 +17,10 @@ from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_generator import TokenGenerator as TokenSettings
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
 
+WHERE = "generator.model"
 Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
 """Numbers of tiles -> their features."""
 
@@ -47,7 +48,29 @@ def load_generator(run: Run, store: TileStore) -> Generator:
     Raises:
         UserError: its weights are missing or do not fit the settings.
     """
-    return load_token_generator(run, store)
+    recipe, device = run.recipe, pick_device(run.recipe.hardware)
+    settings = recipe.generator
+    match settings:
+        case recipes.TokenGenerator():
+            return load_token_generator(run, store)
+        case recipes.ImageToImage():
+            from gcl_custom.generator.captions import CaptionFile
+            from gcl_custom.generator.diffusion import ImageToImage
+
+            captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
+            return ImageToImage(
+                settings.model, WHERE, bands=store.bands, side=store.size, steps=settings.steps,
+                strength=settings.strength, guidance=settings.guidance, captions=captions, device=device,
+            )  # fmt: skip
+        case recipes.Unclip():
+            from gcl_custom.generator.unclip import Unclip
+
+            return Unclip(
+                settings.model, WHERE, bands=store.bands, side=store.size, steps=settings.steps,
+                noise_level=settings.noise_level, guidance=settings.guidance, device=device,
+            )  # fmt: skip
+        case _:
+            raise NotImplementedError
 
 
 def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
@@ -74,7 +97,7 @@ def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
 def reconstruct(run: Run, store: TileStore) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
     """Numbers of tiles -> what they become when they are encoded and decoded only."""
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
-    if isinstance(run.recipe.generator, TokenSettings):
+    if isinstance(run.recipe.generator, recipes.TokenGenerator):
         tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
 
         @torch.inference_mode()

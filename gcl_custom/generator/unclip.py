@@ -14,6 +14,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
 from gcl_custom.generator.hub import default_precision, load_pipeline, quiet, require_colours
+from gcl_custom.generator.verbs import Tiles
 from gcl_custom.randomness import Randomness
 
 MODEL = "sd2-community/stable-diffusion-2-1-unclip"
@@ -62,6 +63,7 @@ class Unclip:
         self.pipeline.scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)
+        self.networks = (self.pipeline.unet, self.pipeline.vae, self.pipeline.image_encoder)
         with torch.inference_mode():
             self._empty, _ = self.pipeline.encode_prompt("", device, 1, do_classifier_free_guidance=False)
 
@@ -92,3 +94,7 @@ class Unclip:
     def decode(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 side side"]:
         """Latents to tiles in [0, 1]."""
         return self._autoencoder.decode(features)
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture: tiles, and views of them; an embedding has no reconstruction."""
+        return [tiles.to(self.device), self.decode(self.augment(self.encode(tiles), rng))]
