@@ -94,6 +94,27 @@ def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
     assert len(decayed["params"]) + len(others["params"]) == len(list(training.net.parameters()))
 
 
+def continued(epochs: int, weights: Path) -> Recipe:
+    maskgit = RECIPE.tokens.maskgit.model_copy(update={"epochs": epochs, "weights": str(weights)})
+    return RECIPE.model_copy(update={"generator": RECIPE.tokens.model_copy(update={"maskgit": maskgit})})
+
+
+def test_weights_of_another_run_are_kept_until_there_are_better_ones(tmp_path: Path) -> None:
+    first = with_tokenizer(tmp_path / "first")
+    fit_maskgit.run(first)
+    weights, before = plan.maskgit(first).path / plan.MASKGIT, plan.maskgit(first).facts
+    with_tokenizer(tmp_path / "taken")
+    taken = Run(tmp_path / "taken", continued(0, weights))
+    fit_maskgit.run(taken)
+    assert (plan.maskgit(taken).path / plan.MASKGIT).read_bytes() == weights.read_bytes()
+    assert plan.maskgit(taken).facts["masked_token_loss"] == pytest.approx(before["masked_token_loss"])
+    assert plan.maskgit(taken).facts["kept_epoch"] == 0
+    with_tokenizer(tmp_path / "further")
+    further = Run(tmp_path / "further", continued(2, weights))
+    fit_maskgit.run(further)
+    assert plan.maskgit(further).facts["masked_token_loss"] <= before["masked_token_loss"] + 1e-6
+
+
 def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     step = MaskGITTraining.training_step

@@ -74,6 +74,23 @@ def work(folder: Path, settings: Recipe, killed_at: int | None) -> None:
     fit_tokenizer.run(Run(folder, settings))
 
 
+def test_weights_of_another_run_are_taken_as_they_are_or_trained_on(tmp_path: Path) -> None:
+    first = with_tiles(tmp_path / "first", recipe(epochs=1))
+    fit_tokenizer.run(first)
+    weights = plan.tokenizer(first).path / plan.TOKENIZER
+    taken = with_tiles(tmp_path / "taken", recipe(epochs=0, weights=str(weights)))
+    fit_tokenizer.run(taken)
+    assert (plan.tokenizer(taken).path / plan.TOKENIZER).read_bytes() == weights.read_bytes()
+    quality = ("psnr", "ssim", "feature_distance", "codes_used")
+    assert all(plan.tokenizer(taken).facts[name] == plan.tokenizer(first).facts[name] for name in quality)
+    further = with_tiles(tmp_path / "further", recipe(epochs=1, weights=str(weights), adversary_start=1.0))
+    fit_tokenizer.run(further)
+    start, end = load_file(weights), load_file(plan.tokenizer(further).path / plan.TOKENIZER)
+    moved = [(end[name] - start[name]).abs().max().item() for name in start if start[name].is_floating_point()]
+    assert max(moved) > 0
+    assert plan.tokenizer(further).facts["psnr"] > plan.tokenizer(first).facts["psnr"]
+
+
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     """Killed in mid-epoch before and after the adversary joined, with codes revived."""
     settings = recipe()

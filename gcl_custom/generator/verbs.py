@@ -23,8 +23,10 @@ class Generator(Protocol):
     """
 
     device: torch.device
-    networks: Sequence[nn.Module]
-    """What it computes with."""
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """What it computes with."""
 
     def encode(self, tiles: Tiles, rng: Randomness) -> Any:
         """Tiles in [0, 1] to features."""
