@@ -12,6 +12,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator import hub
 
 CPU, FP32 = torch.device("cpu"), torch.float32
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, numpy 2
 IMAGE_TO_IMAGE = "AutoPipelineForImage2Image"
 
 
@@ -90,7 +91,7 @@ def test_tensors_are_compared_with_the_network(model: Path, part: str, file: str
     save_file({**state, "more.weight": torch.zeros(1)}, path, about)
     refused(model, rf"its part {part} .*surplus more\.weight")
     save_file({**state, key: torch.zeros(3)}, path, about)
-    refused(model, rf"its part {part} .*(\(3,\)|3)")
+    refused(model, rf"its part {part} .*{key.split('.')[-2]}\.weight.*3")
     path.write_bytes(path.read_bytes()[:-8])
     refused(model, rf"its part {part} .*cannot be read")
 

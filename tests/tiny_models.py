@@ -164,10 +164,10 @@ def save_blip(folder: Path) -> Path:
     """Like BLIP's captioner of base size: 24 px, words of a small vocabulary."""
     torch.manual_seed(3)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *WORDS]
-    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)})
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)}, bos_token="[DEC]")
     text = {
         "vocab_size": len(vocabulary), "hidden_size": WIDTH, "encoder_hidden_size": WIDTH, "projection_dim": WIDTH,
-        "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 24,
+        "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 40,
         "bos_token_id": 5, "eos_token_id": 2, "sep_token_id": 3, "pad_token_id": 0,
     }  # fmt: skip
     vision = {
@@ -175,10 +175,12 @@ def save_blip(folder: Path) -> Path:
         "image_size": 24, "patch_size": 8,
     }  # fmt: skip
     model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
-    with torch.no_grad():  # so that captions differ between tiles
-        for weight in model.parameters():
-            if weight.dim() > 1:
+    with torch.no_grad():  # so that captions differ between tiles, and end
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and not name.startswith("vision_model.embeddings"):
                 weight.mul_(20)
+            elif name == "vision_model.embeddings.patch_embedding.weight":
+                weight.mul_(100)
     model.save_pretrained(folder)
     BlipProcessor(BlipImageProcessor(size={"height": 24, "width": 24}), tokenizer).save_pretrained(folder)
     return folder

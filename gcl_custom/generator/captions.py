@@ -59,9 +59,9 @@ class Captioner:
         pixels = self._processor.image_processor(
             tiles.to(self.device).float(), do_rescale=False, return_tensors="pt"
         ).pixel_values
-        words = self._network.generate(
-            pixel_values=pixels.to(self.device, self._precision), max_new_tokens=LONGEST, do_sample=False, num_beams=1
-        )
+        pixels = pixels.to(self.device, self._precision)
+        with quiet():
+            words = self._network.generate(pixel_values=pixels, max_new_tokens=LONGEST, do_sample=False, num_beams=1)
         return [" ".join(text.split()) for text in self._processor.batch_decode(words, skip_special_tokens=True)]
 
 

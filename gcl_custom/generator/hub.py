@@ -132,7 +132,9 @@ def load_network(
     """
     weights = _require_weights(folder, what, where)
     halved = [file for file in weights if ".fp16" in file]
-    options: dict[str, Any] = {"dtype" if module == "transformers" else "torch_dtype": precision}
+    options: dict[str, Any] = {"torch_dtype": precision}  # diffusers' name, whose message gives shapes that differ
+    if module == "transformers":
+        options = {"dtype": precision, "ignore_mismatched_sizes": True}  # so that they are stated, below
     if halved and (precision == torch.float16 or len(halved) == len(weights)):
         options["variant"] = "fp16"
     with quiet():
