@@ -11,6 +11,7 @@ from gcl_custom.recipe_generator import (
     MASKS,
     OF_INPAINTING,
     Generator,
+    Outpainting,
     PublicMaskGIT,
     TokenGenerator,
     Views,
@@ -440,6 +441,13 @@ class Recipe(Section):
             raise ValueError(f"views.strategy {strategy.name} edits a latent, and the generator unclip has none")
         if strategy is None and generator == "dcgan":
             raise ValueError("the generator dcgan needs views.strategy: noise, interpolation, steering or navigator")
+        if isinstance(strategy, Outpainting):
+            least = 2 * self.tokens.tokenizer.pixels_per_token - 1
+            if round(self.data.size * strategy.share) < least:
+                raise ValueError(
+                    f"views.strategy.share {strategy.share:g} shrinks a tile to {round(self.data.size * strategy.share)} "
+                    f"px, which may cover no token wholly: raise it so that {least} px are left"
+                )
         unread = [] if self.inpaints else [*OF_INPAINTING]
         if strategy is not None and strategy.name in ("centre", "outpainting"):
             unread = ["mask_probability"]

@@ -50,6 +50,7 @@ def test_public_networks_speak_the_same_codes() -> None:
         ({"generator": ICGAN, "compare": ARMS, "views": {"order": "halton"}}, "views.order does nothing with this"),
         ({"views": {"strategy": {"name": "centre"}, "mask_probability": 0.5}}, "views.mask_probability does nothing"),
         ({"views": {"strategy": {"name": "noise"}, "decoding_steps": 4}}, "views.decoding_steps does nothing"),
+        ({"views": {"strategy": {"name": "outpainting", "share": 0.05}}}, "which may cover no token wholly"),
         ({"generator": HALTON, "views": {"refresh": 1}}, "views.refresh does nothing"),
         ({"generator": HALTON, "data": {"root": "tiles", "size": 200}}, "must be a multiple of .* 16"),
     ],
