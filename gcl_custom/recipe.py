@@ -442,11 +442,11 @@ class Recipe(Section):
         if strategy is None and generator == "dcgan":
             raise ValueError("the generator dcgan needs views.strategy: noise, interpolation, steering or navigator")
         if isinstance(strategy, Outpainting):
-            least = 2 * self.tokens.tokenizer.pixels_per_token - 1
-            if round(self.data.size * strategy.share) < least:
+            least, shrunk = 2 * self.tokens.tokenizer.pixels_per_token - 1, round(self.data.size * strategy.share)
+            if shrunk < least:
                 raise ValueError(
-                    f"views.strategy.share {strategy.share:g} shrinks a tile to {round(self.data.size * strategy.share)} "
-                    f"px, which may cover no token wholly: raise it so that {least} px are left"
+                    f"views.strategy.share {strategy.share:g} shrinks a tile to {shrunk} px, which may cover no token "
+                    f"wholly: raise it so that {least} px are left"
                 )
         unread = [] if self.inpaints else [*OF_INPAINTING]
         if strategy is not None and strategy.name in ("centre", "outpainting"):
