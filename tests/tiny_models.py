@@ -172,15 +172,13 @@ def save_blip(folder: Path) -> Path:
     }  # fmt: skip
     vision = {
         "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "image_size": 24, "patch_size": 8,
+        "image_size": 24, "patch_size": 8, "initializer_range": 0.02,
     }  # fmt: skip
     model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
-    with torch.no_grad():  # so that captions differ between tiles, and end
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1 and not name.startswith("vision_model.embeddings"):
+    with torch.no_grad():  # so that captions differ between tiles
+        for weight in model.parameters():
+            if weight.dim() > 1:
                 weight.mul_(20)
-            elif name == "vision_model.embeddings.patch_embedding.weight":
-                weight.mul_(100)
     model.save_pretrained(folder)
     BlipProcessor(BlipImageProcessor(size={"height": 24, "width": 24}), tokenizer).save_pretrained(folder)
     return folder
