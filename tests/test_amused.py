@@ -1,5 +1,6 @@
 """aMUSEd: tiny models in the public layout, against diffusers' own classes and its scheduler."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -208,7 +209,9 @@ def test_a_greedy_step_keeps_the_tokens_that_the_scheduler_keeps(
     assert still_hidden.flatten(1).sum(dim=1).tolist() == [8] * 4
 
 
-def test_tiles_that_hide_different_numbers_are_inpainted_alike_in_any_batch(transformer: AmusedTransformer) -> None:
+def test_tiles_that_hide_different_numbers_are_inpainted_alike_in_any_batch(
+    transformer: AmusedTransformer,
+) -> None:
     tokens, hidden = example(4)
     painted = inpaint(transformer, tokens, hidden, Randomness(0, "views", 0, torch.arange(4)), Views())
     assert torch.equal(painted[~hidden], tokens[~hidden])
@@ -217,6 +220,13 @@ def test_tiles_that_hide_different_numbers_are_inpainted_alike_in_any_batch(tran
     assert torch.equal(
         inpaint(transformer, tokens[some], hidden[some], Randomness(0, "views", 0, some), Views()), painted[some]
     )
+
+
+def test_logits_in_bf16_are_near_those_in_fp32(transformer: AmusedTransformer) -> None:
+    tokens, hidden = example()
+    coarse = copy.deepcopy(transformer).to(torch.bfloat16)(tokens, hidden)
+    assert coarse.dtype == torch.bfloat16
+    torch.testing.assert_close(coarse.float(), transformer(tokens, hidden), atol=0.1, rtol=0.1)
 
 
 def test_tokens_and_tiles_are_those_of_diffusers(public: Path, tokenizer: AmusedTokenizer) -> None:

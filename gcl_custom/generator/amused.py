@@ -131,7 +131,7 @@ class AmusedTransformer(PretrainedTransformer):
         return logits.flatten(2).transpose(1, 2)[at[asked]]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _empty_prompt(folder: Path, where: str) -> tuple[Tensor, Tensor]:
     """What the text encoder gives for the empty prompt: the last layer but one, and the projection."""
     words = folder / "tokenizer"
@@ -147,7 +147,7 @@ def _empty_prompt(folder: Path, where: str) -> tuple[Tensor, Tensor]:
     _fit(encoder, folder / "text_encoder", "model", where, ignore=["text_model.embeddings.position_ids"])
     ids = tokenizer("", return_tensors="pt", padding="max_length", max_length=config.max_position_embeddings).input_ids
     given = encoder(ids, output_hidden_states=True)
-    return given.hidden_states[-2].clone(), given.text_embeds.clone()
+    return given.hidden_states[-2], given.text_embeds
 
 
 def folder_of(model: str | Path, where: str, parts: Sequence[str]) -> Path:
