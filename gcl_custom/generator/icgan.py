@@ -6,8 +6,8 @@ The condition is what a ResNet-50 trained by SwAV (arXiv:2006.09882) sees in the
 draw neighbours of the instance with that condition, so layout and detail differ from the tile's; what may stay of them
 is what an inversion of the noise finds.
 
-Noise is standard normal between plus and minus twice the truncation, as in the authors' demonstration, where 0.7 is
-the value that BigGAN's truncation trick (arXiv:1809.11096, section 3.1) is used with.
+Noise is standard normal between minus and plus twice the truncation: BigGAN's truncation trick (arXiv:1809.11096,
+section 3.1), with the truncation of 0.7 counted as the authors' demonstration counts it.
 """
 
 import math
@@ -75,7 +75,7 @@ class IcGan:
         strength: share of fresh noise in ``augment``: 0 keeps the noise that ``encode`` gave, 1 replaces it.
         truncation: half the largest magnitude of a number of the noise.
         inversion_steps: descents of ``encode`` towards the tile; with 0 its noise is 0, the middle of all noise. Each
-            step runs both networks forwards and backwards.
+            step runs both networks forwards and backwards. Interpolation needs some: between zeros there is no way.
         learning_rate: how far inversion moves each number of the noise in a step.
     """
 
@@ -142,10 +142,10 @@ class IcGan:
     def condition(self, tiles: Float[Tensor, "b 3 native native"]) -> Float[Tensor, "b 2048"]:
         """What SwAV's network sees in tiles of the generator's own side, scaled to length 1, with a gradient.
 
-        The generator was trained on conditions of tiles enlarged in just this way.
+        So the conditions were made that the generator was trained on: from tiles of its own side, without antialiasing.
         """
         mean, deviation = self._colours
-        seen = F.interpolate((tiles - mean) / deviation, CONDITION_SIDE, mode="bicubic", align_corners=True)
+        seen = F.interpolate((tiles - mean) / deviation, CONDITION_SIDE, mode="bicubic")
         return F.normalize(self.trunk(seen), dim=1)
 
     def invert(self, tiles: Float[Tensor, "b 3 y x"], rng: Randomness) -> Inverted:

@@ -106,7 +106,7 @@ def noise(
     Args:
         mean, deviation: of latents; 0 and 1, a GAN's, unless given.
     """
-    fresh = rng.normal("latent noise", *latent.shape[1:]).to(latent.dtype)
+    fresh = rng.normal("latent noise", *latent.shape[1:]).to(latent)
     if mean is None or deviation is None:
         return mixed(latent, fresh, strength)
     return mean + mixed(latent - mean, deviation * fresh, strength)
