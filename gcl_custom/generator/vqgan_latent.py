@@ -1,0 +1,58 @@
+"""Our own VQGAN as a generator whose latent is continuous: its features before quantisation.
+
+    b  tiles     d h w  features: width of a code, grid of tokens
+
+Decoding takes the nearest codes first, so whatever an edit does to the features, the decoder sees codes alone.
+"""
+
+import copy
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.randomness import Randomness
+
+
+class VqganLatent:
+    """A tokenizer behind the verbs of a generator, for ``Edited`` to give it an augmentation.
+
+    Args:
+        vqgan: trained; copied and frozen here.
+        some: training tiles in [0, 1], from whose features the mean and spread of each channel are taken.
+    """
+
+    gaussian = False
+
+    def __init__(self, vqgan: VQGAN, some: Float[Tensor, "n c y x"], device: torch.device) -> None:
+        self.vqgan = copy.deepcopy(vqgan).to(device).eval().requires_grad_(False)
+        self.device = device
+        with torch.no_grad():
+            features = rearrange(self.vqgan.encode(some.to(device)), "b d h w -> d (b h w)")
+        self.mean, self.deviation = features.mean(1)[:, None, None], features.std(1)[:, None, None]
+
+    @torch.inference_mode()
+    def encode(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b d h w"]:
+        """Tiles in [0, 1] to features before quantisation; nothing is drawn."""
+        return self.vqgan.encode(tiles.to(self.device))
+
+    @torch.inference_mode()
+    def decode(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
+        """The nearest codes of features, to tiles in [0, 1]."""
+        return self.render(features)
+
+    def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
+        """As ``decode``, with a gradient, which passes the quantizer straight through."""
+        return self.vqgan.decode(self.vqgan.quantizer(features).features)
+
+    def latent(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """The features."""
+        return features
+
+    def replaced(
+        self, features: Float[Tensor, "b d h w"], latent: Float[Tensor, "b d h w"]
+    ) -> Float[Tensor, "b d h w"]:
+        """Other features."""
+        return latent
