@@ -11,6 +11,7 @@ from gcl_custom.recipe_generator import (
     MASKS,
     OF_INPAINTING,
     Generator,
+    IcGan,
     Outpainting,
     PublicMaskGIT,
     TokenGenerator,
@@ -439,6 +440,11 @@ class Recipe(Section):
             raise ValueError(f"views.strategy {strategy.name} hides tokens, and the generator {generator} has none")
         if strategy is not None and not masks and generator == "unclip":
             raise ValueError(f"views.strategy {strategy.name} edits a latent, and the generator unclip has none")
+        still = isinstance(self.generator, IcGan) and not self.generator.inversion_steps
+        if strategy is not None and strategy.name == "interpolation" and still:
+            raise ValueError(
+                "interpolation of icgan goes from one tile's noise to another's: set inversion_steps above 0"
+            )
         if strategy is None and generator == "dcgan":
             raise ValueError("the generator dcgan needs views.strategy: noise, interpolation, steering or navigator")
         if isinstance(strategy, Outpainting):

@@ -202,13 +202,13 @@ class IcGan(Section):
     encoder: str
     """SwAV's ResNet-50, swav_800ep_pretrain.pth.tar."""
     truncation: Positive = 0.7
-    """Absolute value that no number of the noise exceeds."""
+    """Half the largest magnitude of a number of the noise."""
     inversion_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of a search for the noise that shows the tile; 0 has none, and then only fresh noise is of use."""
     strength: Share = 1.0
     """From the noise that was found by inversion, 0, to a fresh one, 1."""
     features: Perceptual = EfficientNetLite0()
-    """Network whose features compare views with tiles, and guide inversion."""
+    """Network whose features compare views with tiles."""
 
     @model_validator(mode="after")
     def _start(self) -> "IcGan":
@@ -226,7 +226,7 @@ class Dcgan(Section):
     inversion_steps: Count = 200
     """Steps of the search for the latent that shows a tile."""
     features: Perceptual = EfficientNetLite0()
-    """Network whose features compare views with tiles, and guide inversion."""
+    """Network whose features compare views with tiles."""
 
 
 class ImageToImage(Section):

@@ -11,6 +11,7 @@ There is no encoder, so a tile is inverted: its noise is found by descent.
 import importlib.util
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.inversion import Inverted, invert
 from gcl_custom.generator.latent_edits import noise, resized
+from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
 from gcl_custom.weights import fit_state, read_state
 
@@ -111,6 +113,7 @@ class Dcgan:
         learning_rate: float = 0.1,
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
+        self.networks: Sequence[nn.Module] = (self.network,)
         self.side, self.device, self.strength = side, device, strength
         self.inversion_steps, self.learning_rate = inversion_steps, learning_rate
         self.mean, self.deviation = torch.zeros(1, device=device), torch.ones(1, device=device)
@@ -129,6 +132,10 @@ class Dcgan:
     def decode(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b bands side side"]:
         """Tiles in [0, 1] of the side given at construction."""
         return resized(self.render(features), self.side).clamp(0, 1)
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture; see ``verbs.rows``."""
+        return rows(self, tiles, rng)
 
     def render(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b bands native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""

@@ -8,10 +8,11 @@ paper of the method uses SDXL-Turbo, whose guidance is 0, with 10 steps and stre
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
@@ -61,6 +62,8 @@ class ImageToImage:
         UserError: tiles of other bands, settings that come to no step, or a model that cannot be read.
     """
 
+    gaussian = False
+
     def __init__(
         self,
         model: str,
@@ -83,7 +86,8 @@ class ImageToImage:
         self.pipeline = load_pipeline("AutoPipelineForImage2Image", model, where, device, precision)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)
-        self.networks = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
+        self.mean, self.deviation = torch.zeros(1, device=device), torch.ones(1, device=device)
+        self.networks: Sequence[nn.Module] = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
 
     @torch.inference_mode()
     def encode(self, tiles: Float[Tensor, "b 3 y x"], rng: Randomness | None = None) -> Float[Tensor, "b d h w"]:
@@ -119,6 +123,20 @@ class ImageToImage:
     def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
         return rows(self, tiles, rng)
+
+    def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 side side"]:
+        """As ``decode``, with a gradient."""
+        return self._autoencoder.decode(features)
+
+    def latent(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """The latents, of which the VAE's scaling made the spread about 1."""
+        return features
+
+    def replaced(
+        self, features: Float[Tensor, "b d h w"], latent: Float[Tensor, "b d h w"]
+    ) -> Float[Tensor, "b d h w"]:
+        """Other latents."""
+        return latent
 
     def _prompts(self, captions: list[str]) -> dict[str, Tensor]:
         """The embeddings of captions, as arguments of the pipeline; each that differs is computed once."""

@@ -11,6 +11,7 @@ section 3.1), with the truncation of 0.7 counted as the authors' demonstration c
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from gcl_custom.generator.biggan import BigGAN
 from gcl_custom.generator.inversion import Inverted, invert
 from gcl_custom.generator.latent_edits import mixed, resized
+from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
 from gcl_custom.weights import fit_state, read_state
 
@@ -95,6 +97,7 @@ class IcGan:
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self.trunk = trunk.to(device).eval().requires_grad_(False)
+        self.networks: Sequence[nn.Module] = (self.network, self.trunk)
         self.side, self.device, self.strength, self.bound = side, device, strength, 2 * truncation
         self.inversion_steps, self.learning_rate = inversion_steps, learning_rate
         self.mean, self.deviation = torch.zeros(1, device=device), torch.ones(1, device=device)
@@ -134,6 +137,10 @@ class IcGan:
     def decode(self, features: Features) -> Float[Tensor, "b 3 side side"]:
         """Tiles in [0, 1] of the side given at construction."""
         return resized(self.render(features), self.side).clamp(0, 1)
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture; see ``verbs.rows``."""
+        return rows(self, tiles, rng)
 
     def render(self, features: Features) -> Float[Tensor, "b 3 native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""

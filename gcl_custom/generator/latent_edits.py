@@ -17,14 +17,15 @@ chord is right.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
 
 Features = TypeVar("Features")
@@ -39,6 +40,7 @@ class LatentGenerator(Protocol[Features]):
     """A generator some of whose features are a continuous latent."""
 
     device: torch.device
+    networks: Sequence[nn.Module]
     gaussian: bool
     """Whether latents are standard normal where the generator was trained."""
     mean: Tensor
@@ -65,6 +67,7 @@ class Edited(Generic[Features]):
 
     def __init__(self, generator: LatentGenerator[Features], edit: Edit) -> None:
         self.generator, self.edit, self.device = generator, edit, generator.device
+        self.networks = generator.networks
 
     def encode(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Features:
         """Tiles in [0, 1] to features."""
@@ -78,6 +81,10 @@ class Edited(Generic[Features]):
     def decode(self, features: Features) -> Float[Tensor, "b c y x"]:
         """Features to tiles in [0, 1]."""
         return self.generator.decode(features)
+
+    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture; see ``verbs.rows``."""
+        return rows(self, tiles, rng)
 
 
 def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:

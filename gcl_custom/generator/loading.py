@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +12,9 @@ from torch import Tensor
 from gcl_custom import plan
 from gcl_custom import recipe_generator as recipes
 from gcl_custom.devices import autocast, pick_device
+from gcl_custom.errors import UserError
 from gcl_custom.generator import networks
+from gcl_custom.generator.latent_edits import LatentGenerator
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
@@ -20,7 +23,13 @@ from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
 
-WHERE = "generator.model"
+if TYPE_CHECKING:  # brought by libraries that only these generators need
+    from gcl_custom.generator.diffusion import ImageToImage
+    from gcl_custom.generator.icgan import IcGan
+else:
+    ImageToImage = IcGan = Any
+
+WEIGHTS, MODEL = "generator.weights", "generator.model"
 Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
 """Numbers of tiles -> their features."""
 
@@ -43,34 +52,83 @@ def load_token_generator(run: Run, store: TileStore) -> TokenGenerator:
 
 
 def load_generator(run: Run, store: TileStore) -> Generator:
-    """The finished generator of a run, of whatever kind.
+    """The finished generator of a run, of whatever kind, with the augmentation that the recipe chose.
 
     Raises:
-        UserError: its weights are missing or do not fit the settings.
+        UserError: its weights are missing or do not fit the settings, or it cannot see tiles of these bands.
     """
-    recipe, device = run.recipe, pick_device(run.recipe.hardware)
-    settings = recipe.generator
-    match settings:
-        case recipes.TokenGenerator():
-            return load_token_generator(run, store)
-        case recipes.ImageToImage():
-            from gcl_custom.generator.captions import CaptionFile
-            from gcl_custom.generator.diffusion import ImageToImage
+    settings, strategy = run.recipe.generator, run.recipe.views.strategy
+    if run.recipe.inpaints:
+        return load_token_generator(run, store)
+    if strategy is not None:
+        from gcl_custom.generator.edits import edited
 
-            captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
-            return ImageToImage(
-                settings.model, WHERE, bands=store.bands, side=store.size, steps=settings.steps,
-                strength=settings.strength, guidance=settings.guidance, captions=captions, device=device,
-            )  # fmt: skip
+        return edited(run, store, load_latent_generator(run, store))
+    match settings:
+        case recipes.IcGan():
+            return _icgan(run, store, settings)
+        case recipes.ImageToImage():
+            return _image_to_image(run, store, settings)
         case recipes.Unclip():
             from gcl_custom.generator.unclip import Unclip
 
             return Unclip(
-                settings.model, WHERE, bands=store.bands, side=store.size, steps=settings.steps,
-                noise_level=settings.noise_level, guidance=settings.guidance, device=device,
+                settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
+                noise_level=settings.noise_level, guidance=settings.guidance, device=pick_device(run.recipe.hardware),
             )  # fmt: skip
         case _:
-            raise NotImplementedError
+            raise AssertionError(f"the generator {settings.name} has no augmentation of its own")
+
+
+def load_latent_generator(run: Run, store: TileStore) -> LatentGenerator[Any]:
+    """The finished generator of a run, where its latent is edited; raises what ``load_generator`` raises."""
+    settings, device = run.recipe.generator, pick_device(run.recipe.hardware)
+    match settings:
+        case recipes.TokenGenerator():
+            from gcl_custom.generator.edits import some_tiles
+            from gcl_custom.generator.vqgan_latent import VqganLatent
+
+            return VqganLatent(load_tokenizer(run, store), store.unit(store.read(some_tiles(store))), device)
+        case recipes.IcGan():
+            return _icgan(run, store, settings)
+        case recipes.ImageToImage():
+            return _image_to_image(run, store, settings)
+        case recipes.Dcgan():
+            from gcl_custom.generator.dcgan import Dcgan, DcganNetwork, packaged_weights
+
+            packaged = settings.weights == "gan-face-generate"
+            network = DcganNetwork.from_file(packaged_weights() if packaged else Path(settings.weights), WEIGHTS)
+            if network.bands != store.bands:
+                raise UserError(
+                    f"{WEIGHTS}: the network draws {network.bands} bands, but the tiles have {store.bands}. Take "
+                    f"weights for as many, or a generator that is trained on your own tiles"
+                )
+            return Dcgan(network, store.size, device, inversion_steps=settings.inversion_steps)
+        case _:
+            raise AssertionError(f"the generator {settings.name} has no latent to edit")
+
+
+def _icgan(run: Run, store: TileStore, settings: recipes.IcGan) -> IcGan:
+    from gcl_custom.generator.hub import require_colours
+    from gcl_custom.generator.icgan import IcGan
+
+    require_colours(WEIGHTS, store.bands)
+    return IcGan.from_files(
+        Path(settings.weights), Path(settings.encoder), (WEIGHTS, "generator.encoder"), store.size,
+        pick_device(run.recipe.hardware), strength=settings.strength, truncation=settings.truncation,
+        inversion_steps=settings.inversion_steps,
+    )  # fmt: skip
+
+
+def _image_to_image(run: Run, store: TileStore, settings: recipes.ImageToImage) -> ImageToImage:
+    from gcl_custom.generator.captions import CaptionFile
+    from gcl_custom.generator.diffusion import ImageToImage
+
+    captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
+    return ImageToImage(
+        settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps, strength=settings.strength,
+        guidance=settings.guidance, captions=captions, device=pick_device(run.recipe.hardware),
+    )  # fmt: skip
 
 
 def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:

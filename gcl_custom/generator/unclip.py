@@ -7,9 +7,11 @@ prompt, 10 steps of DDIM (arXiv:2010.02502). ``noise_level`` blurs the embedding
 schedule (arXiv:2204.06125): 0 keeps what CLIP saw of the tile, the highest level leaves little of it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
@@ -63,7 +65,7 @@ class Unclip:
         self.pipeline.scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)
-        self.networks = (self.pipeline.unet, self.pipeline.vae, self.pipeline.image_encoder)
+        self.networks: Sequence[nn.Module] = (self.pipeline.unet, self.pipeline.vae, self.pipeline.image_encoder)
         with torch.inference_mode():
             self._empty, _ = self.pipeline.encode_prompt("", device, 1, do_classifier_free_guidance=False)
 

@@ -1,4 +1,4 @@
-"""Our own VQGAN as a generator whose latent is continuous: its features before quantisation.
+"""A VQGAN, our own or a public one, as a generator whose latent is continuous: its features before quantisation.
 
     b  tiles     d h w  features: width of a code, grid of tokens
 
@@ -6,13 +6,14 @@ Decoding takes the nearest codes first, so whatever an edit does to the features
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from gcl_custom.generator.vqgan import VQGAN
+from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.randomness import Randomness
 
 
@@ -26,8 +27,9 @@ class VqganLatent:
 
     gaussian = False
 
-    def __init__(self, vqgan: VQGAN, some: Float[Tensor, "n c y x"], device: torch.device) -> None:
+    def __init__(self, vqgan: AnyTokenizer, some: Float[Tensor, "n c y x"], device: torch.device) -> None:
         self.vqgan = copy.deepcopy(vqgan).to(device).eval().requires_grad_(False)
+        self.networks: Sequence[nn.Module] = (self.vqgan,)
         self.device = device
         with torch.no_grad():
             features = rearrange(self.vqgan.encode(some.to(device)), "b d h w -> d (b h w)")
@@ -45,7 +47,7 @@ class VqganLatent:
 
     def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
         """As ``decode``, with a gradient, which passes the quantizer straight through."""
-        return self.vqgan.decode(self.vqgan.quantizer(features).features)
+        return self.vqgan.decode(self.vqgan.quantise(features).features)
 
     def latent(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         """The features."""
