@@ -28,8 +28,8 @@ COMMITMENT = 0.25
 class PretrainedTokenizer(nn.Module, ABC):
     """A public VQGAN with a plain codebook: tiles to tokens and back.
 
-    The loss is VQ-VAE's: codebook plus 0.25 commitment. The code that taming's and aMUSEd's authors trained with has
-    the two weights exchanged, by an oversight that it documents and keeps for the sake of its weights.
+    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that these networks come with: it has
+    the two weights exchanged, by an oversight that taming's documents and keeps.
     """
 
     bands = 3
