@@ -57,7 +57,7 @@ def run(run: Run) -> None:
     network = feature_network(run.recipe.generator.features).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
-    facts = {"views_per_second": views / written.seconds, "feature_distance": frechet_distance(originals, painted)}
+    facts = {"views_per_second": _rate(run, views, written), "feature_distance": frechet_distance(originals, painted)}
     line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second"
     if changed_tokens := written.figures.get("changed"):
         facts["changed_tokens"] = changed_tokens / views
@@ -88,7 +88,7 @@ def run_reconstructions(run: Run) -> None:
     stage.begin()
     store = TileStore(plan.tiles(run).path)
     written = _write(run, stage, 1, _reconstruction)
-    stage.finish(views_per_second=len(store.index("train")) / written.seconds)
+    stage.finish(views_per_second=_rate(run, len(store.index("train")), written))
     say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
 
 
@@ -115,6 +115,11 @@ def _write(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStor
     writer = ViewWriter(stage.path, TileStore(plan.tiles(run).path), per_tile, run.recipe.views.batch)
     each(partial(_writing, run, stage, per_tile, maker), writer.pending, run.recipe.hardware)
     return writer.written
+
+
+def _rate(run: Run, views: int, written: Written) -> float:
+    """Views a second of all devices together."""
+    return views * run.recipe.hardware.devices / written.seconds
 
 
 @contextmanager
