@@ -17,6 +17,7 @@ from rich.table import Table
 
 from gcl_custom import __version__, console, plan
 from gcl_custom import suggest as suggestions
+from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.recipe_file import load_recipe, shipped
@@ -242,6 +243,9 @@ def run_all(
 def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
     """Say what would happen: tiles found, bad files, shapes, time and disk. Trains nothing, writes nothing."""
     _stage("check")(open_run(runs, recipe, run, set_ or ()))
+
+
+app.command()(weights)
 
 
 @app.command()

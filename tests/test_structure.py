@@ -21,6 +21,7 @@ STAGES = {
     "evaluate",
     "report",
     "check",
+    "list_weights",
     "embed",
     "export",
 }
