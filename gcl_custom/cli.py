@@ -99,20 +99,21 @@ def _fit_generator(run: Run) -> None:
         _stage(MODULES[stage.name])(run)
 
 
-def _make_views(run: Run) -> None:
+def _make_views(run: Run, asked: bool = True) -> None:
     _stage("pack_tiles")(run)  # notices files that have changed since
-    _stage("make_views")(run)
+    if asked or plan.needs_views(run.recipe):
+        _stage("make_views")(run)
     if plan.needs_reconstructions(run.recipe):
         _stage("make_views", "run_reconstructions")(run)
 
 
 def _pretrain(run: Run) -> None:
-    _make_views(run)
+    _make_views(run, asked=False)
     _stage("pretrain", "run", "gcl", run.recipe.compare.seeds[0])(run)
 
 
 def _pretrain_all(run: Run) -> None:
-    _make_views(run)
+    _make_views(run, asked=False)
     for arm, seed in plan.pretrainings(run.recipe):
         _stage("pretrain", "run", arm, seed)(run)
 
@@ -130,7 +131,8 @@ def _compare(run: Run) -> None:
 
 
 def _everything(run: Run) -> None:
-    _fit_generator(run)
+    if plan.needs_generator(run.recipe):
+        _fit_generator(run)
     _pretrain(run)
     _compare(run)
 
