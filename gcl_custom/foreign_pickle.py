@@ -8,6 +8,7 @@ So checkpoints that hold a trainer's objects beside their tensors give away the 
 import collections
 import hashlib
 import pickle
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -29,7 +30,7 @@ REBUILDS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
 """Functions of ``torch._utils`` that lay a tensor over a storage."""
 FAULTS = (
     pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError, AttributeError, LookupError,
-    AssertionError, ImportError, ArithmeticError, tarfile.TarError, zipfile.BadZipFile,
+    AssertionError, ImportError, struct.error, ArithmeticError, tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
 """What a damaged or an ill-meant file may raise."""
 

@@ -164,10 +164,13 @@ def test_names_that_would_fall_together_and_what_holds_itself(tmp_path: Path) ->
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no file"):
         read_foreign(tmp_path / "nowhere")
-    torch.save({"a": torch.ones(1000)}, tmp_path / "w.pt")
-    (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:900])
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        read_foreign(tmp_path / "w.pt")
+    for archive in (True, False):
+        torch.save({"a": torch.ones(1000)}, tmp_path / "w.pt", _use_new_zipfile_serialization=archive)
+        whole = (tmp_path / "w.pt").read_bytes()
+        for kept in range(1, len(whole) - 1, 97):
+            (tmp_path / "w.pt").write_bytes(whole[:kept])
+            with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+                read_foreign(tmp_path / "w.pt")
 
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as file:
         file.writestr("script/constants.pkl", b"")
