@@ -8,6 +8,8 @@ import typer
 
 from gcl_custom.errors import UserError
 
+STAGE = "gcl_custom.list_weights"
+
 
 def weights(
     recipe: Annotated[
@@ -33,11 +35,10 @@ def weights(
     ] = None,
 ) -> None:
     """The public weights that a recipe takes: where they belong, their licences, whether they are there."""
-    stage = import_module("gcl_custom.list_weights")
     if convert is not None:
         if recipe is not None or download or sha or set_:
             raise UserError("--convert works on one file: leave the recipe and its options out")
-        stage.run_conversion(convert, out, key)
+        import_module(STAGE).run_conversion(convert, out, key)
     elif recipe is None:
         raise UserError(
             "Give a recipe, or a file to convert: gcl-custom weights RECIPE, gcl-custom weights --convert FILE"
@@ -45,4 +46,4 @@ def weights(
     elif out is not None or key is not None:
         raise UserError("--out and --key belong to --convert")
     else:
-        stage.run(recipe, set_ or [], download, sha)
+        import_module(STAGE).run(recipe, set_ or [], download, sha)

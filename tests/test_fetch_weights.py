@@ -1,7 +1,6 @@
 """Nothing here uses a network: the hub's client is replaced where it would, or told to stay offline."""
 
 import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,12 +64,12 @@ def test_a_file_of_the_hub_comes_to_the_place_that_the_recipe_names(
     assert "commercially" not in out
 
 
-def test_of_an_archive_the_file_is_taken_and_the_licence_is_told_before(
-    tmp_path: Path, hub: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_licence_is_told_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
 
-    def watched(repository: str, name: str, local_dir: Path, before: Callable[..., str] = lambda: "") -> str:
+    def watched(repository: str, name: str, local_dir: Path) -> str:
         said.append(capsys.readouterr().out)
         raise OSError("cut off here")
 
@@ -120,7 +119,8 @@ def test_offline_there_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_a_network_there_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's real client, at an address where nobody listens."""
+    """The hub's real client, at an address where nobody listens; it tries several times."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
                         "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
