@@ -1,82 +1,41 @@
 """Stage without output: what a recipe would do here, before any training. Nothing is written.
 
-It finds the tiles as packing would, reads files to find unusable ones, and measures a few steps of each network.
+It finds the tiles as packing would, reads files to find unusable ones, looks at the weights that the recipe takes from
+elsewhere, and measures a few steps of each network that can be built.
 """
 
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from rich.table import Table
-from torch import Tensor
 
-from gcl_custom import plan, scenes
+from gcl_custom import plan, scenes, weights_on_disk
 from gcl_custom.console import console, duration, progress, say, warn
-from gcl_custom.costs import Cost, Costs, measure
-from gcl_custom.imagery import SPLITS, Form, SplitName, Unusable, has_label, reading, tile_from
+from gcl_custom.costs import measure
+from gcl_custom.estimates import MEASURED, Row, Tiles, estimate
+from gcl_custom.imagery import SPLITS, Form, Unusable, reading, tile_from
 from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
+from gcl_custom.public_weights import licences, needed
 from gcl_custom.recipe import Card, Data, Recipe
 from gcl_custom.recipe_file import load_card
+from gcl_custom.recipe_generator import TokenGenerator
 from gcl_custom.runs import Run
-from gcl_custom.splits import divide, label_counts, subset_of_sets
-from gcl_custom.symmetry import WAYS
+from gcl_custom.splits import divide
+from gcl_custom.weights_on_disk import in_bytes
 
 MOST_READ = 4000
 """Files read whole; of more files, so many are read, spread evenly over the paths."""
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """The tiles that packing would find."""
-
-    form: Form
-    rgb: bool
-    classes: list[str]
-    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
-    """As in a tile store."""
-    split: Int[Tensor, " n"]
-
-    def count(self, split: SplitName, label: int | None = None) -> int:
-        chosen = self.split == SPLITS.index(split)
-        if label is not None and self.labels.ndim == 1:
-            chosen = chosen & (self.labels == label)
-        elif label is not None:
-            chosen = chosen & (self.labels[:, label] if label >= 0 else ~self.has_label)
-        return int(chosen.sum())
-
-    @property
-    def has_label(self) -> Bool[Tensor, " n"]:
-        return has_label(self.labels)
-
-    @property
-    def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:
-        """Labels of the train tiles that have one."""
-        return self.labels[(self.split == 0) & self.has_label]
-
-    def share(self, fraction: float) -> int:
-        """Number of labelled train tiles that a label fraction leaves."""
-        if self.labels.ndim == 2:
-            return len(subset_of_sets(self.labelled, fraction, seed=0))
-        return sum(label_counts(self.labelled, fraction).values())
-
-
-@dataclass(frozen=True)
-class Row:
-    """A stage, in the table of what it takes."""
-
-    name: str
-    what: str
-    seconds: float
-    memory: int
-    disk: int
+MOST_CLASSES = 40
+"""Classes that have a row of their own in the table of tiles."""
+LARGE = 100 * 10**9
+"""Bytes of views above which other ways are pointed out."""
 
 
 def run(run: Run) -> None:
@@ -88,10 +47,11 @@ def run(run: Run) -> None:
     recipe = run.recipe
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
+    sizes, there = show_weights(recipe)
     say("measuring a few steps of each network ...")
-    costs = measure(recipe, tiles.form.bands, tiles.rgb)
-    rows = list(estimate(recipe, tiles, costs))
-    show_costs(rows, run)
+    tokens = isinstance(recipe.generator, TokenGenerator) and there and plan.needs_generator(recipe)
+    costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
+    show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
 
 
 def survey(data: Data) -> Tiles:
@@ -159,107 +119,27 @@ def _problem(path: str, root: Path, form: Form, data: Data) -> tuple[str, Unusab
     return path, None
 
 
-def estimate(recipe: Recipe, tiles: Tiles, costs: Costs) -> Iterator[Row]:
-    """Steps, time, memory and disk of each stage."""
-    data, settings = recipe.data, recipe.pretrain
-    train, valid = tiles.count("train"), tiles.count("valid")
-    tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
-    yield Row("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
-
-    tokenizer, maskgit = recipe.tokens.tokenizer, recipe.tokens.maskgit
-    steps = tokenizer.epochs * _per_epoch(train, tokenizer.batch)
-    joined = round(steps * (1 - tokenizer.adversary_start))
-    seconds = (steps - joined) * costs.tokenizer.seconds + joined * costs.adversary.seconds
-    memory = max(costs.tokenizer.memory, costs.adversary.memory if joined else 0)
-    yield Row("tokenizer", f"{steps:,} steps of {tokenizer.batch}", seconds, memory, _kept(costs.adversary))
-
-    steps = maskgit.epochs * _per_epoch(train, maskgit.batch)
-    ways = WAYS[data.symmetry]
-    tokens = (train + valid) * ways
-    seconds = steps * costs.maskgit.seconds + tokens / recipe.views.batch * costs.tokenise.seconds
-    disk = _kept(costs.maskgit) + tokens * (data.size // tokenizer.pixels_per_token) ** 2 * 2
-    yield Row("maskgit", f"{steps:,} steps of {maskgit.batch}", seconds, costs.maskgit.memory, disk)
-
-    views = train * recipe.views.per_tile
-    seconds = views / recipe.views.batch * costs.views.seconds
-    yield Row("views", f"{views:,} views", seconds, costs.views.memory, views * tile)
-    if plan.needs_reconstructions(recipe):
-        seconds = 2 * train / recipe.views.batch * costs.tokenise.seconds  # decoding costs about what encoding does
-        yield Row("reconstructions", f"{train:,} tiles", seconds, costs.tokenise.memory, train * tile)
-
-    steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
-    seconds = steps * costs.pretrain.seconds
-    number = len(plan.pretrainings(recipe))
-    yield Row(
-        "pretrain",
-        f"{steps:,} steps of {settings.tiles_per_step}",
-        seconds,
-        costs.pretrain.memory,
-        _kept(costs.pretrain),
-    )
-    if tiles.classes:
-        if number > 1:
-            what = f"{number - 1} more of them"
-            yield Row(
-                "other arms and seeds",
-                what,
-                (number - 1) * seconds,
-                costs.pretrain.memory,
-                (number - 1) * _kept(costs.pretrain),
-            )
-        yield _comparison(recipe, tiles, costs, number)
-
-
-def _comparison(recipe: Recipe, tiles: Tiles, costs: Costs, pretrainings: int) -> Row:
-    """Probes, fine-tuning and the supervised baseline.
-
-    A learning rate is chosen with the first seed, so there is one training for each seed and one for each further rate.
-    """
-    compare = recipe.compare
-    repeats = len(compare.seeds) + len(compare.learning_rates) - 1
-    labelled = len(tiles.labelled)
-    arms = len(compare.arms)
-    steps = 0.0
-    for fraction in compare.fractions:
-        if fraction < 1:
-            batch = min(compare.batch, tiles.share(fraction))
-            steps += arms * repeats * compare.finetune_steps * batch / compare.batch
-    supervised = "supervised" in compare.arms
-    on_all = (arms - supervised) * (1.0 in compare.fractions) + supervised
-    epochs = compare.supervised_epochs or recipe.pretrain.epochs
-    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
-    embedded = (pretrainings + len(compare.seeds)) * int(tiles.has_label.sum())
-    seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
-    what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
-    return Row("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
-
-
-def _per_epoch(tiles: int, batch: int) -> int:
-    return max(1, tiles // batch)
-
-
-def _kept(cost: Cost) -> int:
-    """Bytes of the last checkpoint (weights and two moments) and of the final weights."""
-    return 4 * 4 * cost.parameters
-
-
 # ---------------------------------------------------------------- what a person reads
 
 
 def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
     """Tiles by class and split, shapes, and what label fractions come to."""
     table = Table("tiles", *SPLITS, box=None)
-    for label, name in [*enumerate(tiles.classes), (-1, "no label")]:
+    for label, name in [*enumerate(tiles.classes[:MOST_CLASSES]), (-1, "no label")]:
         row = [tiles.count(split, label) for split in SPLITS]
         if any(row):
             table.add_row(name, *(f"{count:,}" for count in row))
+    if (more := len(tiles.classes) - MOST_CLASSES) > 0:
+        table.add_row(f"{more:,} more classes")
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
-    tokenizer = recipe.tokens.tokenizer
-    grid = recipe.data.size // tokenizer.pixels_per_token
+    in_tokens = ""
+    if isinstance(recipe.generator, TokenGenerator) and plan.needs_generator(recipe):
+        tokenizer = recipe.generator.tokenizer
+        grid = recipe.data.size // tokenizer.pixels_per_token
+        in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
     say(
-        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}, {recipe.data.size} x {recipe.data.size} px; "
-        f"{grid} x {grid} tokens of {tokenizer.codes} codes"
+        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}, {recipe.data.size} x {recipe.data.size} px{in_tokens}"
     )
     if not tiles.classes:
         warn("no labels: everything up to pretraining works, but compare-supervised needs some")
@@ -270,30 +150,54 @@ def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
         say(f"label fraction {fraction:g}: {total} of {len(tiles.labelled):,} labelled training tiles{note}")
 
 
+def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
+    """Weights from elsewhere and their licences; returns their sizes by key, as far as known, and if all are there."""
+    found = [(need, weights_on_disk.look(need)) for need in needed(recipe)]
+    sizes: dict[str, int] = {}
+    for need, state in found:
+        known = state.size or (need.public.size if need.public and need.exact else 0) or 0
+        sizes |= {key: known if number == 0 else 0 for number, key in enumerate(need.keys) if known}
+    if found:
+        weights_on_disk.show(found)
+    for line in licences(recipe):
+        warn(line)
+    lacking = sum(not state.there for _, state in found)
+    if lacking:
+        warn(
+            f"{lacking} of {len(found)} weights are missing or damaged, so what they take is not measured. How to get "
+            f"them says: gcl-custom weights RECIPE"
+        )
+    return sizes, not lacking
+
+
 def show_costs(rows: Sequence[Row], run: Run) -> None:
-    """The stages and what they take, and whether there is room."""
-    table = Table("stage", "what", "time", "memory", "disk", box=None)
+    """The stages and what they take, where the figures come from, and whether there is room."""
+    unmeasured = any(row.source != MEASURED for row in rows)
+    table = Table("stage", "what", "time", "memory", "disk", *(["time is"] if unmeasured else []), box=None)
     for row in rows:
-        memory = _size(row.memory) if row.memory else ""
-        table.add_row(row.name, row.what, duration(row.seconds) if row.seconds else "", memory, _size(row.disk))
-    disk, seconds = sum(row.disk for row in rows), sum(row.seconds for row in rows)
-    table.add_row("all", "", duration(seconds), _size(max(row.memory for row in rows)), _size(disk), style="bold")
+        time = duration(row.seconds) if row.seconds else ""
+        memory = in_bytes(row.memory) if row.memory else ""
+        cells = [row.name, row.what, time, memory, in_bytes(row.disk)]
+        table.add_row(*cells, *([row.source if row.seconds != 0 else ""] if unmeasured else []))
+    disk, seconds = sum(row.disk for row in rows), sum(row.seconds or 0 for row in rows)
+    least = "at least " if any(row.seconds is None for row in rows) else ""
+    memory = in_bytes(max(row.memory or 0 for row in rows))
+    table.add_row("all", "", f"{least}{duration(seconds)}", memory, in_bytes(disk), style="bold")
     console.print(table)
     device = "GPU" if torch.cuda.is_available() else f"CPU with {torch.get_num_threads()} threads"
     say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
+    if unmeasured:
+        say("published times are of another machine; memory is of the weights alone where nothing was measured")
+    views = next((row.disk for row in rows if row.name == "views"), 0)
+    if views > LARGE:
+        warn(
+            f"the generative views are kept as raw pixels and come to {in_bytes(views)}. Fewer of them "
+            f"(views.per_tile) or smaller tiles (data.size) take less room"
+        )
     place = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if disk > free:
         warn(
-            f"{place} has {_size(free)} free, and {_size(disk)} are needed: make room or give another place with --runs"
+            f"{place} has {in_bytes(free)} free, and {in_bytes(disk)} are needed: make room or give another place with "
+            f"--runs"
         )
-
-
-def _size(count: int) -> str:
-    """Bytes, for a reader."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"

@@ -17,8 +17,10 @@ from rich.table import Table
 
 from gcl_custom import __version__, console, plan
 from gcl_custom import suggest as suggestions
+from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
+from gcl_custom.public_weights import licences
 from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Run, Stage, locked, open_run
 from gcl_custom.study import commands, load_study, run_cells
@@ -75,6 +77,8 @@ def _work(
         return
     with locked(run), run.saved():
         say(f"run {run.path}")
+        for line in licences(run.recipe):
+            console.warn(line)
         job(run)
     _summary(run, time.monotonic() - start, following)
 
@@ -98,20 +102,21 @@ def _fit_generator(run: Run) -> None:
         _stage(MODULES[stage.name])(run)
 
 
-def _make_views(run: Run) -> None:
+def _make_views(run: Run, asked: bool = True) -> None:
     _stage("pack_tiles")(run)  # notices files that have changed since
-    _stage("make_views")(run)
+    if asked or plan.needs_views(run.recipe):
+        _stage("make_views")(run)
     if plan.needs_reconstructions(run.recipe):
         _stage("make_views", "run_reconstructions")(run)
 
 
 def _pretrain(run: Run) -> None:
-    _make_views(run)
+    _make_views(run, asked=False)
     _stage("pretrain", "run", "gcl", run.recipe.compare.seeds[0])(run)
 
 
 def _pretrain_all(run: Run) -> None:
-    _make_views(run)
+    _make_views(run, asked=False)
     for arm, seed in plan.pretrainings(run.recipe):
         _stage("pretrain", "run", arm, seed)(run)
 
@@ -129,7 +134,8 @@ def _compare(run: Run) -> None:
 
 
 def _everything(run: Run) -> None:
-    _fit_generator(run)
+    if plan.needs_generator(run.recipe):
+        _fit_generator(run)
     _pretrain(run)
     _compare(run)
 
@@ -242,6 +248,9 @@ def run_all(
 def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
     """Say what would happen: tiles found, bad files, shapes, time and disk. Trains nothing, writes nothing."""
     _stage("check")(open_run(runs, recipe, run, set_ or ()))
+
+
+app.command()(weights)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from gcl_custom.devices import autocast, pick_device
 from gcl_custom.features import feature_network
 from gcl_custom.generator import networks
 from gcl_custom.generator.masks import training_mask
+from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
 from gcl_custom.methods import METHODS
@@ -44,15 +45,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class TokenCosts:
+    """Of each kind of batch of a token generator; none for what a recipe does not do with it."""
+
+    tokenizer: Cost | None
+    adversary: Cost | None
+    """A tokenizer's step once the discriminator has joined."""
+    maskgit: Cost | None
+    tokenise: Cost
+    views: Cost | None
+
+
+@dataclass(frozen=True)
 class Costs:
     """Of each kind of batch in a run."""
 
-    tokenizer: Cost
-    adversary: Cost
-    """A tokenizer's step once the discriminator has joined."""
-    maskgit: Cost
-    tokenise: Cost
-    views: Cost
+    tokens: TokenCosts | None
+    """None for generators of another kind, and where weights are missing."""
     pretrain: Cost
     supervised: Cost
     embed: Cost
@@ -111,25 +120,46 @@ class Bench:
         return Stopwatch(self.device).seconds(partial(step, tiles))
 
 
-def measure(recipe: Recipe, bands: int, rgb: bool) -> Costs:
+def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
     """Measure every kind of batch of a recipe, in about a minute or less.
 
     Args:
         bands: of the tiles.
         rgb: the bands are red, green and blue.
+        tokens: measure the generator, which is one of tokens and whose weights, if it takes any, are there.
+
+    Raises:
+        UserError: weights that do not fit.
     """
     bench = Bench(recipe, bands, rgb)
     with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
         torch.manual_seed(0)
-        plain, adversary = _tokenizer(bench)
-        maskgit, tokenise, views = _maskgit(bench)
+        generator = _tokens(bench) if tokens else None
         pretrain, supervised, embed = _backbone(bench)
-    return Costs(plain, adversary, maskgit, tokenise, views, pretrain, supervised, embed)
+    return Costs(generator, pretrain, supervised, embed)
 
 
-def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
+def _tokens(bench: Bench) -> TokenCosts:
+    """Of a token generator: trainings where there are epochs of them, and views where tokens are in-painted."""
+    net = networks.tokenizer(bench.recipe.tokens.tokenizer, bench.bands)
+    plain, adversary = _tokenizer(bench, net) if bench.recipe.tokens.tokenizer.epochs else (None, None)
+    if not bench.recipe.inpaints:
+        tiles = bench.tiles(bench.recipe.views.batch)
+        net = net.to(bench.device).eval()
+
+        @torch.inference_mode()
+        def tokenise(count: int) -> None:
+            net.tokenise(tiles[:count])
+
+        return TokenCosts(
+            plain, adversary, None, bench.cost(tokenise, bench.recipe.views.batch, [net], learns=False), None
+        )
+    return TokenCosts(plain, adversary, *_maskgit(bench, net))
+
+
+def _tokenizer(bench: Bench, net: AnyTokenizer) -> tuple[Cost, Cost]:
     settings = bench.recipe.tokens.tokenizer
-    net = networks.tokenizer(settings, bench.bands).to(bench.device)
+    net = net.to(bench.device)
     adversary = Adversary(bench.bands, settings.lecam, settings.adversary_channels).to(bench.device)
     compared = None if isinstance(settings.perceptual, WithoutNetwork) else feature_network(settings.perceptual)
     loss_of = Reconstruction(settings.perceptual.weight, compared).to(bench.device)
@@ -161,11 +191,10 @@ def _tokenizer(bench: Bench) -> tuple[Cost, Cost]:
     return plain, bench.cost(partial(step, with_adversary=True), settings.batch, [net, adversary])
 
 
-def _maskgit(bench: Bench) -> tuple[Cost, Cost, Cost]:
+def _maskgit(bench: Bench, vqgan: AnyTokenizer) -> tuple[Cost | None, Cost, Cost]:
     recipe, device = bench.recipe, bench.device
     settings, tokenizer = recipe.tokens.maskgit, recipe.tokens.tokenizer
     grid = recipe.data.size // tokenizer.pixels_per_token
-    vqgan = networks.tokenizer(tokenizer, bench.bands)
     net = networks.transformer(settings, vqgan.codes, grid).to(device)
     optimizer = torch.optim.AdamW(net.parameters())
     tokens = torch.randint(vqgan.codes, (settings.batch, grid, grid), device=device)
@@ -176,7 +205,7 @@ def _maskgit(bench: Bench) -> tuple[Cost, Cost, Cost]:
         torch.autograd.backward(net.loss(tokens[:count], hidden))
         optimizer.step()
 
-    training = bench.cost(step, settings.batch, [net])
+    training = bench.cost(step, settings.batch, [net]) if settings.epochs else None
     generator = TokenGenerator(vqgan, net, recipe.views, recipe.hardware, device)
     tiles = bench.tiles(recipe.views.batch)
     modules = [generator.tokenizer, generator.maskgit]

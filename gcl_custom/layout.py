@@ -99,13 +99,18 @@ def find(root: Path, card: Card | None, labels: str | None = None, multi_label: 
     if labels is not None:
         return _by_table(root / labels, placed, notes, multi_label)
     taught = [inner for _, split, inner in placed if split in (None, "train")]
-    stated = card.classes if card else _recognised(taught)
+    stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
+    if card and card.classes == "folders" and not stated:
+        raise UserError(
+            f"data.root: card {card.name} says that folders are classes, so every image of {root} must lie exactly one "
+            f"folder down (below the split's folder, if there is one), in two folders or more"
+        )
     found = {_folder(inner) for inner in taught}
     classes = [name for name in stated or [] if name in found]
     notes += [
         f"class {name}: no image in the train split, so it is left out" for name in stated or [] if name not in found
     ]
-    if classes and not (card and card.classes):
+    if classes and (card is None or card.classes == "folders"):
         empty = sorted(
             path.name
             for path in (root / folders.get("train", "")).iterdir()
@@ -114,7 +119,8 @@ def find(root: Path, card: Card | None, labels: str | None = None, multi_label: 
         notes += [f"class folder {name}: empty, so it is no class" for name in empty if not name.startswith(".")]
     if stated and not classes:
         raise UserError(f"{root} holds none of the class folders that the card states: {', '.join(stated)}")
-    files = [File(path, split, _folder(inner) if _folder(inner) in classes else None) for path, split, inner in placed]
+    known = set(classes)
+    files = [File(path, split, _folder(inner) if _folder(inner) in known else None) for path, split, inner in placed]
     if classes and (unlabelled := sum(file.label is None for file in files)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
     return Layout(files, classes, notes)

@@ -205,9 +205,22 @@ def likeness(run: Run) -> Stage:
     return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
+def _arms(recipe: Recipe) -> list[Pretrain]:
+    return [arm_settings(recipe, arm) for arm in recipe.compare.arms if arm != "supervised"]
+
+
+def needs_views(recipe: Recipe) -> bool:
+    """Whether some pretraining of the recipe shows generative views."""
+    return any(mixes_views(arm) for arm in _arms(recipe))
+
+
 def needs_reconstructions(recipe: Recipe) -> bool:
-    arms = [arm_settings(recipe, arm) for arm in recipe.compare.arms if arm != "supervised"]
-    return any(arm.anchor == "reconstructed" or arm.source == "reconstructed" for arm in arms)
+    return any(arm.anchor == "reconstructed" or arm.source == "reconstructed" for arm in _arms(recipe))
+
+
+def needs_generator(recipe: Recipe) -> bool:
+    """Whether anything of the generator is seen in some pretraining; with handcrafted views alone nothing is."""
+    return needs_views(recipe) or needs_reconstructions(recipe)
 
 
 def compare(run: Run) -> Stage:
@@ -240,6 +253,9 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
 
 def stages(run: Run) -> list[Stage]:
     """All stages of a run, in the order of their work; cost_benefit is no part of it, since nothing waits for it."""
-    controls = [reconstructions(run)] if needs_reconstructions(run.recipe) else []
-    arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(run.recipe)]
-    return [*generator(run), views(run), *controls, *arms, compare(run)]
+    recipe = run.recipe
+    made = generator(run) if needs_generator(recipe) else [tiles(run)]
+    generative = [views(run)] if needs_views(recipe) else []
+    controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
+    arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
+    return [*made, *generative, *controls, *arms, compare(run)]

@@ -94,8 +94,8 @@ class Card(Section):
     bands: list[str]
     splits: dict[Literal["train", "valid", "test"], str] | None = None
     """Folder of each given split below the root; without it the tiles are split by the recipe's shares."""
-    classes: list[str] | None = None
-    """Class folders, in label order; without it the tiles are unlabelled."""
+    classes: list[str] | Literal["folders"] | None = None
+    """Class folders, in label order; ``folders``: all that there are, by name. Without it the tiles are unlabelled."""
     notes: str = ""
     """What a reader of results should know, such as a difference of place between the classes."""
 

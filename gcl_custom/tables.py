@@ -40,18 +40,27 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Where that needs more than the terminal's width, lines run beyond it.
     """
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    needed = 0
-    for number, column in enumerate(columns):
-        cells = [row[number] for row in rows]
-        words = [*column.split(), *(cells if number == 0 else " ".join(cells).split())]
-        least = max(map(len, words), default=0)
-        shown.add_column(escape(column), min_width=least, no_wrap=number == 0)
-        needed += least + GAP
+    widths = _widths(columns, rows)
+    for number, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        shown.add_column(escape(column), width=width, no_wrap=number == 0)
     for row in rows:
         shown.add_row(*map(escape, row))
     drawn = io.StringIO()
-    Console(file=drawn, width=max(console.console.width, needed)).print(shown)
+    Console(file=drawn, width=sum(widths) + GAP * len(widths)).print(shown)
     console.say(drawn.getvalue())
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Characters of each column: enough for its longest word, and what room the terminal leaves for longer lines."""
+    least, wished = [], []
+    for number, column in enumerate(columns):
+        cells = [row[number] for row in rows]
+        words = [*column.split(), *(cells if number == 0 else " ".join(cells).split())]
+        least.append(max(map(len, words), default=0))
+        wished.append(max(map(len, [column, *cells])) - least[-1])
+    room = max(0, console.console.width - sum(least) - GAP * len(columns))
+    share = min(1.0, room / sum(wished)) if any(wished) else 0.0
+    return [width + int(share * wish) for width, wish in zip(least, wished, strict=True)]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ network, and a message names those that differ.
 """
 
 import pickle
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _unpickled(path: Path, where: str) -> Any:
             f"{where}: {path} is a pickle that holds more than tensors ({_foreign(error)}), so it is not read: such a "
             f"file may run code. Take its tensors out, once: gcl-custom weights --convert {path}"
         ) from None
-    except (OSError, EOFError, RuntimeError) as error:
+    except (OSError, EOFError, RuntimeError, LookupError, ValueError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"{where}: {path} cannot be read as tensors: {reason}") from None
 

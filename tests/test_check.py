@@ -2,15 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from test_costs import TINY
 
 from gcl_custom import check, costs
-from gcl_custom.costs import Cost, Costs
+from gcl_custom.console import console
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import Form
 from gcl_custom.recipe import Data, Recipe, SyntheticScenes
+from gcl_custom.recipe_file import load_recipe
 from gcl_custom.runs import Run
 
 
@@ -60,42 +60,6 @@ def test_scenes_that_are_not_drawn_yet_are_counted(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_steps_time_and_disk_have_known_answers() -> None:
-    """100 train tiles in batches of 4; every batch takes 1 s, keeps 10 bytes and has 7 parameters."""
-    split = torch.tensor([0] * 100 + [1] * 20 + [2] * 20)
-    tiles = check.Tiles(Form(3, "uint16"), True, ["a", "b"], torch.arange(140) % 2, split)
-    one = Cost(1.0, 10, 7)
-    generator = TINY.generator.model_copy(
-        update={
-            "tokenizer": TINY.tokens.tokenizer.model_copy(update={"epochs": 2, "adversary_start": 0.5}),
-            "maskgit": TINY.tokens.maskgit.model_copy(update={"epochs": 3}),
-        }
-    )
-    compare = TINY.compare.model_copy(
-        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10}
-    )
-    recipe = recipe_for(
-        Data(root="none", size=16, symmetry="flip"),
-        generator=generator,
-        compare=compare,
-        pretrain=TINY.pretrain.model_copy(update={"epochs": 4}),
-    )
-    slow = Cost(3.0, 20, 9)
-    rows = {row.name: row for row in check.estimate(recipe, tiles, Costs(one, slow, one, one, one, one, one, one))}
-    assert list(rows) == ["tiles", "tokenizer", "maskgit", "views", "pretrain", "other arms and seeds", "compare"]
-    assert rows["tiles"].disk == 140 * 3 * 16 * 16 * 2
-    assert rows["tokenizer"].seconds == 25 * 1 + 25 * 3  # 2 epochs of 25 steps, the second with the adversary
-    assert rows["tokenizer"].memory == 20
-    assert rows["maskgit"].seconds == 3 * 25 + 120 * 2 / 4  # and tokens of 120 tiles in two ways
-    assert rows["maskgit"].disk == 16 * 7 + 240 * 16 * 2
-    assert (rows["views"].seconds, rows["views"].disk) == (25, 100 * 3 * 16 * 16 * 2)
-    assert rows["pretrain"].seconds == rows["other arms and seeds"].seconds == 4 * 25
-    # Three trainings each (two seeds, a second learning rate): 10 half batches and 10 whole ones for both arms,
-    # 4 epochs of 25 steps with all labels, fine-tuned and supervised; two pretrained and two untrained backbones embed
-    # 140 tiles.
-    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 2 * 3 * 100 + 4 * 140 / 4
-
-
 def test_check_writes_nothing_and_shows_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,13 +71,6 @@ def test_check_writes_nothing_and_shows_everything(
     out = capsys.readouterr().out
     for text in ("forest", "4 x 4 tokens of 16 codes", "label fraction 0.1: 2 of 28", "tokenizer", "compare", "memory"):
         assert text in out
-
-
-def test_without_labels_the_comparison_is_left_out(tmp_path: Path) -> None:
-    tiles = check.Tiles(Form(3, "uint8"), True, [], torch.full((30,), -1), torch.arange(30) % 3)
-    one = Cost(1.0, 10, 7)
-    rows = [row.name for row in check.estimate(TINY, tiles, Costs(one, one, one, one, one, one, one, one))]
-    assert rows == ["tiles", "tokenizer", "maskgit", "views", "reconstructions", "pretrain"]
 
 
 def test_what_would_end_packing_ends_the_check(tmp_path: Path) -> None:
@@ -139,3 +96,51 @@ def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_cl
     assert tiles.share(0.001) == 1  # one tile with both
     check.show_tiles(tiles, recipe_for(data))
     assert "label fraction" in capsys.readouterr().out
+
+
+def test_a_study_on_imagenet_is_reported_before_anything_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped recipe on a folder laid out like ImageNet: no weights, no network, and yet all that is known."""
+    monkeypatch.setattr(costs, "REPEATS", 1)
+    monkeypatch.setattr(console, "_width", 250)
+    monkeypatch.setattr(check, "LARGE", 1_000_000)
+    monkeypatch.chdir(tmp_path)
+    for split, each in (("train", 8), ("val", 2)):
+        for wnid in ("n01440764", "n01443537", "n02094433"):
+            place = tmp_path / "imagenet" / split / wnid
+            place.mkdir(parents=True)
+            for number in range(each):
+                colour = tuple(np.random.default_rng(number).integers(0, 256, 3).tolist())
+                Image.new("RGB", (180 + 40 * number, 260), colour).save(place / f"{wnid}_{number}.JPEG")
+    quick = ["data.root=imagenet", "pretrain.backbone=resnet10t", "pretrain.batch=4", "compare.batch=4",
+             "pretrain.crop_size=32", "pretrain.method.projector=[16, 16]"]  # fmt: skip
+    before = sorted(tmp_path.rglob("*"))
+    check.run(Run(tmp_path / "runs" / "r", load_recipe("imagenet-inpainting", quick)))
+    assert sorted(tmp_path.rglob("*")) == before
+    out = capsys.readouterr().out
+    for text in (
+        "unusable files: none (all 30 files were read)",
+        "n02094433",
+        "16 x 16 tokens of 16384 codes",
+        "Halton-MaskGIT, base, 256 px",
+        "weights/ImageNet_256_base.pth",
+        "1.71 GB",
+        "2 of 2 weights are missing or damaged",
+        "published: 98.9 ms a view (in-painting with a MaskGIT of 227 M, 12 steps, one RTX 3090, batch 1)",
+        "taken as it is",
+        "at least",
+        "the generative views are kept as raw pixels and come to 4.13 MB",
+    ):
+        assert text in out
+    assert "NO COMMERCIAL USE" not in out
+
+
+def test_licences_that_forbid_commercial_use_are_told_and_weights_that_are_there_are_not_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check.show_weights(load_recipe("imagenet-noise")) == ({"generator.weights": 4 * 116 * 10**6}, False)
+    assert capsys.readouterr().out.count("no commercial use, of views") == 2
+    assert check.show_weights(load_recipe("quickstart")) == ({}, True)
+    assert capsys.readouterr().out == ""

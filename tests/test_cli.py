@@ -89,6 +89,15 @@ def test_what_is_done_is_not_done_again(workplace: Path) -> None:
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
+def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    gcl_custom(tmp_path, "run", "tiny.yaml", "--set", "pretrain.mixing_rate=0", "--set", "compare.arms=[gcl]")
+    run = tmp_path / "runs" / "tiny"
+    assert {path.name for path in run.iterdir() if path.is_dir()} >= {"tiles", "pretrain", "compare"}
+    assert [name for name in ("tokenizer", "tokens", "maskgit", "views") if (run / name).exists()] == []
+    assert "This run is not finished" not in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_cost_benefit_is_measured_once_and_shown_in_the_report(workplace: Path) -> None:
     command = ["cost-benefit", "--run", "tiny", "--tiles", "4"]
     said = gcl_custom(workplace, *command).stdout

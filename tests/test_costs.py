@@ -1,14 +1,17 @@
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gcl_custom import costs
-from gcl_custom.costs import Bench, measure
+from gcl_custom.costs import Bench, TokenCosts, measure
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
+from gcl_custom.recipe_generator import LatentNoise
+from gcl_custom.weights import save_weights
 
 TINY = check_values(
     Recipe,
@@ -37,17 +40,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bands", [3, 5])
 def test_every_kind_of_batch_is_measured(bands: int) -> None:
     before = torch.random.get_rng_state()
-    found = measure(TINY, bands, rgb=bands == 3)
+    measured = measure(TINY, bands, rgb=bands == 3, tokens=True)
     assert torch.equal(before, torch.random.get_rng_state())
-    for cost in (
-        found.tokenizer,
-        found.adversary,
-        found.maskgit,
-        found.tokenise,
-        found.views,
-        found.pretrain,
-        found.embed,
-    ):
+    found = measured.tokens
+    assert isinstance(found, TokenCosts)
+    assert found.tokenizer
+    assert found.adversary
+    assert found.views
+    kinds = (found.tokenizer, found.adversary, found.maskgit, found.tokenise, found.views)
+    for cost in (*kinds, measured.pretrain, measured.supervised, measured.embed):
+        assert cost
         seconds, memory, parameters = astuple(cost)
         assert 0 < seconds < 60
         assert memory >= 4 * parameters > 0
@@ -56,6 +58,18 @@ def test_every_kind_of_batch_is_measured(bands: int) -> None:
     assert found.tokenizer.memory > 4 * 4 * parameters
     assert found.adversary.parameters > parameters
     assert found.views.memory == 4 * found.views.parameters
+
+
+def test_only_what_a_recipe_does_is_measured(tmp_path: Path) -> None:
+    assert measure(TINY, 3, rgb=True, tokens=False).tokens is None
+    save_weights(tmp_path / "vqgan.safetensors", VQGAN(3, TINY.tokens.tokenizer))
+    taken = TINY.tokens.tokenizer.model_copy(update={"epochs": 0, "weights": str(tmp_path / "vqgan.safetensors")})
+    generator = TINY.tokens.model_copy(update={"tokenizer": taken})
+    edited = TINY.views.model_copy(update={"strategy": LatentNoise(name="noise")})
+    found = measure(TINY.model_copy(update={"generator": generator, "views": edited}), 3, True, True).tokens
+    assert found
+    assert (found.tokenizer, found.adversary, found.maskgit, found.views) == (None, None, None, None)
+    assert found.tokenise.seconds > 0
 
 
 def test_what_a_batch_keeps_is_counted_and_scaled(monkeypatch: pytest.MonkeyPatch) -> None:

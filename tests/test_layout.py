@@ -81,6 +81,19 @@ def test_a_card_overrules_the_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_card_may_leave_the_classes_to_the_folders(tmp_path: Path) -> None:
+    card = CARD.model_copy(update={"classes": "folders", "splits": {"train": "train", "test": "val"}})
+    root = lay_out(tmp_path, "train/n2/1.JPEG", "train/n1/2.JPEG", "val/n1/3.JPEG", "val/n3/4.JPEG", "devkit/5.png")
+    layout = find(root, card)
+    assert layout.classes == ["n1", "n2"]
+    assert [(file.split, file.label) for file in layout.files] == [
+        ("train", "n1"), ("train", "n2"), ("test", "n1"), ("test", None),
+    ]  # fmt: skip
+    lay_out(root, "train/loose.JPEG")
+    with pytest.raises(UserError, match="card c says that folders are classes, so every image"):
+        find(root, card)
+
+
 def test_a_card_that_does_not_fit_says_so(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "a/1.jpg", "b/2.jpg")
     with pytest.raises(UserError, match=r"the test split is .*which is no folder"):

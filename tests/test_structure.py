@@ -23,6 +23,7 @@ STAGES = {
     "evaluate",
     "report",
     "check",
+    "list_weights",
     "embed",
     "export",
 }

@@ -32,6 +32,19 @@ def test_in_a_narrow_terminal_names_stay_on_a_line_and_words_whole(monkeypatch: 
     assert {"feature", "distance", "seconds", "outcome", "0.123", "12,345", "than", "before"} <= set(words)
 
 
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 140])
+def test_a_long_word_pushes_no_column_out(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "weights/a/path/that/is/quite/long/and/has/no/space.safetensors"
+    rows = [["first.key", "what it is, in several words", "under some licence", path, "missing"]]
+    words = {word for line in shown(["a", "b", "c", "d", "e"], rows, width, monkeypatch) for word in line.split()}
+    assert {"first.key", "several", "licence", path, "missing", "a", "b", "c", "d", "e"} <= words
+
+
+def test_with_room_for_all_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["key", "what it is, in several words", "under some licence"]]
+    assert len(shown(["a", "b", "c"], rows, 80, monkeypatch)) == 3
+
+
 def test_what_is_published_is_on_the_disk_and_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables.publish(tmp_path / "new", {"b": 1}, ["a"], [["row 1"]], "What to know.")
     assert read_json(tmp_path / "new" / "results.json") == {"b": 1}

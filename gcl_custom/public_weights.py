@@ -1,0 +1,250 @@
+"""Public weights that a recipe may name, as plain data: what they are, where they are, and under which licence.
+
+Sizes and digests are those that their publishers state; where none is stated, none stands here. Nothing heavy is
+imported, and nothing is looked up on a network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from gcl_custom.recipe import Recipe
+from gcl_custom.recipe_generator import Dcgan, IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
+
+MB, GB = 10**6, 10**9
+
+
+@dataclass(frozen=True)
+class Public:
+    """Weights that others give away."""
+
+    choice: str
+    """Name in the recipe of what takes them: a tokenizer, a transformer, a generator, or a part of one."""
+    title: str
+    licence: str
+    commercial: bool = True
+    """Whether the licence allows commercial use."""
+    pixels: str = ""
+    """Sides of the images that they were trained on; empty for those that take any."""
+    parameters: int | None = None
+    repository: str = ""
+    """On the Hugging Face hub."""
+    file: str = ""
+    """In the repository; without it, the repository is taken as a folder, its safetensors alone."""
+    url: str = ""
+    """Where they are not on the hub."""
+    page: str = ""
+    """Where there is no file to be fetched by a program, the page that leads to it."""
+    member: str = ""
+    """Of the archive that ``file`` is, the file that is wanted."""
+    size: int | None = None
+    """Bytes, as stated by the publisher to two or three digits."""
+    estimated: bool = False
+    """The size was computed from the number of parameters, or added up, instead of stated."""
+    sha256: str = ""
+    """Of the file, or its first digits, where the publisher states them."""
+
+    @property
+    def name(self) -> str:
+        """Of the file that a recipe names, or the repository of a folder."""
+        return Path(self.member or self.file or self.url).name or self.repository
+
+
+OPENRAIL = "CreativeML Open RAIL++-M (lists forbidden uses)"
+NON_COMMERCIAL = "CC-BY-NC 4.0"
+HALTON, MASKGIT_V1 = "llvictorll/Halton-MaskGIT", "llvictorll/Maskgit-pytorch"
+
+
+def _halton(name: str, pixels: str, parameters: int | None, size: int | None) -> Public:
+    file = f"ImageNet_{pixels}_{name}.pth"
+    return Public("halton", f"Halton-MaskGIT, {name}", "MIT", True, pixels, parameters, HALTON, file, size=size)
+
+
+CATALOGUE = (
+    _halton("base", "256", None, 1710 * MB),
+    _halton("small", "256", None, 832 * MB),
+    _halton("tiny", "256", None, 276 * MB),
+    _halton("small", "384", None, None),
+    _halton("base", "384", None, None),
+    _halton("large", "384", 480 * MB, None),
+    Public(
+        "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MB, "FoundationVision/LlamaGen", "vq_ds16_c2i.pt",
+        size=4 * 72 * MB, estimated=True,
+    ),
+    Public(
+        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MB, MASKGIT_V1,
+        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2100 * MB,
+    ),
+    Public(
+        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "512", None, MASKGIT_V1,
+        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_512.pth",
+    ),
+    Public(
+        "taming", "VQGAN of taming-transformers, f16, 1,024 codes", "MIT", True, "256", None, MASKGIT_V1,
+        "pretrained_maskgit/VQGAN/last.ckpt",
+    ),
+    Public("mage", "MAGE, with its tokenizer", "MIT", True, "256", page="https://github.com/LTH14/mage"),
+    Public("amused", "aMUSEd", OPENRAIL, True, "256", None, "amused/amused-256"),
+    Public("amused", "aMUSEd", OPENRAIL, True, "512", None, "amused/amused-512"),
+    Public(
+        "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MB, "facebook/ic_gan",
+        "pretrained_models_path/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
+        size=4 * 116 * MB, estimated=True,
+    ),
+    Public(
+        "icgan encoder", "SwAV's ResNet-50, 800 epochs", NON_COMMERCIAL, False,
+        url="https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+    ),
+    Public(
+        "dcgan", "DCGAN of the Python package gan-face-generate", "MIT", True, "64",
+        page="https://pypi.org/project/gan-face-generate",
+    ),
+    Public(
+        "diffusion", "SDXL-Turbo", "Stability AI, non-commercial", False, "512", None, "stabilityai/sdxl-turbo",
+        size=7 * GB, estimated=True,
+    ),
+    Public("captions", "BLIP, base", "BSD-3-Clause", True, "", None, "Salesforce/blip-image-captioning-base"),
+    Public("unclip", "Stable unCLIP 2.1", OPENRAIL, True, "768", None, "sd2-community/stable-diffusion-2-1-unclip"),
+    Public(
+        "unclip", "Stable unCLIP 2.1, small", OPENRAIL, True, "768", None,
+        "radames/stable-diffusion-2-1-unclip-small-img2img",
+    ),
+    Public(
+        "vgg16", "VGG16 of torchvision", "BSD-3-Clause", True, "", 138 * MB,
+        url="https://download.pytorch.org/models/vgg16-397923af.pth", size=528 * 2**20, sha256="397923af",
+    ),
+)  # fmt: skip
+"""The first of those that serve the same choice stands for it where a recipe names a file by another name."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Weights that a recipe names, once for all keys that name the same."""
+
+    keys: tuple[str, ...]
+    given: str
+    """A path, or an id of the hub or the name of a package, as the recipe has it."""
+    folder: bool = False
+    """Whether a folder is meant: of diffusers or transformers."""
+    public: Public | None = None
+    """What is known of it; none for weights of one's own."""
+    exact: bool = False
+    """Whether it bears the name of the public file, so that size and digest apply."""
+
+    @property
+    def where(self) -> str:
+        return ", ".join(self.keys)
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the hub's client keeps it in its own cache, under its id."""
+        return self.folder and self.public is not None and self.given == self.public.repository
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether ``--download`` can bring it."""
+        return self.exact and self.public is not None and not self.public.page
+
+
+def needed(recipe: Recipe) -> list[Needed]:
+    """The weights that a recipe takes from elsewhere, the generator's first; own networks that start anew take none."""
+    found: dict[str, Needed] = {}
+    for key, choice, given, folder in _named(recipe):
+        if before := found.get(given):
+            found[given] = Needed((*before.keys, key), given, folder, before.public, before.exact)
+        else:
+            found[given] = Needed((key,), given, folder, *recognised(choice, given))
+    return list(found.values())
+
+
+def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
+    """What is known of the weights of this name for this choice, and whether they are exactly those of the catalogue.
+
+    A folder or file by another name is most likely a copy or another of the same family: its licence is that of the
+    family, while size and digest are unknown.
+    """
+    family = [public for public in CATALOGUE if public.choice == choice]
+    for public in family:
+        if given == public.repository or (public.name != public.repository and Path(given).name == public.name):
+            return public, True
+    # A folder or hub id may hold any model of this kind, under any licence, unless its name says which.
+    likely = [public for public in family if public.file or public.url or public.page or choice == "amused"]
+    likely += [public for public in family if Path(given).name == Path(public.repository).name]
+    return (likely[0], False) if likely else (None, False)
+
+
+class _Name(NamedTuple):
+    key: str
+    choice: str
+    given: str
+    folder: bool = False
+
+
+def _named(recipe: Recipe) -> Iterator[_Name]:
+    """Every key of the recipe that names weights which its stages read."""
+    generator = recipe.generator
+    if isinstance(generator, TokenGenerator):
+        parts = [("tokenizer", generator.tokenizer), ("maskgit", generator.maskgit)]
+        for part, settings in parts if recipe.inpaints else parts[:1]:
+            if settings.weights is not None:
+                yield _Name(f"generator.{part}.weights", settings.name, settings.weights, settings.name == "amused")
+        yield from _features("generator.tokenizer.perceptual", generator.tokenizer.perceptual)
+        return
+    if isinstance(generator, IcGan):
+        yield _Name("generator.weights", "icgan", generator.weights)
+        yield _Name("generator.encoder", "icgan encoder", generator.encoder)
+    elif isinstance(generator, Dcgan):
+        yield _Name("generator.weights", "dcgan", generator.weights)
+    elif isinstance(generator, ImageToImage | Unclip):
+        yield _Name("generator.model", generator.name, generator.model, folder=True)
+        if isinstance(generator, ImageToImage) and generator.captions:
+            yield _Name("generator.captions", "captions", generator.captions, folder=True)
+    yield from _features("generator.features", generator.features)
+
+
+def _features(key: str, settings: Perceptual) -> Iterator[_Name]:
+    if isinstance(settings, Vgg16):
+        yield _Name(f"{key}.weights", "vgg16", settings.weights)
+
+
+def licences(recipe: Recipe) -> list[str]:
+    """A line for each of the public weights of a recipe that may not be used commercially."""
+    return [
+        f"{need.where}: {need.public.title} ({need.given}) is under {need.public.licence}: no commercial use, of views "
+        f"made with it and of backbones trained on them neither, unless its owners say otherwise"
+        for need in needed(recipe)
+        if need.public and not need.public.commercial
+    ]
+
+
+# ---------------------------------------------------------------- what others have measured
+
+
+class Speed(NamedTuple):
+    """A published figure."""
+
+    milliseconds: float
+    """For one view, one tile at a time."""
+    of: str
+
+
+RTX = "one RTX 3090, batch 1"
+PUBLISHED = {
+    "icgan": Speed(19.8, f"IC-GAN, {RTX}"),
+    "centre": Speed(98.9, f"in-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+    "outpainting": Speed(100.9, f"out-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+}
+"""S. Armstrong, dissertation, Colorado State University 2024. Of the others, nobody has published one."""
+
+
+def published_speed(recipe: Recipe) -> Speed | None:
+    """The published time of a view by public networks, where there is one for this generator and strategy."""
+    generator, strategy = recipe.generator, recipe.views.strategy
+    if isinstance(generator, IcGan):
+        return PUBLISHED["icgan"] if strategy is None and not generator.inversion_steps else None
+    if not isinstance(generator, TokenGenerator) or strategy is None or recipe.views.decoding_steps != 12:
+        return None
+    if recipe.data.size != 256 or generator.maskgit.name not in ("halton", "maskgit-pytorch"):
+        return None
+    return PUBLISHED.get(strategy.name)

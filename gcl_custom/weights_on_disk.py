@@ -1,0 +1,187 @@
+"""Whether the weights that a recipe names are there, whole and readable, and a table of what is known of them.
+
+Files are opened, not run: safetensors, or pickles that hold tensors alone. No network is used.
+"""
+
+import importlib.util
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from gcl_custom import tables
+from gcl_custom.foreign_pickle import FAULTS, sha256, tensors_in
+from gcl_custom.public_weights import Needed
+
+INDEX = "model_index.json"
+STATED, ESTIMATED = 1.1, 2.0
+"""Factors by which a file may be larger or smaller than its stated, or its estimated, size."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands at the place that a recipe names."""
+
+    state: Literal["there", "missing", "damaged"]
+    what: str
+    """For the reader: tensors, parts of a folder, or what is wrong."""
+    size: int = 0
+    """Bytes."""
+    path: Path | None = None
+
+    @property
+    def there(self) -> bool:
+        return self.state == "there"
+
+
+def look(need: Needed) -> Found:
+    """Look at the weights where the recipe says that they are."""
+    if need.folder:
+        folder = folder_of(need)
+        return _folder(folder) if folder else Found("missing", "")
+    path = Path(need.given).expanduser()
+    if not path.is_file():
+        if need.keys == ("generator.weights",) and (packaged := _package(need.given)):
+            return packaged
+        return Found("missing", "")
+    return _file(path, need)
+
+
+def folder_of(need: Needed) -> Path | None:
+    """The folder that a recipe means: itself, or where the hub's client has put it before."""
+    if (path := Path(need.given).expanduser()).is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(need.given, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def digest(need: Needed, found: Found) -> str:
+    """SHA-256 of a file that is there, and whether it is the published one."""
+    if found.path is None or not found.path.is_file():
+        return ""
+    value, wanted = sha256(found.path), need.public.sha256 if need.public and need.exact else ""
+    if not wanted:
+        return f"{value} (none is published to compare with)"
+    return f"{value} ({'as published' if value.startswith(wanted) else f'published: {wanted}...'})"
+
+
+def _file(path: Path, need: Needed) -> Found:
+    size = path.stat().st_size
+    try:
+        tensors = _tensors(path)
+    except (*FAULTS, SafetensorError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        if "weights_only" in str(error).lower() or "GLOBAL" in str(error):
+            return Found("damaged", f"holds more than tensors; once: gcl-custom weights --convert {path}", size, path)
+        return Found("damaged", f"cannot be read: {lines[0]}", size, path)
+    if not tensors:
+        return Found("damaged", "holds no tensor", size, path)
+    if need.exact and need.public and need.public.size:
+        factor = ESTIMATED if need.public.estimated else STATED
+        if not need.public.size / factor <= size <= need.public.size * factor:
+            return Found("damaged", f"{in_bytes(size)}, published: {in_bytes(need.public.size)}", size, path)
+    return Found("there", f"{tensors} tensors", size, path)
+
+
+def _tensors(path: Path) -> int:
+    """How many tensors a file holds; raises what its readers raise."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return len(file.keys())
+    archive = zipfile.is_zipfile(path)  # whose storages need not be read to see that they are there
+    found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
+    return sum(1 for _ in tensors_in(found))
+
+
+def _folder(folder: Path) -> Found:
+    """A pipeline of diffusers with its parts, or a model of transformers."""
+    files = sorted(folder.rglob("*.safetensors"))
+    size = sum(file.stat().st_size for file in files)
+    damaged = []
+    for file in files:
+        try:
+            _tensors(file)
+        except (OSError, SafetensorError):
+            damaged.append(file.relative_to(folder).as_posix())
+    if damaged:
+        return Found("damaged", f"cannot be read: {', '.join(damaged)}", size, folder)
+    index = folder / INDEX
+    if not index.is_file():
+        if files and (folder / "config.json").is_file():
+            return Found("there", "config.json, safetensors", size, folder)
+        return Found("damaged", f"neither {INDEX} nor config.json with safetensors", size, folder)
+    try:
+        about = json.loads(index.read_text(encoding="utf-8"))
+        parts = [name for name, entry in about.items() if isinstance(entry, list) and entry[0] is not None]
+    except (ValueError, AttributeError, IndexError):
+        return Found("damaged", f"{INDEX} cannot be read", size, folder)
+    parts = [name for name in parts if name != "safety_checker"]
+    lacking = [name for name in parts if not (folder / name).is_dir() or not any((folder / name).iterdir())]
+    if lacking:
+        return Found("damaged", f"lacks {', '.join(lacking)}", size, folder)
+    if not files:
+        return Found("damaged", "no safetensors; pickles are not read", size, folder)
+    return Found("there", ", ".join(parts), size, folder)
+
+
+def _package(name: str) -> Found | None:
+    """Weights inside an installed Python package of that name."""
+    module = name.replace("-", "_")
+    if not module.isidentifier() or not (spec := importlib.util.find_spec(module)):
+        return None
+    places = [Path(place) for place in spec.submodule_search_locations or []]
+    files = [file for place in places for file in place.rglob("weights.*") if file.suffix != ".py"]
+    return Found("there", "in the installed package", sum(file.stat().st_size for file in files))
+
+
+# ---------------------------------------------------------------- what a person reads
+
+COLUMNS = ("weights", "what", "size", "licence", "place", "state")
+
+
+def show(found: Sequence[tuple[Needed, Found]]) -> None:
+    """A table with a row for each of the weights."""
+    tables.show(COLUMNS, [_row(need, state) for need, state in found])
+
+
+def _row(need: Needed, found: Found) -> list[str]:
+    public = need.public
+    title = public.title if public else "own, or not known here"
+    if public and not need.exact:
+        title = f"{public.title}, or another of its kind"
+    if public and public.pixels:
+        title += f", {public.pixels} px"
+    licence = public.licence if public else "not known here"
+    if public and not public.commercial:
+        licence += ": NO COMMERCIAL USE"
+    place = str(found.path or need.given)
+    state = f"{found.state}: {found.what}" if found.what else found.state
+    return [need.where, title, _size(need, found), licence, place, state]
+
+
+def _size(need: Needed, found: Found) -> str:
+    if found.size:
+        return in_bytes(found.size)
+    if need.public is None or need.public.size is None or not need.exact:
+        return "not known"
+    return f"{'about ' if need.public.estimated else ''}{in_bytes(need.public.size)}"
+
+
+def in_bytes(count: int) -> str:
+    """Bytes, for a reader."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"

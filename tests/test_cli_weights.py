@@ -1,0 +1,48 @@
+"""The command as a user types it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def weights(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from gcl_custom.cli import main; main()"
+    environment = os.environ | {"COLUMNS": "250", "HF_HUB_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, "weights", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_missing_weights_end_with_1_and_the_order_that_brings_them(tmp_path: Path) -> None:
+    done = weights(tmp_path, "imagenet-outpainting")
+    assert done.returncode == 1
+    assert "hf download llvictorll/Halton-MaskGIT ImageNet_256_base.pth --local-dir weights" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    offline = weights(tmp_path, "imagenet-outpainting", "--download")
+    assert offline.returncode == 1
+    assert "HF_HUB_OFFLINE is set" in offline.stdout
+    assert "Traceback" not in offline.stdout + offline.stderr
+
+
+def test_a_file_is_converted(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(2)}}, tmp_path / "w.pt")
+    done = weights(tmp_path, "--convert", "w.pt", "--out", "out.safetensors", "--key", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give a recipe, or a file to convert"),
+        (["quickstart", "--convert", "w.pt"], "--convert works on one file"),
+        (["quickstart", "--out", "x"], "--out and --key belong to --convert"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = weights(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert message in done.stdout
