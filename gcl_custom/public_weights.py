@@ -37,7 +37,7 @@ class Public:
     page: str = ""
     """Where there is no file to be fetched by a program, the page that leads to it."""
     member: str = ""
-    """Of the archive that ``file`` is, the file that is wanted."""
+    """Of the archive that ``url`` leads to, the file that is wanted."""
     size: int | None = None
     """Bytes, as stated by the publisher to two or three digits."""
     estimated: bool = False
@@ -88,8 +88,8 @@ CATALOGUE = (
     Public("amused", "aMUSEd", OPENRAIL, True, "256", None, "amused/amused-256"),
     Public("amused", "aMUSEd", OPENRAIL, True, "512", None, "amused/amused-512"),
     Public(
-        "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MB, "facebook/ic_gan",
-        "pretrained_models_path/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
+        "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MB,
+        url="https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
         size=4 * 116 * MB, estimated=True,
     ),
     Public(
@@ -98,7 +98,7 @@ CATALOGUE = (
     ),
     Public(
         "dcgan", "DCGAN of the Python package gan-face-generate", "MIT", True, "64",
-        page="https://pypi.org/project/gan-face-generate",
+        page="https://github.com/chien-liu/DCGAN-PyTorch",
     ),
     Public(
         "diffusion", "SDXL-Turbo", "Stability AI, non-commercial", False, "512", None, "stabilityai/sdxl-turbo",

@@ -23,7 +23,7 @@ def file(entry: Public, path: Path) -> Needed:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
-    """Stands in for the hub: notes what is asked for, and gives a file, or an archive with a file deep in it."""
+    """Stands in for the hub: notes what is asked for, and gives a file."""
     asked: list[dict[str, Any]] = []
 
     def hf_hub_download(repository: str, name: str, local_dir: Path) -> str:
@@ -31,11 +31,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]
         place = local_dir / name
         place.parent.mkdir(parents=True)
         place.write_bytes(b"weights")
-        if name.endswith(".tar.gz"):
-            (tmp_path / "inner").write_bytes(b"inside")
-            with tarfile.open(place, "w:gz") as tar:
-                tar.add(tmp_path / "inner", "../above/readme")
-                tar.add(tmp_path / "inner", "some/folder/G_ema_best0.pth")
         return str(place)
 
     class HfApi:
@@ -69,25 +64,30 @@ def test_the_licence_is_told_before_anything_is_fetched(
 ) -> None:
     said: list[str] = []
 
-    def watched(repository: str, name: str, local_dir: Path) -> str:
+    def watched(url: str, path: str, hash_prefix: str | None) -> None:
         said.append(capsys.readouterr().out)
         raise OSError("cut off here")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", watched)
+    monkeypatch.setattr("torch.hub.download_url_to_file", watched)
     path = tmp_path / "w" / "G_ema_best0.pth"
     with pytest.raises(UserError, match="could not be fetched: cut off here Is there a network"):
         fetch(file(public("icgan"), path))
     assert "may not be used commercially. Its licence is CC-BY-NC 4.0" in said[0]
 
 
-def test_an_archive_gives_one_file_and_writes_nothing_else(tmp_path: Path, hub: list[dict[str, Any]]) -> None:
-    path = tmp_path / "w" / "G_ema_best0.pth"
-    fetch(file(public("icgan"), path))
+def test_an_archive_gives_one_file_and_writes_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "inner").write_bytes(b"inside")
+    archive = tmp_path / "icgan_biggan_imagenet_res256.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "inner", "../above/readme")
+        tar.add(tmp_path / "inner", "some/folder/G_ema_best0.pth")
+    path, entry = tmp_path / "w" / "G_ema_best0.pth", replace(public("icgan"), url=archive.as_uri())
+    fetch(file(entry, path))
     assert path.read_bytes() == b"inside"
     assert [place.name for place in path.parent.iterdir()] == ["G_ema_best0.pth"]
     assert not (tmp_path / "above").exists()
     with pytest.raises(UserError, match=r"icgan_biggan_imagenet_res256\.tar\.gz holds no other\.pth"):
-        fetch(file(replace(public("icgan"), member="other.pth"), tmp_path / "w" / "other.pth"))
+        fetch(file(replace(entry, member="other.pth"), tmp_path / "w" / "other.pth"))
     assert not (tmp_path / "w" / "other.pth").exists()
 
 
@@ -139,6 +139,9 @@ def test_without_a_network_there_is_one_clear_message(tmp_path: Path, monkeypatc
          " && mv w/pretrained_maskgit/VQGAN/last.ckpt w/last.ckpt"),
         (file(public("vgg16"), Path("v.pth")),
          "curl --create-dirs -Lo v.pth https://download.pytorch.org/models/vgg16-397923af.pth"),
+        (file(public("icgan"), Path("w/G_ema_best0.pth")),
+         "curl -LO https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz, unpack it and put "
+         "G_ema_best0.pth at w/G_ema_best0.pth"),
         (file(public("mage"), Path("m.pth")), "https://github.com/LTH14/mage leads to its file; put it at m.pth"),
         (Needed(("generator.model",), "sd/turbo", True, public("diffusion"), True),
          "hf download stabilityai/sdxl-turbo --local-dir sd/turbo"),
