@@ -1,0 +1,121 @@
+"""What a view costs with each public generator, at the public size and with random weights.
+
+Weights change no time, so none are needed. Every row makes views of the same tiles, at the generator's own side, one
+tile at a time and with the settings of the recipes: tokens by in-painting all but the outer ring in 12 steps, IC-GAN by
+fresh noise. It says how the families compare on this machine, not how good their views are.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from rich.table import Table
+from torch import nn
+
+from gcl_custom.console import console
+from gcl_custom.devices import described, pick_device, uses_bf16
+from gcl_custom.generator.biggan import BigGAN, Sizes
+from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
+from gcl_custom.generator.icgan import IcGan
+from gcl_custom.generator.llamagen import LlamaGenTokenizer
+from gcl_custom.generator.mage import MageTransformer
+from gcl_custom.generator.mage_tokenizer import MageTokenizer
+from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
+from gcl_custom.generator.taming import Sizes as TamingSizes
+from gcl_custom.generator.taming import TamingTokenizer
+from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.generator.verbs import Generator
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe import Hardware
+from gcl_custom.recipe_generator import Views
+
+HARDWARE = Hardware(precision="auto")
+HALTON = {"tiny": (384, 6, 6, 384, 1024), "small": (512, 6, 12, 510, 1536), "base": (768, 12, 12, 768, 2048)}
+"""Width, heads, depth, width of all heads, and width inside SwiGLU."""
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    device = pick_device(HARDWARE)
+    precision = "bf16" if uses_bf16(HARDWARE, device) else "fp32"
+    table = Table("generator", "side", "parameters", "seconds a view", "of these encoding", box=None)
+    for name, (side, build) in FAMILIES.items():
+        generator = build(device)
+        parameters = sum(p.numel() for network in generator.networks for p in network.parameters())
+        tile = torch.rand(1, 3, side, side)
+        whole, encoding = measured(generator, tile)
+        table.add_row(name, f"{side} px", f"{parameters / 1e6:,.0f} M", f"{whole:.2f}", f"{encoding:.2f}")
+        del generator
+    console.print(table)
+    console.print(f"{described(device)}, {torch.get_num_threads()} threads, {precision}; the faster of two tiles")
+
+
+def measured(generator: Generator, tile: torch.Tensor) -> tuple[float, float]:
+    """Seconds for a view, and for its encoding: the least of two, since other work can only add."""
+    times = []
+    for number in range(2):
+        rng = Randomness(0, "benchmark", number, torch.zeros(1, dtype=torch.long, device=generator.device))
+        start = time.perf_counter()
+        features = generator.encode(tile, rng)
+        encoded = time.perf_counter()
+        generator.decode(generator.augment(features, rng)).sum().item()
+        times.append((time.perf_counter() - start, encoded - start))
+    return min(times)
+
+
+def _tokens(tokenizer: Callable[[], Any], transformer: Callable[[], Any]) -> Callable[[torch.device], Generator]:
+    views = Views.model_validate({"strategy": {"name": "centre"}})
+    return lambda device: TokenGenerator(tokenizer(), transformer(), views, HARDWARE, device)
+
+
+def _llamagen() -> LlamaGenTokenizer:
+    return LlamaGenTokenizer(16384, 8, 128, [128, 128, 256, 256, 512], 2, 256)
+
+
+def _halton(size: str) -> Callable[[], HaltonMaskGIT]:
+    width, heads, depth, inner, hidden = HALTON[size]
+    return lambda: HaltonMaskGIT(
+        16384, 16, width, heads, depth=depth, inner=inner, hidden=hidden, classes=1000, registers=1
+    )
+
+
+def _taming() -> TamingTokenizer:
+    channels = [128, 128, 256, 256, 512]
+    return TamingTokenizer(
+        TamingSizes(
+            stem=128, channels=channels, attends=[False] * 4 + [True], blocks=2, bottleneck=256, width=256, codes=1024
+        )
+    )
+
+
+def _mage() -> MageTransformer:
+    return MageTransformer(
+        1024, 16, width=768, depth=12, heads=12, hidden=3072, decoder_width=768, decoder_depth=8, decoder_heads=16,
+        decoder_hidden=3072,
+    )  # fmt: skip
+
+
+def _icgan(device: torch.device) -> IcGan:
+    multiples = [16, 16, 8, 8, 4, 2, 1]
+    channels = tuple((96 * a, 96 * b) for a, b in itertools.pairwise(multiples))
+    sizes = Sizes(condition=2048, embedded=512, chunk=17, bottom=4, channels=channels, attention=frozenset({3}))
+    trunk = torchvision.models.resnet50(weights=None)
+    trunk.set_submodule("fc", nn.Identity())
+    return IcGan(BigGAN(sizes), trunk, 256, device)
+
+
+FAMILIES: dict[str, tuple[int, Callable[[torch.device], Generator]]] = {
+    "Halton-MaskGIT tiny": (256, _tokens(_llamagen, _halton("tiny"))),
+    "Halton-MaskGIT small": (256, _tokens(_llamagen, _halton("small"))),
+    "Halton-MaskGIT base": (256, _tokens(_llamagen, _halton("base"))),
+    "Maskgit-pytorch v1": (256, _tokens(_taming, lambda: MaskgitPytorch(1024, 16, 768, 24, 16, 3072))),
+    "MAGE-B": (256, _tokens(lambda: MageTokenizer(1024, 128, [128, 128, 256, 256, 512], 2, 256), _mage)),
+    "IC-GAN": (256, _icgan),
+}
+
+
+if __name__ == "__main__":
+    main()
