@@ -118,7 +118,8 @@ def closing(results: dict[str, Any]) -> list[str]:
     found = results["agreement"]
     if found is None:
         lines[-1] += (
-            " How well it agrees with labels has not been measured here: --with-labels or --labels-from STUDY tells."
+            " In trials on EuroSAT and wildfire tiles it was not shown to beat a random choice (LOG.md); how well it "
+            "agrees with your labels has not been measured here: --with-labels or --labels-from STUDY tells."
         )
     elif found["loss"] is None:
         lines.append(f"There is no score of it among the {found['source']}, so what it loses is unknown.")
