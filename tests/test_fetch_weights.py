@@ -139,6 +139,8 @@ def test_without_a_network_there_is_one_clear_message(tmp_path: Path, monkeypatc
          " && mv w/pretrained_maskgit/VQGAN/last.ckpt w/last.ckpt"),
         (file(public("vgg16"), Path("v.pth")),
          "curl --create-dirs -Lo v.pth https://download.pytorch.org/models/vgg16-397923af.pth"),
+        (file(public("dcgan"), Path("gan-face-generate")),
+         "pip install gan-face-generate, and give the package's name in the recipe"),
         (file(public("mage"), Path("m.pth")), "https://github.com/LTH14/mage leads to its file; put it at m.pth"),
         (Needed(("generator.model",), "sd/turbo", True, public("diffusion"), True),
          "hf download stabilityai/sdxl-turbo --local-dir sd/turbo"),
