@@ -105,10 +105,12 @@ class Bench:
         few = min(batch, FEW)
         with autocast(self.recipe.hardware, self.device):
             step(few)
-            measured = min(batch, max(few, int(few * SECONDS / self._timed(step, few))))
+            first = self._timed(step, few)
+            measured = min(batch, max(few, int(few * SECONDS / first)))
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 step(measured)
-            seconds = statistics.median(self._timed(step, measured) for _ in range(REPEATS))
+            slow = measured == few and first > SECONDS  # not repeated: ResNet-50 at 224 px takes minutes on a core
+            seconds = first if slow else statistics.median(self._timed(step, measured) for _ in range(REPEATS))
         weights = {p.untyped_storage().data_ptr() for module in modules for p in module.parameters()}
         activations = sum(size for place, size in kept.items() if place not in weights)
         parameters = sum(p.numel() for module in modules for p in module.parameters())

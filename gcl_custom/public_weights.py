@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_generator import Dcgan, IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
 
-MB, GB = 10**6, 10**9
+MILLION, MB, GB = 10**6, 10**6, 10**9
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Public:
     url: str = ""
     """Where they are not on the hub."""
     page: str = ""
-    """Where there is no file to be fetched by a program, the page that leads to it."""
+    """Where no file can be fetched by this program, the page that leads to it, or the command that installs it."""
     member: str = ""
     """Of the archive that ``url`` leads to, the file that is wanted."""
     size: int | None = None
@@ -67,13 +67,13 @@ CATALOGUE = (
     _halton("tiny", "256", None, 276 * MB),
     _halton("small", "384", None, None),
     _halton("base", "384", None, None),
-    _halton("large", "384", 480 * MB, None),
+    _halton("large", "384", 480 * MILLION, None),
     Public(
-        "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MB, "FoundationVision/LlamaGen", "vq_ds16_c2i.pt",
-        size=4 * 72 * MB, estimated=True,
+        "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MILLION, "FoundationVision/LlamaGen",
+        "vq_ds16_c2i.pt", size=4 * 72 * MB, estimated=True,
     ),
     Public(
-        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MB, MASKGIT_V1,
+        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MILLION, MASKGIT_V1,
         "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2100 * MB,
     ),
     Public(
@@ -88,7 +88,7 @@ CATALOGUE = (
     Public("amused", "aMUSEd", OPENRAIL, True, "256", None, "amused/amused-256"),
     Public("amused", "aMUSEd", OPENRAIL, True, "512", None, "amused/amused-512"),
     Public(
-        "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MB,
+        "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MILLION,
         url="https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
         size=4 * 116 * MB, estimated=True,
     ),
@@ -98,7 +98,7 @@ CATALOGUE = (
     ),
     Public(
         "dcgan", "DCGAN of the Python package gan-face-generate", "MIT", True, "64",
-        page="https://github.com/chien-liu/DCGAN-PyTorch",
+        page="pip install --no-deps gan-face-generate",
     ),
     Public(
         "diffusion", "SDXL-Turbo", "Stability AI, non-commercial", False, "512", None, "stabilityai/sdxl-turbo",
@@ -111,7 +111,7 @@ CATALOGUE = (
         "radames/stable-diffusion-2-1-unclip-small-img2img",
     ),
     Public(
-        "vgg16", "VGG16 of torchvision", "BSD-3-Clause", True, "", 138 * MB,
+        "vgg16", "VGG16 of torchvision", "BSD-3-Clause", True, "", 138 * MILLION,
         url="https://download.pytorch.org/models/vgg16-397923af.pth", size=528 * 2**20, sha256="397923af",
     ),
 )  # fmt: skip
@@ -211,8 +211,8 @@ def _features(key: str, settings: Perceptual) -> Iterator[_Name]:
 def licences(recipe: Recipe) -> list[str]:
     """A line for each of the public weights of a recipe that may not be used commercially."""
     return [
-        f"{need.where}: {need.public.title} ({need.given}) is under {need.public.licence}: no commercial use, of views "
-        f"made with it and of backbones trained on them neither, unless its owners say otherwise"
+        f"{need.where}: {need.public.title} ({need.given}) may not be used commercially: {need.public.licence}. "
+        f"Whether views made with it, and backbones that learn from those, may be is for that licence to say: read it"
         for need in needed(recipe)
         if need.public and not need.public.commercial
     ]

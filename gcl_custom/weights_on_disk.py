@@ -161,6 +161,8 @@ def _row(need: Needed, found: Found) -> list[str]:
         title = f"{public.title}, or another of its kind"
     if public and public.pixels:
         title += f", {public.pixels} px"
+    if public and public.parameters and need.exact:
+        title += f", {public.parameters / 1e6:.0f} M parameters"
     licence = public.licence if public else "not known here"
     if public and not public.commercial:
         licence += ": NO COMMERCIAL USE"

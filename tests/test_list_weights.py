@@ -69,7 +69,7 @@ def test_only_what_is_missing_is_fetched_and_only_when_asked_for(
     with pytest.raises(UserError):  # what was fetched here is too small to be the real one
         list_weights.run("imagenet-noise", [], True, False)
     assert fetched == ["weights/G_ema_best0.pth"]
-    assert "no commercial use" in capsys.readouterr().out
+    assert "may not be used commercially" in capsys.readouterr().out
 
 
 def test_a_conversion_says_what_it_wrote_and_what_it_refused(

@@ -167,6 +167,7 @@ def test_the_table_marks_what_may_not_be_used_commercially(
     assert "Stability AI, non-commercial: NO COMMERCIAL USE" in first
     assert "about 7 GB" in first
     assert "BLIP, base, or another of its kind" in second
+    assert "M parameters" not in first + second
     assert "not known" in second
     assert "COMMERCIAL" not in second
 
