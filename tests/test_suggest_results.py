@@ -33,7 +33,8 @@ def grid(tmp_path: Path) -> Grid:
     for cell in grid.cells:
         rankme, lidar, alpha = MEASURED[place(cell)]
         own = [plan.measures(cell.run, seed) for seed in (0, 1)]
-        for stage in [*plan.stages(cell.run)[:-1], plan.likeness(cell.run), *own]:
+        views = [plan.likeness(cell.run)] if plan.mixes_views(cell.run.recipe.pretrain) else []
+        for stage in [*plan.stages(cell.run)[:-1], *views, *own]:
             if not stage.done:
                 stage.begin()
                 facts: dict[str, object] = {"likeness": LIKENESS[cell.place[MASK]]}
