@@ -50,7 +50,7 @@ def main() -> None:
         table.add_row(name, f"{side} px", f"{parameters / 1e6:,.0f} M", f"{whole:.2f}", f"{encoding:.2f}")
         del generator
     console.print(table)
-    console.print(f"{described(device)}, {torch.get_num_threads()} threads, {precision}; the faster of two tiles")
+    console.print(f"{described(device)}, {precision}; the faster of two tiles")
 
 
 def measured(generator: Generator, tile: torch.Tensor) -> tuple[float, float]:
