@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners, resized
 from gcl_custom.randomness import Randomness
@@ -15,6 +15,7 @@ class Toy:
     """A generator whose latent is the mean of each band, so that everything can be said beforehand."""
 
     device = torch.device("cpu")
+    networks: tuple[nn.Module, ...] = ()
     mean, deviation = torch.zeros(1), torch.ones(1)
 
     def __init__(self, gaussian: bool = True) -> None:

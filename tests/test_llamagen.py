@@ -14,7 +14,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator import masks
 from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.llamagen import LlamaGenTokenizer, SphereQuantizer
+from gcl_custom.generator.llamagen import LlamaGenTokenizer
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Views
 from gcl_custom.weights import save_weights
@@ -197,23 +197,19 @@ def test_every_step_by_the_equations(net: LlamaGenTokenizer) -> None:
         torch.testing.assert_close(training.decode_tokens(tokens).double(), picture.clamp(0, 1), rtol=0, atol=2e-5)
 
 
-def test_loss_and_straight_through_gradients_by_hand() -> None:
+def test_loss_and_straight_through_gradients_by_hand(net: LlamaGenTokenizer) -> None:
     torch.manual_seed(2)
-    quantizer, features = SphereQuantizer(5, 3), torch.randn(2, 3, 2, 2, requires_grad=True)
-    quantised = quantizer(features)
+    stored, features = net.quantize.embedding.weight, torch.randn(2, CODE_WIDTH, 2, 2, requires_grad=True)
+    quantised = net.quantise(features)
     unit = features / features.square().sum(dim=1, keepdim=True).sqrt()
-    codes = quantizer.embedding.weight / quantizer.embedding.weight.square().sum(dim=1, keepdim=True).sqrt()
+    codes = stored / stored.square().sum(dim=1, keepdim=True).sqrt()
     chosen = codes[quantised.tokens].permute(0, 3, 1, 2)
     torch.testing.assert_close(quantised.features, chosen)
     distance = (unit - chosen).square().mean()
     torch.testing.assert_close(quantised.loss, 1.25 * distance)
     # The codebook's term reaches the codes alone, the commitment the features alone at a quarter of it.
-    whole_features, whole_codes = torch.autograd.grad(
-        distance, [features, quantizer.embedding.weight], retain_graph=True
-    )
-    of_features, of_codes = torch.autograd.grad(
-        quantised.loss, [features, quantizer.embedding.weight], retain_graph=True
-    )
+    whole_features, whole_codes = torch.autograd.grad(distance, [features, stored], retain_graph=True)
+    of_features, of_codes = torch.autograd.grad(quantised.loss, [features, stored], retain_graph=True)
     torch.testing.assert_close(of_features, 0.25 * whole_features)
     torch.testing.assert_close(of_codes, whole_codes)
     # What follows sees the code; its gradient passes to the unit feature as though there were no quantisation.
@@ -244,13 +240,6 @@ def test_tokens_are_compared_in_fp32_under_autocast_and_in_bf16(net: LlamaGenTok
         assert rough.tokenise(tiles()).shape == (2, 4, 6)
     assert decoded.dtype == torch.float32
     assert (decoded - exact).abs().mean() < 0.03
-
-
-def test_comparing_in_parts_changes_nothing(net: LlamaGenTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = torch.randn(3, CODE_WIDTH, 3, 3)
-    whole = net.quantise(features).tokens
-    monkeypatch.setattr("gcl_custom.generator.llamagen.COMPARED_AT_ONCE", 4)
-    assert torch.equal(net.quantise(features).tokens, whole)
 
 
 def test_a_tile_is_outpainted_with_the_transformer_of_the_family(net: LlamaGenTokenizer) -> None:
@@ -301,7 +290,7 @@ def without(name: str) -> dict[str, Tensor]:
         ),
         (public_state() | {"loss.logvar": torch.zeros(1)}, r"surplus loss\.logvar$"),
         (public_state() | {"quant_conv.bias": torch.zeros(5)}, r"quant_conv\.bias is \(5,\), not \(4,\)$"),
-        (public_state() | {"encoder.conv_in.weight": torch.zeros(8, 3, 3, 3)}, r"conv_in\.weight has 8 channels"),
+        (public_state() | {"encoder.conv_in.weight": torch.zeros(8, 3, 3, 3)}, r"conv_in\.weight gives 8 channels"),
         (public_state() | {"quantize.embedding.weight": torch.zeros(3)}, r"embedding\.weight is \(3,\), but should"),
     ],
 )

@@ -182,7 +182,7 @@ def test_what_is_saved_loads_again(loaded: MageTransformer, tmp_path: Path) -> N
 
 
 def test_heads_are_asked_for_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768 and 1024.*\(heads\)"):
+    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768, 1024.*\(heads\)"):
         MageTransformer.from_file(save(tmp_path / "w.pth", public_state()), "here")
 
 

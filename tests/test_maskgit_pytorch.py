@@ -148,7 +148,7 @@ def test_what_is_saved_loads_again(loaded: MaskgitPytorch, tmp_path: Path) -> No
 
 
 def test_heads_are_asked_for_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768 and 1024.*\(heads\)"):
+    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768, 1024.*\(heads\)"):
         MaskgitPytorch.from_file(save(tmp_path / "w.pth", public_state()), "here")
 
 

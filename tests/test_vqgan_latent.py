@@ -11,7 +11,7 @@ from gcl_custom.generator.steering import Steering
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.generator.vqgan_latent import VqganLatent
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Tokenizer
+from gcl_custom.recipe_generator import Tokenizer
 
 SOME = torch.rand(8, 4, 32, 32, generator=torch.Generator().manual_seed(0))
 
