@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners, resized
+from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners
 from gcl_custom.randomness import Randomness
 
 
@@ -126,10 +126,3 @@ def test_interpolation_goes_from_a_tile_to_its_partner(gaussian: bool) -> None:
         torch.testing.assert_close(features[1], (arc if gaussian else chord)(one, other, strength))
         assert features[0].tolist() == [1, 4]  # whatever is no latent stays
         torch.testing.assert_close(edited.decode(features)[:, :, 0, 0], features[1])
-
-
-def test_tiles_of_the_wanted_side_are_left_alone() -> None:
-    tiles = torch.rand(2, 3, 8, 8)
-    assert resized(tiles, 8).equal(tiles)
-    torch.testing.assert_close(resized(tiles, 4).mean((2, 3)), tiles.mean((2, 3)), atol=0.02, rtol=0)
-    assert resized(torch.full((1, 1, 4, 6), 0.3), 9).sub(0.3).abs().max() < 1e-6
