@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from families import rng
 from torch import Tensor, nn
 
 from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners
@@ -34,10 +35,6 @@ class Toy:
 
     def replaced(self, features: tuple[Tensor, Tensor], latent: Tensor) -> tuple[Tensor, Tensor]:
         return features[0], latent
-
-
-def rng(*tiles: int, seed: int = 0, view: int = 0) -> Randomness:
-    return Randomness(seed, "views", view, torch.tensor(tiles))
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.7, 1.0])
