@@ -23,6 +23,12 @@ SHOWN = 5
 """Faults that a message names; it counts the rest."""
 
 
+def first_of(faults: Sequence[str]) -> str:
+    """The first faults of a list for a message, and how many more there are."""
+    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"{'; '.join(faults[:SHOWN])}{more}"
+
+
 def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
     """Write a state as safetensors, atomically; a tensor that has two names (tied weights) is written under both."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
@@ -140,6 +146,5 @@ def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> No
         if name in found and found[name].shape != value.shape
     ]
     if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults[:SHOWN])}{more}")
+        raise UserError(f"{source} does not fit {type(module).__name__}: {first_of(faults)}")
     module.load_state_dict(found)

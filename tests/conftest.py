@@ -11,6 +11,8 @@ import rasterio
 import torch
 from PIL import Image
 
+pytest.register_assert_rewrite("families")
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -1,6 +1,5 @@
 """aMUSEd: tiny models in the public layout, against diffusers' own classes and its scheduler."""
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -8,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers.models.autoencoders.vq_model import VQModel
 from diffusers.models.unets.uvit_2d import UVit2DModel
 from diffusers.schedulers import scheduling_amused
 from diffusers.schedulers.scheduling_amused import AmusedScheduler
+from families import Spoil, TransformerLaws, with_zeros, without
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
@@ -157,15 +156,10 @@ def test_the_size_of_the_tiles_goes_into_the_condition(transformer: AmusedTransf
     assert other.about.tolist() == [[512, 512, 0, 0, 6]]
 
 
-def test_prediction_and_loss_at_some_positions_equal_the_full_forward(transformer: AmusedTransformer) -> None:
-    tokens, hidden = example()
-    at = hidden.flatten(1)
-    logits = transformer(tokens, hidden).flatten(1, 2)[at]
-    torch.testing.assert_close(transformer.predict(tokens, hidden, at, Cache()), logits)
-    expected = F.cross_entropy(logits, tokens.flatten(1)[at], label_smoothing=0.1)
-    torch.testing.assert_close(transformer.loss(tokens, hidden), expected)
-    other = torch.where(hidden, (tokens + 1) % CODES, tokens)
-    assert torch.equal(transformer(other, hidden), transformer(tokens, hidden))
+class TestLaws(TransformerLaws):
+    @pytest.fixture
+    def loaded(self, transformer: AmusedTransformer) -> AmusedTransformer:
+        return transformer
 
 
 class Watched:
@@ -222,13 +216,6 @@ def test_tiles_that_hide_different_numbers_are_inpainted_alike_in_any_batch(
     )
 
 
-def test_logits_in_bf16_are_near_those_in_fp32(transformer: AmusedTransformer) -> None:
-    tokens, hidden = example()
-    coarse = copy.deepcopy(transformer).to(torch.bfloat16)(tokens, hidden)
-    assert coarse.dtype == torch.bfloat16
-    torch.testing.assert_close(coarse.float(), transformer(tokens, hidden), atol=0.1, rtol=0.1)
-
-
 def test_tokens_and_tiles_are_those_of_diffusers(public: Path, tokenizer: AmusedTokenizer) -> None:
     assert (tokenizer.codes, tokenizer.pixels_per_token, tokenizer.bands) == (CODES, 4, 3)
     network = VQModel.from_pretrained(public, subfolder="vqvae").eval()
@@ -272,7 +259,7 @@ def test_a_model_that_is_not_there_is_named(model: str) -> None:
             kind.from_folder(model, "generator")
 
 
-def weights_of(part: str, spoil: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
+def weights_of(part: str, spoil: Spoil) -> Callable[[Path], None]:
     def spoilt(folder: Path) -> None:
         path = (
             folder / part / ("model.safetensors" if part == "text_encoder" else "diffusion_pytorch_model.safetensors")
@@ -298,21 +285,18 @@ def in_config(part: str, **values: object) -> Callable[[Path], None]:
         (lambda folder: shutil.rmtree(folder / "text_encoder"), r"no whole model of aMUSEd: it has no text_encoder\."),
         (
             lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(),
-            r"transformer has no diffusion_pytorch_model\.safetensors",
+            "part transformer has no safetensors",
         ),
         (lambda folder: (folder / "vqvae" / "config.json").unlink(), r"vqvae/config\.json cannot be read"),
         (lambda folder: (folder / "vqvae" / "config.json").write_text("{"), r"vqvae/config\.json cannot be read"),
         (in_config("transformer", _class_name="UNet2DModel"), r"configuration of a UNet2DModel; aMUSEd has a UVit2D"),
-        (weights_of("transformer", lambda state: state.pop("embed.conv.weight")), r"missing embed\.conv\.weight"),
-        (weights_of("transformer", lambda state: state.update(more=torch.zeros(1))), r"surplus more"),
+        (weights_of("transformer", without("embed.conv.weight")), r"missing embed\.conv\.weight"),
+        (weights_of("transformer", with_zeros("more", 1)), r"surplus more"),
         (
-            weights_of("transformer", lambda state: state.update({"embed.layer_norm.weight": torch.zeros(7)})),
-            r"embed\.layer_norm\.weight is \(7,\), not \(16,\)",
+            weights_of("transformer", with_zeros("embed.layer_norm.weight", 7)),
+            r"embed\.layer_norm\.weight expected shape .*\[16\].* but got .*\[7\]",
         ),
-        (
-            weights_of("text_encoder", lambda state: state.pop("text_projection.weight")),
-            r"missing text_projection\.weight",
-        ),
+        (weights_of("text_encoder", without("text_projection.weight")), r"missing text_projection\.weight"),
         (lambda folder: (folder / "tokenizer" / "merges.txt").unlink(), r"tokenizer has no merges\.txt"),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.autoencoder import Autoencoder, resized
+from gcl_custom.generator.autoencoder import Autoencoder
 
 
 class Halves(nn.Module):
@@ -58,8 +58,3 @@ def test_decoded_tiles_lie_in_0_to_1_and_overflow_is_an_error() -> None:
     assert decoded.max() <= 1
     with pytest.raises(UserError, match="overflowed"):
         autoencoder.decode(torch.full((1, 3, 4, 4), float("nan")))
-
-
-def test_the_same_side_leaves_pixels_as_they_are() -> None:
-    tiles = torch.rand(1, 3, 6, 6)
-    assert resized(tiles, 6) is tiles

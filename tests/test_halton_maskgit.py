@@ -3,17 +3,16 @@
 import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from families import Spoil, TransformerLaws, with_zeros, without
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import masks
 from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.maskgit import Cache
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Views
 from gcl_custom.weights import save_weights
@@ -56,7 +55,7 @@ def write(path: Path, state: dict[str, Tensor], prefix: str = "module._orig_mod.
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HaltonMaskGIT:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> HaltonMaskGIT:
     path = write(tmp_path_factory.mktemp("public") / "ImageNet_256_tiny.pth", public_state())
     return HaltonMaskGIT.from_file(path, "here", heads=HEADS).eval()
 
@@ -109,81 +108,41 @@ def by_the_equations(state: dict[str, Tensor], tokens: Tensor, hidden: Tensor) -
     return torch.stack(rows).view(GRID, GRID, CODES)
 
 
-def test_logits_by_the_equations(model: HaltonMaskGIT) -> None:
+def test_logits_by_the_equations(loaded: HaltonMaskGIT) -> None:
     tokens, hidden = example(2)
     with torch.no_grad():
-        logits = model(tokens, hidden)
+        logits = loaded(tokens, hidden)
     for tile in range(2):
         expected = by_the_equations(public_state(), tokens[tile], hidden[tile])
         assert expected.std() > 0.5
         torch.testing.assert_close(logits[tile].double(), expected, rtol=0, atol=2e-5)
 
 
-def test_hidden_tokens_have_no_influence_and_tiles_none_on_each_other(model: HaltonMaskGIT) -> None:
-    tokens, hidden = example()
-    with torch.no_grad():
-        logits = model(tokens, hidden)
-        assert torch.equal(model(torch.where(hidden, (tokens + 3) % CODES, tokens), hidden), logits)
-        torch.testing.assert_close(model(tokens[1:2], hidden[1:2]), logits[1:2])
-
-
-def test_prediction_at_some_positions_equals_the_full_forward(model: HaltonMaskGIT) -> None:
-    tokens, hidden = example()
-    at = torch.rand(3, GRID * GRID) < torch.tensor([0.3, 0.7, 0.0])[:, None]
-    cache = Cache()
-    with torch.no_grad():
-        full = model(tokens, hidden).flatten(1, 2)
-        torch.testing.assert_close(model.predict(tokens, hidden, at, cache), full[at])
-        shown = model(tokens, hidden & False).flatten(1, 2)
-        torch.testing.assert_close(model.predict(tokens, hidden & False, at, cache, at), shown[at])
-
-
-def test_loss_and_its_gradient_against_the_slow_formula(model: HaltonMaskGIT) -> None:
-    tokens, hidden = example()
-    for smoothing, told in ((0.1, None), (0.0, 0.0), (0.3, 0.3)):
-        logp = model(tokens, hidden).log_softmax(dim=-1)
-        terms = []
-        for tile, row, column in hidden.nonzero().tolist():
-            target = torch.full((CODES,), smoothing / CODES)
-            target[tokens[tile, row, column]] += 1 - smoothing
-            terms.append(-(target * logp[tile, row, column]).sum())
-        expected, loss = torch.stack(terms).mean(), model.loss(tokens, hidden, told)
-        torch.testing.assert_close(loss, expected)
-    parameters = list(model.parameters())
-    wanted, found = torch.autograd.grad(expected, parameters), torch.autograd.grad(loss, parameters)
-    for one, other in zip(wanted, found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+class TestLaws(TransformerLaws):
+    pass
 
 
 @pytest.mark.parametrize("settings", [Views(), Views(order="halton"), Views(decoding_steps=1)])
-def test_inpainting_the_centre_leaves_the_outer_ring(model: HaltonMaskGIT, settings: Views) -> None:
+def test_inpainting_the_centre_leaves_the_outer_ring(loaded: HaltonMaskGIT, settings: Views) -> None:
     tokens, hidden = example(6)[0], masks.centre(GRID, GRID, 6)
-    whole = inpaint(model, tokens, hidden, Randomness(3, "views", 0, torch.arange(6)), settings)
+    whole = inpaint(loaded, tokens, hidden, Randomness(3, "views", 0, torch.arange(6)), settings)
     assert torch.equal(whole[~hidden], tokens[~hidden])
     assert not torch.equal(whole, tokens)
     assert whole.max() < CODES
-    alone = inpaint(model, tokens[4:5], hidden[4:5], Randomness(3, "views", 0, torch.tensor([4])), settings)
+    alone = inpaint(loaded, tokens[4:5], hidden[4:5], Randomness(3, "views", 0, torch.tensor([4])), settings)
     assert torch.equal(alone, whole[4:5]), "whatever the batch"
 
 
-def test_what_is_saved_loads_again_and_stays_tied(model: HaltonMaskGIT, tmp_path: Path) -> None:
+def test_what_is_saved_loads_again_and_stays_tied(loaded: HaltonMaskGIT, tmp_path: Path) -> None:
     path, state = tmp_path / "w.safetensors", public_state()
-    assert {name: value.shape for name, value in model.state_dict().items()} == {
+    assert {name: value.shape for name, value in loaded.state_dict().items()} == {
         name: value.shape for name, value in state.items()
     }
-    save_weights(path, model)
+    save_weights(path, loaded)
     again = HaltonMaskGIT.from_file(path, "here", heads=HEADS)
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
     for other in (again, copy.deepcopy(again).to(torch.bfloat16)):
         assert other.head.weight is other.tok_emb.weight
-
-
-def test_bf16_predicts_about_the_same(model: HaltonMaskGIT) -> None:
-    tokens, hidden = example()
-    with torch.no_grad():
-        exact, rough = model(tokens, hidden), copy.deepcopy(model).to(torch.bfloat16)(tokens, hidden)
-    assert rough.dtype == torch.bfloat16
-    assert (rough.float() - exact).abs().mean() < 0.05 * exact.std()
 
 
 @pytest.mark.parametrize("width", [384, 512, 768])
@@ -192,29 +151,26 @@ def test_heads_of_the_public_networks_are_known(tmp_path: Path, width: int) -> N
     inner = width // heads * heads
     tiny = HaltonMaskGIT(3, 2, width, heads, depth=1, inner=inner, hidden=8, classes=1, registers=1)
     save_weights(tmp_path / "w.safetensors", tiny)
-    loaded = HaltonMaskGIT.from_file(tmp_path / "w.safetensors", "here").eval()
+    again = HaltonMaskGIT.from_file(tmp_path / "w.safetensors", "here").eval()
     tokens, hidden = torch.zeros(1, 2, 2, dtype=torch.long), torch.ones(1, 2, 2, dtype=torch.bool)
-    assert torch.equal(loaded(tokens, hidden), tiny(tokens, hidden))
-
-
-def without(name: str) -> dict[str, Tensor]:
-    return {key: value for key, value in public_state().items() if key != name}
+    assert torch.equal(again(tokens, hidden), tiny(tokens, hidden))
 
 
 @pytest.mark.parametrize(
-    ("state", "message"),
+    ("spoil", "message"),
     [
         (without("transformer.layers.1.ff.w3.weight"), r"missing transformer\.layers\.1\.ff\.w3\.weight$"),
         (without("transformer.layers.0.attn.wq.weight"), r"missing transformer\.layers\.0\.attn\.wq\.weight"),
         (without("head.weight"), r"missing head\.weight$"),
-        (public_state() | {"in_proj.weight": torch.zeros(2)}, r"surplus in_proj\.weight$"),
-        (public_state() | {"head.bias": torch.zeros(CODES)}, r"head\.bias is \(11,\), not \(12,\)$"),
-        (public_state() | {"tok_emb.weight": torch.zeros(3)}, r"tok_emb\.weight is \(3,\), but should have 2"),
-        (public_state() | {"pos_emb.weight": torch.zeros(15, WIDTH)}, r"pos_emb\.weight has 15 positions.*no square"),
-        (public_state() | {"head.weight": torch.zeros(CODES + 1, WIDTH)}, r"head\.weight is not tok_emb\.weight"),
+        (with_zeros("in_proj.weight", 2), r"surplus in_proj\.weight$"),
+        (with_zeros("head.bias", CODES), r"head\.bias is \(11,\), not \(12,\)$"),
+        (with_zeros("tok_emb.weight", 3), r"tok_emb\.weight is \(3,\), but should have 2"),
+        (with_zeros("pos_emb.weight", 15, WIDTH), r"its 15 positions are no square"),
+        (with_zeros("head.weight", CODES + 1, WIDTH), r"head\.weight is not tok_emb\.weight"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, state: Any, message: str) -> None:
+def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, spoil: Spoil, message: str) -> None:
+    spoil(state := public_state())
     path = write(tmp_path / "w.pth", state)
     with pytest.raises(UserError, match=rf"^here: .*w\.pth does not fit.*{message}"):
         HaltonMaskGIT.from_file(path, "here", heads=HEADS)
@@ -222,9 +178,9 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, state: Any,
 
 def test_heads_are_asked_for_where_no_shape_tells_them(tmp_path: Path) -> None:
     path = write(tmp_path / "w.pth", public_state(), prefix="")
-    with pytest.raises(UserError, match=r"is 14 wide, and how many heads.*give heads \(.*6 \(384 wide\)"):
+    with pytest.raises(UserError, match=r"width 14; heads are known for 384, 512, 768, 1024 alone.*\(heads\)"):
         HaltonMaskGIT.from_file(path, "here")
-    with pytest.raises(UserError, match="attention is 12 wide, which 5 heads do not divide"):
+    with pytest.raises(UserError, match="attention of width 12, which 5 heads do not divide"):
         HaltonMaskGIT.from_file(path, "here", heads=5)
 
 

@@ -7,18 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from families import rng
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.biggan import BigGAN, Sizes
 from gcl_custom.generator.icgan import FEATURE_WEIGHT, Features, IcGan, swav_trunk, truncated_normal
 from gcl_custom.generator.latent_edits import LatentGenerator
-from gcl_custom.randomness import Randomness
 from gcl_custom.weights import save_weights
-
-
-def rng(*tiles: int, view: int = 0) -> Randomness:
-    return Randomness(0, "views", view, torch.tensor(tiles))
 
 
 def small_network() -> BigGAN:

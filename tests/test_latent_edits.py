@@ -5,9 +5,10 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from families import rng
+from torch import Tensor, nn
 
-from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners, resized
+from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners
 from gcl_custom.randomness import Randomness
 
 
@@ -15,6 +16,7 @@ class Toy:
     """A generator whose latent is the mean of each band, so that everything can be said beforehand."""
 
     device = torch.device("cpu")
+    networks: tuple[nn.Module, ...] = ()
     mean, deviation = torch.zeros(1), torch.ones(1)
 
     def __init__(self, gaussian: bool = True) -> None:
@@ -33,10 +35,6 @@ class Toy:
 
     def replaced(self, features: tuple[Tensor, Tensor], latent: Tensor) -> tuple[Tensor, Tensor]:
         return features[0], latent
-
-
-def rng(*tiles: int, seed: int = 0, view: int = 0) -> Randomness:
-    return Randomness(seed, "views", view, torch.tensor(tiles))
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.7, 1.0])
@@ -125,10 +123,3 @@ def test_interpolation_goes_from_a_tile_to_its_partner(gaussian: bool) -> None:
         torch.testing.assert_close(features[1], (arc if gaussian else chord)(one, other, strength))
         assert features[0].tolist() == [1, 4]  # whatever is no latent stays
         torch.testing.assert_close(edited.decode(features)[:, :, 0, 0], features[1])
-
-
-def test_tiles_of_the_wanted_side_are_left_alone() -> None:
-    tiles = torch.rand(2, 3, 8, 8)
-    assert resized(tiles, 8).equal(tiles)
-    torch.testing.assert_close(resized(tiles, 4).mean((2, 3)), tiles.mean((2, 3)), atol=0.02, rtol=0)
-    assert resized(torch.full((1, 1, 4, 6), 0.3), 9).sub(0.3).abs().max() < 1e-6

@@ -1,20 +1,18 @@
 """LlamaGen's tokenizer: its public file's form, a literal transcription of its equations, and its loss by hand."""
 
 import copy
-import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
+from families import Equations, PublicState, Spoil, with_zeros, without
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import masks
 from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.llamagen import LlamaGenTokenizer, SphereQuantizer
+from gcl_custom.generator.llamagen import LlamaGenTokenizer
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Views
 from gcl_custom.weights import save_weights
@@ -26,63 +24,43 @@ CODES, CODE_WIDTH, CHANNELS, WIDTHS, BLOCKS, INNER = 37, 4, 32, [32, 64, 64], 2,
 def public_state() -> dict[str, Tensor]:
     """Random weights under the public names, written out here so that a change of ours shows."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = {}
-
-    def convolution(name: str, enter: int, leave: int, side: int) -> None:
-        state[f"{name}.weight"] = torch.randn(leave, enter, side, side) / (enter * side**2) ** 0.5
-        state[f"{name}.bias"] = torch.randn(leave) * 0.1
-
-    def norm(name: str, channels: int) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = 1 + 0.2 * torch.randn(channels), 0.2 * torch.randn(channels)
-
-    def residual(name: str, enter: int, leave: int) -> None:
-        norm(f"{name}.norm1", enter)
-        convolution(f"{name}.conv1", enter, leave, 3)
-        norm(f"{name}.norm2", leave)
-        convolution(f"{name}.conv2", leave, leave, 3)
-        if enter != leave:
-            convolution(f"{name}.nin_shortcut", enter, leave, 1)
-
-    def attention(name: str, channels: int) -> None:
-        norm(f"{name}.norm", channels)
-        for part in ("q", "k", "v", "proj_out"):
-            convolution(f"{name}.{part}", channels, channels, 1)
+    state = PublicState()
 
     def middle(name: str) -> None:
-        residual(f"{name}.0", WIDTHS[-1], WIDTHS[-1])
-        attention(f"{name}.1", WIDTHS[-1])
-        residual(f"{name}.2", WIDTHS[-1], WIDTHS[-1])
+        state.residual(f"{name}.0", WIDTHS[-1], WIDTHS[-1])
+        state.attention(f"{name}.1", WIDTHS[-1])
+        state.residual(f"{name}.2", WIDTHS[-1], WIDTHS[-1])
 
-    convolution("encoder.conv_in", 3, CHANNELS, 3)
+    state.conv("encoder.conv_in", 3, CHANNELS, 3)
     now = CHANNELS
     for level, width in enumerate(WIDTHS):
         for block in range(BLOCKS):
-            residual(f"encoder.conv_blocks.{level}.res.{block}", now, width)
+            state.residual(f"encoder.conv_blocks.{level}.res.{block}", now, width)
             now = width
             if level == 2:
-                attention(f"encoder.conv_blocks.2.attn.{block}", width)
+                state.attention(f"encoder.conv_blocks.2.attn.{block}", width)
         if level < 2:
-            convolution(f"encoder.conv_blocks.{level}.downsample.conv", width, width, 3)
+            state.conv(f"encoder.conv_blocks.{level}.downsample.conv", width, width, 3)
     middle("encoder.mid")
-    norm("encoder.norm_out", now)
-    convolution("encoder.conv_out", now, INNER, 3)
-    convolution("quant_conv", INNER, CODE_WIDTH, 1)
+    state.norm("encoder.norm_out", now)
+    state.conv("encoder.conv_out", now, INNER, 3)
+    state.conv("quant_conv", INNER, CODE_WIDTH, 1)
     state["quantize.embedding.weight"] = torch.randn(CODES, CODE_WIDTH)
     state["quantize.codebook_used"] = torch.zeros(65536)
-    convolution("post_quant_conv", CODE_WIDTH, INNER, 1)
-    convolution("decoder.conv_in", INNER, now, 3)
+    state.conv("post_quant_conv", CODE_WIDTH, INNER, 1)
+    state.conv("decoder.conv_in", INNER, now, 3)
     middle("decoder.mid")
     for number, width in enumerate(reversed(WIDTHS)):
         for block in range(BLOCKS + 1):
-            residual(f"decoder.conv_blocks.{number}.res.{block}", now, width)
+            state.residual(f"decoder.conv_blocks.{number}.res.{block}", now, width)
             now = width
             if number == 0:
-                attention(f"decoder.conv_blocks.0.attn.{block}", width)
+                state.attention(f"decoder.conv_blocks.0.attn.{block}", width)
         if number < 2:
-            convolution(f"decoder.conv_blocks.{number}.upsample.conv", width, width, 3)
-    norm("decoder.norm_out", now)
-    convolution("decoder.conv_out", now, 3, 3)
-    return state
+            state.conv(f"decoder.conv_blocks.{number}.upsample.conv", width, width, 3)
+    state.norm("decoder.norm_out", now)
+    state.conv("decoder.conv_out", now, 3, 3)
+    return dict(state)  # plain, as it is saved
 
 
 def write(path: Path, state: dict[str, Tensor]) -> Path:
@@ -96,56 +74,22 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> LlamaGenTokenizer:
     return LlamaGenTokenizer.from_file(path, "here").eval()
 
 
-class ByTheEquations:
-    """The tokenizer as functional calls on the public state, in fp64."""
+class ByTheEquations(Equations):
+    """The tokenizer in fp64."""
 
     def __init__(self) -> None:
-        self.w = {name: value.double() for name, value in public_state().items()}
-
-    def conv(self, name: str, x: Tensor, **options: Any) -> Tensor:
-        return F.conv2d(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], **options)
-
-    def norm(self, name: str, x: Tensor) -> Tensor:
-        grouped = x.reshape(len(x), 32, -1)
-        variance, mean = torch.var_mean(grouped, dim=2, keepdim=True, correction=0)
-        unit = ((grouped - mean) / (variance + 1e-6).sqrt()).view_as(x)
-        return unit * self.w[f"{name}.weight"][:, None, None] + self.w[f"{name}.bias"][:, None, None]
-
-    def swish(self, x: Tensor) -> Tensor:
-        return x / (1 + torch.exp(-x))
-
-    def residual(self, name: str, x: Tensor) -> Tensor:
-        inner = self.conv(f"{name}.conv1", self.swish(self.norm(f"{name}.norm1", x)), padding=1)
-        inner = self.conv(f"{name}.conv2", self.swish(self.norm(f"{name}.norm2", inner)), padding=1)
-        shortcut = f"{name}.nin_shortcut"
-        return inner + (self.conv(shortcut, x) if f"{shortcut}.weight" in self.w else x)
-
-    def attention(self, name: str, x: Tensor) -> Tensor:
-        q, k, v = (self.conv(f"{name}.{part}", self.norm(f"{name}.norm", x)).flatten(2) for part in "qkv")
-        weights = (torch.einsum("bci,bcj->bij", q, k) / math.sqrt(x.shape[1])).exp()
-        weights = weights / weights.sum(dim=2, keepdim=True)
-        return x + self.conv(f"{name}.proj_out", torch.einsum("bij,bcj->bci", weights, v).view_as(x))
+        super().__init__({name: value.double() for name, value in public_state().items()})
 
     def middle(self, name: str, x: Tensor) -> Tensor:
         x = self.residual(f"{name}.0", x)
         return self.residual(f"{name}.2", self.attention(f"{name}.1", x))
 
-    def level(self, name: str, x: Tensor, blocks: int) -> Tensor:
-        for block in range(blocks):
-            x = self.residual(f"{name}.res.{block}", x)
-            if f"{name}.attn.{block}.q.weight" in self.w:
-                x = self.attention(f"{name}.attn.{block}", x)
-        return x
-
     def encode(self, tiles: Tensor) -> Tensor:
         x = self.conv("encoder.conv_in", tiles.double() * 2 - 1, padding=1)
         for level in range(3):
-            x = self.level(f"encoder.conv_blocks.{level}", x, BLOCKS)
+            x = self.level(f"encoder.conv_blocks.{level}", "res", "attn", x)
             if level < 2:
-                b, k, height, width = x.shape
-                larger = torch.zeros(b, k, height + 1, width + 1, dtype=x.dtype)
-                larger[:, :, :height, :width] = x
-                x = self.conv(f"encoder.conv_blocks.{level}.downsample.conv", larger, stride=2)
+                x = self.halved(f"encoder.conv_blocks.{level}.downsample.conv", x)
         x = self.swish(self.norm("encoder.norm_out", self.middle("encoder.mid", x)))
         return self.conv("quant_conv", self.conv("encoder.conv_out", x, padding=1))
 
@@ -163,10 +107,9 @@ class ByTheEquations:
         x = self.conv("post_quant_conv", codes[tokens].permute(0, 3, 1, 2))
         x = self.middle("decoder.mid", self.conv("decoder.conv_in", x, padding=1))
         for number in range(3):
-            x = self.level(f"decoder.conv_blocks.{number}", x, BLOCKS + 1)
+            x = self.level(f"decoder.conv_blocks.{number}", "res", "attn", x)
             if number < 2:
-                x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-                x = self.conv(f"decoder.conv_blocks.{number}.upsample.conv", x, padding=1)
+                x = self.doubled(f"decoder.conv_blocks.{number}.upsample.conv", x)
         return (self.conv("decoder.conv_out", self.swish(self.norm("decoder.norm_out", x)), padding=1) + 1) / 2
 
 
@@ -197,23 +140,19 @@ def test_every_step_by_the_equations(net: LlamaGenTokenizer) -> None:
         torch.testing.assert_close(training.decode_tokens(tokens).double(), picture.clamp(0, 1), rtol=0, atol=2e-5)
 
 
-def test_loss_and_straight_through_gradients_by_hand() -> None:
+def test_loss_and_straight_through_gradients_by_hand(net: LlamaGenTokenizer) -> None:
     torch.manual_seed(2)
-    quantizer, features = SphereQuantizer(5, 3), torch.randn(2, 3, 2, 2, requires_grad=True)
-    quantised = quantizer(features)
+    stored, features = net.quantize.embedding.weight, torch.randn(2, CODE_WIDTH, 2, 2, requires_grad=True)
+    quantised = net.quantise(features)
     unit = features / features.square().sum(dim=1, keepdim=True).sqrt()
-    codes = quantizer.embedding.weight / quantizer.embedding.weight.square().sum(dim=1, keepdim=True).sqrt()
+    codes = stored / stored.square().sum(dim=1, keepdim=True).sqrt()
     chosen = codes[quantised.tokens].permute(0, 3, 1, 2)
     torch.testing.assert_close(quantised.features, chosen)
     distance = (unit - chosen).square().mean()
     torch.testing.assert_close(quantised.loss, 1.25 * distance)
     # The codebook's term reaches the codes alone, the commitment the features alone at a quarter of it.
-    whole_features, whole_codes = torch.autograd.grad(
-        distance, [features, quantizer.embedding.weight], retain_graph=True
-    )
-    of_features, of_codes = torch.autograd.grad(
-        quantised.loss, [features, quantizer.embedding.weight], retain_graph=True
-    )
+    whole_features, whole_codes = torch.autograd.grad(distance, [features, stored], retain_graph=True)
+    of_features, of_codes = torch.autograd.grad(quantised.loss, [features, stored], retain_graph=True)
     torch.testing.assert_close(of_features, 0.25 * whole_features)
     torch.testing.assert_close(of_codes, whole_codes)
     # What follows sees the code; its gradient passes to the unit feature as though there were no quantisation.
@@ -244,13 +183,6 @@ def test_tokens_are_compared_in_fp32_under_autocast_and_in_bf16(net: LlamaGenTok
         assert rough.tokenise(tiles()).shape == (2, 4, 6)
     assert decoded.dtype == torch.float32
     assert (decoded - exact).abs().mean() < 0.03
-
-
-def test_comparing_in_parts_changes_nothing(net: LlamaGenTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = torch.randn(3, CODE_WIDTH, 3, 3)
-    whole = net.quantise(features).tokens
-    monkeypatch.setattr("gcl_custom.generator.llamagen.COMPARED_AT_ONCE", 4)
-    assert torch.equal(net.quantise(features).tokens, whole)
 
 
 def test_a_tile_is_outpainted_with_the_transformer_of_the_family(net: LlamaGenTokenizer) -> None:
@@ -286,12 +218,8 @@ def test_what_is_saved_loads_again(net: LlamaGenTokenizer, tmp_path: Path) -> No
     assert all(torch.equal(value, state[name]) for name, value in again.items())
 
 
-def without(name: str) -> dict[str, Tensor]:
-    return {key: value for key, value in public_state().items() if key != name}
-
-
 @pytest.mark.parametrize(
-    ("state", "message"),
+    ("spoil", "message"),
     [
         (without("decoder.mid.1.q.bias"), r"missing decoder\.mid\.1\.q\.bias$"),
         (without("encoder.conv_out.weight"), r"missing encoder\.conv_out\.weight"),
@@ -299,13 +227,14 @@ def without(name: str) -> dict[str, Tensor]:
             without("encoder.conv_blocks.1.res.0.conv1.weight"),
             r"missing encoder\.conv_blocks\.1\.res\.0\.conv1\.weight",
         ),
-        (public_state() | {"loss.logvar": torch.zeros(1)}, r"surplus loss\.logvar$"),
-        (public_state() | {"quant_conv.bias": torch.zeros(5)}, r"quant_conv\.bias is \(5,\), not \(4,\)$"),
-        (public_state() | {"encoder.conv_in.weight": torch.zeros(8, 3, 3, 3)}, r"conv_in\.weight has 8 channels"),
-        (public_state() | {"quantize.embedding.weight": torch.zeros(3)}, r"embedding\.weight is \(3,\), but should"),
+        (with_zeros("loss.logvar", 1), r"surplus loss\.logvar$"),
+        (with_zeros("quant_conv.bias", 5), r"quant_conv\.bias is \(5,\), not \(4,\)$"),
+        (with_zeros("encoder.conv_in.weight", 8, 3, 3, 3), r"conv_in\.weight gives 8 channels"),
+        (with_zeros("quantize.embedding.weight", 3), r"embedding\.weight is \(3,\), but should"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, state: Any, message: str) -> None:
+def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, spoil: Spoil, message: str) -> None:
+    spoil(state := public_state())
     with pytest.raises(UserError, match=rf"^here: .*w\.pt does not fit.*{message}"):
         LlamaGenTokenizer.from_file(write(tmp_path / "w.pt", state), "here")
 

@@ -1,19 +1,14 @@
 """MAGE's transformer: the public format, and the network against a literal transcription."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from families import PublicState, Spoil, TransformerLaws, with_zeros, without
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.inpainting import inpaint
 from gcl_custom.generator.mage import MageTransformer
-from gcl_custom.generator.maskgit import Cache
-from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Views
 from gcl_custom.weights import save_weights
 
 CODES, GRID, WIDTH, DEPTH, HEADS = 83, 4, 24, 3, 3
@@ -25,36 +20,30 @@ VOCABULARY = CODES + 1000 + 1
 def transformer_state() -> dict[str, Tensor]:
     """Random weights of the transformer under the names of the public file."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = {
-        "token_emb.word_embeddings.weight": torch.randn(VOCABULARY, WIDTH),
-        "token_emb.position_embeddings.weight": torch.randn(GRID**2 + 1, WIDTH),
-        "decoder_pos_embed_learned": torch.randn(1, GRID**2 + 1, DECODER_WIDTH),
-        "mlm_layer.bias": torch.randn(1, 1, VOCABULARY),
-    }
-
-    def linear(name: str, enter: int, leave: int) -> None:
-        state[f"{name}.weight"] = torch.randn(leave, enter) / enter**0.5
-        state[f"{name}.bias"] = 0.3 * torch.randn(leave)
-
-    def norm(name: str, width: int) -> None:
-        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(width)
-        state[f"{name}.bias"] = 0.2 * torch.randn(width)
+    state = PublicState(
+        {
+            "token_emb.word_embeddings.weight": torch.randn(VOCABULARY, WIDTH),
+            "token_emb.position_embeddings.weight": torch.randn(GRID**2 + 1, WIDTH),
+            "decoder_pos_embed_learned": torch.randn(1, GRID**2 + 1, DECODER_WIDTH),
+            "mlm_layer.bias": torch.randn(1, 1, VOCABULARY),
+        }
+    )
 
     for blocks, depth, width in (("blocks", DEPTH, WIDTH), ("decoder_blocks", DECODER_DEPTH, DECODER_WIDTH)):
         for i in range(depth):
-            norm(f"{blocks}.{i}.norm1", width)
-            linear(f"{blocks}.{i}.attn.qkv", width, 3 * width)
-            linear(f"{blocks}.{i}.attn.proj", width, width)
-            norm(f"{blocks}.{i}.norm2", width)
-            linear(f"{blocks}.{i}.mlp.fc1", width, 4 * width)
-            linear(f"{blocks}.{i}.mlp.fc2", 4 * width, width)
-    norm("token_emb.LayerNorm", WIDTH)
-    norm("norm", WIDTH)
-    linear("decoder_embed", WIDTH, DECODER_WIDTH)
-    norm("decoder_norm", DECODER_WIDTH)
-    linear("mlm_layer.fc", DECODER_WIDTH, WIDTH)
-    norm("mlm_layer.ln", WIDTH)
-    return state
+            state.norm(f"{blocks}.{i}.norm1", width)
+            state.linear(f"{blocks}.{i}.attn.qkv", width, 3 * width)
+            state.linear(f"{blocks}.{i}.attn.proj", width, width)
+            state.norm(f"{blocks}.{i}.norm2", width)
+            state.linear(f"{blocks}.{i}.mlp.fc1", width, 4 * width)
+            state.linear(f"{blocks}.{i}.mlp.fc2", 4 * width, width)
+    state.norm("token_emb.LayerNorm", WIDTH)
+    state.norm("norm", WIDTH)
+    state.linear("decoder_embed", WIDTH, DECODER_WIDTH)
+    state.norm("decoder_norm", DECODER_WIDTH)
+    state.linear("mlm_layer.fc", DECODER_WIDTH, WIDTH)
+    state.norm("mlm_layer.ln", WIDTH)
+    return dict(state)  # plain, as it is saved
 
 
 def public_state() -> dict[str, Tensor]:
@@ -145,33 +134,8 @@ def test_the_public_names_make_the_network_of_the_equations(loaded: MageTransfor
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_hidden_tokens_have_no_influence_and_visible_ones_have(loaded: MageTransformer) -> None:
-    tokens, hidden = example()
-    logits = loaded(tokens, hidden)
-    assert torch.equal(loaded(torch.where(hidden, (tokens + 1) % CODES, tokens), hidden), logits)
-    assert not torch.allclose(loaded(torch.where(hidden, tokens, (tokens + 1) % CODES), hidden), logits)
-
-
-def test_prediction_and_loss_at_some_positions_equal_the_full_forward(loaded: MageTransformer) -> None:
-    tokens, hidden = example()
-    at = hidden.flatten(1)
-    logits = loaded(tokens, hidden).flatten(1, 2)[at]
-    torch.testing.assert_close(loaded.predict(tokens, hidden, at, Cache()), logits)
-    expected = F.cross_entropy(logits, tokens.flatten(1)[at], label_smoothing=0.1)
-    torch.testing.assert_close(loaded.loss(tokens, hidden), expected)
-
-
-def test_fine_tuning_reaches_every_weight(loaded: MageTransformer) -> None:
-    loaded.train().loss(*example()).backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in loaded.parameters())
-
-
-def test_inpainting_in_bf16_leaves_visible_tokens_alone(loaded: MageTransformer) -> None:
-    tokens, hidden = example()
-    rng = Randomness(0, "views", 0, torch.arange(3))
-    painted = inpaint(loaded.to(torch.bfloat16), tokens, hidden, rng, Views(decoding_steps=3))
-    assert torch.equal(painted[~hidden], tokens[~hidden])
-    assert not torch.equal(painted, tokens)
+class TestLaws(TransformerLaws):
+    pass
 
 
 def test_what_is_saved_loads_again(loaded: MageTransformer, tmp_path: Path) -> None:
@@ -182,12 +146,8 @@ def test_what_is_saved_loads_again(loaded: MageTransformer, tmp_path: Path) -> N
 
 
 def test_heads_are_asked_for_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768 and 1024.*\(heads\)"):
+    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768, 1024.*\(heads\)"):
         MageTransformer.from_file(save(tmp_path / "w.pth", public_state()), "here")
-
-
-def without(name: str) -> Callable[[dict[str, Tensor]], object]:
-    return lambda state: state.pop(name)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +155,13 @@ def without(name: str) -> Callable[[dict[str, Tensor]], object]:
     [
         (without("decoder_blocks.1.mlp.fc2.bias"), r"missing decoder_blocks\.1\.mlp\.fc2\.bias"),
         (without("decoder_embed.weight"), r"missing decoder_embed\.weight"),
-        (lambda state: state.update({"blocks.0.gate": torch.zeros(1)}), r"surplus blocks\.0\.gate"),
-        (lambda state: state.update({"head.weight": torch.zeros(1)}), r"surplus head\.weight"),
-        (lambda state: state.update({"vqgan.loss.weight": torch.zeros(1)}), r"surplus vqgan\.loss\.weight"),
-        (lambda state: state.update({"norm.bias": torch.zeros(7)}), r"norm\.bias is \(7,\), not \(24,\)"),
+        (with_zeros("blocks.0.gate", 1), r"surplus blocks\.0\.gate"),
+        (with_zeros("head.weight", 1), r"surplus head\.weight"),
+        (with_zeros("vqgan.loss.weight", 1), r"surplus vqgan\.loss\.weight"),
+        (with_zeros("norm.bias", 7), r"norm\.bias is \(7,\), not \(24,\)"),
     ],
 )
-def test_what_does_not_fit_is_named(spoil: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(spoil: Spoil, message: str, tmp_path: Path) -> None:
     state = public_state()
     spoil(state)
     with pytest.raises(UserError, match=message):

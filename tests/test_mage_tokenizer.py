@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from families import Equations, PublicState, Spoil, with_zeros, without
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
@@ -20,44 +20,35 @@ CODES, WIDTH, STEM, LEVELS = 13, 6, 32, (32, 64)
 def tokenizer_state() -> dict[str, Tensor]:
     """Random weights under the names of MAGE's file."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = {}
-
-    def conv(name: str, enter: int, leave: int, kernel: int, bias: bool = True) -> None:
-        state[f"{name}.weight"] = torch.randn(leave, enter, kernel, kernel) / (enter * kernel**2) ** 0.5
-        if bias:
-            state[f"{name}.bias"] = 0.2 * torch.randn(leave)
-
-    def norm(name: str, channels: int) -> None:
-        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(channels)
-        state[f"{name}.bias"] = 0.2 * torch.randn(channels)
+    state = PublicState()
 
     def residual(name: str, enter: int, leave: int) -> None:
-        norm(f"{name}.norm1", enter)
-        conv(f"{name}.conv1", enter, leave, 3, bias=False)
-        norm(f"{name}.norm2", leave)
-        conv(f"{name}.conv2", leave, leave, 3, bias=False)
+        state.norm(f"{name}.norm1", enter)
+        state.conv(f"{name}.conv1", enter, leave, 3, bias=False)
+        state.norm(f"{name}.norm2", leave)
+        state.conv(f"{name}.conv2", leave, leave, 3, bias=False)
         if enter != leave:
-            conv(f"{name}.nin_shortcut", leave, leave, 1, bias=False)
+            state.conv(f"{name}.nin_shortcut", leave, leave, 1, bias=False)
 
-    conv("encoder.conv_in", 3, STEM, 3, bias=False)
+    state.conv("encoder.conv_in", 3, STEM, 3, bias=False)
     residual("encoder.down.0.block.0", 32, 32)
     residual("encoder.down.0.block.1", 32, 32)
     residual("encoder.down.1.block.0", 32, 64)
     residual("encoder.down.1.block.1", 64, 64)
-    conv("decoder.conv_in", WIDTH, 64, 3)
+    state.conv("decoder.conv_in", WIDTH, 64, 3)
     for half, last in (("encoder", 64), ("decoder", 32)):
         residual(f"{half}.mid.block_1", 64, 64)
         residual(f"{half}.mid.block_2", 64, 64)
-        norm(f"{half}.norm_out", last)
-    conv("encoder.conv_out", 64, WIDTH, 1)
+        state.norm(f"{half}.norm_out", last)
+    state.conv("encoder.conv_out", 64, WIDTH, 1)
     residual("decoder.up.1.block.0", 64, 64)
     residual("decoder.up.1.block.1", 64, 64)
-    conv("decoder.up.1.upsample.conv", 64, 64, 3)
+    state.conv("decoder.up.1.upsample.conv", 64, 64, 3)
     residual("decoder.up.0.block.0", 64, 32)
     residual("decoder.up.0.block.1", 32, 32)
-    conv("decoder.conv_out", 32, 3, 3)
+    state.conv("decoder.conv_out", 32, 3, 3)
     state["quantize.embedding.weight"] = torch.randn(CODES, WIDTH)
-    return state
+    return dict(state)  # plain, as it is saved
 
 
 def save_mage(path: Path, state: dict[str, Tensor]) -> Path:
@@ -79,22 +70,17 @@ def save_titok(path: Path, state: dict[str, Tensor]) -> Path:
 def transcribed(state: dict[str, Tensor], tiles: Tensor) -> tuple[Tensor, Tensor]:
     """Features before quantisation, and the decoder's output for some tokens."""
 
+    slow = Equations(state)
+
     def conv(x: Tensor, name: str, padding: int = 1) -> Tensor:
-        return F.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), padding=padding)
+        return slow.conv(name, x, padding=padding)
 
     def normed(x: Tensor, name: str) -> Tensor:
-        groups = x.reshape(len(x), 32, -1)
-        mean, var = groups.mean(dim=2, keepdim=True), groups.var(dim=2, correction=0, keepdim=True)
-        scale, shift = (state[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias"))
-        x = ((groups - mean) / (var + 1e-6).sqrt()).reshape(x.shape) * scale + shift
-        return x * torch.sigmoid(x)
+        return slow.swish(slow.norm(name, x))
 
     def residual(x: Tensor, name: str) -> Tensor:
-        added = conv(normed(conv(normed(x, f"{name}.norm1"), f"{name}.conv1"), f"{name}.norm2"), f"{name}.conv2")
-        if f"{name}.nin_shortcut.weight" in state:
-            matrix = state[f"{name}.nin_shortcut.weight"][:, :, 0, 0]
-            return added + torch.einsum("oi,biyx->boyx", matrix, added)
-        return added + x
+        added, shortcut = slow.added(name, x), state.get(f"{name}.nin_shortcut.weight")
+        return added + (x if shortcut is None else torch.einsum("oi,biyx->boyx", shortcut[:, :, 0, 0], added))
 
     x = conv(tiles, "encoder.conv_in")
     x = residual(residual(x, "encoder.down.0.block.0"), "encoder.down.0.block.1")
@@ -147,17 +133,14 @@ def test_what_is_saved_loads_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda state: state.pop("decoder.mid.block_2.conv2.weight"), r"missing decoder\.mid\.block_2\.conv2\.weight"),
-        (lambda state: state.pop("encoder.conv_in.weight"), r"missing encoder\.conv_in\.weight"),
-        (lambda state: state.update({"encoder.mid.attn_1.q": torch.zeros(1)}), r"surplus encoder\.mid\.attn_1\.q"),
-        (lambda state: state.update({"quant_conv.bias": torch.zeros(1)}), r"surplus vqgan\.quant_conv\.bias"),
-        (
-            lambda state: state.update({"decoder.norm_out.bias": torch.zeros(7)}),
-            r"decoder\.norm_out\.bias is \(7,\), not \(32,\)",
-        ),
+        (without("decoder.mid.block_2.conv2.weight"), r"missing decoder\.mid\.block_2\.conv2\.weight"),
+        (without("encoder.conv_in.weight"), r"missing encoder\.conv_in\.weight"),
+        (with_zeros("encoder.mid.attn_1.q", 1), r"surplus encoder\.mid\.attn_1\.q"),
+        (with_zeros("quant_conv.bias", 1), r"surplus vqgan\.quant_conv\.bias"),
+        (with_zeros("decoder.norm_out.bias", 7), r"decoder\.norm_out\.bias is \(7,\), not \(32,\)"),
     ],
 )
-def test_what_does_not_fit_is_named(spoil: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(spoil: Spoil, message: str, tmp_path: Path) -> None:
     state = tokenizer_state()
     spoil(state)
     with pytest.raises(UserError, match=message):

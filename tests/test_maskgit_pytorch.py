@@ -1,19 +1,14 @@
 """Maskgit-pytorch's transformer: the public format, and the network against a literal transcription."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from families import PublicState, Spoil, TransformerLaws, with_zeros, without
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.maskgit import Cache
 from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Views
 from gcl_custom.weights import save_weights
 
 CODES, GRID, WIDTH, DEPTH, HEADS, HIDDEN = 11, 4, 24, 2, 3, 40
@@ -23,33 +18,27 @@ VOCABULARY = CODES + 1 + 1000 + 1
 def public_state() -> dict[str, Tensor]:
     """Random weights under the names of the public file."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = {
-        "tok_emb.weight": torch.randn(VOCABULARY, WIDTH),
-        "pos_emb": torch.randn(1, GRID**2 + 1, WIDTH),
-        "bias": torch.randn(GRID**2 + 1, VOCABULARY),
-    }
-
-    def linear(name: str, enter: int, leave: int, dot: str = ".") -> None:
-        state[f"{name}{dot}weight"] = torch.randn(leave, enter) / enter**0.5
-        state[f"{name}{dot}bias"] = 0.3 * torch.randn(leave)
-
-    def norm(name: str) -> None:
-        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(WIDTH)
-        state[f"{name}.bias"] = 0.2 * torch.randn(WIDTH)
+    state = PublicState(
+        {
+            "tok_emb.weight": torch.randn(VOCABULARY, WIDTH),
+            "pos_emb": torch.randn(1, GRID**2 + 1, WIDTH),
+            "bias": torch.randn(GRID**2 + 1, VOCABULARY),
+        }
+    )
 
     for name in ("first_layer.0", "first_layer.4", "last_layer.0", "last_layer.4"):
-        norm(name)
+        state.norm(name, WIDTH)
     for name in ("first_layer.2", "first_layer.6", "last_layer.2"):
-        linear(name, WIDTH, WIDTH)
+        state.linear(name, WIDTH, WIDTH)
     for layer in range(DEPTH):
         name = f"transformer.layers.{layer}"
-        norm(f"{name}.0.norm")
-        linear(f"{name}.0.fn.mha.in_proj", WIDTH, 3 * WIDTH, dot="_")
-        linear(f"{name}.0.fn.mha.out_proj", WIDTH, WIDTH)
-        norm(f"{name}.1.norm")
-        linear(f"{name}.1.fn.net.0", WIDTH, HIDDEN)
-        linear(f"{name}.1.fn.net.3", HIDDEN, WIDTH)
-    return state
+        state.norm(f"{name}.0.norm", WIDTH)
+        state.linear(f"{name}.0.fn.mha.in_proj", WIDTH, 3 * WIDTH, dot="_")
+        state.linear(f"{name}.0.fn.mha.out_proj", WIDTH, WIDTH)
+        state.norm(f"{name}.1.norm", WIDTH)
+        state.linear(f"{name}.1.fn.net.0", WIDTH, HIDDEN)
+        state.linear(f"{name}.1.fn.net.3", HIDDEN, WIDTH)
+    return dict(state)  # plain, as it is saved
 
 
 def save(path: Path, state: dict[str, Tensor]) -> Path:
@@ -111,33 +100,8 @@ def test_the_public_names_make_the_network_of_the_equations(loaded: MaskgitPytor
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_hidden_tokens_have_no_influence_and_visible_ones_have(loaded: MaskgitPytorch) -> None:
-    tokens, hidden = example()
-    logits = loaded(tokens, hidden)
-    assert torch.equal(loaded(torch.where(hidden, (tokens + 1) % CODES, tokens), hidden), logits)
-    assert not torch.allclose(loaded(torch.where(hidden, tokens, (tokens + 1) % CODES), hidden), logits)
-
-
-def test_prediction_and_loss_at_some_positions_equal_the_full_forward(loaded: MaskgitPytorch) -> None:
-    tokens, hidden = example()
-    at = hidden.flatten(1)
-    logits = loaded(tokens, hidden).flatten(1, 2)[at]
-    torch.testing.assert_close(loaded.predict(tokens, hidden, at, Cache()), logits)
-    expected = F.cross_entropy(logits, tokens.flatten(1)[at], label_smoothing=0.1)
-    torch.testing.assert_close(loaded.loss(tokens, hidden), expected)
-
-
-def test_fine_tuning_reaches_every_weight(loaded: MaskgitPytorch) -> None:
-    loaded.train().loss(*example()).backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in loaded.parameters())
-
-
-def test_inpainting_in_bf16_leaves_visible_tokens_alone(loaded: MaskgitPytorch) -> None:
-    tokens, hidden = example()
-    rng = Randomness(0, "views", 0, torch.arange(3))
-    painted = inpaint(loaded.to(torch.bfloat16), tokens, hidden, rng, Views(decoding_steps=3))
-    assert torch.equal(painted[~hidden], tokens[~hidden])
-    assert not torch.equal(painted, tokens)
+class TestLaws(TransformerLaws):
+    pass
 
 
 def test_what_is_saved_loads_again(loaded: MaskgitPytorch, tmp_path: Path) -> None:
@@ -148,12 +112,8 @@ def test_what_is_saved_loads_again(loaded: MaskgitPytorch, tmp_path: Path) -> No
 
 
 def test_heads_are_asked_for_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768 and 1024.*\(heads\)"):
+    with pytest.raises(UserError, match=r"here: .*width 24; heads are known for 768, 1024.*\(heads\)"):
         MaskgitPytorch.from_file(save(tmp_path / "w.pth", public_state()), "here")
-
-
-def without(name: str) -> Callable[[dict[str, Tensor]], object]:
-    return lambda state: state.pop(name)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +121,13 @@ def without(name: str) -> Callable[[dict[str, Tensor]], object]:
     [
         (without("transformer.layers.1.1.fn.net.3.bias"), r"missing transformer\.layers\.1\.1\.fn\.net\.3\.bias"),
         (without("tok_emb.weight"), r"missing tok_emb\.weight"),
-        (lambda state: state.update({"reg_tokens.weight": torch.zeros(1)}), r"surplus reg_tokens\.weight"),
-        (lambda state: state.update({"bias": torch.zeros(17)}), r"bias is \(17,\), not \(17, 1013\)"),
-        (lambda state: state.update({"tok_emb.weight": torch.zeros(900, 24)}), r"no place for 1000 classes"),
-        (lambda state: state.update({"pos_emb": torch.zeros(1, 16, 24)}), r"15 positions are no square"),
+        (with_zeros("reg_tokens.weight", 1), r"surplus reg_tokens\.weight"),
+        (with_zeros("bias", 17), r"bias is \(17,\), not \(17, 1013\)"),
+        (with_zeros("tok_emb.weight", 900, 24), r"no place for 1000 classes"),
+        (with_zeros("pos_emb", 1, 16, 24), r"15 positions are no square"),
     ],
 )
-def test_what_does_not_fit_is_named(spoil: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(spoil: Spoil, message: str, tmp_path: Path) -> None:
     state = public_state()
     spoil(state)
     with pytest.raises(UserError, match=message):

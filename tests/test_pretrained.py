@@ -14,8 +14,6 @@ from gcl_custom.generator.pretrained import (
     attend,
     grid_of,
     heads_of,
-    numbered,
-    shape_of,
 )
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Views
@@ -155,24 +153,20 @@ def test_attention_at_some_positions_equals_torch() -> None:
     torch.testing.assert_close(found, expected[some])
 
 
-def test_sizes_are_read_from_shapes_or_refused_by_name() -> None:
-    state = {"block.0.a": torch.zeros(3, 4), "block.0.b": torch.zeros(1), "block.11.a": torch.zeros(1)}
-    assert numbered(state, "block.") == 2
-    assert shape_of("file", state, "block.0.a", 2) == (3, 4)
-    with pytest.raises(UserError, match=r"file .*missing block\.1\.a"):
-        shape_of("file", state, "block.1.a", 2)
-    with pytest.raises(UserError, match=r"block\.0\.b is \(1,\), not of 2 dimensions"):
-        shape_of("file", state, "block.0.b", 2)
+def test_a_grid_is_square() -> None:
     assert grid_of("file", 49) == 7
     with pytest.raises(UserError, match="its 48 positions are no square"):
         grid_of("file", 48)
 
 
 def test_heads_come_from_the_table_unless_they_are_given() -> None:
-    known = {768: 12, 1024: 16}
+    known = {512: 6, 768: 12}
     assert heads_of("file", 768, known, None) == 12
     assert heads_of("file", 768, known, 6) == 6
-    with pytest.raises(UserError, match=r"width 32; heads are known for 768 and 1024 alone.*\(heads\)"):
+    assert heads_of("file", 512, known, None, inner=510) == 6
+    with pytest.raises(UserError, match=r"width 32; heads are known for 512, 768 alone.*\(heads\)"):
         heads_of("file", 32, known, None)
     with pytest.raises(UserError, match="width 32, which 5 heads do not divide"):
         heads_of("file", 32, known, 5)
+    with pytest.raises(UserError, match="width 512, which 6 heads do not divide"):
+        heads_of("file", 512, known, None)

@@ -34,6 +34,13 @@ def test_the_nearest_code_is_that_of_the_slow_search() -> None:
                 assert tokens[b, i, j] == min(range(17), key=distances.__getitem__)
 
 
+def test_comparing_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantizer = started(17, 6).eval()
+    whole = quantizer.tokens(features(0))
+    monkeypatch.setattr("gcl_custom.generator.quantizer.COMPARED_AT_ONCE", 4 * 17)
+    assert torch.equal(quantizer.tokens(features(0)), whole)
+
+
 def test_tokens_and_look_up_agree_with_the_forward_pass() -> None:
     quantizer = started(17, 6).eval()
     quantised = quantizer(features(0))

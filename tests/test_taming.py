@@ -1,11 +1,10 @@
 """taming's VQGAN: the public format, and the network against a literal transcription on its state dict."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
+from families import Equations, PublicState, Spoil, with_zeros, without
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -19,51 +18,30 @@ CODES, WIDTH, BOTTLENECK, STEM, LEVELS, BLOCKS = 13, 6, 5, 32, (32, 64, 64), 2
 def public_state() -> dict[str, Tensor]:
     """Random weights under the names of the public file."""
     torch.manual_seed(0)
-    state: dict[str, Tensor] = {}
-
-    def conv(name: str, enter: int, leave: int, kernel: int) -> None:
-        state[f"{name}.weight"] = torch.randn(leave, enter, kernel, kernel) / (enter * kernel**2) ** 0.5
-        state[f"{name}.bias"] = 0.2 * torch.randn(leave)
-
-    def norm(name: str, channels: int) -> None:
-        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(channels)
-        state[f"{name}.bias"] = 0.2 * torch.randn(channels)
-
-    def residual(name: str, enter: int, leave: int) -> None:
-        norm(f"{name}.norm1", enter)
-        conv(f"{name}.conv1", enter, leave, 3)
-        norm(f"{name}.norm2", leave)
-        conv(f"{name}.conv2", leave, leave, 3)
-        if enter != leave:
-            conv(f"{name}.nin_shortcut", enter, leave, 1)
-
-    def attention(name: str, channels: int) -> None:
-        norm(f"{name}.norm", channels)
-        for part in ("q", "k", "v", "proj_out"):
-            conv(f"{name}.{part}", channels, channels, 1)
+    state = PublicState()
 
     for half, stage, blocks in (("encoder", "down", BLOCKS), ("decoder", "up", BLOCKS + 1)):
         channels = STEM if half == "encoder" else LEVELS[-1]
-        conv(f"{half}.conv_in", 3 if half == "encoder" else BOTTLENECK, channels, 3)
+        state.conv(f"{half}.conv_in", 3 if half == "encoder" else BOTTLENECK, channels, 3)
         for part in ("block_1", "block_2"):
-            residual(f"{half}.mid.{part}", LEVELS[-1], LEVELS[-1])
-        attention(f"{half}.mid.attn_1", LEVELS[-1])
+            state.residual(f"{half}.mid.{part}", LEVELS[-1], LEVELS[-1])
+        state.attention(f"{half}.mid.attn_1", LEVELS[-1])
         for level in range(3) if half == "encoder" else (2, 1, 0):
             for block in range(blocks):
-                residual(f"{half}.{stage}.{level}.block.{block}", channels, LEVELS[level])
+                state.residual(f"{half}.{stage}.{level}.block.{block}", channels, LEVELS[level])
                 channels = LEVELS[level]
                 if level == 2:
-                    attention(f"{half}.{stage}.{level}.attn.{block}", channels)
+                    state.attention(f"{half}.{stage}.{level}.attn.{block}", channels)
             if half == "encoder" and level < 2:
-                conv(f"encoder.down.{level}.downsample.conv", channels, channels, 3)
+                state.conv(f"encoder.down.{level}.downsample.conv", channels, channels, 3)
             if half == "decoder" and level > 0:
-                conv(f"decoder.up.{level}.upsample.conv", channels, channels, 3)
-        norm(f"{half}.norm_out", channels)
-        conv(f"{half}.conv_out", channels, BOTTLENECK if half == "encoder" else 3, 3)
-    conv("quant_conv", BOTTLENECK, WIDTH, 1)
-    conv("post_quant_conv", WIDTH, BOTTLENECK, 1)
+                state.conv(f"decoder.up.{level}.upsample.conv", channels, channels, 3)
+        state.norm(f"{half}.norm_out", channels)
+        state.conv(f"{half}.conv_out", channels, BOTTLENECK if half == "encoder" else 3, 3)
+    state.conv("quant_conv", BOTTLENECK, WIDTH, 1)
+    state.conv("post_quant_conv", WIDTH, BOTTLENECK, 1)
     state["quantize.embedding.weight"] = torch.randn(CODES, WIDTH)
-    return state
+    return dict(state)  # plain, as it is saved
 
 
 def save(path: Path, state: dict[str, Tensor], **more: object) -> Path:
@@ -81,56 +59,27 @@ def loaded(tmp_path: Path) -> TamingTokenizer:
 def transcribed(state: dict[str, Tensor], tiles: Tensor) -> tuple[Tensor, Tensor]:
     """Features before quantisation, and the decoder's output for tokens that are drawn at random."""
 
-    def conv(x: Tensor, name: str, **how: int) -> Tensor:
-        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **how)
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        groups = x.reshape(len(x), 32, -1)
-        mean, var = groups.mean(dim=2, keepdim=True), groups.var(dim=2, correction=0, keepdim=True)
-        scale, shift = (state[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias"))
-        return ((groups - mean) / (var + 1e-6).sqrt()).reshape(x.shape) * scale + shift
-
-    def swish(x: Tensor) -> Tensor:
-        return x * torch.sigmoid(x)
-
-    def residual(x: Tensor, name: str) -> Tensor:
-        h = conv(swish(norm(x, f"{name}.norm1")), f"{name}.conv1", padding=1)
-        h = conv(swish(norm(h, f"{name}.norm2")), f"{name}.conv2", padding=1)
-        return h + (conv(x, f"{name}.nin_shortcut") if f"{name}.nin_shortcut.weight" in state else x)
-
-    def attention(x: Tensor, name: str) -> Tensor:
-        h = norm(x, f"{name}.norm")
-        q, k, v = (conv(h, f"{name}.{part}").flatten(2) for part in "qkv")
-        weights = (torch.einsum("bci,bcj->bij", q, k) / x.shape[1] ** 0.5).softmax(dim=2)
-        return x + conv(torch.einsum("bij,bcj->bci", weights, v).view(x.shape), f"{name}.proj_out")
+    slow = Equations(state)
 
     def middle(x: Tensor, half: str) -> Tensor:
-        return residual(attention(residual(x, f"{half}.mid.block_1"), f"{half}.mid.attn_1"), f"{half}.mid.block_2")
+        x = slow.attention(f"{half}.mid.attn_1", slow.residual(f"{half}.mid.block_1", x))
+        return slow.residual(f"{half}.mid.block_2", x)
 
-    def level(x: Tensor, name: str, blocks: int) -> Tensor:
-        for i in range(blocks):
-            x = residual(x, f"{name}.block.{i}")
-            x = attention(x, f"{name}.attn.{i}") if f"{name}.attn.{i}.q.weight" in state else x
-        return x
-
-    x = conv(2 * tiles - 1, "encoder.conv_in", padding=1)
+    x = slow.conv("encoder.conv_in", 2 * tiles - 1, padding=1)
     for number in range(3):
-        x = level(x, f"encoder.down.{number}", 2)
+        x = slow.level(f"encoder.down.{number}", "block", "attn", x)
         if number < 2:
-            wider = torch.zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)
-            wider[:, :, :-1, :-1] = x
-            x = conv(wider, f"encoder.down.{number}.downsample.conv", stride=2)
-    x = conv(swish(norm(middle(x, "encoder"), "encoder.norm_out")), "encoder.conv_out", padding=1)
-    features = conv(x, "quant_conv")
+            x = slow.halved(f"encoder.down.{number}.downsample.conv", x)
+    x = slow.swish(slow.norm("encoder.norm_out", middle(x, "encoder")))
+    features = slow.conv("quant_conv", slow.conv("encoder.conv_out", x, padding=1))
 
-    x = conv(state["quantize.embedding.weight"][some_tokens()].permute(0, 3, 1, 2), "post_quant_conv")
-    x = middle(conv(x, "decoder.conv_in", padding=1), "decoder")
+    x = slow.conv("post_quant_conv", state["quantize.embedding.weight"][some_tokens()].permute(0, 3, 1, 2))
+    x = middle(slow.conv("decoder.conv_in", x, padding=1), "decoder")
     for number in (2, 1, 0):
-        x = level(x, f"decoder.up.{number}", 3)
+        x = slow.level(f"decoder.up.{number}", "block", "attn", x)
         if number > 0:
-            x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-            x = conv(x, f"decoder.up.{number}.upsample.conv", padding=1)
-    return features, conv(swish(norm(x, "decoder.norm_out")), "decoder.conv_out", padding=1)
+            x = slow.doubled(f"decoder.up.{number}.upsample.conv", x)
+    return features, slow.conv("decoder.conv_out", slow.swish(slow.norm("decoder.norm_out", x)), padding=1)
 
 
 def some_tokens() -> Tensor:
@@ -161,28 +110,21 @@ def test_what_is_saved_loads_again(loaded: TamingTokenizer, tmp_path: Path) -> N
     assert all(torch.equal(again[name], value) for name, value in public_state().items())
 
 
-def without(name: str) -> Callable[[dict[str, Tensor]], object]:
-    return lambda state: state.pop(name)
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (without("encoder.down.2.attn.1.k.bias"), r"here: .*missing encoder\.down\.2\.attn\.1\.k\.bias"),
         (without("quantize.embedding.weight"), r"missing quantize\.embedding\.weight"),
         (lambda state: [state.pop(name) for name in [*state] if ".down." in name], r"missing encoder\.down\.0"),
-        (lambda state: state.update({"encoder.extra": torch.zeros(1)}), r"surplus encoder\.extra"),
+        (with_zeros("encoder.extra", 1), r"surplus encoder\.extra"),
+        (with_zeros("quant_conv.bias", 7), r"quant_conv\.bias is \(7,\), not \(6,\)"),
         (
-            lambda state: state.update({"quant_conv.bias": torch.zeros(7)}),
-            r"quant_conv\.bias is \(7,\), not \(6,\)",
-        ),
-        (
-            lambda state: state.update({"encoder.conv_in.weight": torch.zeros(30, 3, 3, 3)}),
+            with_zeros("encoder.conv_in.weight", 30, 3, 3, 3),
             r"encoder\.conv_in\.weight gives 30 channels, no multiple of 32",
         ),
     ],
 )
-def test_what_does_not_fit_is_named(spoil: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(spoil: Spoil, message: str, tmp_path: Path) -> None:
     state = public_state()
     spoil(state)
     with pytest.raises(UserError, match=message):

@@ -4,14 +4,14 @@ from functools import partial
 
 import pytest
 import torch
+from families import rng
 
 from gcl_custom.generator.latent_edits import Edited, LatentGenerator, noise
 from gcl_custom.generator.navigator import Navigator
 from gcl_custom.generator.steering import Steering
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.generator.vqgan_latent import VqganLatent
-from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Tokenizer
+from gcl_custom.recipe_generator import Tokenizer
 
 SOME = torch.rand(8, 4, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -22,10 +22,6 @@ def vqgan() -> VQGAN:
     net = VQGAN(4, Tokenizer(channels=16, blocks=1, codes=32, code_width=5, pixels_per_token=8))
     net.train()(SOME)  # the codebook starts at features
     return net
-
-
-def rng(*tiles: int) -> Randomness:
-    return Randomness(0, "views", 0, torch.tensor(tiles))
 
 
 def test_decodes_the_nearest_codes(vqgan: VQGAN) -> None:

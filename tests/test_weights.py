@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.weights import load_weights, numbered, read_state, save_weights, shape_of
+from gcl_custom.weights import first_of, load_weights, numbered, read_state, save_weights, shape_of
 
 
 def test_names_what_does_not_fit(tmp_path: Path) -> None:
@@ -16,6 +16,11 @@ def test_names_what_does_not_fit(tmp_path: Path) -> None:
     path.write_bytes(b"not weights")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         load_weights(path, nn.Linear(2, 2))
+
+
+def test_a_message_names_the_first_faults_and_counts_the_rest() -> None:
+    assert first_of(["a", "b"]) == "a; b"
+    assert first_of([*"abcdefg"]) == "a; b; c; d; e and 2 more"
 
 
 def test_a_state_is_found_under_its_keys_and_loses_its_prefixes(tmp_path: Path) -> None:

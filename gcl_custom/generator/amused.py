@@ -15,26 +15,29 @@ name of their folder: ``transformer.embed.conv.weight`` is ``embed.conv.weight``
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.vq_model import VQModel
 from diffusers.models.unets.uvit_2d import UVit2DModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTokenizer
 
 from gcl_custom.errors import UserError
+from gcl_custom.generator import hub
 from gcl_custom.generator.pretrained import PretrainedTokenizer, PretrainedTransformer
-from gcl_custom.weights import fit_state, read_weights
 
 AESTHETIC_SCORE = 6
 """What aMUSEd's own pipelines ask for, on the scale of 1 to 10 that it was trained with."""
 
+NETWORKS = {
+    "transformer": ("diffusers", "UVit2DModel"),
+    "vqvae": ("diffusers", "VQModel"),
+    "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
+}
+"""By the name of their part: where their class stands, and its name."""
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 
 
@@ -56,10 +59,7 @@ class AmusedTokenizer(PretrainedTokenizer):
         Raises:
             UserError: it is not there, lacks a part, or a weight is missing, surplus or of another shape.
         """
-        folder = folder_of(model, where, ["vqvae"])
-        vqvae = VQModel.from_config(_config(folder / "vqvae", "VQModel", where))
-        _fit(vqvae, folder / "vqvae", "diffusion_pytorch_model", where)
-        return cls(vqvae)
+        return cls(_network(_folder(model, where, "vqvae"), "vqvae", where))
 
     @property
     def codebook(self) -> Float[Tensor, "v d"]:
@@ -111,10 +111,9 @@ class AmusedTransformer(PretrainedTransformer):
         Raises:
             UserError: it is not there, lacks a part, or a weight is missing, surplus or of another shape.
         """
-        folder = folder_of(model, where, ["transformer", "vqvae", "text_encoder", "tokenizer"])
-        transformer = UVit2DModel.from_config(_config(folder / "transformer", "UVit2DModel", where))
-        _fit(transformer, folder / "transformer", "diffusion_pytorch_model", where)
-        square = _pixels_per_token(_config(folder / "vqvae", "VQModel", where))
+        folder = _folder(model, where, *NETWORKS, "tokenizer")
+        transformer = _network(folder, "transformer", where)
+        square = _pixels_per_token(_config(folder, "vqvae", where))
         return cls(transformer, *_empty_prompt(folder, where), side=square * int(transformer.config.sample_size))
 
     def logits_at(
@@ -142,29 +141,16 @@ def _empty_prompt(folder: Path, where: str) -> tuple[Tensor, Tensor]:
         tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: {words} cannot be read as a tokenizer: {str(error).splitlines()[0]}") from None
-    config = CLIPTextConfig.from_dict(_config(folder / "text_encoder", "CLIPTextModelWithProjection", where))
-    encoder = CLIPTextModelWithProjection(config).float().eval()
-    _fit(encoder, folder / "text_encoder", "model", where, ignore=["text_model.embeddings.position_ids"])
-    ids = tokenizer("", return_tensors="pt", padding="max_length", max_length=config.max_position_embeddings).input_ids
+    encoder = _network(folder, "text_encoder", where).eval()
+    length = encoder.config.max_position_embeddings
+    ids = tokenizer("", return_tensors="pt", padding="max_length", max_length=length).input_ids
     given = encoder(ids, output_hidden_states=True)
     return given.hidden_states[-2], given.text_embeds
 
 
-def folder_of(model: str | Path, where: str, parts: Sequence[str]) -> Path:
-    """The folder that a model lies in: itself, or where the hub's client has put it before; no network is used.
-
-    Raises:
-        UserError: there is none, or a part is missing.
-    """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(str(model), local_files_only=True))
-        except (HFValidationError, LocalEntryNotFoundError):
-            raise UserError(
-                f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model "
-                f"of the hub by that name. Where to get it says: gcl-custom weights RECIPE"
-            ) from None
+def _folder(model: str | Path, where: str, *parts: str) -> Path:
+    """Where a model lies, with its parts."""
+    folder = hub.folder_of(str(model), where)
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise UserError(
@@ -174,9 +160,16 @@ def folder_of(model: str | Path, where: str, parts: Sequence[str]) -> Path:
     return folder
 
 
-def _config(folder: Path, kind: str, where: str) -> dict[str, Any]:
+def _network(folder: Path, part: str, where: str) -> Any:
+    """A network in fp32, in training and with gradients, as one that is built anew."""
+    _config(folder, part, where)
+    network = hub.load_network(*NETWORKS[part], folder / part, f"aMUSEd's part {part}", where, torch.float32)
+    return network.train().requires_grad_(True)
+
+
+def _config(folder: Path, part: str, where: str) -> dict[str, Any]:
     """The configuration of a part, if it is one of the network that is expected."""
-    path = folder / "config.json"
+    path, kind = folder / part / "config.json", NETWORKS[part][1]
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         named = config["_class_name"] if "_class_name" in config else config["architectures"][0]
@@ -190,13 +183,3 @@ def _config(folder: Path, kind: str, where: str) -> dict[str, Any]:
 def _pixels_per_token(config: Any) -> int:
     """Side of a token's square, from the configuration of the tokenizer: each level but the first halves once."""
     return 2 ** (len(config["block_out_channels"]) - 1)
-
-
-def _fit(network: nn.Module, folder: Path, name: str, where: str, ignore: Sequence[str] = ()) -> None:
-    """Put the weights of a folder into a network, with every key and every shape compared."""
-    paths = [folder / f"{name}{variant}.safetensors" for variant in ("", ".fp16")]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise UserError(f"{where}: {folder} has no {paths[0].name}, the safetensors of its weights")
-    state = read_weights(path)
-    fit_state(f"{where}: {path}", {key: value for key, value in state.items() if key not in ignore}, network)

@@ -9,18 +9,11 @@ unit variance as the model's configuration says.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-
-
-def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c side side"]:
-    """Tiles in [0, 1] at another side, bicubic, without aliasing; those of that side as they are."""
-    if tiles.shape[-2:] == (side, side):
-        return tiles
-    return F.interpolate(tiles, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+from gcl_custom.generator.verbs import resized
 
 
 class Autoencoder:

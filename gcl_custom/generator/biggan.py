@@ -21,7 +21,6 @@ the pixels; the two affine maps of a normalisation are one.
 """
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.weights import SHOWN, fit_state, read_state
+from gcl_custom.weights import first_of, fit_state, numbered, read_state, shape_of
 
 EPSILON = 1e-5
 """Added to variances, as published."""
@@ -184,16 +183,11 @@ class BigGAN(nn.Module):
 
 
 def _sizes(state: State, source: str) -> Sizes:
-    def shape(name: str) -> torch.Size:
-        if name not in state:
-            raise UserError(f"{source} does not fit BigGAN: missing {name}")
-        return state[name].shape
-
-    embedded, condition = shape("shared_feat.weight")
-    out, chunk = shape("linear.weight")
-    numbers = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
-    kernels = [shape(f"blocks.{i}.0.conv1.weight") for i in range(max(numbers, default=0) + 1)]
-    wanted = shape("blocks.0.0.bn1.gain.weight")[1] - embedded - chunk
+    embedded, condition = shape_of(source, state, "shared_feat.weight", 2)
+    out, chunk = shape_of(source, state, "linear.weight", 2)
+    blocks = range(max(1, numbered(state, "blocks.")))
+    kernels = [shape_of(source, state, f"blocks.{i}.0.conv1.weight", 4) for i in blocks]
+    wanted = shape_of(source, state, "blocks.0.0.bn1.gain.weight", 2)[1] - embedded - chunk
     if wanted and wanted == state.get("shared.weight", torch.empty(0, 0)).shape[1]:
         raise UserError(
             f"{source} also wants a class, of which unlabelled tiles have none: take the weights of an IC-GAN whose "
@@ -205,7 +199,7 @@ def _sizes(state: State, source: str) -> Sizes:
         chunk=chunk,
         bottom=math.isqrt(out // kernels[0][1]),
         channels=tuple((kernel[1], kernel[0]) for kernel in kernels),
-        attention=frozenset(i for i in numbers if any(name.startswith(f"blocks.{i}.1.") for name in state)),
+        attention=frozenset(i for i in blocks if any(name.startswith(f"blocks.{i}.1.") for name in state)),
     )
 
 
@@ -218,8 +212,7 @@ def folded(state: State, source: str) -> State:
     if not any(name.endswith(".u0") for name in state):
         return state  # saved from here
     if faults := list(_faults(state)):
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UserError(f"{source} does not fit BigGAN: {'; '.join(faults[:SHOWN])}{more}")
+        raise UserError(f"{source} does not fit BigGAN: {first_of(faults)}")
     kept = {name: value for name, value in state.items() if not name.endswith((".u0", ".sv0"))}
     vectors = {name.removesuffix("u0") + "weight": value for name, value in state.items() if name.endswith(".u0")}
     return kept | {name: kept[name] / spectral_norm(kept[name], u) for name, u in vectors.items() if name in kept}

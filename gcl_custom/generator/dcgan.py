@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.inversion import Inverted, invert
-from gcl_custom.generator.latent_edits import noise, resized
-from gcl_custom.generator.verbs import Tiles, rows
+from gcl_custom.generator.latent_edits import noise
+from gcl_custom.generator.verbs import Tiles, resized, rows
 from gcl_custom.randomness import Randomness
 from gcl_custom.weights import fit_state, read_state
 
@@ -131,7 +131,7 @@ class Dcgan:
     @torch.inference_mode()
     def decode(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b bands side side"]:
         """Tiles in [0, 1] of the side given at construction."""
-        return resized(self.render(features), self.side).clamp(0, 1)
+        return resized(self.render(features), self.side)
 
     def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""

@@ -15,8 +15,7 @@ Departures: no dropout in fine-tuning, and the logit of the hidden token is left
     d  width of the network     e  width of all heads     p  positions of all tiles that are asked for, packed
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -27,13 +26,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.maskgit import Cache, Rows, attention
+from gcl_custom.generator.maskgit import Rows, attention
+from gcl_custom.generator.pretrained import PretrainedTransformer, grid_of, heads_of
 from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 HEADS = {384: 6, 512: 6, 768: 12, 1024: 16}
 """Heads of the public networks by their width (tiny, small, base, large): no shape tells them."""
-SMOOTHING = 0.1
-"""Label smoothing of the loss, as in MaskGIT."""
 
 
 def by_rms(x: Float[Tensor, "*p d"]) -> Float[Tensor, "*p d"]:
@@ -118,8 +116,10 @@ class LastNorm(nn.Module):
         return modulated(self.norm_final(x), *self.mlp(condition).chunk(2, dim=1))
 
 
-class HaltonMaskGIT(nn.Module):
-    """Tokens with some hidden -> logits of the codes. ``state_dict`` has the names and shapes of the public files.
+class HaltonMaskGIT(PretrainedTransformer):
+    """Tokens with some hidden to logits of the codes; see ``PretrainedTransformer`` for what it offers.
+
+    ``state_dict`` has the names and shapes of the public files.
 
     Args:
         codes: size v of the codebook.
@@ -172,43 +172,32 @@ class HaltonMaskGIT(nn.Module):
         """
         found = read_state(path, where, ["model_state_dict"], ["module.", "_orig_mod."])
         source = f"{where}: {path}"
-        module = cls(**_sizes(source, found, heads))
+
+        def shape(name: str) -> tuple[int, ...]:
+            return shape_of(source, found, f"{name}.weight", 2)
+
+        embeddings, width = shape("tok_emb")
+        inner = shape("transformer.layers.0.attn.wq")[0]
+        module = cls(
+            codes=embeddings - 1,
+            grid=grid_of(source, shape("pos_emb")[0]),
+            width=width,
+            heads=heads_of(source, width, HEADS, heads, inner),
+            depth=numbered(found, "transformer.layers."),
+            inner=inner,
+            hidden=shape("transformer.layers.0.ff.w1")[0],
+            classes=shape("cls_emb")[0] - 1,
+            registers=shape("reg_tokens")[0],
+        )
         fit_state(source, found, module)
         if not torch.equal(found["head.weight"], found["tok_emb.weight"]):
             raise UserError(f"{source} does not fit {cls.__name__}: head.weight is not tok_emb.weight, as it should be")
         return module
 
-    def forward(self, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"]) -> Float[Tensor, "b h w v"]:
-        """Logits everywhere, from the tokens that are not hidden. Hidden tokens have no influence."""
-        logits = self._logits(tokens, hidden, torch.ones_like(hidden).flatten(1))
-        return rearrange(logits, "(b h w) v -> b h w v", h=self.grid, w=self.grid)
-
-    def loss(
-        self, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], smoothing: float | None = None
-    ) -> Float[Tensor, ""]:
-        """Mean cross-entropy of the hidden tokens in nats, with label smoothing 0.1 unless another is given."""
-        logits = self._logits(tokens, hidden, hidden.flatten(1))
-        smoothing = SMOOTHING if smoothing is None else smoothing
-        return F.cross_entropy(logits.float(), tokens[hidden], label_smoothing=smoothing)
-
-    def predict(
-        self,
-        tokens: Int[Tensor, "b h w"],
-        hidden: Bool[Tensor, "b h w"],
-        at: Bool[Tensor, "b n"],
-        cache: Cache,
-        changed: Bool[Tensor, "b n"] | None = None,
-    ) -> Float[Tensor, "p v"]:
-        """Logits at some positions, packed, for decoding in steps.
-
-        Always exact: all positions are computed anew, so ``cache`` stays empty and ``changed`` makes no difference.
-        """
-        return self._logits(tokens, hidden, at)
-
-    def _logits(
+    def logits_at(
         self, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], at: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "p v"]:
-        """Logits at some positions, packed: the last block asks and the head computes there alone, which is exact."""
+        # the last block asks and the head computes at these positions alone, which is exact
         condition, registers = self.cls_emb.weight[-1:], self.reg_tokens.weight
         embedded = self.tok_emb(tokens.masked_fill(hidden, self.codes).flatten(1)) + self.pos_emb.weight
         x = torch.cat([embedded, repeat(registers, "r d -> b r d", b=len(tokens))], dim=1)
@@ -218,35 +207,3 @@ class HaltonMaskGIT(nn.Module):
             x = block(x, condition)
         x = self.last_norm(last(x, condition, asking), condition)
         return F.linear(x, self.tok_emb.weight[: self.codes], self.head.bias[: self.codes])
-
-
-def _sizes(source: str, found: Mapping[str, Tensor], heads: int | None) -> dict[str, int]:
-    """The constructor's arguments, from names and shapes."""
-
-    def shape(name: str) -> tuple[int, ...]:
-        return shape_of(source, found, f"{name}.weight", 2)
-
-    (embeddings, width), positions = shape("tok_emb"), shape("pos_emb")[0]
-    inner, grid = shape("transformer.layers.0.attn.wq")[0], math.isqrt(positions)
-    if grid * grid != positions:
-        raise UserError(f"{source} does not fit: pos_emb.weight has {positions} positions, which are no square")
-    if heads is None and width not in HEADS:
-        known = ", ".join(f"{heads} ({width} wide)" for width, heads in HEADS.items())
-        raise UserError(
-            f"{source} is {width} wide, and how many heads its attention has, no shape tells: give heads (the public "
-            f"networks have {known})"
-        )
-    heads = HEADS[width] if heads is None else heads
-    if heads < 1 or inner % heads:
-        raise UserError(f"{source}: attention is {inner} wide, which {heads} heads do not divide evenly")
-    return {
-        "codes": embeddings - 1,
-        "grid": grid,
-        "width": width,
-        "heads": heads,
-        "depth": numbered(found, "transformer.layers."),
-        "inner": inner,
-        "hidden": shape("transformer.layers.0.ff.w1")[0],
-        "classes": shape("cls_emb")[0] - 1,
-        "registers": shape("reg_tokens")[0],
-    }

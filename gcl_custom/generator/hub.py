@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 
 from gcl_custom.errors import UserError
-from gcl_custom.weights import SHOWN
+from gcl_custom.weights import first_of
 
 INDEX = "model_index.json"
 NETWORKS = {
@@ -148,8 +148,7 @@ def load_network(
     faults += [f"surplus {key}" for key in sorted(info["unexpected_keys"]) if not key.endswith("position_ids")]
     faults += [f"{key} is {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in info["mismatched_keys"]]
     if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UserError(f"{where}: {what} in {folder} does not fit {name}: {'; '.join(faults[:SHOWN])}{more}{FETCH}")
+        raise UserError(f"{where}: {what} in {folder} does not fit {name}: {first_of(faults)}{FETCH}")
     return network.eval().requires_grad_(False)
 
 

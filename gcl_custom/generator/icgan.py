@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from gcl_custom.generator.biggan import BigGAN
 from gcl_custom.generator.inversion import Inverted, invert
-from gcl_custom.generator.latent_edits import mixed, resized
-from gcl_custom.generator.verbs import Tiles, rows
+from gcl_custom.generator.latent_edits import mixed
+from gcl_custom.generator.verbs import Tiles, resized, rows
 from gcl_custom.randomness import Randomness
 from gcl_custom.weights import fit_state, read_state
 
@@ -136,7 +136,7 @@ class IcGan:
     @torch.inference_mode()
     def decode(self, features: Features) -> Float[Tensor, "b 3 side side"]:
         """Tiles in [0, 1] of the side given at construction."""
-        return resized(self.render(features), self.side).clamp(0, 1)
+        return resized(self.render(features), self.side)
 
     def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""

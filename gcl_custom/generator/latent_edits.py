@@ -87,13 +87,6 @@ class Edited(Generic[Features]):
         return rows(self, tiles, rng)
 
 
-def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:
-    """Tiles of another side, bilinearly and antialiased; those of that side as they are."""
-    if tiles.shape[-2:] == (side, side):
-        return tiles
-    return F.interpolate(tiles, (side, side), mode="bilinear", antialias=True)
-
-
 def mixed(
     latent: Float[Tensor, "b *latent"], fresh: Float[Tensor, "b *latent"], strength: float
 ) -> Float[Tensor, "b *latent"]:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.mage_tokenizer import mage_parts
 from gcl_custom.generator.maskgit import Rows
-from gcl_custom.generator.pretrained import PretrainedTransformer, attend, grid_of, heads_of, numbered, shape_of
-from gcl_custom.weights import fit_state, read_state
+from gcl_custom.generator.pretrained import PretrainedTransformer, attend, grid_of, heads_of
+from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 CLASSES = 1000
 WHOLE_TILE = 76
@@ -160,7 +160,7 @@ class MageTransformer(PretrainedTransformer):
         decoder_width, _ = shape_of(source, state, "decoder_embed.weight", 2)
         if vocabulary < CLASSES + 2:
             raise UserError(
-                f"{source} is of another network: token_emb.word_embeddings.weight has no place for {CLASSES} classes"
+                f"{source} does not fit: token_emb.word_embeddings.weight has no place for {CLASSES} classes"
             )
         network = cls(
             codes=vocabulary - CLASSES - 1,

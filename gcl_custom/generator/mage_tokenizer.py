@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.pretrained import PretrainedTokenizer, numbered, shape_of
-from gcl_custom.generator.taming import Codebook, channels_of, norm
-from gcl_custom.weights import fit_state, read_state
+from gcl_custom.generator.pretrained import PretrainedTokenizer
+from gcl_custom.generator.taming import Codebook, Resample, channels_of, norm
+from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 TOKENIZER = {"encoder", "decoder", "quantize"}
 TRANSFORMER = {
@@ -66,7 +66,7 @@ def mage_parts(source: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tens
         elif name.split(".")[0] in TRANSFORMER:
             transformer[name] = value
         else:
-            raise UserError(f"{source} is of another network: surplus {name}")
+            raise UserError(f"{source} does not fit: surplus {name}")
     return transformer, tokenizer
 
 
@@ -86,17 +86,6 @@ class Residual(nn.Module):
         return cast(Tensor, added + (x if self.nin_shortcut is None else self.nin_shortcut(added)))
 
 
-class Doubled(nn.Module):
-    """Twice the resolution, with a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "b k y x"]) -> Float[Tensor, "b k _y _x"]:
-        return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0)))
-
-
 class Level(nn.Module):
     """Residual blocks at one resolution, and then resampling."""
 
@@ -104,7 +93,7 @@ class Level(nn.Module):
         super().__init__()
         self.block = nn.Sequential(*(Residual(enter if i == 0 else leave, leave) for i in range(blocks)))
         self.downsample = nn.AvgPool2d(2) if down else nn.Identity()
-        self.upsample = Doubled(leave) if up else nn.Identity()
+        self.upsample = Resample(leave, up=True) if up else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b k y x"]) -> Float[Tensor, "b _ _y _x"]:
         return cast(Tensor, self.upsample(self.downsample(self.block(x))))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.maskgit import Rows
-from gcl_custom.generator.pretrained import PretrainedTransformer, attend, grid_of, heads_of, numbered, shape_of
-from gcl_custom.weights import fit_state, read_state
+from gcl_custom.generator.pretrained import PretrainedTransformer, attend, grid_of, heads_of
+from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 CLASSES = 1000
 HEADS = {768: 16, 1024: 16}
@@ -126,7 +126,7 @@ class MaskgitPytorch(PretrainedTransformer):
         state, source = read_state(path, where, ["model_state_dict"], ["module."]), f"{where}: {path}"
         vocabulary, width = shape_of(source, state, "tok_emb.weight", 2)
         if vocabulary < CLASSES + 3:
-            raise UserError(f"{source} is of another network: tok_emb.weight has no place for {CLASSES} classes")
+            raise UserError(f"{source} does not fit: tok_emb.weight has no place for {CLASSES} classes")
         network = cls(
             codes=vocabulary - CLASSES - 2,
             grid=grid_of(source, shape_of(source, state, "pos_emb", 3)[1] - 1),

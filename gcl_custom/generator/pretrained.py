@@ -23,13 +23,15 @@ from gcl_custom.generator.quantizer import Quantised, nearest
 
 COMMITMENT = 0.25
 """Weight of the commitment beside the codebook's term (VQ-VAE, arXiv:1711.00937, eq. 3)."""
+SMOOTHING = 0.1
+"""Label smoothing of a transformer's loss, as in MaskGIT (arXiv:2202.04200)."""
 
 
 class PretrainedTokenizer(nn.Module, ABC):
-    """A public VQGAN with a plain codebook: tiles to tokens and back.
+    """A public VQGAN: tiles to tokens and back.
 
-    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that these networks come with: it has
-    the two weights exchanged, by an oversight that taming's documents and keeps.
+    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that taming's, MAGE's and aMUSEd's come
+    with: it has the two weights exchanged, by an oversight that taming's documents and keeps.
     """
 
     bands = 3
@@ -113,7 +115,7 @@ class PretrainedTransformer(nn.Module, ABC):
         """Mean cross-entropy of the hidden tokens in nats, with label smoothing 0.1 unless another is given."""
         positions = hidden.flatten(1)
         logits = self.logits_at(tokens, hidden, positions).float()
-        smoothing = 0.1 if smoothing is None else smoothing
+        smoothing = SMOOTHING if smoothing is None else smoothing
         return F.cross_entropy(logits, tokens.flatten(1)[positions], label_smoothing=smoothing)
 
     def predict(
@@ -149,42 +151,26 @@ def attend(
     return attended if rows is None else rows.packed(attended)
 
 
-def shape_of(source: str, state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a weight that tells a size of the network.
-
-    Raises:
-        UserError: it is missing or has another number of dimensions.
-    """
-    if name not in state:
-        raise UserError(f"{source} is of another network: missing {name}")
-    shape = tuple(state[name].shape)
-    if len(shape) != dimensions:
-        raise UserError(f"{source} is of another network: {name} is {shape}, not of {dimensions} dimensions")
-    return shape
-
-
-def numbered(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many parts there are whose names are a prefix and then a number."""
-    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
-
-
 def grid_of(source: str, positions: int) -> int:
     """Side of the square grid of so many tokens; a UserError if there is none."""
     if positions < 1 or math.isqrt(positions) ** 2 != positions:
-        raise UserError(f"{source} is of another network: its {positions} positions are no square grid of tokens")
+        raise UserError(f"{source} does not fit: its {positions} positions are no square grid of tokens")
     return math.isqrt(positions)
 
 
-def heads_of(source: str, width: int, known: Mapping[int, int], given: int | None) -> int:
+def heads_of(source: str, width: int, known: Mapping[int, int], given: int | None, inner: int | None = None) -> int:
     """Heads of attention, which no shape tells: as given, or as the public network of this width has.
+
+    Args:
+        inner: width of all heads together, where that is not the network's.
 
     Raises:
         UserError: none are given for another width, or they do not divide it.
     """
-    heads = known.get(width) if given is None else given
+    heads, inner = known.get(width) if given is None else given, width if inner is None else inner
     if heads is None:
-        widths = " and ".join(map(str, known))
+        widths = ", ".join(map(str, known))
         raise UserError(f"{source} has width {width}; heads are known for {widths} alone: say how many it has (heads)")
-    if heads < 1 or width % heads:
-        raise UserError(f"{source} has width {width}, which {heads} heads do not divide")
+    if heads < 1 or inner % heads:
+        raise UserError(f"{source} has attention of width {inner}, which {heads} heads do not divide")
     return heads

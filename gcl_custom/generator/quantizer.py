@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from gcl_custom import processes
 
+COMPARED_AT_ONCE = 2**26
+"""Distances of features to codes that are in memory at a time: 256 MiB."""
+
 
 class Quantised(NamedTuple):
     """What a forward pass of the quantizer gives."""
@@ -147,7 +150,8 @@ class VectorQuantizer(nn.Module):
 def nearest(flat: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
     """Index of the code with the least Euclidean distance to each feature."""
     # |f - c|^2 = |f|^2 - 2 f.c + |c|^2, and |f|^2 does not change the order
-    return torch.addmm(codebook.square().sum(1), flat, codebook.T, alpha=-2).argmin(1)
+    parts, lengths = flat.split(max(1, COMPARED_AT_ONCE // len(codebook))), codebook.square().sum(1)
+    return torch.cat([torch.addmm(lengths, part, codebook.T, alpha=-2).argmin(1) for part in parts])
 
 
 def laplace(counts: Float[Tensor, " k"], epsilon: float = 1e-5) -> Float[Tensor, " k"]:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.maskgit import attention
-from gcl_custom.generator.pretrained import PretrainedTokenizer, numbered, shape_of
-from gcl_custom.weights import fit_state, read_state
+from gcl_custom.generator.pretrained import PretrainedTokenizer
+from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 GROUPS = 32
 
@@ -32,8 +32,8 @@ def norm(channels: int) -> nn.GroupNorm:
 def channels_of(source: str, state: Mapping[str, Tensor], name: str) -> int:
     """Channels that a convolution gives; a UserError if they are no multiple of the groups that are normalised."""
     channels = shape_of(source, state, name, 4)[0]
-    if channels % GROUPS:
-        raise UserError(f"{source} is of another network: {name} gives {channels} channels, no multiple of {GROUPS}")
+    if channels == 0 or channels % GROUPS:
+        raise UserError(f"{source} does not fit: {name} gives {channels} channels, no multiple of {GROUPS}")
     return channels
 
 

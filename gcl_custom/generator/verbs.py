@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -46,6 +47,18 @@ def rows(generator: Generator, tiles: Tiles, rng: Randomness) -> list[Tiles]:
     tiles = tiles.to(generator.device)
     features = generator.encode(tiles, rng)
     return [tiles, generator.decode(features), generator.decode(generator.augment(features, rng))]
+
+
+def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:
+    """Tiles in [0, 1] at the side that a network knows, or back at their own; those of that side as they are.
+
+    Bicubic: sharper than bilinear, whose blur all views of a generator with another side would share and no tile would
+    have, and what torch has that is nearest to the Lanczos filter of diffusers' pipelines. Clamped, since it overshoots
+    at edges; antialiased, since a side may shrink.
+    """
+    if tiles.shape[-2:] == (side, side):
+        return tiles
+    return F.interpolate(tiles, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def changed(before: Any, after: Any) -> dict[str, float]:
