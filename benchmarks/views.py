@@ -124,7 +124,9 @@ def rows(run: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     if run is not None:
         settings = load_recipe(run / "recipe.yaml")
         stored = torch.from_numpy(np.load(run / "tokens" / "tokens.npy", mmap_mode="r")[:, 0].astype(np.int64))
-        model = MaskGIT(settings.tokens.tokenizer.codes, stored.shape[-1], settings.tokens.maskgit)
+        chosen = settings.tokens.maskgit
+        assert isinstance(chosen, MaskGITSettings), "the plain loop is that of the own MaskGIT"
+        model = MaskGIT(settings.tokens.tokenizer.codes, stored.shape[-1], chosen)
         load_weights(run / "maskgit" / "maskgit.safetensors", model)
         some = torch.randperm(len(stored), generator=torch.Generator().manual_seed(0))
         cases.append((run.name, model, stored[some]))

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from gcl_custom import tables
 from gcl_custom.foreign_pickle import FAULTS, sha256, tensors_in
+from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed
 
 INDEX = "model_index.json"
@@ -42,7 +43,7 @@ class Found:
 def look(need: Needed) -> Found:
     """Look at the weights where the recipe says that they are."""
     if need.folder:
-        folder = folder_of(need)
+        folder = hub.found(need.given)
         return _folder(folder) if folder else Found("missing", "")
     path = Path(need.given).expanduser()
     if not path.is_file():
@@ -50,19 +51,6 @@ def look(need: Needed) -> Found:
             return packaged
         return Found("missing", "")
     return _file(path, need)
-
-
-def folder_of(need: Needed) -> Path | None:
-    """The folder that a recipe means: itself, or where the hub's client has put it before."""
-    if (path := Path(need.given).expanduser()).is_dir():
-        return path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(need.given, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
 
 
 def digest(need: Needed, found: Found) -> str:

@@ -153,30 +153,6 @@ def test_the_vae_stays_in_fp32_where_fp16_overflows(model: Path) -> None:
     assert pipeline.vae.dtype == pipeline.unet.dtype == pipeline.text_encoder.dtype == torch.float16
 
 
-def test_only_what_is_read_is_fetched() -> None:
-    pipeline = [
-        "model_index.json", "README.md", "sd_xl_turbo_1.0.safetensors", "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-        "unet/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt",
-        "text_encoder/model-00001-of-00002.safetensors", "text_encoder/model.fp16-00001-of-00002.safetensors",
-        "text_encoder/model.onnx", "safety_checker/model.safetensors", "safety_checker/config.json",
-    ]  # fmt: skip
-    assert hub.wanted(pipeline) == [
-        "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors",
-        "vae/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt",
-        "text_encoder/model.fp16-00001-of-00002.safetensors",
-    ]  # fmt: skip
-    assert hub.wanted(["config.json", "model.safetensors", "pytorch_model.bin", "vocab.txt", "other/a.json"]) == [
-        "config.json", "model.safetensors", "vocab.txt",
-    ]  # fmt: skip
-
-
-def test_fetching_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="here: somebody/no-such-model cannot be fetched from the hub: "):
-        hub.download("somebody/no-such-model", "here")
-
-
 def test_other_bands_are_refused() -> None:
     hub.require_colours("here", 3)
     with pytest.raises(UserError, match=r"here: .*red, green and blue, and the tiles' number of bands is 4"):

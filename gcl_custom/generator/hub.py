@@ -3,14 +3,13 @@
 A pipeline of diffusers is a folder with ``model_index.json`` and one folder for each part, such as ``unet/``; a model
 of transformers is one folder. Parts are looked for before anything is read, networks are read part by part, so that a
 message can name the one that is wrong, and a tensor that is missing is an error: both libraries would draw it at random
-and go on. ``download`` alone uses the network.
+and go on.
 """
 
 import importlib
 import json
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,12 +59,8 @@ def default_precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def folder_of(model: str, where: str) -> Path:
-    """The folder that a model lies in: itself, or where the hub's client has put it before; no network is used.
-
-    Raises:
-        UserError: there is none.
-    """
+def found(model: str) -> Path | None:
+    """The folder that a model lies in: itself, or where the hub's client has put it before; no network is used."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -74,11 +69,23 @@ def folder_of(model: str, where: str) -> Path:
     try:
         return Path(snapshot_download(model, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def folder_of(model: str, where: str) -> Path:
+    """The folder that a model lies in; see ``found``.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = found(model)
+    if folder is None:
         raise UserError(
             f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model of "
             f"the hub by that name. Where there is a network: gcl-custom weights RECIPE --download. Or copy its folder "
             f"here and give the path"
-        ) from None
+        )
+    return folder
 
 
 def load_pipeline(
@@ -218,37 +225,3 @@ def quiet() -> Iterator[None]:
             log.set_verbosity(verbosity)
             if bars:
                 log.enable_progress_bar()
-
-
-def download(model: str, where: str) -> Path:
-    """Fetch what is needed of a model of the hub, and no more; what is there already is not fetched again.
-
-    Raises:
-        UserError: no network, or the hub has no such model.
-    """
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    if Path(model).expanduser().is_dir():
-        return Path(model).expanduser()
-    try:
-        return Path(snapshot_download(model, allow_patterns=wanted(HfApi().list_repo_files(model))))
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, HTTPError, OSError) as error:
-        raise UserError(f"{where}: {model} cannot be fetched from the hub: {_line(error)}") from None
-
-
-def wanted(files: Sequence[str]) -> list[str]:
-    """The files of a repository that are read: no pickles, no second copy in one file, fp16 where there is a choice."""
-    pipeline, chosen = INDEX in files, []
-    for file in files:
-        part, _, name = file.rpartition("/")
-        if part.split("/")[0] in UNUSED:
-            continue
-        if name.endswith(".safetensors"):
-            halved = re.sub(r"(-\d+-of-\d+)?\.safetensors$", r".fp16\1.safetensors", file)
-            if pipeline == bool(part) and halved not in files:
-                chosen.append(file)
-        elif name.endswith((".json", ".txt")) and pipeline >= bool(part):
-            chosen.append(file)
-    return chosen
