@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ CODES, CODE_WIDTH, CHANNELS, WIDTHS, BLOCKS, INNER = 37, 4, 32, [32, 64, 64], 2,
 """Three levels in place of five, so one token for 4x4 pixels; the channels change once, as in the public file."""
 
 
-def public_state() -> dict[str, Tensor]:
+def public_state(widths: Sequence[int] = WIDTHS, codes: int = CODES) -> dict[str, Tensor]:
     """Random weights under the public names, written out here so that a change of ours shows."""
     torch.manual_seed(0)
+    deepest = len(widths) - 1
     state: dict[str, Tensor] = {}
 
     def convolution(name: str, enter: int, leave: int, side: int) -> None:
@@ -49,36 +51,36 @@ def public_state() -> dict[str, Tensor]:
             convolution(f"{name}.{part}", channels, channels, 1)
 
     def middle(name: str) -> None:
-        residual(f"{name}.0", WIDTHS[-1], WIDTHS[-1])
-        attention(f"{name}.1", WIDTHS[-1])
-        residual(f"{name}.2", WIDTHS[-1], WIDTHS[-1])
+        residual(f"{name}.0", widths[-1], widths[-1])
+        attention(f"{name}.1", widths[-1])
+        residual(f"{name}.2", widths[-1], widths[-1])
 
     convolution("encoder.conv_in", 3, CHANNELS, 3)
     now = CHANNELS
-    for level, width in enumerate(WIDTHS):
+    for level, width in enumerate(widths):
         for block in range(BLOCKS):
             residual(f"encoder.conv_blocks.{level}.res.{block}", now, width)
             now = width
-            if level == 2:
-                attention(f"encoder.conv_blocks.2.attn.{block}", width)
-        if level < 2:
+            if level == deepest:
+                attention(f"encoder.conv_blocks.{level}.attn.{block}", width)
+        if level < deepest:
             convolution(f"encoder.conv_blocks.{level}.downsample.conv", width, width, 3)
     middle("encoder.mid")
     norm("encoder.norm_out", now)
     convolution("encoder.conv_out", now, INNER, 3)
     convolution("quant_conv", INNER, CODE_WIDTH, 1)
-    state["quantize.embedding.weight"] = torch.randn(CODES, CODE_WIDTH)
+    state["quantize.embedding.weight"] = torch.randn(codes, CODE_WIDTH)
     state["quantize.codebook_used"] = torch.zeros(65536)
     convolution("post_quant_conv", CODE_WIDTH, INNER, 1)
     convolution("decoder.conv_in", INNER, now, 3)
     middle("decoder.mid")
-    for number, width in enumerate(reversed(WIDTHS)):
+    for number, width in enumerate(reversed(widths)):
         for block in range(BLOCKS + 1):
             residual(f"decoder.conv_blocks.{number}.res.{block}", now, width)
             now = width
             if number == 0:
                 attention(f"decoder.conv_blocks.0.attn.{block}", width)
-        if number < 2:
+        if number < deepest:
             convolution(f"decoder.conv_blocks.{number}.upsample.conv", width, width, 3)
     norm("decoder.norm_out", now)
     convolution("decoder.conv_out", now, 3, 3)
