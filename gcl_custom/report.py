@@ -141,7 +141,7 @@ def _warnings(stages: Sequence[Stage]) -> list[str]:
 def _pictures(run: Run) -> str:
     """The latest picture of each name that a stage drew, embedded."""
     figures = ""
-    for folder in ("tokenizer", "maskgit", "reconstructions", "views", f"pretrain/gcl-{run.recipe.compare.seeds[0]}"):
+    for folder in ("tokenizer", "maskgit", "edit", "views", f"pretrain/gcl-{run.recipe.compare.seeds[0]}"):
         latest: dict[str, tuple[int, Path]] = {}
         for path in sorted((run.path / folder).rglob("*.png")):
             name, epoch = re.fullmatch(r"(.+?)(?:-(\d+))?", path.stem).groups()  # type: ignore[union-attr]
