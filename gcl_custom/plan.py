@@ -97,7 +97,7 @@ def generator(run: Run) -> list[Stage]:
         made += [tokenizer(run), tokens(run)]
     if recipe.inpaints:
         made.append(maskgit(run))
-    if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions:
+    if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions and recipe.views.strategy is None:
         made.append(captions(run))
     if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
         made.append(edit(run))
@@ -105,7 +105,7 @@ def generator(run: Run) -> list[Stage]:
 
 
 def _made(run: Run) -> list[Stage]:
-    """What must be there before a generator makes views; of one that in-paints, the last stage stands for the others."""
+    """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
     made = generator(run)[1:] or [tiles(run)]
     return made[-1:] if run.recipe.inpaints else made
 
