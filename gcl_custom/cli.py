@@ -89,7 +89,8 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
     def call(run: Run) -> None:
         while True:
             try:
-                return getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
+                getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
+                return
             except DoneMeanwhile as done:
                 say(str(done))
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gcl_custom import plan
 from gcl_custom.console import progress, say
+from gcl_custom.generator.edit_training import State
 from gcl_custom.generator.edits import edited, encoded, learned, rows_of, some_tiles
 from gcl_custom.generator.loading import load_latent_generator
 from gcl_custom.generator.navigator import Navigator, fit_navigator, small_encoder
@@ -45,7 +46,7 @@ def run(run: Run) -> None:
     network = learned(run, generator, tuple(latents.shape[1:]))
     checkpoint = stage.path / CHECKPOINT
     state = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else None
-    losses: dict[str, float] = {}
+    losses: dict[str, float] = state["losses"] if state else {}
 
     def render(latent: Tensor, which: Tensor) -> Tensor:
         return generator.render(generator.replaced(rows_of(features, which), latent))
@@ -54,13 +55,13 @@ def run(run: Run) -> None:
     with progress(settings.steps, STAGE, "steps") as ticker:
         ticker.skip(state["done"] if state else 0)
 
-        def follow(done: int, now: Mapping[str, float], snapshot: Callable[[], object]) -> None:
+        def follow(done: int, now: Mapping[str, float], snapshot: Callable[[], State]) -> None:
             losses.update(now)
             ticker.advance()
             ticker.note("  ".join(f"{name} {value:.4g}" for name, value in now.items()))
             if done % every == 0:
                 with write_atomically(checkpoint) as part:
-                    torch.save(snapshot(), part)
+                    torch.save({**snapshot(), "losses": losses}, part)
                 stage.tick()
 
         if isinstance(network, Steering):

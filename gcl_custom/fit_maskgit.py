@@ -132,7 +132,7 @@ class MaskGITTraining(Trainable):
         rng = Randomness(self._recipe.seed, STAGE, batch.step, batch.tiles)
         way = ways(self._recipe.data.symmetry, rng.uniform("way"))
         tokens = batch.data[torch.arange(len(way), device=way.device), way]
-        loss = self.net.loss(tokens, training_mask(rng, *tokens.shape[1:]))
+        loss = self.net.loss(tokens, training_mask(rng, *tokens.shape[1:]), self._settings.label_smoothing)
         self.record({"loss": loss.detach()})
         return loss
 

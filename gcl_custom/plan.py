@@ -97,11 +97,17 @@ def generator(run: Run) -> list[Stage]:
         made += [tokenizer(run), tokens(run)]
     if recipe.inpaints:
         made.append(maskgit(run))
-    if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions:
+    if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions and recipe.views.strategy is None:
         made.append(captions(run))
     if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
         made.append(edit(run))
     return made
+
+
+def _made(run: Run) -> list[Stage]:
+    """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
+    made = generator(run)[1:] or [tiles(run)]
+    return made[-1:] if run.recipe.inpaints else made
 
 
 def views(run: Run) -> Stage:
@@ -110,9 +116,7 @@ def views(run: Run) -> Stage:
     # Where similarity is measured, the threshold only matters to what reads it.
     measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
     settings = {"views": plain, **measured, **_frozen(recipe), "seed": recipe.seed, "hardware": _compute(recipe)}
-    # The last stage of a token generator stands for those before it.
-    made = generator(run)[1:] or [tiles(run)]
-    return run.stage("views", settings, made[-1:] if recipe.inpaints else made, "gcl-custom make-views")
+    return run.stage("views", settings, _made(run), "gcl-custom make-views")
 
 
 def weights(run: Run) -> list[Path]:
@@ -244,11 +248,12 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     settings = {
         "tiles": tiles,
         "views": views,
+        **_frozen(recipe),
         "handcrafted": _plain(recipe.pretrain.handcrafted),
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }
-    return run.stage("cost_benefit", settings, [maskgit(run)], "gcl-custom cost-benefit")
+    return run.stage("cost_benefit", settings, _made(run), "gcl-custom cost-benefit")
 
 
 def stages(run: Run) -> list[Stage]:

@@ -27,9 +27,11 @@ LIBRARIES = (
 PICTURES = {
     "reconstructions": "validation tiles, and below them what the tokenizer makes of them",
     "views": "from above: tiles, their reconstructions, the hidden squares in grey, the generative views",
+    "edits": "training tiles, below them what they become when encoded and decoded only, and below that edited",
     "pairs": "positive pairs: the first view above the second",
 }
 """What the pictures of that name show."""
+WITHOUT_MASKS = {"views": "from above: tiles, their reconstructions where there are any, the generative views"}
 DIGESTS = ("content", "listing")
 """Facts that are for comparing, not for reading."""
 CURVES = 12
@@ -140,14 +142,14 @@ def _warnings(stages: Sequence[Stage]) -> list[str]:
 
 def _pictures(run: Run) -> str:
     """The latest picture of each name that a stage drew, embedded."""
-    figures = ""
-    for folder in ("tokenizer", "maskgit", "reconstructions", "views", f"pretrain/gcl-{run.recipe.compare.seeds[0]}"):
+    figures, shown = "", PICTURES if run.recipe.inpaints else PICTURES | WITHOUT_MASKS
+    for folder in ("tokenizer", "maskgit", "edit", "views", f"pretrain/gcl-{run.recipe.compare.seeds[0]}"):
         latest: dict[str, tuple[int, Path]] = {}
         for path in sorted((run.path / folder).rglob("*.png")):
             name, epoch = re.fullmatch(r"(.+?)(?:-(\d+))?", path.stem).groups()  # type: ignore[union-attr]
             latest[name] = max(latest.get(name, (-1, path)), (int(epoch or 0), path))
         for name, (epoch, path) in latest.items():
-            what = PICTURES.get(name, re.sub(r"[-_]", " ", name)) + (f"; epoch {epoch}" if epoch else "")
+            what = shown.get(name, re.sub(r"[-_]", " ", name)) + (f"; epoch {epoch}" if epoch else "")
             figures += _embedded(path, folder, what)
     return f'<div class="pictures">{figures}</div>' if figures else ""
 

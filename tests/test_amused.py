@@ -32,15 +32,13 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-@pytest.fixture(scope="module")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks of aMUSEd's kinds, much smaller: 4x4 tokens of 4x4 pixels, saved as the hub has them."""
-    folder = tmp_path_factory.mktemp("amused")
+def save_amused(folder: Path, channels: tuple[int, ...] = (8, 8, 16)) -> Path:
+    """Networks of aMUSEd's kinds, much smaller: 4x4 tokens, by default of 4x4 pixels, saved as the hub has them."""
     torch.manual_seed(0)
     vqvae = VQModel(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
         latent_channels=6,
         norm_num_groups=4,
         num_vq_embeddings=CODES,
@@ -87,6 +85,11 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_words(folder / "tokenizer")
     AmusedScheduler(mask_token_id=CODES + 7).save_pretrained(folder / "scheduler")
     return folder
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_amused(tmp_path_factory.mktemp("amused"))
 
 
 def save_words(folder: Path) -> None:

@@ -18,7 +18,7 @@ CHANNELS, ATTENTION = [(16, 16), (16, 8), (8, 8)], {1}
 State = dict[str, Tensor]
 
 
-def public_state() -> State:
+def public_state(condition: int = CONDITION) -> State:
     """Random weights under the public names and in the public shapes, and singular vectors that have not settled."""
     draw = torch.Generator().manual_seed(1)
     state: State = {"shared.weight": torch.randn(10, 6, generator=draw)}
@@ -34,7 +34,7 @@ def public_state() -> State:
         state[f"{name}.stored_mean"] = torch.randn(channels, generator=draw)
         state[f"{name}.stored_var"] = 0.5 + torch.rand(channels, generator=draw)
 
-    add("shared_feat", EMBEDDED, CONDITION)
+    add("shared_feat", EMBEDDED, condition)
     add("linear", CHANNELS[0][0] * BOTTOM**2, CHUNK)
     for i, (entering, leaving) in enumerate(CHANNELS):
         add(f"blocks.{i}.0.conv1", leaving, entering, 3, 3)

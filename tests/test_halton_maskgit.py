@@ -22,13 +22,13 @@ INNER, HIDDEN = WIDTH // HEADS * HEADS, 24
 """The width of all heads is not the network's own, as in the public network "small"."""
 
 
-def public_state() -> dict[str, Tensor]:
+def public_state(grid: int = GRID) -> dict[str, Tensor]:
     """Random weights under the public names, written out here so that a change of ours shows."""
     torch.manual_seed(0)
     shapes: dict[str, tuple[int, ...]] = {
         "cls_emb.weight": (CLASSES + 1, WIDTH),
         "tok_emb.weight": (CODES + 1, WIDTH),
-        "pos_emb.weight": (GRID * GRID, WIDTH),
+        "pos_emb.weight": (grid * grid, WIDTH),
         "reg_tokens.weight": (1, WIDTH),
         "last_norm.norm_final.weight": (WIDTH,),
         "last_norm.norm_final.bias": (WIDTH,),

@@ -106,8 +106,7 @@ def test_inversion_pulls_the_view_towards_the_tile(make: type) -> None:
     torch.testing.assert_close(pixels + FEATURE_WEIGHT * conditions, inverted.after, atol=1e-5, rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def public() -> dict[str, Tensor]:
+def swav_state() -> dict[str, Tensor]:
     """SwAV's names and shapes: a ResNet-50 behind "module.", its projection head and prototypes."""
     torch.manual_seed(0)
     trunk = torchvision.models.resnet50(weights=None)
@@ -115,6 +114,11 @@ def public() -> dict[str, Tensor]:
     head = nn.Sequential(nn.Linear(2048, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
     state |= {f"module.projection_head.{name}": value for name, value in head.state_dict().items()}
     return state | {"module.prototypes.weight": torch.zeros(5, 3)}
+
+
+@pytest.fixture(scope="module")
+def public() -> dict[str, Tensor]:
+    return swav_state()
 
 
 def test_reads_the_public_files(public: dict[str, Tensor], tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ DECODER_WIDTH, DECODER_DEPTH, DECODER_HEADS = 32, 2, 4
 VOCABULARY = CODES + 1000 + 1
 
 
-def transformer_state() -> dict[str, Tensor]:
+def transformer_state(grid: int = GRID) -> dict[str, Tensor]:
     """Random weights of the transformer under the names of the public file."""
     torch.manual_seed(0)
     state = PublicState(
         {
             "token_emb.word_embeddings.weight": torch.randn(VOCABULARY, WIDTH),
-            "token_emb.position_embeddings.weight": torch.randn(GRID**2 + 1, WIDTH),
-            "decoder_pos_embed_learned": torch.randn(1, GRID**2 + 1, DECODER_WIDTH),
+            "token_emb.position_embeddings.weight": torch.randn(grid**2 + 1, WIDTH),
+            "decoder_pos_embed_learned": torch.randn(1, grid**2 + 1, DECODER_WIDTH),
             "mlm_layer.bias": torch.randn(1, 1, VOCABULARY),
         }
     )
@@ -46,21 +46,21 @@ def transformer_state() -> dict[str, Tensor]:
     return dict(state)  # plain, as it is saved
 
 
-def public_state() -> dict[str, Tensor]:
+def public_state(grid: int = GRID) -> dict[str, Tensor]:
     """With what else a MAGE checkpoint holds: its tokenizer, and parts of its code that compute no token."""
     return {
         "cls_token": torch.zeros(1, 1, WIDTH),
-        "pos_embed": torch.zeros(1, GRID**2 + 1, WIDTH),
+        "pos_embed": torch.zeros(1, grid**2 + 1, WIDTH),
         "mask_token": torch.zeros(1, 1, DECODER_WIDTH),
-        "decoder_pos_embed": torch.zeros(1, GRID**2 + 1, DECODER_WIDTH),
+        "decoder_pos_embed": torch.zeros(1, grid**2 + 1, DECODER_WIDTH),
         "vqgan.encoder.conv_in.weight": torch.zeros(32, 3, 3, 3),
         "vqgan.quantize.embedding.weight": torch.zeros(CODES, 6),
-        "token_emb.position_ids": torch.arange(GRID**2 + 1)[None],
+        "token_emb.position_ids": torch.arange(grid**2 + 1)[None],
         "patch_embed.proj.weight": torch.zeros(WIDTH, 3, 16, 16),
         "patch_embed.proj.bias": torch.zeros(WIDTH),
         "decoder_pred.weight": torch.zeros(768, DECODER_WIDTH),
         "decoder_pred.bias": torch.zeros(768),
-        **transformer_state(),
+        **transformer_state(grid),
     }
 
 

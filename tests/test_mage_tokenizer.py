@@ -1,7 +1,8 @@
 """MAGE's VQGAN in both public formats, and the network against a literal transcription on its state dict."""
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ CODES, WIDTH, STEM, LEVELS = 13, 6, 32, (32, 64)
 """A small one: three levels less than the public network's (128, 128, 256, 256, 512)."""
 
 
-def tokenizer_state() -> dict[str, Tensor]:
+def tokenizer_state(levels: Sequence[int] = LEVELS, codes: int = CODES) -> dict[str, Tensor]:
     """Random weights under the names of MAGE's file."""
     torch.manual_seed(0)
-    state = PublicState()
+    state, deepest = PublicState(), len(levels) - 1
 
     def residual(name: str, enter: int, leave: int) -> None:
         state.norm(f"{name}.norm1", enter)
@@ -31,23 +32,22 @@ def tokenizer_state() -> dict[str, Tensor]:
             state.conv(f"{name}.nin_shortcut", leave, leave, 1, bias=False)
 
     state.conv("encoder.conv_in", 3, STEM, 3, bias=False)
-    residual("encoder.down.0.block.0", 32, 32)
-    residual("encoder.down.0.block.1", 32, 32)
-    residual("encoder.down.1.block.0", 32, 64)
-    residual("encoder.down.1.block.1", 64, 64)
-    state.conv("decoder.conv_in", WIDTH, 64, 3)
-    for half, last in (("encoder", 64), ("decoder", 32)):
-        residual(f"{half}.mid.block_1", 64, 64)
-        residual(f"{half}.mid.block_2", 64, 64)
+    for level, (enter, leave) in enumerate(itertools.pairwise((STEM, *levels))):
+        residual(f"encoder.down.{level}.block.0", enter, leave)
+        residual(f"encoder.down.{level}.block.1", leave, leave)
+    state.conv("decoder.conv_in", WIDTH, levels[-1], 3)
+    for half, last in (("encoder", levels[-1]), ("decoder", levels[0])):
+        residual(f"{half}.mid.block_1", levels[-1], levels[-1])
+        residual(f"{half}.mid.block_2", levels[-1], levels[-1])
         state.norm(f"{half}.norm_out", last)
-    state.conv("encoder.conv_out", 64, WIDTH, 1)
-    residual("decoder.up.1.block.0", 64, 64)
-    residual("decoder.up.1.block.1", 64, 64)
-    state.conv("decoder.up.1.upsample.conv", 64, 64, 3)
-    residual("decoder.up.0.block.0", 64, 32)
-    residual("decoder.up.0.block.1", 32, 32)
-    state.conv("decoder.conv_out", 32, 3, 3)
-    state["quantize.embedding.weight"] = torch.randn(CODES, WIDTH)
+    state.conv("encoder.conv_out", levels[-1], WIDTH, 1)
+    for level in range(deepest, -1, -1):
+        residual(f"decoder.up.{level}.block.0", levels[min(level + 1, deepest)], levels[level])
+        residual(f"decoder.up.{level}.block.1", levels[level], levels[level])
+        if level:
+            state.conv(f"decoder.up.{level}.upsample.conv", levels[level], levels[level], 3)
+    state.conv("decoder.conv_out", levels[0], 3, 3)
+    state["quantize.embedding.weight"] = torch.randn(codes, WIDTH)
     return dict(state)  # plain, as it is saved
 
 

@@ -15,14 +15,14 @@ CODES, GRID, WIDTH, DEPTH, HEADS, HIDDEN = 11, 4, 24, 2, 3, 40
 VOCABULARY = CODES + 1 + 1000 + 1
 
 
-def public_state() -> dict[str, Tensor]:
+def public_state(grid: int = GRID) -> dict[str, Tensor]:
     """Random weights under the names of the public file."""
     torch.manual_seed(0)
     state = PublicState(
         {
             "tok_emb.weight": torch.randn(VOCABULARY, WIDTH),
-            "pos_emb": torch.randn(1, GRID**2 + 1, WIDTH),
-            "bias": torch.randn(GRID**2 + 1, VOCABULARY),
+            "pos_emb": torch.randn(1, grid**2 + 1, WIDTH),
+            "bias": torch.randn(grid**2 + 1, VOCABULARY),
         }
     )
 

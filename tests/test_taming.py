@@ -1,5 +1,6 @@
 """taming's VQGAN: the public format, and the network against a literal transcription on its state dict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,24 +16,24 @@ CODES, WIDTH, BOTTLENECK, STEM, LEVELS, BLOCKS = 13, 6, 5, 32, (32, 64, 64), 2
 """A small one: two levels less than the public network's (128, 128, 256, 256, 512), attention at the last."""
 
 
-def public_state() -> dict[str, Tensor]:
+def public_state(levels: Sequence[int] = LEVELS, codes: int = CODES) -> dict[str, Tensor]:
     """Random weights under the names of the public file."""
     torch.manual_seed(0)
-    state = PublicState()
+    state, deepest = PublicState(), len(levels) - 1
 
     for half, stage, blocks in (("encoder", "down", BLOCKS), ("decoder", "up", BLOCKS + 1)):
-        channels = STEM if half == "encoder" else LEVELS[-1]
+        channels = STEM if half == "encoder" else levels[-1]
         state.conv(f"{half}.conv_in", 3 if half == "encoder" else BOTTLENECK, channels, 3)
         for part in ("block_1", "block_2"):
-            state.residual(f"{half}.mid.{part}", LEVELS[-1], LEVELS[-1])
-        state.attention(f"{half}.mid.attn_1", LEVELS[-1])
-        for level in range(3) if half == "encoder" else (2, 1, 0):
+            state.residual(f"{half}.mid.{part}", levels[-1], levels[-1])
+        state.attention(f"{half}.mid.attn_1", levels[-1])
+        for level in range(deepest + 1) if half == "encoder" else range(deepest, -1, -1):
             for block in range(blocks):
-                state.residual(f"{half}.{stage}.{level}.block.{block}", channels, LEVELS[level])
-                channels = LEVELS[level]
-                if level == 2:
+                state.residual(f"{half}.{stage}.{level}.block.{block}", channels, levels[level])
+                channels = levels[level]
+                if level == deepest:
                     state.attention(f"{half}.{stage}.{level}.attn.{block}", channels)
-            if half == "encoder" and level < 2:
+            if half == "encoder" and level < deepest:
                 state.conv(f"encoder.down.{level}.downsample.conv", channels, channels, 3)
             if half == "decoder" and level > 0:
                 state.conv(f"decoder.up.{level}.upsample.conv", channels, channels, 3)
@@ -40,7 +41,7 @@ def public_state() -> dict[str, Tensor]:
         state.conv(f"{half}.conv_out", channels, BOTTLENECK if half == "encoder" else 3, 3)
     state.conv("quant_conv", BOTTLENECK, WIDTH, 1)
     state.conv("post_quant_conv", WIDTH, BOTTLENECK, 1)
-    state["quantize.embedding.weight"] = torch.randn(CODES, WIDTH)
+    state["quantize.embedding.weight"] = torch.randn(codes, WIDTH)
     return dict(state)  # plain, as it is saved
 
 

@@ -140,7 +140,7 @@ def partners(rng: Randomness, among: Int[Tensor, " n"]) -> Int[Tensor, " b"]:
     Args:
         among: numbers of the tiles to draw from, ascending, at least two.
     """
-    tiles = rng.tiles.to(among.device)
+    tiles = rng.tiles.to(among.device).contiguous()  # a step through a store's numbers is not
     place = torch.searchsorted(among, tiles)
     included = among[place.clamp(max=len(among) - 1)] == tiles
     choices = len(among) - included.long()

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.randomness import Randomness
 
+BLOCK = 32
+"""Tiles whose features are computed at a time."""
+
 
 class VqganLatent:
     """A tokenizer behind the verbs of a generator, for ``Edited`` to give it an augmentation.
@@ -32,7 +35,8 @@ class VqganLatent:
         self.networks: Sequence[nn.Module] = (self.vqgan,)
         self.device = device
         with torch.no_grad():
-            features = rearrange(self.vqgan.encode(some.to(device)), "b d h w -> d (b h w)")
+            blocks = [self.vqgan.encode(block.to(device)) for block in some.split(BLOCK)]
+        features = rearrange(torch.cat(blocks), "b d h w -> d (b h w)")
         self.mean, self.deviation = features.mean(1)[:, None, None], features.std(1)[:, None, None]
 
     @torch.inference_mode()
