@@ -18,7 +18,7 @@ quickstart: install
 	$(VENV)/bin/gcl-custom run recipes/quickstart.yaml
 
 test: install
-	$(VENV)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: install
 	$(VENV)/bin/ruff check .
