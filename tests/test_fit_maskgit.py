@@ -20,6 +20,7 @@ from gcl_custom.recipe import Data, Hardware, Recipe
 from gcl_custom.recipe_generator import MaskGIT, TokenGenerator, Tokenizer, Views
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
+from gcl_custom.training import Batch
 from gcl_custom.weights import save_weights
 
 RECIPE = Recipe(
@@ -92,6 +93,27 @@ def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
     assert decayed["weight_decay"] > 0
     assert others["weight_decay"] == 0
     assert len(decayed["params"]) + len(others["params"]) == len(list(training.net.parameters()))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_recipe_s_label_smoothing_reaches_any_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smoothing: float
+) -> None:
+    """Public networks know nothing of the recipe: they are told."""
+    training = training_on(with_tokenizer(tmp_path / "r"))
+    training._settings = training._settings.model_copy(update={"label_smoothing": smoothing})
+    optimizer, told = training.configure_optimizers(), list[float]()
+
+    def loss(tokens: torch.Tensor, hidden: torch.Tensor, smoothing: float | None = None) -> torch.Tensor:
+        told.append(-1.0 if smoothing is None else smoothing)
+        return torch.zeros(())
+
+    monkeypatch.setattr(training, "optimizers", lambda: optimizer)
+    monkeypatch.setattr(training, "record", lambda figures: None)
+    monkeypatch.setattr(training.net, "loss", loss)
+    tiles = training._store.index("train")[:3]
+    training.training_step(Batch(0, tiles, training._tokens.read(tiles)), 0)
+    assert told == [smoothing]
 
 
 def continued(epochs: int, weights: Path) -> Recipe:

@@ -4,6 +4,7 @@ import pytest
 
 from gcl_custom import plan
 from gcl_custom.recipe import Data, Recipe
+from gcl_custom.recipe_generator import ImageToImage, LatentNoise
 from gcl_custom.runs import Run, Stage
 
 RECIPE = Recipe(name="r", data=Data(root="tiles"))
@@ -106,3 +107,22 @@ def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
     assert plan.needs_generator(anchored.recipe)
     assert not plan.needs_views(anchored.recipe)
     assert plan.needs_views(RECIPE)
+
+
+def test_a_frozen_generator_s_views_and_costs_depend_on_its_settings_and_captions(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"generator": ImageToImage(name="diffusion")})
+    run = Run(tmp_path / "r", recipe)
+    assert [stage.name for stage in plan.generator(run)] == ["tiles", "captions"]
+    for stage in (plan.views(run), plan.cost_benefit(run, 8), plan.reconstructions(run)):
+        finish(stage)
+    other = changed(run, generator={"strength": 0.4})
+    assert plan.captions(other).done
+    assert not any(
+        stage.done for stage in (plan.views(other), plan.cost_benefit(other, 8), plan.reconstructions(other))
+    )
+    other = changed(run, generator={"captions": "another"})
+    assert not any(stage.done for stage in (plan.captions(other), plan.views(other), plan.cost_benefit(other, 8)))
+    plain = changed(run, generator={"captions": None})
+    assert [stage.name for stage in plan.generator(plain)] == ["tiles"]
+    edited = changed(run, views={"strategy": LatentNoise(name="noise")})
+    assert [stage.name for stage in plan.generator(edited)] == ["tiles"], "an edit of latents reads no caption"
