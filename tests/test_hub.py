@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import pickle
 import shutil
@@ -151,6 +152,14 @@ def test_the_vae_stays_in_fp32_where_fp16_overflows(model: Path) -> None:
     (model / "vae" / "config.json").write_text(json.dumps({**config, "force_upcast": False}))
     pipeline = hub.load_pipeline(IMAGE_TO_IMAGE, str(model), "here", CPU, torch.float16)
     assert pipeline.vae.dtype == pipeline.unet.dtype == pipeline.text_encoder.dtype == torch.float16
+
+
+def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.require_installed("here")
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "diffusers" else find(name))
+    with pytest.raises(UserError, match=r"here needs diffusers\. Run: pip install 'gcl-custom\[diffusion\]'"):
+        hub.require_installed("here")
 
 
 def test_other_bands_are_refused() -> None:

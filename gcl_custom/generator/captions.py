@@ -14,7 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.hub import FAULTS, FETCH, default_precision, folder_of, load_network, quiet, require_colours
+from gcl_custom.generator.hub import (
+    FAULTS,
+    FETCH,
+    default_precision,
+    folder_of,
+    load_network,
+    quiet,
+    require_colours,
+    require_installed,
+)
 
 MODEL = "Salesforce/blip-image-captioning-base"
 LICENCE = "BSD-3-Clause"
@@ -38,6 +47,7 @@ class Captioner:
     def __init__(
         self, model: str, where: str, *, bands: int, device: torch.device, precision: torch.dtype | None = None
     ) -> None:
+        require_installed(where)
         require_colours(where, bands)
         folder, precision = folder_of(model, where), precision or default_precision(device)
         network = load_network("transformers", "BlipForConditionalGeneration", folder, model, where, precision)

@@ -7,6 +7,7 @@ and go on.
 """
 
 import importlib
+import importlib.util
 import json
 import warnings
 from collections.abc import Iterator
@@ -39,6 +40,17 @@ UNUSED = ("safety_checker",)
 """Parts that make no view."""
 FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 """What the two libraries raise for a damaged or an unknown folder."""
+
+
+def require_installed(where: str) -> None:
+    """The two libraries are an extra, since importing them slows every command down.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    missing = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{where} needs {' and '.join(missing)}. Run: pip install 'gcl-custom[diffusion]'")
 
 
 def require_colours(where: str, bands: int) -> None:
@@ -102,6 +114,7 @@ def load_pipeline(
     Raises:
         UserError: no such model, a part that is missing, damaged or not of a known kind, or pickled weights alone.
     """
+    require_installed(where)
     folder = folder_of(model, where)
     names = _parts(folder, model, where)
     import diffusers

@@ -11,6 +11,7 @@ from torch import nn
 
 from gcl_custom import recipe_generator as recipe
 from gcl_custom.errors import UserError
+from gcl_custom.generator.hub import require_installed
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.weights import load_weights
@@ -79,6 +80,7 @@ def _public_tokenizer(settings: recipe.PublicTokenizer, file: Path, finished: Pa
 
             return MageTokenizer.from_file(file, TOKENIZER)
         case "amused":
+            require_installed("generator.tokenizer")
             from gcl_custom.generator.amused import AmusedTokenizer
 
             wrapped = AmusedTokenizer.from_folder(settings.weights, TOKENIZER)
@@ -135,6 +137,7 @@ def _public_transformer(settings: recipe.PublicMaskGIT, file: Path, finished: Pa
 
             return MageTransformer.from_file(file, TRANSFORMER, heads=settings.heads)
         case "amused":
+            require_installed("generator.maskgit")
             from gcl_custom.generator.amused import AmusedTransformer
 
             wrapped = AmusedTransformer.from_folder(settings.weights, TRANSFORMER)
