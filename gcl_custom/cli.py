@@ -185,7 +185,7 @@ def _made(stage: Stage) -> str:
 def fit_generator(
     recipe: GivenRecipe, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Pack the tiles, then train the VQGAN and the label-free MaskGIT on them."""
+    """Pack the tiles, then train the VQGAN and the label-free MaskGIT on them, or make a public generator ready."""
     _work(recipe, run, set_, redo, runs, _fit_generator, "gcl-custom pretrain --run {run}")
 
 
@@ -193,7 +193,7 @@ def fit_generator(
 def make_views(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """In-paint random masks: make the generative views, once for each training tile."""
+    """Make the generative views, once for each training tile."""
     _work(recipe, run, set_, redo, runs, _make_views, "gcl-custom pretrain --run {run}")
 
 
