@@ -115,7 +115,7 @@ def _tokens(recipe: Recipe, tiles: Tiles, costs: TokenCosts | None, weights: Map
     else:
         yield Row("tokenizer", what, None, None, 4 * size, UNKNOWN)
 
-    ways = WAYS[recipe.data.symmetry]
+    ways = WAYS[recipe.token_symmetry]
     encoded = (train + tiles.count("valid")) * ways
     kept = encoded * (recipe.data.size // tokenizer.pixels_per_token) ** 2 * 2
     reading = encoded / recipe.views.batch * costs.tokenise.seconds if costs else None

@@ -50,7 +50,7 @@ def tokenizer(run: Run) -> Stage:
 
 
 def tokens(run: Run) -> Stage:
-    settings = {"data.symmetry": run.recipe.data.symmetry, "hardware": _compute(run.recipe)}
+    settings = {"data.symmetry": run.recipe.token_symmetry, "hardware": _compute(run.recipe)}
     return run.stage("tokens", settings, [tokenizer(run)], "gcl-custom fit-generator")
 
 

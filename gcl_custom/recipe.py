@@ -404,6 +404,11 @@ class Recipe(Section):
         return isinstance(self.generator, TokenGenerator) and (strategy is None or strategy.name in MASKS)
 
     @property
+    def token_symmetry(self) -> Literal["none", "flip", "dihedral"]:
+        """In which ways tiles are tokenised: upright alone where no transformer is trained on the tokens."""
+        return self.data.symmetry if self.inpaints and self.tokens.maskgit.epochs else "none"
+
+    @property
     def random_masks(self) -> bool:
         """Whether tokens are hidden at random."""
         return self.inpaints and (self.views.strategy is None or self.views.strategy.name == "random")

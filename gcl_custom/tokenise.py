@@ -29,8 +29,8 @@ def run(run: Run) -> None:
         return
     stage.begin()
     recipe, store = run.recipe, TileStore(plan.tiles(run).path)
-    write_tokens(stage.path / FILE, store, load_tokenizer(run, store), WAYS[recipe.data.symmetry], recipe.hardware)
-    stage.finish(tiles=len(tokenised(store)), ways=WAYS[recipe.data.symmetry])
+    write_tokens(stage.path / FILE, store, load_tokenizer(run, store), WAYS[recipe.token_symmetry], recipe.hardware)
+    stage.finish(tiles=len(tokenised(store)), ways=WAYS[recipe.token_symmetry])
 
 
 @torch.inference_mode()

@@ -91,8 +91,8 @@ def test_views_of_imagenet_take_252_gb_and_the_published_time() -> None:
     assert "RTX 3090" in rows["views"].source
     assert rows["views"].memory == 2.5 * GB
     assert (rows["tokenizer"].seconds, rows["tokenizer"].disk) == (0, GB // 2)
-    # Kept once as it is, and 16 x 16 tokens of 2 bytes of each tile and its mirror image.
-    assert rows["maskgit"].disk == 2 * GB + 2 * (1_281_167 + 1) * 256 * 2
+    # Kept once as it is, and 16 x 16 tokens of 2 bytes of each tile, upright alone.
+    assert rows["maskgit"].disk == 2 * GB + (1_281_167 + 1) * 256 * 2
     assert (rows["maskgit"].seconds, rows["maskgit"].source) == (None, UNKNOWN)
     assert rows["reconstructions"].seconds is None
     assert rows["pretrain"].source == MEASURED
@@ -103,7 +103,7 @@ def test_networks_that_are_taken_as_they_are_train_for_no_time() -> None:
     taken = replace(COSTS, tokens=TokenCosts(None, None, None, ONE, replace(ONE, seconds=3.0)))
     rows = rows_of(recipe, taken)
     assert rows["tokenizer"].seconds == 0
-    assert rows["maskgit"].seconds == pytest.approx(2 * 1_281_168 / 64)
+    assert rows["maskgit"].seconds == pytest.approx(1_281_168 / 64)
     assert rows["views"].seconds == pytest.approx(3 * 1_281_167 / 64)
     assert {row.source for row in rows.values()} == {MEASURED}
 

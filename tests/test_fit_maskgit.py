@@ -35,9 +35,9 @@ RECIPE = Recipe(
 )
 
 
-def with_tokenizer(folder: Path) -> Run:
+def with_tokenizer(folder: Path, recipe: Recipe = RECIPE) -> Run:
     """A run whose tiles and tokenizer are finished: random tiles, an untrained tokenizer."""
-    run = Run(folder, RECIPE)
+    run = Run(folder, recipe)
     for stage in (plan.tiles(run), plan.tokenizer(run)):
         if stage.name == "tiles":
             tile_store(stage.path)
@@ -125,8 +125,7 @@ def test_weights_of_another_run_are_kept_until_there_are_better_ones(tmp_path: P
     first = with_tokenizer(tmp_path / "first")
     fit_maskgit.run(first)
     weights, before = plan.maskgit(first).path / plan.MASKGIT, plan.maskgit(first).facts
-    with_tokenizer(tmp_path / "taken")
-    taken = Run(tmp_path / "taken", continued(0, weights))
+    taken = with_tokenizer(tmp_path / "taken", continued(0, weights))
     fit_maskgit.run(taken)
     assert (plan.maskgit(taken).path / plan.MASKGIT).read_bytes() == weights.read_bytes()
     assert plan.maskgit(taken).facts["masked_token_loss"] == pytest.approx(before["masked_token_loss"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_fit_maskgit import with_tokenizer
+from test_fit_maskgit import continued, with_tokenizer
 
 from gcl_custom import plan, tokenise
 from gcl_custom.imagery import TileStore
@@ -18,6 +18,14 @@ def test_every_tile_in_every_way(tmp_path: Path) -> None:
     assert stored.shape == (len(tokenised(TileStore(plan.tiles(run).path))), 2, 4, 4)
     assert stored.dtype == np.uint16
     assert stage.facts == {"tiles": len(stored), "ways": 2}
+
+
+def test_only_upright_where_no_transformer_is_trained_on_the_tokens(tmp_path: Path) -> None:
+    run = with_tokenizer(tmp_path / "r", continued(0, tmp_path / "maskgit.safetensors"))
+    trained = with_tokenizer(tmp_path / "trained")
+    upright, all_ways = (np.load(plan.tokens(one).path / "tokens.npy") for one in (run, trained))
+    assert upright.shape[1] == 1
+    assert np.array_equal(upright[:, 0], all_ways[:, 0])
 
 
 def test_it_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
