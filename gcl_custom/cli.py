@@ -99,6 +99,8 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
 
 def _fit_generator(run: Run) -> None:
     _stage("pack_tiles")(run)  # notices files that have changed since
+    if not run.recipe.has_tokens:
+        _stage("make_views", "try_generator")(run)
     for stage in plan.generator(run)[1:]:
         _stage(MODULES[stage.name])(run)
 

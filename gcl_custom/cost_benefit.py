@@ -228,9 +228,12 @@ class Benefit:
 def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:
     """Parameters, megabytes of weights on the disk, and megabytes that a thousand stored views take."""
     tile = store.bands * store.size**2 * (1 if store.dtype == "uint8" else 2)
+    weights = [p for network in augmentation.networks for p in network.parameters()]
+    files = [path.stat().st_size for path in augmentation.files]
     return {
-        "parameters": sum(p.numel() for network in augmentation.networks for p in network.parameters()),
-        "megabytes": sum(path.stat().st_size for path in augmentation.files) / 1e6,
+        "parameters": sum(p.numel() for p in weights),
+        # Of what others trained there is no file of ours, and its size is that of its weights.
+        "megabytes": sum(files or [p.numel() * p.element_size() for p in weights]) / 1e6,
         "megabytes_of_1000_views": 1000 * tile / 1e6 if augmentation.stored else 0.0,
     }
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from gcl_custom import plan, processes
 from gcl_custom.console import progress, say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
-from gcl_custom.generator.loading import encoder, load_generator, reconstruct
+from gcl_custom.generator.loading import encoder, load_frozen, load_generator, reconstruct
 from gcl_custom.generator.verbs import changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
@@ -73,6 +73,16 @@ def run(run: Run) -> None:
     stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample))
     say(line)
     _say_similarity(run)
+
+
+def try_generator(run: Run) -> None:
+    """Load the generator, before anything long begins that would be in vain without it.
+
+    Raises:
+        UserError: its weights are missing or do not fit, or it cannot see tiles of these bands.
+    """
+    load_frozen(run, TileStore(plan.tiles(run).path))
+    say(f"generator: {run.recipe.generator.name} is there and fits")
 
 
 def run_reconstructions(run: Run) -> None:

@@ -398,6 +398,11 @@ class Recipe(Section):
         return self.generator
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether the generator is one of tokens; others are taken as they are."""
+        return isinstance(self.generator, TokenGenerator)
+
+    @property
     def inpaints(self) -> bool:
         """Whether views are tiles with tokens in-painted."""
         strategy = self.views.strategy

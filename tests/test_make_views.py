@@ -145,3 +145,11 @@ def test_views_need_a_generator(tmp_path: Path) -> None:
     tile_store(plan.tiles(run).path)
     with pytest.raises(UserError, match="gcl-custom fit-generator"):
         make_views.run(run)
+
+
+def test_a_generator_that_is_taken_as_it_is_is_tried_first(tmp_path: Path) -> None:
+    generator = {"name": "dcgan", "weights": str(tmp_path / "nowhere.tar")}
+    recipe = SETTINGS.model_dump() | {"generator": generator, "views": {"strategy": {"name": "noise"}}}
+    run = Run(with_generator(tmp_path / "r").path, Recipe.model_validate(recipe))
+    with pytest.raises(UserError, match=r"generator\.weights: there are no weights at .*nowhere\.tar"):
+        make_views.try_generator(run)

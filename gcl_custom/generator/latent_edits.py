@@ -164,6 +164,7 @@ class Interpolation(Generic[Features]):
     ) -> Float[Tensor, "b *latent"]:
         """Go the share ``strength`` of the way; the partner's latent is the one that it has as a tile itself."""
         numbers = partners(rng, self.among)
-        rng_of_partners = dataclasses.replace(rng, tiles=numbers.to(rng.tiles.device))
+        # Step 0 is where tiles are encoded, whatever the number of the view.
+        rng_of_partners = dataclasses.replace(rng, step=0, tiles=numbers.to(rng.tiles.device))
         partner = self.generator.latent(self.generator.encode(self.read(numbers), rng_of_partners))
         return (arc if self.generator.gaussian else chord)(latent, partner, strength)

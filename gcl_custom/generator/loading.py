@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -57,27 +57,28 @@ def load_generator(run: Run, store: TileStore) -> Generator:
     Raises:
         UserError: its weights are missing or do not fit the settings, or it cannot see tiles of these bands.
     """
-    settings, strategy = run.recipe.generator, run.recipe.views.strategy
+    strategy = run.recipe.views.strategy
     if run.recipe.inpaints:
         return load_token_generator(run, store)
     if strategy is not None:
         from gcl_custom.generator.edits import edited
 
         return edited(run, store, load_latent_generator(run, store))
-    match settings:
-        case recipes.IcGan():
-            return _icgan(run, store, settings)
-        case recipes.ImageToImage():
-            return _image_to_image(run, store, settings)
-        case recipes.Unclip():
-            from gcl_custom.generator.unclip import Unclip
+    return load_frozen(run, store)
 
-            return Unclip(
-                settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
-                noise_level=settings.noise_level, guidance=settings.guidance, device=pick_device(run.recipe.hardware),
-            )  # fmt: skip
-        case _:
-            raise AssertionError(f"the generator {settings.name} has no augmentation of its own")
+
+def load_frozen(run: Run, store: TileStore) -> Generator:
+    """A generator that no stage trains, without an edit of its latent; raises what ``load_generator`` raises."""
+    settings = run.recipe.generator
+    if isinstance(settings, recipes.Unclip):
+        from gcl_custom.generator.unclip import Unclip
+
+        return Unclip(
+            settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
+            noise_level=settings.noise_level, guidance=settings.guidance, device=pick_device(run.recipe.hardware),
+        )  # fmt: skip
+    # Those whose latent can be edited have an augmentation of their own as well, but for the tokenizers.
+    return cast(Generator, load_latent_generator(run, store))
 
 
 def load_latent_generator(run: Run, store: TileStore) -> LatentGenerator[Any]:
