@@ -25,10 +25,15 @@ def fetch(need: Needed) -> None:
     say(f"{need.where}: {public.title}, licence {public.licence}")
     if not public.commercial:
         warn(f"{public.title} may not be used commercially. Its licence is {public.licence}: read it before you go on")
-    from httpx import HTTPError
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    # What the client's own library raises without a network; it is another library in other versions of the client.
+    transport = [base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"]
+    faults: tuple[type[BaseException], ...] = (
+        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, RuntimeError,
+        tarfile.TarError, *transport,
+    )  # fmt: skip
     if constants.HF_HUB_OFFLINE:
         raise UserError(
             f"{need.where}: HF_HUB_OFFLINE is set, so nothing is fetched. Unset it where there is a network, or copy "
@@ -41,8 +46,7 @@ def fetch(need: Needed) -> None:
             _from_hub(public, Path(need.given).expanduser())
         else:
             _from_url(public, Path(need.given).expanduser())
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError,
-            RuntimeError, tarfile.TarError) as error:  # fmt: skip
+    except faults as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{need.where}: {public.name} could not be fetched: {lines[0]} Is there a network? Without one, copy the "

@@ -213,9 +213,9 @@ def _require_weights(folder: Path, what: str, where: str) -> list[str]:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a message of others, without the advice that follows."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first line of a message of others, without the advice that follows; with the next where it announces one."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {others[0].strip()}" if others and first.endswith(":") else first
 
 
 @contextmanager
