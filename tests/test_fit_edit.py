@@ -64,7 +64,7 @@ def work(folder: Path, name: str, killed: int | str | None) -> None:
 
 
 def learn(folder: Path, name: str, *kills: int | str | None) -> Run:
-    with_tokenizer(folder)
+    with_tokenizer(folder, recipe(name))
     for killed in (*kills, None):
         process = multiprocessing.get_context("fork").Process(target=work, args=(folder, name, killed))
         process.start()
