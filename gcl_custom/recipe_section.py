@@ -13,7 +13,7 @@ Widths = Annotated[list[Count], Field(min_length=1)]
 class Section(BaseModel):
     """A part of a recipe: typed strictly, unknown keys forbidden, unchanging once read."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def named(default: str) -> Discriminator:

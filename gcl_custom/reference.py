@@ -1,6 +1,9 @@
 """The recipe reference, written from the grammar itself: every key with its type, bounds, default and meaning."""
 
+import ast
+import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -18,9 +21,10 @@ def reference() -> str:
 
 
 def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    meanings = _meanings(section)
     for name, field in section.model_fields.items():
         key, inner = f"{prefix}{name}", _sections(field.annotation)
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join(meanings.get(name, "").split())
         if not inner:
             yield key, _type(field), _default(field), meaning
         elif len(inner) == 1:
@@ -29,6 +33,23 @@ def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str, 
             for choice in inner:
                 tags = ", ".join(get_args(choice.model_fields["name"].annotation))
                 yield from _rows(choice, f"{key} ({tags}).")
+
+
+def _meanings(section: type[Section]) -> dict[str, str]:
+    """The text below each key; pydantic could read it for every section, but that would slow every command down."""
+    found: dict[str, str] = {}
+    for parent in reversed(section.__mro__):
+        if issubclass(parent, Section):
+            (source,) = ast.parse(inspect.getsource(parent)).body
+            assert isinstance(source, ast.ClassDef)
+            for key, text in pairwise(source.body):
+                if (
+                    isinstance(key, ast.AnnAssign)
+                    and isinstance(text, ast.Expr)
+                    and isinstance(text.value, ast.Constant)
+                ):
+                    found[ast.unparse(key.target)] = str(text.value.value)
+    return found
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
