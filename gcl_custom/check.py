@@ -25,7 +25,6 @@ from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
 from gcl_custom.public_weights import licences, needed
 from gcl_custom.recipe import Card, Data, Recipe
 from gcl_custom.recipe_file import load_card
-from gcl_custom.recipe_generator import TokenGenerator
 from gcl_custom.runs import Run
 from gcl_custom.splits import divide
 from gcl_custom.weights_on_disk import in_bytes
@@ -49,7 +48,7 @@ def run(run: Run) -> None:
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)
     say("measuring a few steps of each network ...")
-    tokens = isinstance(recipe.generator, TokenGenerator) and there and plan.needs_generator(recipe)
+    tokens = recipe.has_tokens and there and plan.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
     show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
 
@@ -134,8 +133,8 @@ def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
     in_tokens = ""
-    if isinstance(recipe.generator, TokenGenerator) and plan.needs_generator(recipe):
-        tokenizer = recipe.generator.tokenizer
+    if recipe.has_tokens and plan.needs_generator(recipe):
+        tokenizer = recipe.tokens.tokenizer
         grid = recipe.data.size // tokenizer.pixels_per_token
         in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
     say(

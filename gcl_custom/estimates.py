@@ -12,7 +12,7 @@ from gcl_custom.costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery import SPLITS, Form, SplitName, has_label
 from gcl_custom.public_weights import published_speed
 from gcl_custom.recipe import Recipe
-from gcl_custom.recipe_generator import LEARNT, ImageToImage, TokenGenerator
+from gcl_custom.recipe_generator import LEARNT, ImageToImage
 from gcl_custom.splits import label_counts, subset_of_sets
 from gcl_custom.symmetry import WAYS
 
@@ -83,7 +83,7 @@ def estimate(recipe: Recipe, tiles: Tiles, costs: Costs, weights: Mapping[str, i
     tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
     yield Row("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
     if plan.needs_generator(recipe):
-        tokens = isinstance(recipe.generator, TokenGenerator)
+        tokens = recipe.has_tokens
         yield from _tokens(recipe, tiles, costs.tokens, weights) if tokens else _other(recipe, tiles)
         yield from _made(recipe, train, tile, costs.tokens, weights)
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
+from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed, Public
 from gcl_custom.runs import write_atomically
 
@@ -125,10 +126,10 @@ def wanted(files: Sequence[str]) -> list[str]:
 
     No pickles, and of a pipeline of diffusers no second copy of all its parts in one file.
     """
-    pipeline, chosen = "model_index.json" in files, []
+    pipeline, chosen = hub.INDEX in files, []
     for file in files:
         part, _, name = file.rpartition("/")
-        if part.split("/")[0] == "safety_checker":
+        if part.split("/")[0] in hub.UNUSED:
             continue
         halved = re.sub(r"(-\d+-of-\d+)?\.safetensors$", r".fp16\1.safetensors", file)
         weights = name.endswith(".safetensors") and pipeline == bool(part) and (halved == file or halved not in files)

@@ -64,7 +64,7 @@ def run(run: Run) -> None:
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
     line += f"; feature distance to the tiles {facts['feature_distance']:.2f}"
     if run.recipe.reconstructs:
-        plain = _features(network, sample, reconstruct(run, store))
+        plain = _features(network, sample, reconstruct(run, store, generator))
         facts["feature_distance_reconstructions"] = frechet_distance(originals, plain)
         line += f", of plain reconstructions {facts['feature_distance_reconstructions']:.2f}"
     if settings.least_similarity is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gcl_custom.recipe import Arm, Pretrain, Recipe
-from gcl_custom.recipe_generator import LEARNT, ImageToImage, TokenGenerator
+from gcl_custom.recipe_generator import LEARNT, ImageToImage
 from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Run, Stage
 
@@ -82,18 +82,18 @@ def edit(run: Run) -> Stage:
 
 def _frozen(recipe: Recipe) -> dict[str, Any]:
     """Settings of a generator that no stage trains."""
-    return {} if isinstance(recipe.generator, TokenGenerator) else {"generator": _plain(recipe.generator)}
+    return {} if recipe.has_tokens else {"generator": _plain(recipe.generator)}
 
 
 def _encoder(run: Run) -> list[Stage]:
     """What must be there before a generator encodes and decodes tiles."""
-    return [tokenizer(run)] if isinstance(run.recipe.generator, TokenGenerator) else [tiles(run)]
+    return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
 
 
 def generator(run: Run) -> list[Stage]:
     """The stages that make a generator ready, in the order of their work."""
     recipe, made = run.recipe, [tiles(run)]
-    if isinstance(recipe.generator, TokenGenerator):
+    if recipe.has_tokens:
         made += [tokenizer(run), tokens(run)]
     if recipe.inpaints:
         made.append(maskgit(run))
@@ -121,7 +121,7 @@ def views(run: Run) -> Stage:
 
 def weights(run: Run) -> list[Path]:
     """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
-    if not isinstance(run.recipe.generator, TokenGenerator):
+    if not run.recipe.has_tokens:
         return []
     files = [tokenizer(run).path / TOKENIZER]
     return [*files, maskgit(run).path / MASKGIT] if run.recipe.inpaints else files
@@ -129,7 +129,7 @@ def weights(run: Run) -> list[Path]:
 
 def reconstructions(run: Run) -> Stage:
     recipe = run.recipe
-    made = [tokens(run)] if isinstance(recipe.generator, TokenGenerator) else [tiles(run)]
+    made = [tokens(run)] if recipe.has_tokens else [tiles(run)]
     return run.stage(
         "reconstructions", {**_frozen(recipe), "hardware": _compute(recipe)}, made, "gcl-custom make-views"
     )

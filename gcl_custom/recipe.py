@@ -406,7 +406,7 @@ class Recipe(Section):
     def inpaints(self) -> bool:
         """Whether views are tiles with tokens in-painted."""
         strategy = self.views.strategy
-        return isinstance(self.generator, TokenGenerator) and (strategy is None or strategy.name in MASKS)
+        return self.has_tokens and (strategy is None or strategy.name in MASKS)
 
     @property
     def token_symmetry(self) -> Literal["none", "flip", "dihedral"]:
@@ -432,8 +432,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _grid(self) -> "Recipe":
-        if isinstance(self.generator, TokenGenerator):
-            square = self.generator.tokenizer.pixels_per_token
+        if self.has_tokens:
+            square = self.tokens.tokenizer.pixels_per_token
             if self.data.size % square:
                 raise ValueError(
                     f"data.size {self.data.size} must be a multiple of generator.tokenizer.pixels_per_token {square}"

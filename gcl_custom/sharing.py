@@ -1,7 +1,5 @@
 """Work that is shared among devices item by item, through Lightning's predict loop."""
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
@@ -11,7 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from gcl_custom import processes
 from gcl_custom.devices import pick_device
 from gcl_custom.recipe import Hardware
-from gcl_custom.training import EXPECTED
+from gcl_custom.training import quiet_lightning
 
 
 class _Share(Sampler[int]):
@@ -61,10 +59,7 @@ def each(
                 do(item)
         return
     device = pick_device(hardware)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for expected in EXPECTED:
-            warnings.filterwarnings("ignore", message=expected)
+    with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=hardware.devices,

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +119,16 @@ EXPECTED = (
     ".*LeafSpec.*",  # Lightning's use of torch's trees
 )
 """Warnings of Lightning's that do not hold here."""
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without its notes on hardware and products, and without the warnings that do not hold here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for expected in EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
+        yield
 
 
 class Trainable(lightning.LightningModule):
@@ -313,10 +323,7 @@ def fit(
     faults = Faults(stage.name, checkpoint, most_faults)
     # A former trainer and its module refer to each other, and hold the optimizer's state until they are collected.
     gc.collect()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on hardware and products
-    with warnings.catch_warnings():
-        for expected in EXPECTED:
-            warnings.filterwarnings("ignore", message=expected)
+    with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=hardware.devices,

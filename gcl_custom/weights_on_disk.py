@@ -19,7 +19,6 @@ from gcl_custom.foreign_pickle import FAULTS, sha256, tensors_in
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed
 
-INDEX = "model_index.json"
 STATED, ESTIMATED = 1.1, 2.0
 """Factors by which a file may be larger or smaller than its stated, or its estimated, size."""
 
@@ -103,17 +102,17 @@ def _folder(folder: Path) -> Found:
             damaged.append(file.relative_to(folder).as_posix())
     if damaged:
         return Found("damaged", f"cannot be read: {', '.join(damaged)}", size, folder)
-    index = folder / INDEX
+    index = folder / hub.INDEX
     if not index.is_file():
         if files and (folder / "config.json").is_file():
             return Found("there", "config.json, safetensors", size, folder)
-        return Found("damaged", f"neither {INDEX} nor config.json with safetensors", size, folder)
+        return Found("damaged", f"neither {hub.INDEX} nor config.json with safetensors", size, folder)
     try:
         about = json.loads(index.read_text(encoding="utf-8"))
         parts = [name for name, entry in about.items() if isinstance(entry, list) and entry[0] is not None]
     except (ValueError, AttributeError, IndexError):
-        return Found("damaged", f"{INDEX} cannot be read", size, folder)
-    parts = [name for name in parts if name != "safety_checker"]
+        return Found("damaged", f"{hub.INDEX} cannot be read", size, folder)
+    parts = [name for name in parts if name not in hub.UNUSED]
     lacking = [name for name in parts if not (folder / name).is_dir() or not any((folder / name).iterdir())]
     if lacking:
         return Found("damaged", f"lacks {', '.join(lacking)}", size, folder)

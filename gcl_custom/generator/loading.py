@@ -153,10 +153,16 @@ def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
     return encode
 
 
-def reconstruct(run: Run, store: TileStore) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
-    """Numbers of tiles -> what they become when they are encoded and decoded only."""
+def reconstruct(
+    run: Run, store: TileStore, generator: Generator | None = None
+) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
+    """Numbers of tiles -> what they become when they are encoded and decoded only.
+
+    Args:
+        generator: the run's, where it is loaded already; without it, what is needed of it is.
+    """
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
-    if isinstance(run.recipe.generator, recipes.TokenGenerator):
+    if run.recipe.has_tokens:
         tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
 
         @torch.inference_mode()
@@ -165,6 +171,6 @@ def reconstruct(run: Run, store: TileStore) -> Callable[[Int[Tensor, " b"]], Flo
                 return tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))
 
         return decode
-    generator = load_generator(run, store)
-    encode = encoder(run, store, generator)
-    return lambda tiles: generator.decode(encode(tiles, Randomness(run.recipe.seed, "views", 0, tiles.to(device))))
+    whole = generator or load_generator(run, store)
+    encode = encoder(run, store, whole)
+    return lambda tiles: whole.decode(encode(tiles, Randomness(run.recipe.seed, "views", 0, tiles.to(device))))
