@@ -1,12 +1,13 @@
 """Views a second: our in-painting against the plain loop of parallel decoding, with the same weights.
 
-    python -m benchmarks.views [RUN_FOLDER]
+    python -m benchmarks.views [RUN_FOLDER [ROUNDS]]
 
 The plain loop computes all tokens' logits in fp32 in each of 12 steps and draws by torch.multinomial, as public MaskGIT
 samplers do. Ours are the defaults of a recipe, in bf16 where the hardware has it. Both are timed in turn, several
 rounds with other tiles in each, and only their ratio counts; encoding and decoding tiles is in neither. With the folder
-of a finished run its MaskGIT and tokens are used, and views are compared by their pseudo-log-likelihood under the fp32
-model. Otherwise the weights are random, for which a likelihood says nothing.
+of a finished run its generator and tokens are used, in as many rounds as asked for, and views are compared by their
+pseudo-log-likelihood under the fp32 model and by their feature distance to the reconstructed tiles. Otherwise the
+weights are random, for which neither says anything.
 """
 
 import copy
@@ -22,16 +23,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gcl_custom import recipe
+from gcl_custom import plan, recipe
 from gcl_custom.devices import pick_device, uses_bf16
+from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.inpainting import inpaint
+from gcl_custom.generator.loading import load_token_generator
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import hide, still_hidden
+from gcl_custom.generator.networks import transformer
+from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_file import load_recipe
 from gcl_custom.recipe_generator import MaskGIT as MaskGITSettings
 from gcl_custom.recipe_generator import Views
-from gcl_custom.weights import load_weights
+from gcl_custom.runs import open_run
 
 TARGET = 5.0
 SETTINGS = Views(mask_probability=0.25, decoding_steps=12)
@@ -78,79 +83,98 @@ def pseudo_log_likelihood(
     return total / painted.sum(dim=(1, 2))
 
 
+Distance = Callable[[Sequence[Int[Tensor, "b h w"]], Sequence[Int[Tensor, "b h w"]]], float]
+"""Batches of tokens and of others -> the feature distance of the tiles that they decode to."""
+
+
 def compare(
-    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: recipe.Hardware, trained: bool
+    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: recipe.Hardware, distance: Distance | None
 ) -> dict[str, Any]:
-    """Interleaved timing of both, and the likelihood of their views where the weights were trained."""
+    """Interleaved timing of both, and the likelihood and feature distance of their views where a distance is given."""
     device = pick_device(hardware)
     model = model.to(device).eval()
     precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
     quick = copy.deepcopy(model).to(precision)
     ways: dict[str, Callable[[Tensor, Tensor, Randomness], Tensor]] = {
-        "plain": lambda tokens, hidden, rng: plain_loop(model, tokens, hidden, SETTINGS),
         "ours": lambda tokens, hidden, rng: inpaint(quick, tokens, hidden, rng, SETTINGS),
+        "plain": lambda tokens, hidden, rng: plain_loop(model, tokens, hidden, SETTINGS),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    likelihood: dict[str, list[Tensor]] = {name: [] for name in ways}
+    made: dict[str, list[Tensor]] = {name: [] for name in ways}
+    masks: list[Tensor] = []
     for number, tokens in enumerate([rounds[0][:2], *rounds]):
         rng = Randomness(0, "benchmark", number, torch.arange(len(tokens), device=device))
         hidden = hide(rng, SETTINGS.mask_probability, model.grid, model.grid)
+        masks.append(hidden)
         for name, way in ways.items():
             start = time.perf_counter()
             views = way(tokens.to(device), hidden, rng)
             views.sum().item()  # waits for a GPU
             if number:  # two tiles warm up
                 seconds[name].append(time.perf_counter() - start)
-                if trained:
-                    likelihood[name].append(pseudo_log_likelihood(model, views, hidden).cpu())
+                made[name].append(views)
     ratio = statistics.median(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True))
-    rates = {name: len(rounds[0]) / statistics.median(taken) for name, taken in seconds.items()}
-    detail = f"{rates['ours']:.3g} against {rates['plain']:.3g} views a second"
-    if trained:
-        logs = {name: torch.cat(values) for name, values in likelihood.items()}
+    rates = [f"{len(rounds[0]) / statistics.median(taken):.3g}" for taken in seconds.values()]
+    detail = f"{' against '.join(rates)} views a second"
+    if distance is not None:
+        logs = {
+            name: torch.cat([pseudo_log_likelihood(model, *pair) for pair in zip(views, masks[1:], strict=True)])
+            for name, views in made.items()
+        }
         gain = (logs["ours"] - logs["plain"])[~logs["ours"].isnan()]
-        means = {name: values.nanmean().item() for name, values in logs.items()}
+        means = [f"{log.nanmean().item():.3f}" for log in logs.values()]
+        distances = [f"{distance(rounds, views):.1f}" for views in made.values()]
         detail += (
-            f"; pseudo-log-likelihood {means['ours']:.3f} against {means['plain']:.3f} nats a token "
-            f"(standard error of the difference {gain.std().item() / len(gain) ** 0.5:.3f}, {len(gain)} tiles)"
+            f"; pseudo-log-likelihood {' against '.join(means)} nats a token (difference {gain.mean().item():+.3f}, "
+            f"standard error {gain.std().item() / len(gain) ** 0.5:.3f}, {len(gain)} tiles); feature distance "
+            f"{' against '.join(distances)}"
         )
     return {"ratio": ratio, "detail": detail}
 
 
-def rows(run: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
+@torch.inference_mode()
+def feature_distance(generator: TokenGenerator, network: FeatureNetwork) -> Distance:
+    """Between tiles as the generator decodes them, by the features of a frozen network."""
+
+    def features(batches: Sequence[Tensor]) -> Tensor:
+        return torch.cat([network.pooled(generator.decode(batch.to(generator.device))) for batch in batches])
+
+    return lambda some, others: frechet_distance(features(some), features(others))
+
+
+def rows(folder: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
     hardware = recipe.Hardware()
-    cases: list[tuple[str, MaskGIT, Tensor]] = []
-    if run is not None:
-        settings = load_recipe(run / "recipe.yaml")
-        stored = torch.from_numpy(np.load(run / "tokens" / "tokens.npy", mmap_mode="r")[:, 0].astype(np.int64))
-        chosen = settings.tokens.maskgit
-        assert isinstance(chosen, MaskGITSettings), "the plain loop is that of the own MaskGIT"
-        model = MaskGIT(settings.tokens.tokenizer.codes, stored.shape[-1], chosen)
-        load_weights(run / "maskgit" / "maskgit.safetensors", model)
+    cases: list[tuple[str, MaskGIT, Tensor, Distance | None]] = []
+    if folder is not None:
+        run = open_run(folder.parent, None, folder.name)
+        store = TileStore(plan.tiles(run).path)
+        generator = load_token_generator(run, store)
+        grid = store.size // run.recipe.tokens.tokenizer.pixels_per_token
+        model = transformer(
+            run.recipe.tokens.maskgit, generator.tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT
+        )
+        assert isinstance(model, MaskGIT), "the plain loop is that of the own MaskGIT"
+        stored = torch.from_numpy(np.load(folder / "tokens" / "tokens.npy", mmap_mode="r")[:, 0].astype(np.int64))
         some = torch.randperm(len(stored), generator=torch.Generator().manual_seed(0))
-        cases.append((run.name, model, stored[some]))
+        network = feature_network(run.recipe.generator.features).to(generator.device)
+        cases.append((run.path.name, model, stored[some], feature_distance(generator, network)))
     else:
         for grid in (16, 8):
             torch.manual_seed(0)
             model = MaskGIT(1024, grid, MaskGITSettings(width=256, depth=6, heads=4))
-            cases.append(
-                (
-                    "random weights, width 256, depth 6",
-                    model,
-                    torch.randint(1024, (rounds * BATCH // grid**2, grid, grid)),
-                )
-            )
+            tokens = torch.randint(1024, (rounds * BATCH // grid**2, grid, grid))
+            cases.append(("random weights, width 256, depth 6", model, tokens, None))
     return [
         {
             "name": f"in-painting {model.grid}x{model.grid} tokens ({what})",
             "target": TARGET if model.grid >= 16 else None,
         }
-        | compare(model, tokens.split(BATCH // model.grid**2)[:rounds], hardware, trained=run is not None)
-        for what, model, tokens in cases
+        | compare(model, tokens.split(BATCH // model.grid**2)[:rounds], hardware, distance)
+        for what, model, tokens, distance in cases
     ]
 
 
 if __name__ == "__main__":
-    for row in rows(Path(sys.argv[1]) if len(sys.argv) > 1 else None):
+    for row in rows(*(kind(given) for kind, given in zip((Path, int), sys.argv[1:], strict=False))):
         print(f"{row['name']}: {row['ratio']:.1f} times (target {row['target'] or 'none'}); {row['detail']}")

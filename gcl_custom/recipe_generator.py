@@ -373,9 +373,9 @@ class Views(Section):
     """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
     sampling_temperature: Positive = 1.0
     """Of the distribution that tokens are drawn from."""
-    refresh: Annotated[int, Field(ge=0)] = 0
-    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, 1 is exact. Of the
-    own maskgit; public ones keep none and are exact."""
+    refresh: Annotated[int, Field(ge=0)] = 2
+    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
+    and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
     batch: Count = 64
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
