@@ -72,6 +72,14 @@ def captions(run: Run) -> Stage:
     return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
 
 
+def latents(run: Run) -> Stage:
+    """What tiles are inverted to, which no augmentation has a say in."""
+    recipe = run.recipe
+    inversion = {key: value for key, value in _plain(recipe.generator).items() if key not in ("strength", "features")}
+    settings = {"generator": inversion, "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("latents", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
 def edit(run: Run) -> Stage:
     """A learned edit of latents."""
     recipe = run.recipe
@@ -87,6 +95,8 @@ def _frozen(recipe: Recipe) -> dict[str, Any]:
 
 def _encoder(run: Run) -> list[Stage]:
     """What must be there before a generator encodes and decodes tiles."""
+    if run.recipe.inverts:
+        return [latents(run)]
     return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
 
 
@@ -99,6 +109,8 @@ def generator(run: Run) -> list[Stage]:
         made.append(maskgit(run))
     if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions and recipe.views.strategy is None:
         made.append(captions(run))
+    if recipe.inverts:
+        made.append(latents(run))
     if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
         made.append(edit(run))
     return made
@@ -129,7 +141,7 @@ def weights(run: Run) -> list[Path]:
 
 def reconstructions(run: Run) -> Stage:
     recipe = run.recipe
-    made = [tokens(run)] if recipe.has_tokens else [tiles(run)]
+    made = [tokens(run)] if recipe.has_tokens else _encoder(run)
     return run.stage(
         "reconstructions", {**_frozen(recipe), "hardware": _compute(recipe)}, made, "gcl-custom make-views"
     )

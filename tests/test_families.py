@@ -148,7 +148,7 @@ FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "steering": edited("steering", edit="shift", steps=4),
     "navigator": edited("navigator", steps=4),
 }
-STAGES = {"diffusion": ["captions"], "icgan": [], "dcgan": [], "unclip": []}
+STAGES = {"diffusion": ["captions"], "icgan": [], "dcgan": ["latents"], "unclip": []}
 """Those between tiles and views; of the others, below."""
 TOKENS = ["tokenizer", "tokens", "maskgit"]
 EDITS = {"noise": [], "interpolation": [], "steering": ["edit"], "navigator": ["edit"]}

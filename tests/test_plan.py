@@ -4,7 +4,7 @@ import pytest
 
 from gcl_custom import plan
 from gcl_custom.recipe import Data, Recipe
-from gcl_custom.recipe_generator import ImageToImage, LatentNoise
+from gcl_custom.recipe_generator import IcGan, ImageToImage, LatentNoise, Navigator
 from gcl_custom.runs import Run, Stage
 
 RECIPE = Recipe(name="r", data=Data(root="tiles"))
@@ -126,3 +126,23 @@ def test_a_frozen_generator_s_views_and_costs_depend_on_its_settings_and_caption
     assert [stage.name for stage in plan.generator(plain)] == ["tiles"]
     edited = changed(run, views={"strategy": LatentNoise(name="noise")})
     assert [stage.name for stage in plan.generator(edited)] == ["tiles"], "an edit of latents reads no caption"
+
+
+def test_what_tiles_are_inverted_to_outlives_another_augmentation(tmp_path: Path) -> None:
+    generator = IcGan(name="icgan", weights="g", encoder="e", inversion_steps=5)
+    run = Run(tmp_path / "r", RECIPE.model_copy(update={"generator": generator}))
+    assert [stage.name for stage in plan.generator(run)] == ["tiles", "latents"]
+    assert [stage.name for stage in plan.reconstructions(run).inputs] == ["latents"]
+    finish(plan.views(run))
+    weaker = changed(run, generator={"strength": 0.4})
+    assert plan.latents(weaker).done
+    assert not plan.views(weaker).done
+    learnt = changed(run, views={"strategy": Navigator(name="navigator")})
+    assert plan.latents(learnt).done
+    assert [stage.name for stage in plan.generator(learnt)] == ["tiles", "latents", "edit"]
+    assert [stage.name for stage in plan.edit(learnt).inputs] == ["latents"]
+    for key, value in {"inversion_steps": 6, "truncation": 0.5, "weights": "other"}.items():
+        assert not plan.latents(changed(run, generator={key: value})).done
+    fresh = changed(run, generator={"inversion_steps": 0})
+    assert [stage.name for stage in plan.generator(fresh)] == ["tiles"], "without inversion nothing is kept"
+    assert [stage.name for stage in plan.views(fresh).inputs] == ["tiles"]

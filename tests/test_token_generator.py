@@ -39,7 +39,7 @@ def test_from_tiles_to_tokens_to_tiles() -> None:
 
 def test_a_picture_shows_tiles_reconstructions_hidden_squares_and_views() -> None:
     generator, tiles = made(), torch.rand(2, 3, 8 * GRID, 8 * GRID)
-    own, again, covered, views = generator.shown(tiles, randomness(2))
+    own, again, covered, views = generator.shown(tiles, generator.encode(tiles, randomness(2)), randomness(2))
     torch.testing.assert_close(own, tiles)
     torch.testing.assert_close(again, generator.decode(generator.encode(tiles, randomness(2))))
     hidden = generator.hidden(randomness(2)).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand_as(tiles)
@@ -74,7 +74,7 @@ def test_outpainting_keeps_the_tokens_of_the_shrunk_tile_and_draws_its_place_for
     assert {(~mask).sum().item() for mask in hidden} == {9, 6, 4}
     again = Randomness(0, "views", 1, torch.arange(40))
     assert not torch.equal(generator.hidden(again), hidden)
-    _, _, covered, views = generator.shown(tiles, rng)
+    _, _, covered, views = generator.shown(tiles, tokens, rng)
     assert views.shape == tiles.shape
     whole = hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand_as(tiles)
     assert torch.equal(covered[~whole], generator.laid(tiles, rng)[~whole])

@@ -133,9 +133,9 @@ class Dcgan:
         """Tiles in [0, 1] of the side given at construction."""
         return resized(self.render(features), self.side)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Float[Tensor, "b k"], rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, rng)
+        return rows(self, tiles, features, rng)
 
     def render(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b bands native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""

@@ -84,9 +84,11 @@ class TokenGenerator:
         with autocast(self._hardware, self.device):
             return self.tokenizer.decode_tokens(tokens).float()
 
-    def shown(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> list[Float[Tensor, "b c y x"]]:
+    def shown(
+        self, tiles: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b h w"], rng: Randomness
+    ) -> list[Float[Tensor, "b c y x"]]:
         """Rows of a picture: tiles, their reconstructions, the hidden squares in grey, and generative views."""
-        tiles, tokens, hidden = tiles.to(self.device), self.encode(tiles, rng), self.hidden(rng)
+        tiles, hidden = tiles.to(self.device), self.hidden(rng)
         square = self.tokenizer.pixels_per_token
         covered = self.laid(tiles, rng).masked_fill(repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square), 0.5)
         return [tiles, self.decode(tokens), covered, self.decode(self.augment(tokens, rng))]
