@@ -20,7 +20,7 @@ from gcl_custom import plan, processes
 from gcl_custom.console import progress, say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.loading import draws, encoder, load_frozen, load_generator, reconstruct
-from gcl_custom.generator.verbs import changed
+from gcl_custom.generator.verbs import Generator, changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import Run, Stage
 from gcl_custom.sharing import each
@@ -46,8 +46,10 @@ def run(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    written = _write(run, stage, settings.per_tile, _view)
-    generator = load_generator(run, store)
+    # Of several devices each loads its own, in a process of its own.
+    generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
+    written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
+    generator = generator or load_generator(run, store)
     views, sample = len(store.index("train")) * settings.per_tile, _sample(store, MEASURED)
     shown = _sample(store, SHOWN)
     rng = draws(run, shown.to(generator.device))
@@ -102,15 +104,15 @@ def run_reconstructions(run: Run) -> None:
     say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
 
 
-def _view(run: Run, store: TileStore) -> Make:
-    generator = load_generator(run, store)
-    encode = encoder(run, store, generator)
+def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
+    loaded = generator or load_generator(run, store)
+    encode = encoder(run, store, loaded)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        rng = draws(run, tiles.to(generator.device), which)
+        rng = draws(run, tiles.to(loaded.device), which)
         features = encode(tiles, rng)
-        augmented = generator.augment(features, rng)
-        return store.raw(generator.decode(augmented)), changed(features, augmented)
+        augmented = loaded.augment(features, rng)
+        return store.raw(loaded.decode(augmented)), changed(features, augmented)
 
     return make
 

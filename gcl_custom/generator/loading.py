@@ -182,7 +182,8 @@ def reconstruct(
     """
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
     if run.recipe.has_tokens:
-        tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
+        tokenizer = generator.tokenizer if isinstance(generator, TokenGenerator) else load_tokenizer(run, store)
+        tokenizer, stored = tokenizer.to(device).eval(), Tokens(plan.tokens(run).path, store)
 
         @torch.inference_mode()
         def decode(tiles: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
