@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from gcl_custom.contents import sha256
 from gcl_custom.errors import UserError
 from gcl_custom.fetch_weights import by_hand, fetch, wanted
-from gcl_custom.foreign_pickle import sha256
 from gcl_custom.public_weights import CATALOGUE, Needed, Public
 
 
