@@ -138,9 +138,17 @@ def _made(run: Run) -> list[Stage]:
     return made[-1:] if run.recipe.inpaints else made
 
 
+def _views(recipe: Recipe) -> dict[str, Any]:
+    """The section ``views``, without a key that earlier versions lacked: what these made stays valid."""
+    plain = _plain(recipe.views)
+    if plain["strategy"] and plain["strategy"].get("unlaid") == 0:
+        del plain["strategy"]["unlaid"]
+    return plain
+
+
 def views(run: Run) -> Stage:
     recipe = run.recipe
-    plain = _plain(recipe.views)
+    plain = _views(recipe)
     # Where similarity is measured, the threshold only matters to what reads it.
     measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
     settings = {"views": plain, **measured, **_frozen(run), "seed": recipe.seed, "hardware": _compute(recipe)}
@@ -272,7 +280,7 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     recipe = run.recipe
     # How many views there are and which of them pretraining takes changes none of them.
     apart = ("per_tile", "batch", "least_similarity")
-    views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
+    views = {key: value for key, value in _views(recipe).items() if key not in apart}
     settings = {
         "tiles": tiles,
         "views": views,

@@ -10,6 +10,7 @@ from gcl_custom.recipe_generator import (
     LatentNoise,
     MaskGIT,
     Navigator,
+    Outpainting,
     TokenGenerator,
     Tokenizer,
     Vgg16,
@@ -185,3 +186,11 @@ def test_what_weights_hold_counts_wherever_they_are_named(tmp_path: Path) -> Non
         StaleStage, match=r"\(generator\.tokenizer\.weights: own\.safetensors, SHA-256 \w{16} -> own\.s"
     ):
         plan.tokenizer(run).begin()
+
+
+def test_views_of_before_outpainting_could_leave_tiles_stay_valid(run: Run) -> None:
+    outpainting = changed(run, views={"strategy": Outpainting(name="outpainting")})
+    assert "unlaid" not in plan.views(outpainting).settings["views"]["strategy"]
+    some = changed(run, views={"strategy": Outpainting(name="outpainting", unlaid=0.1)})
+    assert plan.views(some).settings["views"]["strategy"]["unlaid"] == 0.1
+    assert "unlaid" in plan.cost_benefit(some, 8).settings["views"]["strategy"]
