@@ -101,6 +101,9 @@ def _folder(folder: Path) -> Found:
             damaged.append(file.relative_to(folder).as_posix())
     if damaged:
         return Found("damaged", f"cannot be read: {', '.join(damaged)}", size, folder)
+    if not files and (folder / hub.PICKLE).is_file():
+        once = f"gcl-custom weights --convert {folder / hub.PICKLE} --out {folder / hub.SAFE}"
+        return Found("damaged", f"a pickle, which is not read; once: {once}", size, folder)
     index = folder / hub.INDEX
     if not index.is_file():
         if files and (folder / "config.json").is_file():

@@ -22,6 +22,8 @@ from gcl_custom.errors import UserError
 from gcl_custom.weights import first_of
 
 INDEX = "model_index.json"
+PICKLE, SAFE = "pytorch_model.bin", "model.safetensors"
+"""The weights of a model of transformers as they were kept once, and as they are read."""
 NETWORKS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
