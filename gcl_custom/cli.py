@@ -56,12 +56,9 @@ Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envv
 
 RUNS = Path("runs")
 MODULES = {
-    "tokenizer": "fit_tokenizer",
-    "tokens": "tokenise",
-    "maskgit": "fit_maskgit",
-    "captions": "caption",
-    "edit": "fit_edit",
-}
+    "tokenizer": "fit_tokenizer", "tokens": "tokenise", "maskgit": "fit_maskgit", "captions": "caption",
+    "latents": "invert_tiles", "edit": "fit_edit",
+}  # fmt: skip
 """Where the stages of a generator are."""
 
 

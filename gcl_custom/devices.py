@@ -1,14 +1,22 @@
 """Where to compute, and in which precision."""
 
+import math
 import platform
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from gcl_custom.console import warn
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Hardware
+
+Made = TypeVar("Made")
 
 
 def pick_device(hardware: Hardware) -> torch.device:
@@ -43,6 +51,36 @@ def autocast(hardware: Hardware, device: torch.device) -> AbstractContextManager
     if uses_bf16(hardware, device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+class Pieces:
+    """Makes something of as many tiles at a time as the device has memory for, which is found by trying.
+
+    Args:
+        most: tiles to begin with.
+        what: is made, for messages.
+    """
+
+    def __init__(self, most: int, what: str) -> None:
+        self._size, self._what = most, what
+
+    def __call__(self, make: Callable[[Tensor], Made], tiles: Int[Tensor, " b"]) -> list[Made]:
+        """What is made of each piece.
+
+        Raises:
+            UserError: there is not enough memory for one tile.
+        """
+        while True:
+            try:
+                return [make(some) for some in tiles.split(self._size)]
+            except torch.OutOfMemoryError:
+                if self._size == 1:
+                    raise UserError(
+                        f"{self._what}: the device has not enough memory for one tile. Take a smaller generator, lower "
+                        f"hardware.precision, or set hardware.accelerator to cpu"
+                    ) from None
+                self._size = math.ceil(min(self._size, len(tiles)) / 2)
+                warn(f"{self._what}: out of memory; going on with {self._size} tiles at a time")
 
 
 def processor() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
+from gcl_custom.foreign_pickle import convert
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed, Public
 from gcl_custom.runs import write_atomically
@@ -118,13 +119,16 @@ def _folder(repository: str, need: Needed) -> None:
     from huggingface_hub import HfApi, snapshot_download
 
     chosen = wanted(HfApi().list_repo_files(repository))
-    snapshot_download(repository, allow_patterns=chosen, local_dir=None if need.on_hub else need.given)
+    place = snapshot_download(repository, allow_patterns=chosen, local_dir=None if need.on_hub else need.given)
+    if hub.PICKLE in chosen and not (Path(place) / hub.SAFE).exists():
+        convert(Path(place) / hub.PICKLE, Path(place) / hub.SAFE)
 
 
 def wanted(files: Sequence[str]) -> list[str]:
     """The files of a repository that are read: safetensors and plain text, in fp16 where there is a choice.
 
-    No pickles, and of a pipeline of diffusers no second copy of all its parts in one file.
+    Of a pipeline of diffusers no second copy of all its parts in one file; no pickle but that of a model of
+    transformers that has nothing else, such as BLIP's, out of which tensors alone are taken.
     """
     pipeline, chosen = hub.INDEX in files, []
     for file in files:
@@ -135,4 +139,6 @@ def wanted(files: Sequence[str]) -> list[str]:
         weights = name.endswith(".safetensors") and pipeline == bool(part) and (halved == file or halved not in files)
         if weights or (name.endswith((".json", ".txt")) and pipeline >= bool(part)):
             chosen.append(file)
+    if not pipeline and hub.PICKLE in files and not any(file.endswith(".safetensors") for file in chosen):
+        chosen.append(hub.PICKLE)
     return chosen

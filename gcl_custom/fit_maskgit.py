@@ -201,7 +201,8 @@ class MaskGITTraining(Trainable):
             self._tokenizer[0], self.average, self._recipe.views, self._recipe.hardware, self.device
         )
         rng = Randomness(self._recipe.seed, f"{STAGE} pictures", 0, tiles)
-        return {"views": grid(generator.shown(self._store.unit(self._store.read(tiles)), rng))}
+        pixels = self._store.unit(self._store.read(tiles))
+        return {"views": grid(generator.shown(pixels, generator.encode(pixels, rng), rng))}
 
 
 def warning(gap: float, share_done: float) -> str | None:

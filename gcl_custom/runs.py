@@ -11,20 +11,24 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gcl_custom.console import say
+from gcl_custom.console import is_first_rank, say
+from gcl_custom.contents import Absent, contents
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
 FORMAT = 1
 """Raised when a stage's files change their meaning, so that older output is not mistaken for new."""
+
+WEIGHTS = "weights.json"
+"""Remembers what the weights hold that a recipe names; see ``contents``."""
 
 
 @contextmanager
@@ -190,8 +194,11 @@ class Stage:
         Raises:
             StaleStage: where the folder holds output of other settings or inputs, unless it is to be redone.
             DoneMeanwhile: a stage of a pool is there by now.
-            UserError: where an input is missing.
+            UserError: where an input is missing, or weights that the settings name.
         """
+        for value in _flat(self.settings).values():
+            if isinstance(value, Absent):
+                raise value.error()
         if self.pool is not None:
             self._lock = self.pool.claim(self)
         record = self._record()
@@ -277,6 +284,17 @@ class Run:
         """The stage of that name, as these settings and inputs define it."""
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
         return Stage(name, path, settings, inputs, self.redo, f"{remedy} --run {self.path.name}", self.pool)
+
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """Key of the recipe that names weights -> what they hold; remembered beside the run."""
+        kept = (self.pool.path if self.pool else self.path) / WEIGHTS
+        before = read_json(kept) if kept.is_file() else {}
+        found, known = contents(self.recipe, before)
+        if known != before and kept.parent.is_dir() and is_first_rank():
+            with suppress(OSError):  # a folder that cannot be written to is read without a memory
+                write_json(kept, known)
+        return found
 
     @contextmanager
     def saved(self) -> Iterator[None]:

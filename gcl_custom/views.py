@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom.console import progress, warn
+from gcl_custom.console import progress
+from gcl_custom.devices import Pieces
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore, tensor_of
 from gcl_custom.runs import write_atomically
@@ -110,7 +111,7 @@ class ViewWriter:
 
     def __init__(self, path: Path, store: TileStore, per_tile: int, block: int) -> None:
         self._path, self.tiles, self._per_tile, self._block = path, store.index("train"), per_tile, block
-        self._piece = block
+        self._pieces = Pieces(block, path.name)
         shape = (len(self.tiles), per_tile, store.bands, store.size, store.size)
         if not (path / BLOCKS).is_file():
             _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
@@ -161,24 +162,12 @@ class ViewWriter:
     def _in_pieces(
         self, make: Make, tiles: Int[Tensor, " b"], which: int
     ) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
-        """As many tiles at a time as the device has memory for, which is found by trying."""
-        while True:
-            try:
-                parts = [make(some, which) for some in tiles.split(self._piece)]
-            except torch.OutOfMemoryError:
-                if self._piece == 1:
-                    raise UserError(
-                        f"{self._path.name}: the device has not enough memory for the views of one tile. Take a "
-                        f"smaller generator, lower hardware.precision, or set hardware.accelerator to cpu"
-                    ) from None
-                self._piece = math.ceil(min(self._piece, len(tiles)) / 2)
-                warn(f"{self._path.name}: out of memory; going on with {self._piece} tiles at a time")
-                continue
-            sums: dict[str, float] = {}
-            for _, stated in parts:
-                for name, value in stated.items():
-                    sums[name] = sums.get(name, 0.0) + value
-            return torch.cat([made for made, _ in parts]), sums
+        parts = self._pieces(lambda some: make(some, which), tiles)
+        sums: dict[str, float] = {}
+        for _, stated in parts:
+            for name, value in stated.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return torch.cat([made for made, _ in parts]), sums
 
 
 def write_similarity(

@@ -74,10 +74,7 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
         UserError: there is no such file, it needs more than tensors to be read, or it holds no state.
     """
     if not path.is_file():
-        raise UserError(
-            f"{where}: there are no weights at {path} (looked for from {Path.cwd()}). What a recipe needs, and where "
-            f"to get it, says: gcl-custom weights RECIPE"
-        )
+        raise no_weights(path, where)
     found: Any = read_weights(path) if path.suffix == ".safetensors" else _unpickled(path, where)
     for key in keys:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -91,6 +88,14 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
     for prefix in prefixes:
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def no_weights(path: Path | str, where: str) -> UserError:
+    """What to say where a file of weights is missing."""
+    return UserError(
+        f"{where}: there are no weights at {path} (looked for from {Path.cwd()}). What a recipe needs, and where to "
+        f"get it, says: gcl-custom weights RECIPE"
+    )
 
 
 def _unpickled(path: Path, where: str) -> Any:

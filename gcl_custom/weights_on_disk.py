@@ -3,7 +3,6 @@
 Files are opened, not run: safetensors, or pickles that hold tensors alone. No network is used.
 """
 
-import importlib.util
 import json
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from gcl_custom import tables
-from gcl_custom.foreign_pickle import FAULTS, sha256, tensors_in
+from gcl_custom.contents import place_of, sha256
+from gcl_custom.foreign_pickle import FAULTS, tensors_in
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed
 
@@ -41,15 +41,14 @@ class Found:
 
 def look(need: Needed) -> Found:
     """Look at the weights where the recipe says that they are."""
-    if need.folder:
-        folder = hub.found(need.given)
-        return _folder(folder) if folder else Found("missing", "")
-    path = Path(need.given).expanduser()
-    if not path.is_file():
-        if need.keys == ("generator.weights",) and (packaged := _package(need.given)):
-            return packaged
+    place = place_of(need)
+    if place is None:
         return Found("missing", "")
-    return _file(path, need)
+    if need.folder:
+        return _folder(place)
+    if place != Path(need.given).expanduser():
+        return Found("there", "in the installed package", place.stat().st_size)
+    return _file(place, need)
 
 
 def digest(need: Needed, found: Found) -> str:
@@ -102,6 +101,9 @@ def _folder(folder: Path) -> Found:
             damaged.append(file.relative_to(folder).as_posix())
     if damaged:
         return Found("damaged", f"cannot be read: {', '.join(damaged)}", size, folder)
+    if not files and (folder / hub.PICKLE).is_file():
+        once = f"gcl-custom weights --convert {folder / hub.PICKLE} --out {folder / hub.SAFE}"
+        return Found("damaged", f"a pickle, which is not read; once: {once}", size, folder)
     index = folder / hub.INDEX
     if not index.is_file():
         if files and (folder / "config.json").is_file():
@@ -119,16 +121,6 @@ def _folder(folder: Path) -> Found:
     if not files:
         return Found("damaged", "no safetensors; pickles are not read", size, folder)
     return Found("there", ", ".join(parts), size, folder)
-
-
-def _package(name: str) -> Found | None:
-    """Weights inside an installed Python package of that name."""
-    module = name.replace("-", "_")
-    if not module.isidentifier() or not (spec := importlib.util.find_spec(module)):
-        return None
-    places = [Path(place) for place in spec.submodule_search_locations or []]
-    files = [file for place in places for file in place.rglob("weights.*") if file.suffix != ".py"]
-    return Found("there", "in the installed package", sum(file.stat().st_size for file in files))
 
 
 # ---------------------------------------------------------------- what a person reads

@@ -152,7 +152,7 @@ def test_the_packaged_weights_draw_faces() -> None:
 
 def test_is_edited_towards_the_inverted_noise_of_another_tile(path: Path) -> None:
     found, tiles = generator(path, inversion_steps=4), torch.rand(5, 3, 16, 16)
-    edit = Interpolation(found, torch.arange(5), lambda numbers: tiles[numbers])
+    edit = Interpolation(found, torch.arange(5), lambda numbers, draws: found.encode(tiles[numbers], draws))
     draws = rng(1, 3)
     chosen = partners(draws, torch.arange(5))
     edited = Edited(found, partial(edit.apply_to, strength=1.0))

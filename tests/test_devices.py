@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gcl_custom.devices import autocast, described, pick_device, uses_bf16
+from gcl_custom.devices import Pieces, autocast, described, pick_device, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.recipe import Hardware
 
@@ -34,3 +34,22 @@ def test_a_processor_is_described_with_its_threads(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert one.endswith(", 1 thread")
     assert described(CPU) == one.removesuffix("1 thread") + "4 threads"
+
+
+def test_where_memory_is_short_fewer_tiles_are_taken_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    room, tried = 3, list[int]()
+
+    def make(tiles: torch.Tensor) -> torch.Tensor:
+        tried.append(len(tiles))
+        if len(tiles) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 2 * tiles
+
+    in_pieces = Pieces(8, "views")
+    for tiles in (torch.arange(8), torch.arange(3)):
+        assert torch.equal(torch.cat(in_pieces(make, tiles)), 2 * tiles)
+    assert tried == [8, 4, 2, 2, 2, 2, 2, 1], "what was found is kept"
+    assert "views: out of memory; going on with 2 tiles at a time" in capsys.readouterr().out
+    room = 0
+    with pytest.raises(UserError, match=r"^views: the device has not enough memory for one tile"):
+        in_pieces(make, torch.arange(8))

@@ -105,7 +105,7 @@ def test_a_learned_edit_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", [False, True])
 def test_many_tiles_are_encoded_a_block_at_a_time(folder: Path, named: bool) -> None:
     """Features may be a tensor, or several with names."""
-    _, store, generator = parts(folder, EDITS["noise"])
+    run, store, generator = parts(folder, EDITS["noise"])
     seen = list[int]()
 
     def encode(some: Tensor, rng: Randomness) -> object:
@@ -115,7 +115,7 @@ def test_many_tiles_are_encoded_a_block_at_a_time(folder: Path, named: bool) -> 
 
     generator.encode = encode  # type: ignore[method-assign, assignment]
     tiles, rows = torch.arange(BLOCK + 8) % store.count, torch.tensor([3, 0, 3])
-    found = encoded(generator, store, tiles, 0)
+    found = encoded(run, store, generator, tiles)
     assert seen == [BLOCK, 8]
     means = store.unit(store.read(tiles)).mean((2, 3))
     if named:

@@ -121,7 +121,10 @@ def test_a_learnt_edit_has_a_stage_and_fresh_noise_has_a_published_time() -> Non
     assert rows_of(of(gan), BARE)["views"].seconds == pytest.approx(1_281_167 * 0.0198)
     slow = of(gan | {"inversion_steps": 5}, views={"strategy": {"name": "steering", "steps": 9}})
     rows = rows_of(slow, BARE)
+    assert list(rows)[:3] == ["tiles", "latents", "edit"]
     assert rows["edit"].what == "9 steps"
+    assert rows["latents"].what == "1,281,167 tiles, 5 steps each"
+    assert rows["latents"].disk == 1_281_167 * 4 * (2048 + 128)
     assert rows["views"].seconds is None
 
 

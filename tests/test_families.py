@@ -148,7 +148,7 @@ FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "steering": edited("steering", edit="shift", steps=4),
     "navigator": edited("navigator", steps=4),
 }
-STAGES = {"diffusion": ["captions"], "icgan": [], "dcgan": [], "unclip": []}
+STAGES = {"diffusion": ["captions"], "icgan": [], "dcgan": ["latents"], "unclip": []}
 """Those between tiles and views; of the others, below."""
 TOKENS = ["tokenizer", "tokens", "maskgit"]
 EDITS = {"noise": [], "interpolation": [], "steering": ["edit"], "navigator": ["edit"]}
@@ -316,6 +316,29 @@ def test_public_weights_stay_or_are_trained_further(place: Path, gcl_custom: Com
         assert stayed == (kept["kept_epoch"] == 0)
         assert torch.equal(maskgit["head.weight"], maskgit["tok_emb.weight"])
     assert "views: 21 views" in gcl_custom("make-views")
+
+
+# ---------------------------------------------------------------- weights that change under the same name
+
+
+def test_other_weights_under_the_same_name_are_refused(place: Path, gcl_custom: Command) -> None:
+    values = dcgan(place)
+    write_recipe(place / "r.yaml", values)
+    gcl_custom("fit-generator", "r.yaml")
+    gcl_custom("make-views")
+    state = torch.load(place / "weights.tar", weights_only=True)
+    (place / "elsewhere").mkdir()
+    (place / "weights.tar").rename(place / "elsewhere" / "weights.tar")
+    values["generator"]["weights"] = "elsewhere/weights.tar"
+    write_recipe(place / "r.yaml", values)
+    assert "views: done before" in gcl_custom("make-views", "r.yaml"), "the same file at another place"
+    (place / "elsewhere" / "weights.tar").unlink()
+    assert "views: done before" in gcl_custom("make-views"), "what was made stays where its weights are gone"
+    assert "1 of 1 weights are missing" in gcl_custom("check")
+    state["netG_state_dict"]["main.0.weight"] *= 2
+    torch.save(state, place / "elsewhere" / "weights.tar")
+    said = gcl_custom("fit-generator", "r.yaml", code=1)
+    assert re.search(r"latents was made from something else \(generator\.weights: weights\.tar, SHA-256 \w+ -> w", said)
 
 
 # ---------------------------------------------------------------- checkpoints that lack a tensor

@@ -1,16 +1,22 @@
 """Nothing here uses a network: the hub's client is replaced where it would, or told to stay offline."""
 
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
+import torch
+from safetensors.torch import load_file
 
+from gcl_custom.contents import sha256
 from gcl_custom.errors import UserError
 from gcl_custom.fetch_weights import by_hand, fetch, wanted
-from gcl_custom.foreign_pickle import sha256
+from gcl_custom.generator.captions import Captioner
 from gcl_custom.public_weights import CATALOGUE, Needed, Public
+from gcl_custom.weights_on_disk import look
 
 
 def public(choice: str) -> Public:
@@ -171,3 +177,33 @@ def test_of_a_repository_only_what_is_read_is_wanted() -> None:
     ]  # fmt: skip
     single = ["config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin", "onnx/model.safetensors"]
     assert wanted(single) == ["config.json", "vocab.txt", "model.safetensors"]
+    assert wanted(["config.json", "pytorch_model.bin", "tf_model.h5"]) == ["config.json", "pytorch_model.bin"]
+    assert wanted(["model_index.json", "pytorch_model.bin", "unet/m.bin"]) == ["model_index.json"]
+
+
+def test_of_a_model_that_is_published_as_a_pickle_alone_the_tensors_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As BLIP's repository is: what was fetched captions tiles as the model itself does."""
+    there, here = tiny_models.save_blip(tmp_path / "there"), tmp_path / "here"
+    whole = Captioner(str(there), "here", bands=3, device=torch.device("cpu"))
+    torch.save(load_file(there / "model.safetensors"), there / "pytorch_model.bin")
+    (there / "model.safetensors").unlink()
+
+    class HfApi:
+        def list_repo_files(self, repository: str) -> list[str]:
+            return [path.name for path in there.iterdir()]
+
+    def snapshot_download(repository: str, allow_patterns: list[str], local_dir: str) -> str:
+        return str(shutil.copytree(there, local_dir))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", HfApi)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    need = Needed(("generator.captions",), str(here), True, public("captions"), True)
+    fetch(need)
+    assert look(need).there
+    tiles = torch.rand(4, 3, 24, 24)
+    again = Captioner(str(here), "here", bands=3, device=torch.device("cpu"))
+    assert again.captions(tiles) == whole.captions(tiles)
+    by_hand = look(replace(need, given=str(there)))
+    assert (by_hand.state, by_hand.what.endswith(f"--out {there / 'model.safetensors'}")) == ("damaged", True)

@@ -111,7 +111,8 @@ def test_views_are_moved_by_what_was_learned(tmp_path: Path) -> None:
     make_views.run(run)
     store, made = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
     generator, tiles = load_generator(run, store), store.index("train")
-    again, views = rows(generator, store.unit(store.read(tiles)), Randomness(0, "views", 0, tiles))[1:]
+    pixels, rng = store.unit(store.read(tiles)), Randomness(0, "views", 0, tiles)
+    again, views = rows(generator, pixels, generator.encode(pixels, rng), rng)[1:]
     stored = made.read(tiles, torch.zeros_like(tiles))
     assert torch.equal(stored, store.raw(views))
     assert ((views - again).abs().amax((1, 2, 3)) > 1e-3).sum() >= 8, "a short step may stay at the same codes"

@@ -113,7 +113,7 @@ def test_a_partner_does_not_depend_on_the_batch() -> None:
 def test_interpolation_goes_from_a_tile_to_its_partner(gaussian: bool) -> None:
     tiles = torch.rand(6, 3, 4, 4)
     generator = Toy(gaussian)
-    edit = Interpolation(generator, torch.arange(6), lambda numbers: tiles[numbers])
+    edit = Interpolation(generator, torch.arange(6), lambda numbers, draws: generator.encode(tiles[numbers], draws))
     draws = rng(1, 4)
     chosen = partners(draws, torch.arange(6))
     for strength in (0.0, 0.3, 1.0):

@@ -13,6 +13,7 @@ from test_views import tile_store
 from gcl_custom import make_views, plan, views
 from gcl_custom.errors import UserError
 from gcl_custom.features import efficientnet_lite0
+from gcl_custom.generator import loading
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.imagery import TileStore
@@ -153,3 +154,18 @@ def test_a_generator_that_is_taken_as_it_is_is_tried_first(tmp_path: Path) -> No
     run = Run(with_generator(tmp_path / "r").path, Recipe.model_validate(recipe))
     with pytest.raises(UserError, match=r"generator\.weights: there are no weights at .*nowhere\.tar"):
         make_views.try_generator(run)
+
+
+def test_the_generator_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, loaded = with_generator(tmp_path / "r"), list[str]()
+
+    def counted(name: str) -> None:
+        load = getattr(loading, name)
+        monkeypatch.setattr(loading, name, lambda *given: loaded.append(name) or load(*given))
+
+    counted("load_tokenizer")
+    counted("load_generator")
+    monkeypatch.setattr(make_views, "load_generator", loading.load_generator)
+    make_views.run(run)
+    assert loaded == ["load_generator", "load_tokenizer"]
+    assert plan.views(run).done

@@ -4,8 +4,18 @@ import pytest
 
 from gcl_custom import plan
 from gcl_custom.recipe import Data, Recipe
-from gcl_custom.recipe_generator import ImageToImage, LatentNoise
-from gcl_custom.runs import Run, Stage
+from gcl_custom.recipe_generator import (
+    IcGan,
+    ImageToImage,
+    LatentNoise,
+    MaskGIT,
+    Navigator,
+    Outpainting,
+    TokenGenerator,
+    Tokenizer,
+    Vgg16,
+)
+from gcl_custom.runs import Run, Stage, StaleStage
 
 RECIPE = Recipe(name="r", data=Data(root="tiles"))
 
@@ -110,8 +120,11 @@ def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
 
 
 def test_a_frozen_generator_s_views_and_costs_depend_on_its_settings_and_captions(tmp_path: Path) -> None:
-    recipe = RECIPE.model_copy(update={"generator": ImageToImage(name="diffusion")})
-    run = Run(tmp_path / "r", recipe)
+    for name in ("turbo", "blip", "another"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    generator = ImageToImage(name="diffusion", model=str(tmp_path / "turbo"), captions=str(tmp_path / "blip"))
+    run = Run(tmp_path / "r", RECIPE.model_copy(update={"generator": generator}))
     assert [stage.name for stage in plan.generator(run)] == ["tiles", "captions"]
     for stage in (plan.views(run), plan.cost_benefit(run, 8), plan.reconstructions(run)):
         finish(stage)
@@ -120,9 +133,64 @@ def test_a_frozen_generator_s_views_and_costs_depend_on_its_settings_and_caption
     assert not any(
         stage.done for stage in (plan.views(other), plan.cost_benefit(other, 8), plan.reconstructions(other))
     )
-    other = changed(run, generator={"captions": "another"})
+    other = changed(run, generator={"captions": str(tmp_path / "another")})
     assert not any(stage.done for stage in (plan.captions(other), plan.views(other), plan.cost_benefit(other, 8)))
     plain = changed(run, generator={"captions": None})
     assert [stage.name for stage in plan.generator(plain)] == ["tiles"]
     edited = changed(run, views={"strategy": LatentNoise(name="noise")})
     assert [stage.name for stage in plan.generator(edited)] == ["tiles"], "an edit of latents reads no caption"
+
+
+def test_what_tiles_are_inverted_to_outlives_another_augmentation(tmp_path: Path) -> None:
+    for name in ("g", "e", "other"):
+        (tmp_path / name).write_text(name)
+    generator = IcGan(name="icgan", weights=str(tmp_path / "g"), encoder=str(tmp_path / "e"), inversion_steps=5)
+    run = Run(tmp_path / "r", RECIPE.model_copy(update={"generator": generator}))
+    assert [stage.name for stage in plan.generator(run)] == ["tiles", "latents"]
+    assert [stage.name for stage in plan.reconstructions(run).inputs] == ["latents"]
+    finish(plan.views(run))
+    weaker = changed(run, generator={"strength": 0.4})
+    assert plan.latents(weaker).done
+    assert not plan.views(weaker).done
+    learnt = changed(run, views={"strategy": Navigator(name="navigator")})
+    assert plan.latents(learnt).done
+    assert [stage.name for stage in plan.generator(learnt)] == ["tiles", "latents", "edit"]
+    assert [stage.name for stage in plan.edit(learnt).inputs] == ["latents"]
+    for key, value in {"inversion_steps": 6, "truncation": 0.5, "weights": str(tmp_path / "other")}.items():
+        assert not plan.latents(changed(run, generator={key: value})).done
+    fresh = changed(run, generator={"inversion_steps": 0})
+    assert [stage.name for stage in plan.generator(fresh)] == ["tiles"], "without inversion nothing is kept"
+    assert [stage.name for stage in plan.views(fresh).inputs] == ["tiles"]
+
+
+def test_what_weights_hold_counts_wherever_they_are_named(tmp_path: Path) -> None:
+    """Also where an own tokenizer goes on from them, and in the network that it is compared by."""
+    (tmp_path / "own.safetensors").write_text("1")
+    (tmp_path / "vgg16.pth").write_text("1")
+    perceptual = Vgg16(name="vgg16", weights=str(tmp_path / "vgg16.pth"))
+    tokenizer = Tokenizer(weights=str(tmp_path / "own.safetensors"), perceptual=perceptual)
+    maskgit = MaskGIT(weights=str(tmp_path / "own.safetensors"))
+    generator = TokenGenerator(tokenizer=tokenizer, maskgit=maskgit)
+    run = Run(tmp_path / "r", RECIPE.model_copy(update={"generator": generator}))
+    assert plan.tokenizer(run).settings["generator.tokenizer"]["weights"].startswith("own.safetensors, SHA-256 ")
+    finish(plan.maskgit(run))
+    finish(plan.likeness(run))
+    (tmp_path / "vgg16.pth").write_text("22")
+    assert not plan.tokenizer(run).done
+    assert not plan.likeness(run).done
+    (tmp_path / "vgg16.pth").write_text("1")
+    assert plan.likeness(run).done
+    (tmp_path / "own.safetensors").write_text("22")
+    assert not plan.maskgit(run).done
+    with pytest.raises(
+        StaleStage, match=r"\(generator\.tokenizer\.weights: own\.safetensors, SHA-256 \w{16} -> own\.s"
+    ):
+        plan.tokenizer(run).begin()
+
+
+def test_views_of_before_outpainting_could_leave_tiles_stay_valid(run: Run) -> None:
+    outpainting = changed(run, views={"strategy": Outpainting(name="outpainting")})
+    assert "unlaid" not in plan.views(outpainting).settings["views"]["strategy"]
+    some = changed(run, views={"strategy": Outpainting(name="outpainting", unlaid=0.1)})
+    assert plan.views(some).settings["views"]["strategy"]["unlaid"] == 0.1
+    assert "unlaid" in plan.cost_benefit(some, 8).settings["views"]["strategy"]

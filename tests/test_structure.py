@@ -14,6 +14,7 @@ STAGES = {
     "tokenise",
     "fit_maskgit",
     "caption",
+    "invert_tiles",
     "fit_edit",
     "make_views",
     "cost_benefit",

@@ -39,7 +39,7 @@ def test_from_tiles_to_tokens_to_tiles() -> None:
 
 def test_a_picture_shows_tiles_reconstructions_hidden_squares_and_views() -> None:
     generator, tiles = made(), torch.rand(2, 3, 8 * GRID, 8 * GRID)
-    own, again, covered, views = generator.shown(tiles, randomness(2))
+    own, again, covered, views = generator.shown(tiles, generator.encode(tiles, randomness(2)), randomness(2))
     torch.testing.assert_close(own, tiles)
     torch.testing.assert_close(again, generator.decode(generator.encode(tiles, randomness(2))))
     hidden = generator.hidden(randomness(2)).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand_as(tiles)
@@ -74,7 +74,29 @@ def test_outpainting_keeps_the_tokens_of_the_shrunk_tile_and_draws_its_place_for
     assert {(~mask).sum().item() for mask in hidden} == {9, 6, 4}
     again = Randomness(0, "views", 1, torch.arange(40))
     assert not torch.equal(generator.hidden(again), hidden)
-    _, _, covered, views = generator.shown(tiles, rng)
+    _, _, covered, views = generator.shown(tiles, tokens, rng)
     assert views.shape == tiles.shape
     whole = hidden.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand_as(tiles)
     assert torch.equal(covered[~whole], generator.laid(tiles, rng)[~whole])
+
+
+def test_outpainting_leaves_some_tiles_as_they_are() -> None:
+    """Of 400 tiles none, all, or three in ten; those are the plain reconstruction, and other ones for another view."""
+    tiles, rng = torch.rand(400, 3, 8 * GRID, 8 * GRID), randomness(400)
+    again = Randomness(0, "views", 1, rng.tiles)
+    plain = made().encode(tiles, rng)
+    for probability, least, most in ((0.0, 0, 0), (0.3, 0.23, 0.37), (1.0, 1, 1)):
+        generator = made(strategy={"name": "outpainting", "share": 0.75, "unlaid": probability})
+        left = ~generator.hidden(rng).any(dim=(1, 2))
+        assert least <= left.float().mean().item() <= most
+        assert torch.equal(generator.laid(tiles, rng)[left], tiles[left])
+        assert (generator.laid(tiles, rng) != tiles)[~left].any(dim=(1, 2, 3)).all()
+        tokens = generator.encode(tiles, rng)
+        assert torch.equal(tokens[left], plain[left])
+        assert torch.equal(generator.augment(tokens, rng)[left], plain[left])
+        assert torch.equal(generator.hidden(again).any(dim=(1, 2)), ~left) == (probability in (0, 1))
+        some = Randomness(0, "views", 0, torch.tensor([7, 3]))
+        assert torch.equal(generator.hidden(some), generator.hidden(rng)[[7, 3]]), "a function of the tile"
+    always = made(strategy={"name": "outpainting", "unlaid": 1.0})
+    views = always.decode(always.augment(always.encode(tiles[:4], randomness(4)), randomness(4)))
+    torch.testing.assert_close(views, made().decode(plain[:4]))

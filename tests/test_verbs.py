@@ -20,13 +20,13 @@ class Darker:
     def decode(self, features: Tensor) -> Tensor:
         return features / 2
 
-    def shown(self, tiles: Tensor, rng: Randomness) -> list[Tensor]:
-        return rows(self, tiles, rng)
+    def shown(self, tiles: Tensor, features: Tensor, rng: Randomness) -> list[Tensor]:
+        return rows(self, tiles, features, rng)
 
 
 def test_rows_are_tiles_reconstructions_and_views() -> None:
-    tiles = torch.rand(2, 3, 4, 4)
-    own, again, views = Darker().shown(tiles, Randomness(0, "views", 0, torch.arange(2)))
+    tiles, rng = torch.rand(2, 3, 4, 4), Randomness(0, "views", 0, torch.arange(2))
+    own, again, views = Darker().shown(tiles, Darker().encode(tiles, rng), rng)
     assert torch.equal(own, tiles)
     assert torch.equal(again, tiles)
     assert torch.equal(views, tiles / 2)

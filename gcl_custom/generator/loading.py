@@ -19,6 +19,7 @@ from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore
+from gcl_custom.latents import ALONE, Latents
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
@@ -132,12 +133,20 @@ def _image_to_image(run: Run, store: TileStore, settings: recipes.ImageToImage) 
     )  # fmt: skip
 
 
-def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
-    """What views of tiles start from: stored tokens where there are some, or else the tiles, encoded.
+def draws(run: Run, tiles: Int[Tensor, " b"], view: int = 0) -> Randomness:
+    """The random numbers of a view of some tiles; what a generator draws to encode them are those of view 0."""
+    return Randomness(run.recipe.seed, "views", view, tiles)
+
+
+def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[Any]) -> Encode:
+    """What views of training tiles start from: stored tokens or latents where there are some, or the tiles, encoded.
 
     Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
     """
     strategy = run.recipe.views.strategy
+    if run.recipe.inverts:
+        latents = Latents(plan.latents(run).path, store)
+        return lambda tiles, _: _features(run, latents.read(tiles), generator.device)
     if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
         stored = Tokens(plan.tokens(run).path, store)
         return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
@@ -153,17 +162,28 @@ def encoder(run: Run, store: TileStore, generator: Generator) -> Encode:
     return encode
 
 
+def _features(run: Run, found: dict[str, Tensor], device: torch.device) -> Any:
+    """What a generator that inverts tiles has encoded them to, from the tensors that are stored of it."""
+    found = {name: value.to(device) for name, value in found.items()}
+    if isinstance(run.recipe.generator, recipes.Dcgan):
+        return found[ALONE]
+    from gcl_custom.generator.icgan import Features
+
+    return Features(**found)
+
+
 def reconstruct(
     run: Run, store: TileStore, generator: Generator | None = None
 ) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
-    """Numbers of tiles -> what they become when they are encoded and decoded only.
+    """Numbers of training tiles -> what they become when they are encoded and decoded only.
 
     Args:
         generator: the run's, where it is loaded already; without it, what is needed of it is.
     """
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
     if run.recipe.has_tokens:
-        tokenizer, stored = load_tokenizer(run, store).to(device).eval(), Tokens(plan.tokens(run).path, store)
+        tokenizer = generator.tokenizer if isinstance(generator, TokenGenerator) else load_tokenizer(run, store)
+        tokenizer, stored = tokenizer.to(device).eval(), Tokens(plan.tokens(run).path, store)
 
         @torch.inference_mode()
         def decode(tiles: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
@@ -171,6 +191,6 @@ def reconstruct(
                 return tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))
 
         return decode
-    whole = generator or load_generator(run, store)
+    whole = generator or load_frozen(run, store)
     encode = encoder(run, store, whole)
-    return lambda tiles: whole.decode(encode(tiles, Randomness(run.recipe.seed, "views", 0, tiles.to(device))))
+    return lambda tiles: whole.decode(encode(tiles, draws(run, tiles.to(device))))

@@ -41,8 +41,7 @@ def shrunk_side(size: int, share: float) -> int:
 def place(rng: Randomness, size: int, shrunk: int) -> Int[Tensor, "b 2"]:
     """Where each tile is laid: row and column of its first pixel, at one of nine places, each as likely as any other.
 
-    They are the corners, the middles of the edges and the centre of the canvas. Every tile is laid: one that was not
-    would leave nothing to go by, and its view would be another image.
+    They are the corners, the middles of the edges and the centre of the canvas.
 
     Args:
         size: side of the canvas in pixels.
@@ -50,6 +49,14 @@ def place(rng: Randomness, size: int, shrunk: int) -> Int[Tensor, "b 2"]:
     """
     third = (3 * rng.uniform("place", 2)).long()
     return third * (size - shrunk) // 2
+
+
+def unlaid(rng: Randomness, probability: float) -> Bool[Tensor, " b"]:
+    """Which tiles are not laid at all but left as they are, each with the given probability, independently.
+
+    So the dissertation's "or not laid" is read: a canvas without its tile would leave nothing to go by.
+    """
+    return rng.uniform("unlaid", 1)[:, 0] < probability
 
 
 def lay(tiles: Float[Tensor, "b c y x"], corners: Int[Tensor, "b 2"], shrunk: int) -> Float[Tensor, "b c y x"]:

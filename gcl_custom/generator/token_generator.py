@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gcl_custom import recipe
 from gcl_custom.devices import autocast, uses_bf16
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.masks import centre, hide, lay, outside, place, shrunk_side
+from gcl_custom.generator.masks import centre, hide, lay, outside, place, shrunk_side, unlaid
 from gcl_custom.generator.networks import AnyTokenizer, AnyTransformer
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe_generator import Centre, Outpainting, Views
@@ -54,12 +54,13 @@ class TokenGenerator:
             return self.tokenizer.tokenise(self.laid(tiles.to(self.device), rng))
 
     def laid(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b c y x"]:
-        """What is encoded: the tiles, or, for out-painting, their canvases."""
-        if not isinstance(self.settings.strategy, Outpainting):
+        """What is encoded: the tiles, or, for out-painting, the canvases of those that are laid."""
+        strategy, size = self.settings.strategy, tiles.shape[-1]
+        if not isinstance(strategy, Outpainting):
             return tiles
-        size = tiles.shape[-1]
-        shrunk = shrunk_side(size, self.settings.strategy.share)
-        return lay(tiles, place(rng, size, shrunk), shrunk)
+        shrunk = shrunk_side(size, strategy.share)
+        left = unlaid(rng, strategy.unlaid).to(tiles.device)[:, None, None, None]
+        return torch.where(left, tiles, lay(tiles, place(rng, size, shrunk), shrunk))
 
     def hidden(self, rng: Randomness) -> Bool[Tensor, "b h w"]:
         """The tokens that ``augment`` hides."""
@@ -67,10 +68,11 @@ class TokenGenerator:
         match self.settings.strategy:
             case Centre():
                 return centre(grid, grid, len(rng.tiles), self.device)
-            case Outpainting(share=share):
+            case Outpainting(share=share, unlaid=probability):
                 square, size = self.tokenizer.pixels_per_token, grid * self.tokenizer.pixels_per_token
                 shrunk = shrunk_side(size, share)
-                return outside(place(rng, size, shrunk), shrunk, square, grid)
+                left = unlaid(rng, probability)[:, None, None]
+                return outside(place(rng, size, shrunk), shrunk, square, grid) & ~left
             case _:
                 return hide(rng, self.settings.mask_probability, grid, grid)
 
@@ -84,9 +86,11 @@ class TokenGenerator:
         with autocast(self._hardware, self.device):
             return self.tokenizer.decode_tokens(tokens).float()
 
-    def shown(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> list[Float[Tensor, "b c y x"]]:
+    def shown(
+        self, tiles: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b h w"], rng: Randomness
+    ) -> list[Float[Tensor, "b c y x"]]:
         """Rows of a picture: tiles, their reconstructions, the hidden squares in grey, and generative views."""
-        tiles, tokens, hidden = tiles.to(self.device), self.encode(tiles, rng), self.hidden(rng)
+        tiles, hidden = tiles.to(self.device), self.hidden(rng)
         square = self.tokenizer.pixels_per_token
         covered = self.laid(tiles, rng).masked_fill(repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square), 0.5)
         return [tiles, self.decode(tokens), covered, self.decode(self.augment(tokens, rng))]

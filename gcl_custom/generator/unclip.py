@@ -97,6 +97,6 @@ class Unclip:
         """Latents to tiles in [0, 1]."""
         return self._autoencoder.decode(features)
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+    def shown(self, tiles: Tiles, features: Float[Tensor, "b d"], rng: Randomness) -> list[Tiles]:
         """Rows of a picture: tiles, and views of them; an embedding has no reconstruction."""
-        return [tiles.to(self.device), self.decode(self.augment(self.encode(tiles), rng))]
+        return [tiles.to(self.device), self.decode(self.augment(features, rng))]

@@ -38,15 +38,13 @@ class Generator(Protocol):
     def decode(self, features: Any) -> Tiles:
         """Features to tiles in [0, 1]."""
 
-    def shown(self, tiles: Tiles, rng: Randomness) -> list[Tiles]:
-        """Rows of a picture, the first the tiles, the last their views."""
+    def shown(self, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
+        """Rows of a picture, the first the tiles, the last their views, which start from what was encoded of them."""
 
 
-def rows(generator: Generator, tiles: Tiles, rng: Randomness) -> list[Tiles]:
+def rows(generator: Generator, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
     """Tiles, what they become when they are encoded and decoded only, and views of them."""
-    tiles = tiles.to(generator.device)
-    features = generator.encode(tiles, rng)
-    return [tiles, generator.decode(features), generator.decode(generator.augment(features, rng))]
+    return [tiles.to(generator.device), generator.decode(features), generator.decode(generator.augment(features, rng))]
 
 
 def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:

@@ -1,0 +1,70 @@
+"""Stage: find the features of the training tiles once, where the generator has no encoder and descends to them.
+
+They are a function of (seed, tile), so an interrupted stage goes on to the same ones. All that starts from a training
+tile reads them: views, reconstructions, learned edits, and the partners that interpolation goes to.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+
+from gcl_custom import plan, processes
+from gcl_custom.console import progress, say
+from gcl_custom.devices import Pieces
+from gcl_custom.generator.edits import joined
+from gcl_custom.generator.loading import draws, load_frozen
+from gcl_custom.imagery import TileStore
+from gcl_custom.latents import LatentWriter
+from gcl_custom.runs import Run, Stage
+from gcl_custom.sharing import each
+
+STAGE = "latents"
+
+
+def run(run: Run) -> None:
+    """Write ``latents.npy``, on all of the recipe's devices, or go on where an earlier process stopped.
+
+    Raises:
+        UserError: stale output, or a generator that is not there or does not fit.
+    """
+    stage = plan.latents(run)
+    if stage.done:
+        say(f"{STAGE}: done before, in {stage.path}")
+        return
+    stage.begin()
+    writer = _writer(run, stage, TileStore(plan.tiles(run).path))
+    each(partial(_inverting, run, stage), writer.pending, run.recipe.hardware)
+    writer.finish()
+    stage.finish(tiles=writer.count)
+    say(f"{STAGE}: of {writer.count} tiles, in {stage.path}")
+
+
+def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:
+    return LatentWriter(stage.path, store.index("train"), run.recipe.views.batch)
+
+
+@contextmanager
+def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
+    """What inverts the tiles of a block, in one of several processes; the first shows how far all of them are."""
+    store, first = TileStore(plan.tiles(run).path), processes.rank() == 0
+    generator, writer = load_frozen(run, store), _writer(run, stage, store)
+    in_pieces, shown = Pieces(run.recipe.views.batch, STAGE), writer.written
+
+    def encode(tiles: torch.Tensor) -> object:
+        return generator.encode(store.unit(store.read(tiles)), draws(run, tiles.to(generator.device)))
+
+    with progress(writer.count, STAGE, "tiles") if first else nullcontext() as ticker:
+        if ticker:
+            ticker.skip(shown)
+
+        def invert(block: int) -> None:
+            nonlocal shown
+            writer.write(block, joined(in_pieces(encode, writer.tiles(block))))
+            if ticker:
+                stage.tick()
+                ticker.advance(writer.written - shown)
+                shown = writer.written
+
+        yield invert

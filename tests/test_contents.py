@@ -1,0 +1,122 @@
+"""What weights hold: known by their bytes wherever they lie, read once, and remembered when they are gone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gcl_custom import contents as module
+from gcl_custom.contents import Absent, contents, packaged, sha256
+from gcl_custom.errors import UserError
+from gcl_custom.recipe import Data, Recipe
+from gcl_custom.recipe_generator import Dcgan, ImageToImage, LatentNoise, Views
+from gcl_custom.runs import Run, read_json
+
+
+def gan(weights: Path | str) -> Recipe:
+    generator, views = Dcgan(name="dcgan", weights=str(weights)), Views(strategy=LatentNoise(name="noise"))
+    return Recipe(name="r", data=Data(root="tiles"), generator=generator, views=views)
+
+
+def diffusion(model: Path | str) -> Recipe:
+    generator = ImageToImage(name="diffusion", model=str(model), captions=None)
+    return Recipe(name="r", data=Data(root="tiles"), generator=generator)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose bytes were read."""
+    names = list[str]()
+
+    def noted(path: Path) -> str:
+        names.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(module, "sha256", noted)
+    return names
+
+
+def test_the_digest_has_the_known_answer(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    found, _ = contents(gan(tmp_path / "abc"), {})
+    assert found == {"generator.weights": "abc, SHA-256 ba7816bf8f01cfea"}
+
+
+def test_a_file_is_read_once_and_again_where_it_may_have_changed(tmp_path: Path, read: list[str]) -> None:
+    path = tmp_path / "w.tar"
+    path.write_bytes(b"one")
+    first, known = contents(gan(path), {})
+    module._digest.cache_clear()  # as in another process
+    assert contents(gan(path), known) == (first, known)
+    assert read == ["w.tar"]
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    same, later = contents(gan(path), known)
+    assert (same, read) == (first, ["w.tar", "w.tar"])
+    assert later != known
+    path.write_bytes(b"two")  # as many bytes
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 2))
+    assert contents(gan(path), later)[0] != first
+
+
+def test_a_file_that_was_moved_is_the_same_and_one_that_is_gone_is_remembered(tmp_path: Path) -> None:
+    path, moved = tmp_path / "w.tar", tmp_path / "elsewhere" / "w.tar"
+    path.write_bytes(b"one")
+    first, known = contents(gan(path), {})
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert contents(gan(moved), {})[0] == first
+    assert contents(gan(path), known) == (first, known)
+    absent = contents(gan(path), {})[0]["generator.weights"]
+    assert isinstance(absent, Absent)
+    assert absent == "w.tar, which is not there"
+    with pytest.raises(UserError, match=r"^generator\.weights: there are no weights at .*w\.tar"):
+        raise absent.error()
+
+
+def test_a_folder_is_all_that_is_read_of_it(tmp_path: Path) -> None:
+    model = tmp_path / "turbo"
+    for name in ("unet/a.safetensors", "unet/config.json", "tokenizer/merges.txt", ".cache/state.json", "README.md"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(name)
+    first = contents(diffusion(model), {})[0]
+    assert list(first) == ["generator.model"]
+    assert first["generator.model"].startswith("turbo, SHA-256 ")
+    for name in (".cache/state.json", "README.md", "unet/a.bin"):
+        (model / name).write_text("another")
+        assert contents(diffusion(model), {})[0] == first
+    for name in ("unet/a.safetensors", "unet/config.json", "tokenizer/merges.txt"):
+        (model / name).write_text("another")
+        assert contents(diffusion(model), {})[0] != first
+        (model / name).write_text(name)
+        assert contents(diffusion(model), {})[0] == first
+    (model / "unet" / "config.json").rename(model / "config.json")
+    assert contents(diffusion(model), {})[0] != first
+    absent = contents(diffusion(tmp_path / "none"), {})[0]["generator.model"]
+    assert isinstance(absent, Absent)
+    with pytest.raises(UserError, match=r"^generator\.model: .*none is no folder"):
+        raise absent.error()
+
+
+def test_weights_may_be_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "made_up_faces"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('it is not imported')")
+    (package / "weights.tar").write_bytes(b"abc")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packaged("made-up-faces") == package / "weights.tar"
+    assert contents(gan("made-up-faces"), {})[0]["generator.weights"] == "made-up-faces, SHA-256 ba7816bf8f01cfea"
+    assert packaged("not-installed-faces") is None
+
+
+def test_a_run_remembers_in_its_folder_once_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "w.tar").write_bytes(b"abc")
+    run = Run(tmp_path / "r", gan(tmp_path / "w.tar"))
+    first = run.contents
+    assert not run.path.exists()
+    run.path.mkdir()
+    assert run.contents == first
+    assert read_json(run.path / "weights.json")[str(tmp_path / "w.tar")]["sha256"].startswith("ba7816bf")
+    (tmp_path / "w.tar").unlink()
+    assert run.contents == first
+    assert Run(tmp_path / "other", run.recipe).contents != first
