@@ -245,8 +245,11 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     # How many views there are and which of them pretraining takes changes none of them.
     apart = ("per_tile", "batch", "least_similarity")
     views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
+    # Left out where there is none, so that tables made before there was this key stay good.
+    fid = {} if recipe.cost_benefit.fid_weights is None else {"fid_weights": recipe.cost_benefit.fid_weights}
     settings = {
         "tiles": tiles,
+        **fid,
         "views": views,
         **_frozen(recipe),
         "handcrafted": _plain(recipe.pretrain.handcrafted),

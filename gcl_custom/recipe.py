@@ -368,6 +368,14 @@ class Compare(Section):
         return self
 
 
+class CostBenefit(Section):
+    """What the table of augmentations measures beside the rest."""
+
+    fid_weights: str | None = None
+    """Path of FID's Inception network (torch-fidelity's weights-inception-2015-12-05-6726825d.pth) on this machine;
+    without it, FID is left out. Of tiles with three bands alone."""
+
+
 class Hardware(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the device computes in it, fp32 elsewhere."""
@@ -389,6 +397,7 @@ class Recipe(Section):
     views: Views = Views()
     pretrain: Pretrain = Pretrain()
     compare: Compare = Compare()
+    cost_benefit: CostBenefit = CostBenefit()
     hardware: Hardware = Hardware()
 
     @property
