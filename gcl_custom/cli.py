@@ -235,6 +235,7 @@ def evaluate(
     def job(run: Run) -> None:
         _stage("pack_tiles")(run)
         _stage("evaluate", "run", backbone, finetune)(run)
+        _stage("report")(run)
 
     _work(recipe, run, set_, redo, runs, job, "")
 

@@ -78,6 +78,9 @@ def test_backbones_from_elsewhere_are_scored_on_the_tiles_of_a_run(workplace: Pa
     assert "between ours and floor" in shown
     scores = json.loads((workplace / "runs" / "tiny" / "evaluate" / "scores.json").read_text())
     assert set(scores["scores"]) == {"ours", "floor"}
+    page = (workplace / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * scores['scores']['ours']['linear']['mean']:.2f}" in page
+    assert "untrained:resnet10t:small" in page
     refused = gcl_custom(workplace, "evaluate", "--backbone", "ours=run:huge", check=False)
     assert refused.returncode == 1
     assert "there is no run 'huge' in runs. There are: ['tiny']" in refused.stdout
