@@ -32,7 +32,7 @@ from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore, spread
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Handcrafted
+from gcl_custom.recipe_pretrain import Handcrafted
 from gcl_custom.runs import Run
 from gcl_custom.similarity import perceptual_distance, structural_similarity
 from gcl_custom.timing import Stopwatch, best_batch

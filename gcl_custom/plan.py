@@ -6,8 +6,9 @@ A stage depends on nothing that is not named here, so its output stays valid whe
 from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe import Arm, Pretrain, Recipe
+from gcl_custom.recipe import Arm, Recipe
 from gcl_custom.recipe_generator import LEARNT, ImageToImage
+from gcl_custom.recipe_pretrain import Pretrain
 from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Run, Stage
 

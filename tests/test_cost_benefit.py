@@ -14,7 +14,8 @@ from gcl_custom.features import FeatureNetwork, efficientnet_lite0, frechet_dist
 from gcl_custom.fid import FidNetwork
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import CostBenefit, Handcrafted
+from gcl_custom.recipe import CostBenefit
+from gcl_custom.recipe_pretrain import Handcrafted
 from gcl_custom.runs import Run, read_json
 
 ALL = Handcrafted(
