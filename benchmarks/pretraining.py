@@ -32,6 +32,8 @@ from gcl_custom.augmentations import handcrafted
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.methods.vicreg import VICReg
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe_pretrain import Handcrafted, Lars
+from gcl_custom.recipe_pretrain import VICReg as Settings
 
 TARGET = 2.5
 BATCH = 256
@@ -57,12 +59,12 @@ def write_jpegs(tiles: UInt8[Tensor, "n 3 h w"], folder: Path) -> None:
 
 def ours(tiles: UInt8[Tensor, "n 3 h w"]) -> Epoch:
     """An epoch as the stage trains it."""
-    hardware, suite, size = recipe.Hardware(), recipe.Handcrafted(), tiles.shape[-1]
+    hardware, suite, size = recipe.Hardware(), Handcrafted(), tiles.shape[-1]
     device = pick_device(hardware)
     backbone, width = backbones.build("resnet18", 3)
-    method = VICReg(backbone, width, recipe.VICReg(projector=WIDTHS))
+    method = VICReg(backbone, width, Settings(projector=WIDTHS))
     module = nn.ModuleDict({"backbone": backbone, "method": method}).to(device)
-    optimizer = optimizers.make(recipe.Lars(), module, BATCH)
+    optimizer = optimizers.make(Lars(), module, BATCH)
     steps = 0
 
     def epoch() -> float:
@@ -159,7 +161,7 @@ def rows(size: int = 64, steps: int = 2, rounds: int = 3) -> list[dict[str, Any]
     torch.set_num_threads(1)
     augmenting = in_turn(
         {
-            "ours": lambda: handcrafted(some, recipe.Handcrafted(), 0, size, True, Randomness(0, "b", 0, numbers)),
+            "ours": lambda: handcrafted(some, Handcrafted(), 0, size, True, Randomness(0, "b", 0, numbers)),
             "torchvision": lambda: [suite(tile) for tile in some],
         },
         rounds,

@@ -21,15 +21,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gcl_custom import operations as op
-from gcl_custom import recipe
 from gcl_custom.operations import Tiles
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe_pretrain import Handcrafted, Pretrain, Step
 
-STEPS: tuple[str, ...] = get_args(recipe.Step)
+STEPS: tuple[str, ...] = get_args(Step)
 
 
 def handcrafted(
-    tiles: Tiles, settings: recipe.Handcrafted, view: int, size: int, rgb: bool, rng: Randomness
+    tiles: Tiles, settings: Handcrafted, view: int, size: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c {size} {size}"]:
     """A handcrafted view of each tile.
 
@@ -43,7 +43,7 @@ def handcrafted(
 
 
 def paired(
-    tiles: Tiles, steps: Sequence[str], settings: recipe.Handcrafted, size: int, rgb: bool, rng: Randomness
+    tiles: Tiles, steps: Sequence[str], settings: Handcrafted, size: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c {size} {size}"]:
     """What follows a generative view: only the given steps, as in the second handcrafted view.
 
@@ -52,9 +52,7 @@ def paired(
     return _augment(tiles, steps, settings, 1, size, rgb, rng)
 
 
-def small_crop(
-    tiles: Tiles, settings: recipe.Pretrain, number: int, rgb: bool, rng: Randomness
-) -> Float[Tensor, "b c s s"]:
+def small_crop(tiles: Tiles, settings: Pretrain, number: int, rgb: bool, rng: Randomness) -> Float[Tensor, "b c s s"]:
     """A small crop of each tile, as ``settings.small_crops`` says; all else is the handcrafted suite's.
 
     Args:
@@ -66,7 +64,7 @@ def small_crop(
 
 
 def _augment(
-    tiles: Tiles, steps: Sequence[str], settings: recipe.Handcrafted, view: int, size: int, rgb: bool, rng: Randomness
+    tiles: Tiles, steps: Sequence[str], settings: Handcrafted, view: int, size: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c {size} {size}"]:
     def uniform(step: str, *shape: int) -> Tensor:
         return rng.uniform(f"view {view}, {step}", *shape)

@@ -150,7 +150,10 @@ def show_tiles(tiles: Tiles, recipe: Recipe) -> None:
 
 
 def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
-    """Weights from elsewhere and their licences; returns their sizes by key, as far as known, and if all are there."""
+    """Weights from elsewhere and their licences; returns their sizes by key, as far as known.
+
+    Returns, too, whether all that the generator takes are there.
+    """
     found = [(need, weights_on_disk.look(need)) for need in needed(recipe)]
     sizes: dict[str, int] = {}
     for need, state in found:
@@ -166,7 +169,8 @@ def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
             f"{lacking} of {len(found)} weights are missing or damaged, so what they take is not measured. How to get "
             f"them says: gcl-custom weights RECIPE"
         )
-    return sizes, not lacking
+    of_generator = [state for need, state in found if any(key.startswith("generator.") for key in need.keys)]
+    return sizes, all(state.there for state in of_generator)
 
 
 def show_costs(rows: Sequence[Row], run: Run) -> None:

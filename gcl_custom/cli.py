@@ -223,15 +223,15 @@ def evaluate(
             "and of a file :normalised for weights that have seen normalised bands.",
         ),
     ],
-    recipe: MaybeRecipe = None,
+    recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
     finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune, too, at the recipe's fractions.")] = False,
-    run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
     """Score backbones of other runs, of timm or of files on a recipe's tiles: linear probe, kNN, fine-tuning."""
 
     def job(run: Run) -> None:
         _stage("pack_tiles")(run)
         _stage("evaluate", "run", backbone, finetune)(run)
+        _stage("report")(run)
 
     _work(recipe, run, set_, redo, runs, job, "")
 

@@ -26,12 +26,13 @@ from gcl_custom.console import progress, say
 from gcl_custom.devices import described, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.fid import FidNetwork, lacking
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore, spread
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Handcrafted
+from gcl_custom.recipe_pretrain import Handcrafted
 from gcl_custom.runs import Run
 from gcl_custom.similarity import perceptual_distance, structural_similarity
 from gcl_custom.timing import Stopwatch, best_batch
@@ -84,15 +85,19 @@ def run(run: Run, most: int) -> None:
     if stage.done:
         say(f"{STAGE}: done before, in {stage.path}")
         return
+    weights = run.recipe.cost_benefit.fid_weights
+    fid_network = FidNetwork(Path(weights)) if weights else None  # a mistake here shows before anything is begun
     stage.begin()
     store = TileStore(plan.tiles(run).path)
     generator = load_generator(run, store)
     split, numbers = held_out(store, most)
     network = feature_network(run.recipe.generator.features).to(generator.device)
+    without_fid = lacking(weights, store.bands)
+    fid_network = None if without_fid or fid_network is None else fid_network.to(generator.device)
     found = list(augmentations(run, store, generator))
     with torch.inference_mode():
         tiles = store.unit(store.read(numbers).to(generator.device))
-        benefit = Benefit(tiles, numbers, network)
+        benefit = Benefit(tiles, numbers, network, fid_network)
         with progress(len(found), STAGE, "augmentations") as ticker:
             rows = []
             for augmentation in found:
@@ -109,9 +114,12 @@ def run(run: Run, most: int) -> None:
         "split": split,
         "size": store.size,
         "feature_network": network.name,
+        "fid_network": fid_network.name if fid_network else None,
+        "without_fid": without_fid,
         "device": described(generator.device),
         "precision": "bf16" if uses_bf16(run.recipe.hardware, generator.device) else "fp32",
-        "floor": floor,
+        "floor": floor["feature_distance"],
+        "fid_floor": floor.get("fid"),
         "augmentations": rows,
     }
     save_picture(stage.path / "augmentations.png", picture)
@@ -198,31 +206,42 @@ class Benefit:
     """How far views lie from their tiles.
 
     feature_distance: the Fréchet distance between tiles and views on the features of a network, which is FID but for
-    its network. ssim, perceptual_distance: means over pairs of a tile and its view (see similarity).
+    its network. fid: the same on FID's own, where that is given. ssim, perceptual_distance: means over pairs of a tile
+    and its view (see similarity).
     """
 
-    def __init__(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"], network: FeatureNetwork) -> None:
+    def __init__(
+        self,
+        tiles: Float[Tensor, "n c h w"],
+        numbers: Int[Tensor, " n"],
+        network: FeatureNetwork,
+        fid_network: FidNetwork | None = None,
+    ) -> None:
         self._tiles, self._numbers, self._network = tiles, numbers, network
-        self._features = torch.cat([network.pooled(some) for some in tiles.split(BLOCK)])
+        self._pooled = {"feature_distance": network.pooled} | ({"fid": fid_network.pooled} if fid_network else {})
+        self._features = {
+            name: torch.cat([pooled(some) for some in tiles.split(BLOCK)]) for name, pooled in self._pooled.items()
+        }
 
-    def floor(self, seed: int) -> float:
-        """The feature distance between two random halves of the tiles: what chance alone gives."""
-        order = Randomness(seed, STAGE, 0, self._numbers).uniform("half").argsort().to(self._features.device)
-        first, second = (self._features[order[start::2]] for start in (0, 1))
-        return frechet_distance(first, second)
+    def floor(self, seed: int) -> dict[str, float]:
+        """The distances between two random halves of the tiles: what chance alone gives."""
+        order = Randomness(seed, STAGE, 0, self._numbers).uniform("half").argsort().to(self._tiles.device)
+        return {
+            name: frechet_distance(features[order[0::2]], features[order[1::2]])
+            for name, features in self._features.items()
+        }
 
     def of(self, augmentation: Augmentation) -> dict[str, float]:
-        features, ssim, perceptual = [], 0.0, 0.0
+        features: dict[str, list[Tensor]] = {name: [] for name in self._pooled}
+        ssim, perceptual = 0.0, 0.0
         for tiles, numbers in zip(self._tiles.split(BLOCK), self._numbers.split(BLOCK), strict=True):
             views = augmentation.change(tiles, numbers)
-            features.append(self._network.pooled(views))
+            for name, pooled in self._pooled.items():
+                features[name].append(pooled(views))
             ssim += structural_similarity(views, tiles).sum().item()
             perceptual += len(tiles) * perceptual_distance(self._network, views, tiles).item()
-        return {
-            "feature_distance": frechet_distance(self._features, torch.cat(features)),
-            "ssim": ssim / len(self._tiles),
-            "perceptual_distance": perceptual / len(self._tiles),
-        }
+        distances = {name: frechet_distance(self._features[name], torch.cat(of)) for name, of in features.items()}
+        return {**distances, "ssim": ssim / len(self._tiles), "perceptual_distance": perceptual / len(self._tiles)}
 
 
 def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:

@@ -67,6 +67,7 @@ def run(run: Run, given: Sequence[str], finetune: bool) -> None:
                 seed: np.array(_train(run, store, source, share, seed, rate)["test"]) for seed in source.seeds
             }
     scores = {
+        "tiles": plan.tiles(run).output,
         "measure": measure_of(truth),
         "test_tiles": len(truth),
         "classes": store.classes,

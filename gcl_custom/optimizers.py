@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 
 BASE_BATCH = 256
 """Learning rates of recipes are for this batch (Goyal et al., arXiv:1706.02677, section 2.1)."""
@@ -71,7 +71,7 @@ class LARS(Optimizer):
         torch._foreach_add_(weights, velocities, alpha=-group["lr"])
 
 
-def make(settings: recipe.Optimizer, module: nn.Module, batch: int) -> Optimizer:
+def make(settings: recipe_pretrain.Optimizer, module: nn.Module, batch: int) -> Optimizer:
     """The optimizer of a recipe, its learning rate scaled linearly from a batch of 256 to the given one.
 
     Biases and the weights of normalisation, which have one axis, are exempt from weight decay and from LARS's
@@ -81,7 +81,7 @@ def make(settings: recipe.Optimizer, module: nn.Module, batch: int) -> Optimizer
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     matrices: dict[str, Any] = {"params": [p for p in trained if p.ndim > 1]}
     vectors: dict[str, Any] = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
-    if isinstance(settings, recipe.Lars):
+    if isinstance(settings, recipe_pretrain.Lars):
         groups = [matrices, vectors | {"adaptive": False}]
         return LARS(groups, rate, settings.momentum, settings.weight_decay)
     return torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True)

@@ -6,8 +6,9 @@ A stage depends on nothing that is not named here, so its output stays valid whe
 from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe import Arm, Pretrain, Recipe
+from gcl_custom.recipe import Arm, Recipe
 from gcl_custom.recipe_generator import LEARNT, ImageToImage
+from gcl_custom.recipe_pretrain import Pretrain
 from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Run, Stage
 
@@ -281,8 +282,11 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     # How many views there are and which of them pretraining takes changes none of them.
     apart = ("per_tile", "batch", "least_similarity")
     views = {key: value for key, value in _views(recipe).items() if key not in apart}
+    # Left out where there is none, so that tables made before there was this key stay good.
+    fid = {} if recipe.cost_benefit.fid_weights is None else {"fid_weights": recipe.cost_benefit.fid_weights}
     settings = {
         "tiles": tiles,
+        **fid,
         "views": views,
         **_frozen(run),
         "handcrafted": _plain(recipe.pretrain.handcrafted),

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torch.func import functional_call
 
-from gcl_custom import backbones, collapse, console, optimizers, plan, recipe
+from gcl_custom import backbones, collapse, console, optimizers, plan, recipe, recipe_pretrain
 from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.imagery import TileStore
 from gcl_custom.methods import METHODS
@@ -44,7 +44,7 @@ SHOWN = 8
 class Reader:
     """Reads the tiles that pairs are made of: source -> stored values (b k c h w), only of the sources in use."""
 
-    def __init__(self, run: Run, settings: recipe.Pretrain) -> None:
+    def __init__(self, run: Run, settings: recipe_pretrain.Pretrain) -> None:
         sources = {settings.anchor} | ({settings.source} if settings.mixing_rate > 0 else set())
         self._tiles = TileStore(plan.tiles(run).path) if "raw" in sources else None
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
@@ -82,7 +82,7 @@ class Contrastive(Trainable):
     """
 
     def __init__(
-        self, store: TileStore, reader: Reader, settings: recipe.Pretrain, steps: int, batch: int, seed: int
+        self, store: TileStore, reader: Reader, settings: recipe_pretrain.Pretrain, steps: int, batch: int, seed: int
     ) -> None:
         super().__init__()
         self.backbone, width = backbones.build(settings.backbone, store.bands, settings.stem)

@@ -57,6 +57,7 @@ NON_COMMERCIAL = "CC-BY-NC 4.0"
 STABILITY = "Stability AI Non-Commercial Research Community"
 """Of SDXL-Turbo, whose card sends those who want to use it commercially to https://stability.ai/license."""
 HALTON, MASKGIT_V1 = "llvictorll/Halton-MaskGIT", "llvictorll/Maskgit-pytorch"
+FID_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
 def _halton(name: str, pixels: str, size: int, sha256: str = "") -> Public:
@@ -133,6 +134,11 @@ CATALOGUE = (
         "vgg16", "VGG16 of torchvision", "BSD-3-Clause", True, "", 138 * MILLION,
         url="https://download.pytorch.org/models/vgg16-397923af.pth", size=528 * 2**20, sha256="397923af",
     ),
+    Public(
+        "fid", "Inception v3 of FID, by torch-fidelity", "Apache-2.0", True, "299", 24 * MILLION,
+        url=f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FID_FILE}",
+        size=4 * 24 * MB, estimated=True, sha256="6726825d",
+    ),
 )  # fmt: skip
 """The first of those that serve the same choice stands for it where a recipe names a file by another name."""
 
@@ -202,6 +208,12 @@ class _Name(NamedTuple):
 
 def _named(recipe: Recipe) -> Iterator[_Name]:
     """Every key of the recipe that names weights which its stages read."""
+    yield from _of_generator(recipe)
+    if recipe.cost_benefit.fid_weights is not None:
+        yield _Name("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights)
+
+
+def _of_generator(recipe: Recipe) -> Iterator[_Name]:
     generator = recipe.generator
     if isinstance(generator, TokenGenerator):
         parts = [("tokenizer", generator.tokenizer), ("maskgit", generator.maskgit)]

@@ -64,6 +64,7 @@ def page(run: Run) -> str:
         Part("scores", "Scores", report_scores.table(scores)),
         Part("answers", "The questions, answered", report_scores.answers(scores)),
         Part("confusion", "Which classes are confused", report_scores.confusions(scores)),
+        Part("evaluate", "Given backbones, scored on these tiles", _evaluated(run)),
         Part("pictures", "What the networks see and make", _pictures(run)),
         Part("cost-benefit", "What each augmentation costs and changes", _cost_benefit(run)),
         Part("training", "Training", _training(run, stages)),
@@ -160,6 +161,19 @@ def _embedded(path: Path, source: str, what: str) -> str:
         f'<figure class="card"><img alt="{escape(f"{source}: {what}")}" src="data:image/png;base64,{picture}">'
         f"<figcaption><strong>{escape(source)}</strong>: {escape(what)}</figcaption></figure>"
     )
+
+
+def _evaluated(run: Run) -> str:
+    """The scores of ``evaluate``, where it was asked for, on the tiles that it had."""
+    path = run.path / "evaluate" / "scores.json"
+    if not path.is_file():
+        return ""
+    scores, tiles = read_json(path), plan.tiles(run).output
+    if scores.get("tiles", tiles) != tiles:  # an earlier version did not keep which
+        return '<p class="soft">These scores are of other tiles. Run: gcl-custom evaluate</p>'
+    warnings = "".join(f"<li>{escape(text)}</li>" for text in scores["warnings"])
+    notice = f'<div class="notice"><ul>{warnings}</ul></div>' if warnings else ""
+    return notice + report_scores.evaluated(scores)
 
 
 def _cost_benefit(run: Run) -> str:

@@ -1,5 +1,6 @@
-"""The report's sections about scores: from the JSON of a comparison to HTML, every text escaped."""
+"""The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, every text escaped."""
 
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -30,15 +31,7 @@ def verdict(scores: Scores | None) -> str:
 def table(scores: Scores | None) -> str:
     if scores is None:
         return ""
-    columns, arms = in_columns(scores["scores"])
-    names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
-    head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
-    rows = ""
-    for arm, cells in arms.items():
-        rows += f'<tr><th scope="row">{escape(title(arm))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
-    measure, interval = "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
-    if scores.get("measure") == "mAP":
-        measure, interval = "mAP (mean average precision over classes) in percent", "bootstrap"
+    measure, interval = _measure(scores)
     over = (
         f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else f"over test tiles ({interval}), one seed"
     )
@@ -49,8 +42,49 @@ def table(scores: Scores | None) -> str:
         "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
         "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view."
     )
-    inner = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="card"><div class="wide">{inner}</div><p class="note">{escape(note)}</p></div>{_plots(scores)}'
+    return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
+
+
+def evaluated(scores: Scores) -> str:
+    """What ``evaluate`` made of given backbones: their scores, what they are and see, and every two compared."""
+    measure, interval = _measure(scores)
+    note = (
+        f"{measure}, mean and 95 % interval, over seeds or, of one seed, over test tiles ({interval}); "
+        f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} Linear probe and "
+        "kNN: frozen backbone, all labels, once for weights that are the same for every seed. Trained: the whole "
+        "network, from the backbone's weights."
+    )
+    about = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(found["spec"])}</td><td>{escape(found["input"])}</td>'
+        f'<td class="number">{escape(", ".join(map(str, found["seeds"])))}</td></tr>'
+        for name, found in scores["backbones"].items()
+    )
+    head = '<th></th><th>Weights</th><th>Sees</th><th class="number">Seeds</th>'
+    compared = f'<h3>Compared</h3><ul class="answers card">{_items(scores["comparisons"])}</ul>'
+    return (
+        f'<div class="card">{_rows(scores, str)}<p class="note">{escape(note)}</p></div>'
+        f'<h3>The backbones</h3><div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{about}</tbody></table></div></div>{compared if scores['comparisons'] else ''}"
+    )
+
+
+def _measure(scores: Scores) -> tuple[str, str]:
+    """What the numbers are, and of what kind an interval over test tiles is."""
+    if scores.get("measure") == "mAP":
+        return "mAP (mean average precision over classes) in percent", "bootstrap"
+    return "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
+
+
+def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
+    """The scores with their intervals: a row for each backbone."""
+    columns, backbones = in_columns(scores["scores"])
+    names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
+    head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
+    rows = ""
+    for name, cells in backbones.items():
+        rows += f'<tr><th scope="row">{escape(titled(name))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
+    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _plots(scores: dict[str, Any]) -> str:
@@ -107,13 +141,17 @@ def answers(scores: Scores | None) -> str:
         return ""
     body = ""
     for question, comparisons in scores["answers"].items():
-        items = "".join(
-            f'<li><span class="badge {escape(c["outcome"].split()[0])}">{escape(c["outcome"])}</span>'
-            f"<span>{escape(c['sentence'])}</span></li>"
-            for c in comparisons
-        )
-        body += f'<h3>{escape(question)}</h3><ul class="answers card">{items}</ul>'
+        body += f'<h3>{escape(question)}</h3><ul class="answers card">{_items(comparisons)}</ul>'
     return f"<p>{escape(scores['cause'])}</p>{body}"
+
+
+def _items(comparisons: Sequence[Scores]) -> str:
+    """Each comparison's outcome, and what it says."""
+    return "".join(
+        f'<li><span class="badge {escape(c["outcome"].split()[0])}">{escape(c["outcome"])}</span>'
+        f"<span>{escape(c['sentence'])}</span></li>"
+        for c in comparisons
+    )
 
 
 def confusions(scores: Scores | None) -> str:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor, nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe, recipe_pretrain
 from gcl_custom.augmentations import paired
 from gcl_custom.devices import autocast, pick_device
 from gcl_custom.imagery import TileStore
@@ -44,7 +44,7 @@ class Classifier(Trainable):
         backbone: nn.Module,
         width: int,
         store: TileStore,
-        settings: recipe.Pretrain,
+        settings: recipe_pretrain.Pretrain,
         hardware: recipe.Hardware,
         learning_rate: float,
         steps: int,

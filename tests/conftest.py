@@ -11,6 +11,8 @@ import rasterio
 import torch
 from PIL import Image
 
+from gcl_custom import fid
+
 pytest.register_assert_rewrite("families")
 
 
@@ -115,3 +117,16 @@ def _settled(network: torch.nn.Module) -> torch.nn.Module:
             value.mul_(torch.empty_like(value).uniform_(0.8, 1.2))
             value.add_(torch.empty_like(value).uniform_(0, 0.02))
     return network
+
+
+@pytest.fixture(scope="session")
+def fid_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of FID's network as it is published, but for its numbers: those are random, of a size that keeps the
+    features apart from layer to layer."""
+    path = tmp_path_factory.mktemp("fid") / "weights-inception-2015-12-05-6726825d.pth"
+    torch.manual_seed(0)
+    network = fid._inception()
+    for convolution in (module for module in network.modules() if isinstance(module, torch.nn.Conv2d)):
+        torch.nn.init.kaiming_normal_(convolution.weight)
+    torch.save(network.state_dict(), path)
+    return path

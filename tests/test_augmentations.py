@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 from gcl_custom import augmentations as aug
 from gcl_custom import operations as op
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import ADDED, Handcrafted
+from gcl_custom.recipe_pretrain import ADDED, Handcrafted
 
 EVERYTHING = Handcrafted(
     flip=0.5, vertical_flip=0.5, turn=0.8, jitter=1.0, grey=0.5, blur=(0.7, 0.7), solarise=(0.3, 0.5),

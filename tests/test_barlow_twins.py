@@ -5,7 +5,7 @@ import torch
 from lightly.loss import BarlowTwinsLoss
 from torch import nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.barlow_twins import BarlowTwins, cross_correlation, standardised
 
 SHAPES = [(8, 32), (40, 12), (16, 16)]
@@ -13,7 +13,7 @@ SHAPES = [(8, 32), (40, 12), (16, 16)]
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 def test_terms_add_up_to_lightlys_loss_with_its_gradient(n: int, d: int) -> None:
-    method = BarlowTwins(nn.Identity(), d, recipe.BarlowTwins(name="barlow_twins", projector=[d]))
+    method = BarlowTwins(nn.Identity(), d, recipe_pretrain.BarlowTwins(name="barlow_twins", projector=[d]))
     method.projector = nn.Sequential(nn.Identity())
     first = torch.randn(n, d)
     second = (first + 0.5 * torch.randn(n, d)).requires_grad_()

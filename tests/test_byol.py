@@ -4,10 +4,10 @@ import torch
 from lightly.loss import NegativeCosineSimilarity
 from torch import nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.byol import BYOL, distance
 
-SETTINGS = recipe.Byol(name="byol", momentum=0.9, projector=[10, 6])
+SETTINGS = recipe_pretrain.Byol(name="byol", momentum=0.9, projector=[10, 6])
 
 
 def storages(module: nn.Module) -> set[int]:

@@ -145,3 +145,11 @@ def test_licences_that_forbid_commercial_use_are_told_and_weights_that_are_there
     assert capsys.readouterr().out.count("may not be used commercially") == 2
     assert check.show_weights(load_recipe("quickstart")) == ({}, True)
     assert capsys.readouterr().out == ""
+
+
+def test_the_generator_is_measured_without_the_network_of_fid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check.show_weights(load_recipe("quickstart", ["cost_benefit.fid_weights=w.pth"])) == ({}, True)
+    assert "1 of 1 weights are missing" in capsys.readouterr().out

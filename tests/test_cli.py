@@ -78,6 +78,9 @@ def test_backbones_from_elsewhere_are_scored_on_the_tiles_of_a_run(workplace: Pa
     assert "between ours and floor" in shown
     scores = json.loads((workplace / "runs" / "tiny" / "evaluate" / "scores.json").read_text())
     assert set(scores["scores"]) == {"ours", "floor"}
+    page = (workplace / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * scores['scores']['ours']['linear']['mean']:.2f}" in page
+    assert "untrained:resnet10t:small" in page
     refused = gcl_custom(workplace, "evaluate", "--backbone", "ours=run:huge", check=False)
     assert refused.returncode == 1
     assert "there is no run 'huge' in runs. There are: ['tiny']" in refused.stdout
@@ -98,13 +101,18 @@ def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: P
     assert "This run is not finished" not in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_cost_benefit_is_measured_once_and_shown_in_the_report(workplace: Path) -> None:
-    command = ["cost-benefit", "--run", "tiny", "--tiles", "4"]
+def test_cost_benefit_is_measured_once_and_shown_in_the_report(workplace: Path, fid_weights: Path) -> None:
+    command = ["cost-benefit", "--run", "tiny", "--tiles", "4", "--set", f"cost_benefit.fid_weights={fid_weights}"]
     said = gcl_custom(workplace, *command).stdout
     assert "in-painting, p = 0.75" in said
+    assert "fewer than its 2,048 features" in said
     run = workplace / "runs" / "tiny"
     table = (run / "cost_benefit" / "table.md").read_text(encoding="utf-8")
     page = (run / "report.html").read_text(encoding="utf-8")
+    assert table.startswith("| augmentation | feature distance | FID | SSIM |")
+    assert '<th class="number">FID</th>' in page
+    rows = json.loads((run / "cost_benefit" / "results.json").read_text(encoding="utf-8"))["augmentations"]
+    assert all(row["fid"] > 0 for row in rows)
     for row in ("in-painting, p = 0.25", "crop", "solarise", "suite, first view"):
         assert f"| {row} |" in table
         assert f'<th scope="row">{row}</th>' in page

@@ -27,6 +27,15 @@ def test_missing_weights_end_with_1_and_the_order_that_brings_them(tmp_path: Pat
     assert "Traceback" not in offline.stdout + offline.stderr
 
 
+def test_the_network_of_fid_is_brought_by_its_order(tmp_path: Path) -> None:
+    key = "cost_benefit.fid_weights=weights/weights-inception-2015-12-05-6726825d.pth"
+    done = weights(tmp_path, "quickstart", "--set", key)
+    assert done.returncode == 1
+    page = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+    name = "weights-inception-2015-12-05-6726825d.pth"
+    assert f"cost_benefit.fid_weights: curl --create-dirs -Lo weights/{name} {page}/{name}" in done.stdout
+
+
 def test_a_file_is_converted(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.ones(2)}}, tmp_path / "w.pt")
     done = weights(tmp_path, "--convert", "w.pt", "--out", "out.safetensors", "--key", "all")

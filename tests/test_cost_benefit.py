@@ -11,9 +11,11 @@ from gcl_custom import augmentations, cost_benefit, plan
 from gcl_custom.cost_benefit import Augmentation, Benefit, certain, held_out
 from gcl_custom.errors import UserError
 from gcl_custom.features import FeatureNetwork, efficientnet_lite0, frechet_distance
+from gcl_custom.fid import FidNetwork
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import Handcrafted
+from gcl_custom.recipe import CostBenefit
+from gcl_custom.recipe_pretrain import Handcrafted
 from gcl_custom.runs import Run, read_json
 
 ALL = Handcrafted(
@@ -57,12 +59,12 @@ def test_the_floor_is_the_distance_between_halves_that_share_no_tile(network: Fe
     """It is one of the distances between four of the eight tiles and the other four, and which one the seed says."""
     tiles, numbers = smooth(8), torch.arange(8)
     benefit = Benefit(tiles, numbers, network)
-    floor, features = benefit.floor(seed=0), network.pooled(tiles)
+    floor, features = benefit.floor(seed=0)["feature_distance"], network.pooled(tiles)
     halves = [torch.tensor(some) for some in torch.combinations(numbers, 4).tolist()]
     splits = [frechet_distance(features[a], features[[n for n in range(8) if n not in a.tolist()]]) for a in halves]
     assert min(abs(floor - distance) for distance in splits) < 1e-6
-    assert floor == benefit.floor(seed=0)
-    assert len({benefit.floor(seed) for seed in range(5)}) > 1
+    assert benefit.floor(seed=0) == {"feature_distance": floor}
+    assert len({benefit.floor(seed)["feature_distance"] for seed in range(5)}) > 1
 
 
 def test_a_step_alone_is_certain_and_one_that_is_never_taken_is_left_out() -> None:
@@ -127,7 +129,9 @@ def test_the_stage_leaves_table_results_and_picture_once(tmp_path: Path, monkeyp
     assert painted["megabytes_of_1000_views"] == pytest.approx(1000 * 2 * 16 * 16 / 1e6)
     assert rows["crop"]["parameters"] == rows["crop"]["megabytes"] == rows["crop"]["megabytes_of_1000_views"] == 0
     assert all(row["ms_at_best"] > 0 and row["ms_alone"] > 0 and row["best_batch"] <= 4 for row in rows.values())
+    assert results["fid_network"] is None
     table = (stage.path / "table.md").read_text(encoding="utf-8")
+    assert "FID is not defined for tiles of 2 bands" in table
     assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + 1 + len(rows)
     assert (stage.path / "augmentations.png").is_file()
     stamp = (stage.path / "results.json").stat().st_mtime_ns
@@ -135,6 +139,25 @@ def test_the_stage_leaves_table_results_and_picture_once(tmp_path: Path, monkeyp
     assert stamp == (stage.path / "results.json").stat().st_mtime_ns
     with pytest.raises(UserError, match=r"tiles: 4 -> 5.*--redo"):
         cost_benefit.run(run, 5)
+
+
+def test_fid_is_measured_on_its_own_network_beside_the_feature_distance(
+    network: FeatureNetwork, fid_weights: Path
+) -> None:
+    tiles, fid_network = smooth(4), FidNetwork(fid_weights)
+    benefit = Benefit(tiles, torch.arange(4), network, fid_network)
+    found = benefit.of(Augmentation("darker", lambda tiles, numbers: tiles / 2))
+    assert found["fid"] == pytest.approx(frechet_distance(fid_network.pooled(tiles), fid_network.pooled(tiles / 2)))
+    assert found["fid"] > 0.01
+    assert set(benefit.floor(seed=0)) == {"feature_distance", "fid"}
+
+
+def test_a_mistake_in_the_weights_of_fid_begins_nothing(tmp_path: Path) -> None:
+    run = with_generator(tmp_path / "r")
+    run.recipe = run.recipe.model_copy(update={"cost_benefit": CostBenefit(fid_weights=str(tmp_path / "w.pth"))})
+    with pytest.raises(UserError, match=r"cost_benefit\.fid_weights: there are no weights at .*w\.pth"):
+        cost_benefit.run(run, 4)
+    assert not plan.cost_benefit(run, 4).path.exists()
 
 
 def test_without_a_generator_the_command_that_makes_it_is_named(tmp_path: Path) -> None:

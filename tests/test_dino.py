@@ -4,10 +4,10 @@ import torch
 from lightly.loss import DINOLoss
 from torch import nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.dino import DINO, Head
 
-SETTINGS = recipe.Dino(name="dino", momentum=0.9, projector=[10, 6], outputs=16, frozen=0.1)
+SETTINGS = recipe_pretrain.Dino(name="dino", momentum=0.9, projector=[10, 6], outputs=16, frozen=0.1)
 
 
 def made() -> tuple[nn.Module, DINO, list[torch.Tensor]]:

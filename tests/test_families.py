@@ -255,6 +255,7 @@ def costs(gcl_custom: Command, run: Path, *names: str) -> None:
     for name in (*names, "crop", "suite, first view"):
         assert name in said
         assert f'<th scope="row">{name}</th>' in page
+    assert "FID was not measured" in said
     results = json.loads((run / "cost_benefit" / "results.json").read_text(encoding="utf-8"))
     first = results["augmentations"][len(names) - 1]
     assert first["parameters"] > 0

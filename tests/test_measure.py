@@ -15,7 +15,8 @@ from gcl_custom.features import efficientnet_lite0
 from gcl_custom.imagery import TileStore
 from gcl_custom.label_free import lidar, spectrum_slope
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Compare, Data, Hardware, Pretrain, Recipe
+from gcl_custom.recipe import Compare, Data, Hardware, Recipe
+from gcl_custom.recipe_pretrain import Pretrain
 from gcl_custom.runs import Run
 from gcl_custom.views import TILES, VIEWS
 from gcl_custom.weights import load_weights, save_weights

@@ -8,8 +8,8 @@ import torch
 from lightly.utils.lars import LARS as LightlyLARS  # noqa: N811
 from torch import nn
 
-from gcl_custom import recipe
 from gcl_custom.optimizers import LARS, make, warmup_cosine
+from gcl_custom.recipe_pretrain import AdamW, Lars
 
 
 def network() -> nn.Sequential:
@@ -45,15 +45,15 @@ def test_lars_agrees_with_lightlys(decay: float) -> None:
     ours, theirs = network(), network()
     vectors = {"params": [p for p in theirs.parameters() if p.ndim == 1], "weight_decay": 0.0}
     matrices = {"params": [p for p in theirs.parameters() if p.ndim > 1]}
-    settings = recipe.Lars(learning_rate=0.5, weight_decay=decay)
+    settings = Lars(learning_rate=0.5, weight_decay=decay)
     train(ours, make(settings, ours, 256), 20)
     train(theirs, LightlyLARS([matrices, vectors], lr=0.5, momentum=0.9, weight_decay=decay), 20)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [recipe.Lars(), recipe.AdamW(name="adamw")])
-def test_state_makes_resumption_exact(settings: recipe.Lars | recipe.AdamW) -> None:
+@pytest.mark.parametrize("settings", [Lars(), AdamW(name="adamw")])
+def test_state_makes_resumption_exact(settings: Lars | AdamW) -> None:
     undisturbed = network()
     train(undisturbed, make(settings, undisturbed, 64), 6)
     net = network()
@@ -71,7 +71,7 @@ def test_state_makes_resumption_exact(settings: recipe.Lars | recipe.AdamW) -> N
 
 def test_biases_and_normalisation_are_exempt() -> None:
     net = network()
-    matrices, vectors = make(recipe.Lars(weight_decay=0.1), net, 256).param_groups
+    matrices, vectors = make(Lars(weight_decay=0.1), net, 256).param_groups
     assert [p.ndim for p in matrices["params"]] == [2, 2]
     assert [p.ndim for p in vectors["params"]] == [1, 1, 1, 1]
     assert (matrices["weight_decay"], matrices["adaptive"]) == (0.1, True)
@@ -82,12 +82,12 @@ def test_frozen_weights_stay() -> None:
     net = network()
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
-    train(net, make(recipe.AdamW(name="adamw"), net, 256), 2)
+    train(net, make(AdamW(name="adamw"), net, 256), 2)
     assert torch.equal(net[0].weight, before)
 
 
 def test_learning_rate_grows_with_the_batch() -> None:
-    rates = [make(recipe.Lars(learning_rate=0.2), network(), batch).param_groups[0]["lr"] for batch in (128, 512)]
+    rates = [make(Lars(learning_rate=0.2), network(), batch).param_groups[0]["lr"] for batch in (128, 512)]
     assert rates == pytest.approx([0.1, 0.4])
 
 

@@ -20,22 +20,20 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.methods import METHODS
 from gcl_custom.pretrain import Contrastive, Reader
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import (
+from gcl_custom.recipe import Data, Hardware, Recipe
+from gcl_custom.recipe_generator import Views
+from gcl_custom.recipe_pretrain import (
     AdamW,
     BarlowTwins,
     Byol,
-    Data,
     Dino,
     Handcrafted,
-    Hardware,
     Pretrain,
-    Recipe,
     SimCLR,
     SmallCrops,
     Swav,
     VICReg,
 )
-from gcl_custom.recipe_generator import Views
 from gcl_custom.runs import Run
 from gcl_custom.training import Batch
 from gcl_custom.views import TILES, VIEWS

@@ -77,6 +77,15 @@ def test_weights_of_the_feature_network_are_needed_too(generator: dict[str, Any]
     assert found.public.title == "VGG16 of torchvision"
 
 
+def test_the_network_of_fid_is_needed_where_the_recipe_names_it() -> None:
+    named = "weights/weights-inception-2015-12-05-6726825d.pth"
+    (fid,) = needed(load_recipe("quickstart", [f"cost_benefit.fid_weights={named}"]))
+    assert (fid.keys, fid.given, fid.exact, fid.fetchable) == (("cost_benefit.fid_weights",), named, True, True)
+    assert fid.public
+    assert fid.public.sha256 == "6726825d"  # as the file's name has it, in the manner of torch.hub
+    assert needed(of(PAIR, cost_benefit={"fid_weights": named}))[-1] == fid
+
+
 def test_what_two_keys_name_is_needed_once_and_an_edit_of_latents_needs_no_transformer() -> None:
     amused = {"tokenizer": {"name": "amused", "weights": "amused/amused-256"},
               "maskgit": {"name": "amused", "weights": "amused/amused-256"}}  # fmt: skip

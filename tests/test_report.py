@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from test_cost_benefit_table import RESULTS
+from test_report_scores import EVALUATED
 
 from gcl_custom import plan, report
 from gcl_custom.recipe import Recipe
@@ -204,6 +205,25 @@ def test_the_table_of_augmentations_is_shown_where_there_is_one_and_called_outda
     assert checker.open == []
     other = made(tmp_path, views={"mask_probability": 0.5})
     assert "made from other settings. Run: gcl-custom cost-benefit --redo" in report.page(other)
+
+
+def test_scores_of_given_backbones_are_shown_on_the_tiles_that_they_are_of(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    finish(plan.tiles(run), content="first")
+    assert "Given backbones" not in report.page(run)
+    found = EVALUATED | {"tiles": plan.tiles(run).output, "warnings": ["<i>ours</i> and floor: no seed in common."]}
+    (run.path / "evaluate").mkdir()
+    write_json(run.path / "evaluate" / "scores.json", found)
+    page = report.page(run)
+    assert "Given backbones, scored on these tiles" in page
+    assert "<li>&lt;i&gt;ours&lt;/i&gt; and floor: no seed in common.</li>" in page
+    assert '<th scope="row">ours</th><td class="number">90.00<span class="range">88.00 – 92.00</span></td>' in page
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    record = run.path / "tiles" / "stage.json"
+    write_json(record, read_json(record) | {"facts": {"content": "of other files"}})
+    assert "These scores are of other tiles. Run: gcl-custom evaluate" in report.page(run)
 
 
 def test_synthetic_imagery_is_announced(tmp_path: Path) -> None:

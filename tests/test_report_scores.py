@@ -1,9 +1,51 @@
 import re
+from typing import Any
 
 import numpy as np
 
 from gcl_custom import report_scores
 from gcl_custom.verdict import Figure, summarise
+
+
+def score(mean: float, interval: str) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "seeds": {"0": mean}, "interval": interval}
+
+
+EVALUATED: dict[str, Any] = {
+    "measure": "top-1",
+    "test_tiles": 1234,
+    "classes": ["a", "b"],
+    "backbones": {
+        "ours": {"spec": "run:r", "seeds": [0, 1], "input": "unit tiles"},
+        "floor": {"spec": "untrained:<b>x</b>", "seeds": [0], "input": "unit tiles"},
+    },
+    "scores": {
+        "ours": {"linear": score(0.9, "seeds"), "knn": score(0.8, "seeds"), "finetune@0.1": score(0.7, "seeds")},
+        "floor": {"linear": score(0.5, "tiles"), "knn": score(0.4, "tiles")},
+    },
+    "comparisons": [{"outcome": "not shown", "sentence": "No difference shown between ours & floor."}],
+    "labels": {"0.1": 45},
+    "learning_rates": {},
+    "split": "The split is the one that the folders give.",
+    "warnings": [],
+}
+
+
+def test_given_backbones_are_shown_with_intervals_what_they_are_and_how_they_compare() -> None:
+    shown = report_scores.evaluated(EVALUATED)
+    (head,) = re.findall(r"<thead><tr><th></th>(<th class=\"number\">linear probe.*?)</tr>", shown)
+    assert re.findall(r">([^<]+)</th>", head) == ["linear probe", "kNN", "trained with 10 % of labels: 45 tiles"]
+    assert '<td class="number">90.00<span class="range">88.00 – 92.00</span></td>' in shown
+    assert shown.count('<td class="number soft">–</td>') == 1  # the floor was not trained
+    assert "1,234 test tiles of 2 classes. The split is the one that the folders give." in shown
+    assert '<th scope="row">ours</th><td>run:r</td><td>unit tiles</td><td class="number">0, 1</td>' in shown
+    assert "untrained:&lt;b&gt;x&lt;/b&gt;" in shown
+    assert '<span class="badge not">not shown</span><span>No difference shown between ours &amp; floor.</span>' in shown
+    assert "Compared" not in report_scores.evaluated(EVALUATED | {"comparisons": []})
+
+
+def test_scores_of_several_labels_a_tile_are_called_map() -> None:
+    assert "mAP (mean average precision over classes)" in report_scores.evaluated(EVALUATED | {"measure": "mAP"})
 
 
 def confused(count: int) -> dict:

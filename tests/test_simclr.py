@@ -7,12 +7,12 @@ import torch
 from lightly.loss import NTXentLoss
 from torch import nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.simclr import SimCLR, nt_xent
 
 
 def test_the_loss_is_lightlys_with_its_gradient() -> None:
-    method = SimCLR(nn.Identity(), 12, recipe.SimCLR(name="simclr", temperature=0.5, projector=[12]))
+    method = SimCLR(nn.Identity(), 12, recipe_pretrain.SimCLR(name="simclr", temperature=0.5, projector=[12]))
     method.projector = nn.Sequential(nn.Identity())
     first, second = (torch.randn(9, 12).requires_grad_() for _ in range(2))
     (ours,) = method([first, second], [], 0.0).values()

@@ -58,8 +58,7 @@ def test_imports_go_one_way(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_files_can_be_read_in_one_sitting(name: str) -> None:
-    limit = 550 if name == "recipe" else 400  # the grammar of a recipe stands in one place
-    assert len(FILES[name].read_text(encoding="utf-8").splitlines()) <= limit
+    assert len(FILES[name].read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def test_help_imports_nothing_heavy() -> None:

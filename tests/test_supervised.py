@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import Handcrafted, Hardware, Pretrain
+from gcl_custom.recipe import Hardware
+from gcl_custom.recipe_pretrain import Handcrafted, Pretrain
 from gcl_custom.supervised import WARMUP, Classifier, infer, labelled, predict
 from gcl_custom.training import Batch
 

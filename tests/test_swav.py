@@ -7,13 +7,13 @@ from lightly.loss import SwaVLoss
 from lightly.loss.swav_loss import sinkhorn as lightlys
 from torch import nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.swav import SwAV, sinkhorn
 
 
 def made(**changes: object) -> SwAV:
     torch.manual_seed(0)
-    settings = recipe.Swav(name="swav", projector=[6], prototypes=7, frozen=0.1, **changes)  # type: ignore[arg-type]
+    settings = recipe_pretrain.Swav(name="swav", projector=[6], prototypes=7, frozen=0.1, **changes)  # type: ignore[arg-type]
     method = SwAV(nn.Identity(), 6, settings)
     method.projector = nn.Sequential(nn.Identity())
     return method

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from lightly.loss import VICRegLoss
 from torch import Tensor, nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods import vicreg
 
 SHAPES = [(8, 32), (40, 12), (16, 16)]
@@ -28,7 +28,7 @@ def test_covariance_is_the_slow_formula_on_either_side_of_n_equal_d(n: int, d: i
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 def test_terms_add_up_to_lightlys_loss_with_its_gradient(n: int, d: int) -> None:
-    method = vicreg.VICReg(nn.Identity(), d, recipe.VICReg(projector=[d]))
+    method = vicreg.VICReg(nn.Identity(), d, recipe_pretrain.VICReg(projector=[d]))
     method.projector = nn.Sequential(nn.Identity())
     first, second = (torch.randn(n, d).mul(0.7).requires_grad_() for _ in range(2))
     ours = torch.stack(list(method([first, second], [], 0.0).values())).sum()
@@ -52,7 +52,7 @@ def test_equal_views_have_no_invariance_term() -> None:
 
 
 def test_terms_are_in_full_precision_under_autocast() -> None:
-    method = vicreg.VICReg(nn.Identity(), 16, recipe.VICReg(projector=[32, 32]))
+    method = vicreg.VICReg(nn.Identity(), 16, recipe_pretrain.VICReg(projector=[32, 32]))
     with torch.autocast("cpu", torch.bfloat16):
         terms = method([torch.randn(8, 16), torch.randn(8, 16)], [], 0.0)
     assert set(terms) == {"invariance", "variance", "covariance"}

@@ -7,17 +7,18 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from gcl_custom import processes, recipe
+from gcl_custom import processes, recipe_pretrain
 from gcl_custom.methods import METHODS
+from gcl_custom.recipe_section import Section
 
 TILES, STEPS = 12, 3
-SETTINGS: Mapping[str, recipe.Section] = {
-    "vicreg": recipe.VICReg(projector=[16, 24]),
-    "barlow_twins": recipe.BarlowTwins(name="barlow_twins", projector=[16, 24]),
-    "simclr": recipe.SimCLR(name="simclr", projector=[16, 8]),
-    "byol": recipe.Byol(name="byol", projector=[16, 8]),
-    "dino": recipe.Dino(name="dino", projector=[16, 8], outputs=10, frozen=0),
-    "swav": recipe.Swav(name="swav", projector=[16, 8], prototypes=10, queue=12, queue_from=0.0, frozen=0),
+SETTINGS: Mapping[str, Section] = {
+    "vicreg": recipe_pretrain.VICReg(projector=[16, 24]),
+    "barlow_twins": recipe_pretrain.BarlowTwins(name="barlow_twins", projector=[16, 24]),
+    "simclr": recipe_pretrain.SimCLR(name="simclr", projector=[16, 8]),
+    "byol": recipe_pretrain.Byol(name="byol", projector=[16, 8]),
+    "dino": recipe_pretrain.Dino(name="dino", projector=[16, 8], outputs=10, frozen=0),
+    "swav": recipe_pretrain.Swav(name="swav", projector=[16, 8], prototypes=10, queue=12, queue_from=0.0, frozen=0),
 }
 
 

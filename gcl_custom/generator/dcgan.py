@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gcl_custom.contents import packaged
 from gcl_custom.errors import UserError
 from gcl_custom.generator.inversion import Inverted, invert
-from gcl_custom.generator.latent_edits import noise
+from gcl_custom.generator.latent_edits import AllLatent, noise
 from gcl_custom.generator.verbs import Tiles, resized, rows
 from gcl_custom.randomness import Randomness
 from gcl_custom.weights import fit_state, read_state
@@ -89,7 +89,7 @@ def packaged_weights() -> Path:
     return found
 
 
-class Dcgan:
+class Dcgan(AllLatent):
     """A DCGAN behind the verbs of a generator: its features are the noise alone.
 
     Args:
@@ -151,11 +151,3 @@ class Dcgan:
 
             start = rng.normal("inversion", self.network.noise_width).to(self.device).clamp(-BOUND, BOUND)
             return invert(distance, start, self.inversion_steps, self.learning_rate, BOUND)
-
-    def latent(self, features: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """The noise."""
-        return features
-
-    def replaced(self, features: Float[Tensor, "b k"], latent: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """Other noise."""
-        return latent

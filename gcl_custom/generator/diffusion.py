@@ -18,6 +18,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
 from gcl_custom.generator.captions import CaptionFile
 from gcl_custom.generator.hub import default_precision, load_pipeline, quiet, require_colours
+from gcl_custom.generator.latent_edits import AllLatent
 from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
 
@@ -44,7 +45,7 @@ def require_a_step(where: str, steps: int, strength: float) -> None:
         )
 
 
-class ImageToImage:
+class ImageToImage(AllLatent):
     """A public diffusion model (Stable Diffusion 1, 2, XL, or distilled from one) as a generator.
 
     Args:
@@ -86,6 +87,7 @@ class ImageToImage:
         self.pipeline = load_pipeline("AutoPipelineForImage2Image", model, where, device, precision)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)
+        # The VAE's scaling makes the spread of latents about 1.
         self.mean, self.deviation = torch.zeros(1, device=device), torch.ones(1, device=device)
         self.networks: Sequence[nn.Module] = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
 
@@ -127,16 +129,6 @@ class ImageToImage:
     def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 side side"]:
         """As ``decode``, with a gradient."""
         return self._autoencoder.decode(features)
-
-    def latent(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        """The latents, of which the VAE's scaling made the spread about 1."""
-        return features
-
-    def replaced(
-        self, features: Float[Tensor, "b d h w"], latent: Float[Tensor, "b d h w"]
-    ) -> Float[Tensor, "b d h w"]:
-        """Other latents."""
-        return latent
 
     def _prompts(self, captions: list[str]) -> dict[str, Tensor]:
         """The embeddings of captions, as arguments of the pipeline; each that differs is computed once."""

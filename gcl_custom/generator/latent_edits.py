@@ -56,6 +56,20 @@ class LatentGenerator(Protocol[Features]):
         """The features with another latent."""
 
 
+class AllLatent:
+    """Of a generator whose features are its latent and nothing beside."""
+
+    def latent(self, features: Float[Tensor, "b *latent"]) -> Float[Tensor, "b *latent"]:
+        """The features."""
+        return features
+
+    def replaced(
+        self, features: Float[Tensor, "b *latent"], latent: Float[Tensor, "b *latent"]
+    ) -> Float[Tensor, "b *latent"]:
+        """Other features."""
+        return latent
+
+
 class Edited(Generic[Features]):
     """A generator whose augmentation is an edit of its latent.
 

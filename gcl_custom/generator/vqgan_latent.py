@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gcl_custom.generator.latent_edits import AllLatent
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.randomness import Randomness
 
@@ -20,7 +21,7 @@ BLOCK = 32
 """Tiles whose features are computed at a time."""
 
 
-class VqganLatent:
+class VqganLatent(AllLatent):
     """A tokenizer behind the verbs of a generator, for ``Edited`` to give it an augmentation.
 
     Args:
@@ -52,13 +53,3 @@ class VqganLatent:
     def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c y x"]:
         """As ``decode``, with a gradient, which passes the quantizer straight through."""
         return self.vqgan.decode(self.vqgan.quantise(features).features)
-
-    def latent(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        """The features."""
-        return features
-
-    def replaced(
-        self, features: Float[Tensor, "b d h w"], latent: Float[Tensor, "b d h w"]
-    ) -> Float[Tensor, "b d h w"]:
-        """Other features."""
-        return latent

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import processes, recipe
+from gcl_custom import processes, recipe_pretrain
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.other_views import cross_entropy
 from gcl_custom.methods.teacher import Teacher, rising
@@ -28,7 +28,7 @@ class DINO(Method):
 
     centre: Float[Tensor, " k"]
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe.Dino) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.Dino) -> None:
         super().__init__()
         self.settings = settings
         self.head = Head([width, *settings.projector], settings.outputs)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe
+from gcl_custom import recipe_pretrain
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.whole_batch import whole_batch
@@ -25,7 +25,7 @@ from gcl_custom.methods.whole_batch import whole_batch
 class SimCLR(Method):
     """The projector and the loss."""
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe.SimCLR) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.SimCLR) -> None:
         super().__init__()
         self.settings = settings
         self.projector = projector([width, *settings.projector])

@@ -1,0 +1,244 @@
+"""The grammar of the section ``pretrain``: the methods, their optimizers, and the views that they compare."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag, field_validator, model_validator
+
+from gcl_custom.recipe_section import Count, Positive, Section, Share, Widths, named
+
+# ---------------------------------------------------------------- methods
+
+
+class VICReg(Section):
+    name: Literal["vicreg"] = "vicreg"
+    invariance: Positive = 25.0
+    variance: Positive = 25.0
+    covariance: Positive = 1.0
+    projector: Widths = [2048, 2048, 2048]
+    """Widths of the projector's layers."""
+
+
+class BarlowTwins(Section):
+    name: Literal["barlow_twins"]
+    redundancy: Positive = 0.005
+    """Weight of the squared cross-correlations between different numbers."""
+    projector: Widths = [2048, 2048, 2048]
+    """Widths of the projector's layers."""
+
+
+class SimCLR(Section):
+    name: Literal["simclr"]
+    temperature: Positive = 0.1
+    projector: Widths = [2048, 128]
+    """Widths of the projector's layers."""
+
+
+class Byol(Section):
+    name: Literal["byol"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the teacher, at the start; it rises to 1 by a cosine. The paper has 0.99 for 300 epochs, 0.996 for 1,000."""
+    projector: Widths = [4096, 256]
+    """Widths of the projector's layers; the predictor has the same."""
+
+
+class Dino(Section):
+    name: Literal["dino"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.996
+    """Of the teacher, at the start; it rises to 1 by a cosine."""
+    projector: Widths = [2048, 2048, 256]
+    """Widths of the projector's layers; the last one's output is normalised."""
+    outputs: Annotated[int, Field(ge=2)] = 65536
+    """Number of classes that student and teacher sort views into."""
+    student_temperature: Positive = 0.1
+    teacher_temperature: Positive = 0.04
+    centre_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of the mean output of the teacher, which is taken from its outputs so that no class wins all."""
+    frozen: Share = 0.01
+    """Share of the run in which the last layer stays as it was initialised."""
+
+
+class Swav(Section):
+    name: Literal["swav"]
+    projector: Widths = [2048, 128]
+    """Widths of the projector's layers; the last one's output is normalised."""
+    prototypes: Annotated[int, Field(ge=2)] = 3000
+    temperature: Positive = 0.1
+    epsilon: Positive = 0.05
+    """Of Sinkhorn's regularisation: larger spreads each tile over more prototypes."""
+    sinkhorn_iterations: Count = 3
+    queue: Annotated[int, Field(ge=0)] = 0
+    """Projections of earlier batches that join in the assignment, for batches with fewer tiles than prototypes."""
+    queue_from: Share = 0.15
+    """Share of the run after which they do."""
+    frozen: Share = 0.01
+    """Share of the run in which the prototypes stay as they were initialised."""
+
+
+Method = Annotated[
+    Annotated[VICReg, Tag("vicreg")]
+    | Annotated[BarlowTwins, Tag("barlow_twins")]
+    | Annotated[SimCLR, Tag("simclr")]
+    | Annotated[Byol, Tag("byol")]
+    | Annotated[Dino, Tag("dino")]
+    | Annotated[Swav, Tag("swav")],
+    named("vicreg"),
+]
+
+
+# ---------------------------------------------------------------- optimizers
+
+
+class Lars(Section):
+    name: Literal["lars"] = "lars"
+    learning_rate: Positive = 0.2
+    """For a batch of 256; scaled linearly with the batch."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class AdamW(Section):
+    name: Literal["adamw"]
+    learning_rate: Positive = 1e-3
+    """For a batch of 256; scaled linearly with the batch."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+Optimizer = Annotated[Annotated[Lars, Tag("lars")] | Annotated[AdamW, Tag("adamw")], named("lars")]
+
+
+# ---------------------------------------------------------------- views
+
+Step = Literal[
+    "crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise",
+    "rotation", "perspective", "sobel", "cutout",
+]  # fmt: skip
+ADDED = ("rotation", "perspective", "sobel", "cutout")
+"""Steps beyond the suite of the paper, each with one probability, 0 unless a recipe says otherwise."""
+
+
+class Handcrafted(Section):
+    """The suite of the VICReg paper (arXiv:2105.04906, appendix C.1); band-wise steps where bands are not RGB."""
+
+    crop: tuple[Share, Share] = (0.08, 1.0)
+    """Smallest and largest share of the area that a random resized crop keeps."""
+    flip: Share = 0.5
+    vertical_flip: Share = 0.0
+    turn: Share = 0.0
+    """Probability of a turn by a random multiple of 90 degrees."""
+    jitter: Share = 0.8
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.4
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.4
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.2
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    grey: Share = 0.2
+    blur: tuple[Share, Share] = (1.0, 0.1)
+    """Probability for the first and for the second view."""
+    blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur, in pixels of the view."""
+    solarise: tuple[Share, Share] = (0.0, 0.2)
+    """Probability for the first and for the second view."""
+    rotation: Share = 0.0
+    """Probability of a rotation by any angle; what comes in at the borders is the tile, reflected."""
+    rotation_degrees: Annotated[float, Field(gt=0, le=180)] = 30.0
+    """Largest angle, to either side."""
+    perspective: Share = 0.0
+    perspective_distortion: Annotated[float, Field(gt=0, le=0.6)] = 0.5
+    """Largest share of half a side by which a corner moves inwards; much more could fold a tile over."""
+    sobel: Share = 0.0
+    """Probability that each band is replaced by the length of its gradient."""
+    cutout: Share = 0.0
+    """Probability that a square is filled with the mean of each band."""
+    cutout_area: tuple[Share, Share] = (0.02, 0.3)
+    """Smallest and largest share of a view's area that the square covers."""
+
+    @field_validator("crop", "blur", "blur_sigma", "solarise", "cutout_area", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _crop(self) -> "Handcrafted":
+        if not 0 < self.crop[0] <= self.crop[1]:
+            raise ValueError(f"crop must rise from above 0, not {list(self.crop)}")
+        if self.blur_sigma[0] > self.blur_sigma[1]:
+            raise ValueError(f"blur_sigma must rise, not {list(self.blur_sigma)}")
+        if not 0 < self.cutout_area[0] <= self.cutout_area[1]:
+            raise ValueError(f"cutout_area must rise from above 0, not {list(self.cutout_area)}")
+        return self
+
+
+class SmallCrops(Section):
+    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor, for the student alone."""
+
+    count: Annotated[int, Field(ge=0, le=16)] = 0
+    size: Annotated[int, Field(ge=16, multiple_of=8)] = 96
+    """Side in pixels."""
+    area: tuple[Share, Share] = (0.05, 0.4)
+    """Smallest and largest share of the tile's area."""
+    blur: Share = 0.5
+    """Probability of a blur."""
+
+    @field_validator("area", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+# ---------------------------------------------------------------- the section
+
+
+class Pretrain(Section):
+    backbone: str = "resnet50"
+    """Any timm name."""
+    stem: Literal["standard", "small"] = "standard"
+    """small removes the first max-pooling of a ResNet, for tiles of 64 px and less."""
+    method: Method = VICReg()
+    optimizer: Optimizer = Lars()
+    epochs: Count = 100
+    warmup: Share = 0.1
+    """Share of the run over which the learning rate grows from 0; then it falls by a cosine."""
+    batch: Annotated[int, Field(ge=2)] = 256
+    """Tiles in a step; with more generative views fewer, so that as many views pass the backbone."""
+    crop_size: Annotated[int, Field(ge=16, multiple_of=8)] | None = None
+    """Side of a view in pixels; without it, the size of a tile."""
+    mixing_rate: Share = 0.75
+    """Probability that the second view of a pair is a generative view."""
+    mixed_views: Literal["second", "both"] = "second"
+    """both: the first view, too, is generative at the mixing rate, drawn by itself, and of another generative view of
+    the tile where there are enough."""
+    generative_views: Annotated[int, Field(ge=1, le=3)] = 1
+    """Second views of each tile in one step, k, each of another generative view and each paired with the same first
+    view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
+    anchor: Literal["raw", "reconstructed"] = "raw"
+    """What the handcrafted views are cut from: the tile, or the tile as the tokenizer reconstructs it."""
+    source: Literal["inpainted", "reconstructed", "raw"] = "inpainted"
+    """What stands in for a generative view: the in-painted tile, or, as controls, the reconstructed or the raw one."""
+    pairing: list[Step] = ["crop", "flip"]
+    """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
+    handcrafted: Handcrafted = Handcrafted()
+    small_crops: SmallCrops = SmallCrops()
+    faults: Literal["stop", "skip"] = "stop"
+    """What becomes of a step whose loss or gradient is not finite: it stops the training, and the last good checkpoint
+    stays, or it is left out, changes nothing, and is counted."""
+    most_faults: Count = 10
+    """With faults: skip, steps that may be left out in the whole run; one more stops it."""
+    probe_every: Annotated[int, Field(ge=0)] = 10
+    """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+
+    @property
+    def tiles_per_step(self) -> int:
+        """Tiles in a step, over all processes; 1 + generative_views views of each pass the backbone."""
+        return max(2, 2 * self.batch // (1 + self.generative_views))
+
+    @model_validator(mode="after")
+    def _pairing(self) -> "Pretrain":
+        for step in ADDED:
+            if step in self.pairing and not getattr(self.handcrafted, step):
+                raise ValueError(f"pairing names {step}, but handcrafted.{step}, its probability, is 0: raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _small_crops(self) -> "Pretrain":
+        if self.small_crops.count and self.method.name not in ("dino", "swav"):
+            raise ValueError(f"small_crops are for dino and swav, not for {self.method.name}: set their count to 0")
+        return self

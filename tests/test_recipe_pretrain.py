@@ -1,0 +1,27 @@
+"""What does not fit together in the section of pretraining is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from gcl_custom.recipe_pretrain import Dino, Handcrafted, Pretrain, SmallCrops, VICReg
+
+
+def test_small_crops_are_for_the_methods_that_compare_all_crops() -> None:
+    assert Pretrain(method=Dino(name="dino"), small_crops=SmallCrops(count=6)).small_crops.count == 6
+    with pytest.raises(ValidationError, match="small_crops are for dino and swav, not for vicreg"):
+        Pretrain(method=VICReg(), small_crops=SmallCrops(count=6))
+
+
+@pytest.mark.parametrize("step", ["rotation", "perspective", "sobel", "cutout"])
+def test_a_pairing_names_no_step_that_would_do_nothing(step: str) -> None:
+    with pytest.raises(ValidationError, match=rf"pairing names {step}, but handcrafted.{step}, its probability, is 0"):
+        Pretrain(pairing=["crop", step])
+    assert Pretrain(pairing=["crop", step], handcrafted=Handcrafted(**{step: 0.5})).pairing == ["crop", step]
+
+
+@pytest.mark.parametrize(("generative_views", "tiles"), [(1, 256), (2, 170), (3, 128)])
+def test_a_step_has_about_as_many_views_whatever_the_number_of_pairs(generative_views: int, tiles: int) -> None:
+    settings = Pretrain(batch=256, generative_views=generative_views)
+    assert settings.tiles_per_step == tiles
+    assert 0 <= 512 - tiles * (1 + generative_views) < 1 + generative_views
+    assert Pretrain(batch=2, generative_views=generative_views).tiles_per_step == 2, "a batch norm needs two"
