@@ -8,9 +8,10 @@ from test_costs import TINY
 from gcl_custom.costs import Cost, Costs, TokenCosts
 from gcl_custom.estimates import CAPTION, MEASURED, UNKNOWN, Row, Tiles, estimate
 from gcl_custom.imagery import Form
-from gcl_custom.public_weights import GB
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_file import check_values, load_recipe
+
+GB = 10**9
 
 ONE = Cost(1.0, 10, 7)
 COSTS = Costs(TokenCosts(ONE, ONE, ONE, ONE, ONE), ONE, ONE, ONE)
