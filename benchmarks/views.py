@@ -18,25 +18,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gcl_custom import plan, recipe
 from gcl_custom.devices import pick_device, uses_bf16
-from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.features import feature_network, frechet_distance
 from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.loading import load_token_generator
+from gcl_custom.generator.loading import load_tokenizer
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.masks import hide, still_hidden
 from gcl_custom.generator.networks import transformer
-from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe_generator import MaskGIT as MaskGITSettings
 from gcl_custom.recipe_generator import Views
 from gcl_custom.runs import open_run
+from gcl_custom.tokens import Tokens, tokenised
 
 TARGET = 5.0
 SETTINGS = Views(mask_probability=0.25, decoding_steps=12)
@@ -83,14 +82,14 @@ def pseudo_log_likelihood(
     return total / painted.sum(dim=(1, 2))
 
 
-Distance = Callable[[Sequence[Int[Tensor, "b h w"]], Sequence[Int[Tensor, "b h w"]]], float]
-"""Batches of tokens and of others -> the feature distance of the tiles that they decode to."""
+Pooled = Callable[[Int[Tensor, "b h w"]], Float[Tensor, "b d"]]
+"""Tokens -> the features of the tiles that they decode to."""
 
 
 def compare(
-    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: recipe.Hardware, distance: Distance | None
+    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: recipe.Hardware, pooled: Pooled | None
 ) -> dict[str, Any]:
-    """Interleaved timing of both, and the likelihood and feature distance of their views where a distance is given."""
+    """Interleaved timing of both, and the likelihood and feature distance of their views where features are given."""
     device = pick_device(hardware)
     model = model.to(device).eval()
     precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
@@ -101,29 +100,28 @@ def compare(
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     made: dict[str, list[Tensor]] = {name: [] for name in ways}
-    masks: list[Tensor] = []
+    likelihood: dict[str, list[Tensor]] = {name: [] for name in ways}
     for number, tokens in enumerate([rounds[0][:2], *rounds]):
         rng = Randomness(0, "benchmark", number, torch.arange(len(tokens), device=device))
         hidden = hide(rng, SETTINGS.mask_probability, model.grid, model.grid)
-        masks.append(hidden)
         for name, way in ways.items():
             start = time.perf_counter()
             views = way(tokens.to(device), hidden, rng)
             views.sum().item()  # waits for a GPU
             if number:  # two tiles warm up
                 seconds[name].append(time.perf_counter() - start)
-                made[name].append(views)
+                if pooled is not None:
+                    likelihood[name].append(pseudo_log_likelihood(model, views, hidden).cpu())
+                    made[name].append(pooled(views))
     ratio = statistics.median(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True))
     rates = [f"{len(rounds[0]) / statistics.median(taken):.3g}" for taken in seconds.values()]
     detail = f"{' against '.join(rates)} views a second"
-    if distance is not None:
-        logs = {
-            name: torch.cat([pseudo_log_likelihood(model, *pair) for pair in zip(views, masks[1:], strict=True)])
-            for name, views in made.items()
-        }
+    if pooled is not None:
+        logs = {name: torch.cat(values) for name, values in likelihood.items()}
         gain = (logs["ours"] - logs["plain"])[~logs["ours"].isnan()]
         means = [f"{log.nanmean().item():.3f}" for log in logs.values()]
-        distances = [f"{distance(rounds, views):.1f}" for views in made.values()]
+        plain = torch.cat([pooled(tokens) for tokens in rounds])
+        distances = [f"{frechet_distance(plain, torch.cat(features)):.1f}" for features in made.values()]
         detail += (
             f"; pseudo-log-likelihood {' against '.join(means)} nats a token (difference {gain.mean().item():+.3f}, "
             f"standard error {gain.std().item() / len(gain) ** 0.5:.3f}, {len(gain)} tiles); feature distance "
@@ -132,33 +130,28 @@ def compare(
     return {"ratio": ratio, "detail": detail}
 
 
-@torch.inference_mode()
-def feature_distance(generator: TokenGenerator, network: FeatureNetwork) -> Distance:
-    """Between tiles as the generator decodes them, by the features of a frozen network."""
-
-    def features(batches: Sequence[Tensor]) -> Tensor:
-        return torch.cat([network.pooled(generator.decode(batch.to(generator.device))) for batch in batches])
-
-    return lambda some, others: frechet_distance(features(some), features(others))
-
-
 def rows(folder: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
     hardware = recipe.Hardware()
-    cases: list[tuple[str, MaskGIT, Tensor, Distance | None]] = []
+    cases: list[tuple[str, MaskGIT, Tensor, Pooled | None]] = []
     if folder is not None:
         run = open_run(folder.parent, None, folder.name)
         store = TileStore(plan.tiles(run).path)
-        generator = load_token_generator(run, store)
-        grid = store.size // run.recipe.tokens.tokenizer.pixels_per_token
-        model = transformer(
-            run.recipe.tokens.maskgit, generator.tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT
-        )
+        settings, device = run.recipe.tokens, pick_device(hardware)
+        tokenizer = load_tokenizer(run, store).to(device).eval()
+        network = feature_network(run.recipe.generator.features).to(device)
+        grid = store.size // settings.tokenizer.pixels_per_token
+        model = transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
         assert isinstance(model, MaskGIT), "the plain loop is that of the own MaskGIT"
-        stored = torch.from_numpy(np.load(folder / "tokens" / "tokens.npy", mmap_mode="r")[:, 0].astype(np.int64))
-        some = torch.randperm(len(stored), generator=torch.Generator().manual_seed(0))
-        network = feature_network(run.recipe.generator.features).to(generator.device)
-        cases.append((run.path.name, model, stored[some], feature_distance(generator, network)))
+        numbers = tokenised(store)
+        some = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))]
+        tokens = Tokens(plan.tokens(run).path, store).read(some)[:, 0]
+
+        @torch.inference_mode()
+        def pooled(views: Int[Tensor, "b h w"]) -> Float[Tensor, "b d"]:
+            return network.pooled(tokenizer.decode_tokens(views.to(device)).float())
+
+        cases.append((run.path.name, model, tokens, pooled))
     else:
         for grid in (16, 8):
             torch.manual_seed(0)
@@ -170,8 +163,8 @@ def rows(folder: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
             "name": f"in-painting {model.grid}x{model.grid} tokens ({what})",
             "target": TARGET if model.grid >= 16 else None,
         }
-        | compare(model, tokens.split(BATCH // model.grid**2)[:rounds], hardware, distance)
-        for what, model, tokens, distance in cases
+        | compare(model, tokens.split(BATCH // model.grid**2)[:rounds], hardware, features)
+        for what, model, tokens, features in cases
     ]
 
 

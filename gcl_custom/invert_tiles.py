@@ -5,20 +5,20 @@ tile reads them: views, reconstructions, learned edits, and the partners that in
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 
-from gcl_custom import plan, processes
-from gcl_custom.console import progress, say
+from gcl_custom import plan
+from gcl_custom.console import say
 from gcl_custom.devices import Pieces
 from gcl_custom.generator.edits import joined
 from gcl_custom.generator.loading import draws, load_frozen
 from gcl_custom.imagery import TileStore
 from gcl_custom.latents import LatentWriter
 from gcl_custom.runs import Run, Stage
-from gcl_custom.sharing import each
+from gcl_custom.sharing import each, following
 
 STAGE = "latents"
 
@@ -47,24 +47,18 @@ def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:
 
 @contextmanager
 def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
-    """What inverts the tiles of a block, in one of several processes; the first shows how far all of them are."""
-    store, first = TileStore(plan.tiles(run).path), processes.rank() == 0
+    """What inverts the tiles of a block, in one of several processes."""
+    store = TileStore(plan.tiles(run).path)
     generator, writer = load_frozen(run, store), _writer(run, stage, store)
-    in_pieces, shown = Pieces(run.recipe.views.batch, STAGE), writer.written
+    in_pieces = Pieces(run.recipe.views.batch, STAGE)
 
     def encode(tiles: torch.Tensor) -> object:
         return generator.encode(store.unit(store.read(tiles)), draws(run, tiles.to(generator.device)))
 
-    with progress(writer.count, STAGE, "tiles") if first else nullcontext() as ticker:
-        if ticker:
-            ticker.skip(shown)
+    with following(stage, writer.count, STAGE, "tiles", lambda: writer.written) as follow:
 
         def invert(block: int) -> None:
-            nonlocal shown
             writer.write(block, joined(in_pieces(encode, writer.tiles(block))))
-            if ticker:
-                stage.tick()
-                ticker.advance(writer.written - shown)
-                shown = writer.written
+            follow()
 
         yield invert

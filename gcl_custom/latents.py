@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gcl_custom.imagery import TileStore
+from gcl_custom.rows import Rows
 from gcl_custom.runs import write_atomically
 
 FILE = "latents.npy"
@@ -29,9 +30,7 @@ class Latents:
 
     def __init__(self, folder: Path, store: TileStore) -> None:
         self._path = folder / FILE
-        self._rows = torch.full((store.count,), -1)
-        tiles = store.index("train")
-        self._rows[tiles] = torch.arange(len(tiles))
+        self._rows = Rows(store.index("train"), "only training tiles are inverted")
 
     @cached_property
     def _latents(self) -> np.ndarray:
@@ -40,9 +39,7 @@ class Latents:
 
     def read(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Each tensor of the features of tiles (b *shape), by its name."""
-        rows = self._rows[tiles.cpu()]
-        assert (rows >= 0).all(), "only training tiles are inverted"
-        found = self._latents[rows.numpy()]
+        found = self._latents[self._rows.of(tiles).numpy()]
         return {name: torch.from_numpy(found[name].copy()) for name in found.dtype.names}
 
 

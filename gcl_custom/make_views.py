@@ -7,7 +7,7 @@ a frozen network, so that pretraining can pass over views that lost their conten
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom import plan, processes
-from gcl_custom.console import progress, say, warn
+from gcl_custom import plan
+from gcl_custom.console import say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.loading import draws, encoder, load_frozen, load_generator, reconstruct
 from gcl_custom.generator.verbs import Generator, changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import Run, Stage
-from gcl_custom.sharing import each
+from gcl_custom.sharing import each, following
 from gcl_custom.training import grid, save_picture
 from gcl_custom.views import Make, ViewStore, ViewWriter, Written, write_similarity
 
@@ -138,21 +138,15 @@ def _rate(run: Run, views: int, written: Written) -> float:
 def _writing(
     run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]
 ) -> Iterator[Callable[[int], None]]:
-    """What writes a block, in one of several processes; the first shows how far all of them are."""
-    store, first = TileStore(plan.tiles(run).path), processes.rank() == 0
+    """What writes a block, in one of several processes."""
+    store = TileStore(plan.tiles(run).path)
     writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
-    total, shown = len(writer.tiles) * per_tile, writer.views
-    with progress(total, stage.path.name, "views") if first else nullcontext() as ticker:
-        if ticker:
-            ticker.skip(shown)
+    total = len(writer.tiles) * per_tile
+    with following(stage, total, stage.path.name, "views", lambda: writer.views) as follow:
 
         def write(block: int) -> None:
-            nonlocal shown
             writer.write(block, make)
-            if ticker:
-                stage.tick()
-                ticker.advance(writer.views - shown)
-                shown = writer.views
+            follow()
 
         yield write
 

@@ -283,7 +283,7 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     apart = ("per_tile", "batch", "least_similarity")
     views = {key: value for key, value in _views(recipe).items() if key not in apart}
     # Left out where there is none, so that tables made before there was this key stay good.
-    fid = {} if recipe.cost_benefit.fid_weights is None else {"fid_weights": recipe.cost_benefit.fid_weights}
+    fid = {key: content for key, content in run.contents.items() if key == "cost_benefit.fid_weights"}
     settings = {
         "tiles": tiles,
         **fid,

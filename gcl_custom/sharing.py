@@ -1,14 +1,16 @@
 """Work that is shared among devices item by item, through Lightning's predict loop."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import lightning
 from torch.utils.data import DataLoader, Sampler
 
 from gcl_custom import processes
+from gcl_custom.console import progress
 from gcl_custom.devices import pick_device
 from gcl_custom.recipe import Hardware
+from gcl_custom.runs import Stage
 from gcl_custom.training import quiet_lightning
 
 
@@ -72,3 +74,31 @@ def each(
         )
         loader = DataLoader(items, batch_size=None, sampler=_Share(len(items)))  # type: ignore[arg-type, var-annotated]
         trainer.predict(_Worker(opened), loader, return_predictions=False)
+
+
+@contextmanager
+def following(stage: Stage, total: int, name: str, unit: str, done: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    """Shows, in the first of several processes, how far all of them are, and keeps the stage's clock.
+
+    Args:
+        name, unit: of what is counted.
+        done: how many there are by now, by whatever process.
+
+    Yields:
+        what is to be called after each item.
+    """
+    if processes.rank() > 0:
+        yield lambda: None
+        return
+    shown = done()
+    with progress(total, name, unit) as ticker:
+        ticker.skip(shown)
+
+        def follow() -> None:
+            nonlocal shown
+            stage.tick()
+            now = done()
+            ticker.advance(now - shown)
+            shown = now
+
+        yield follow

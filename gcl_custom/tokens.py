@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gcl_custom.imagery import TileStore
+from gcl_custom.rows import Rows
 
 FILE = "tokens.npy"
 
@@ -27,9 +28,7 @@ class Tokens:
 
     def __init__(self, folder: Path, store: TileStore) -> None:
         self._path = folder / FILE
-        self._rows = torch.full((store.count,), -1)
-        numbers = tokenised(store)
-        self._rows[numbers] = torch.arange(len(numbers))
+        self._rows = Rows(tokenised(store), "only training and validation tiles have tokens")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_rows": self._rows}  # a memory map would be pickled with its content
@@ -41,7 +40,7 @@ class Tokens:
 
     def read(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, "b s h w"]:
         """The tokens of tiles in all their ways."""
-        return torch.from_numpy(self._tokens[self._rows[tiles.cpu()].numpy()].astype(np.int64))
+        return torch.from_numpy(self._tokens[self._rows.of(tiles).numpy()].astype(np.int64))
 
     def counts(self, tiles: Int[Tensor, " b"], codes: int) -> Int[Tensor, " v"]:
         """How often each code occurs in some tiles, in all their ways."""

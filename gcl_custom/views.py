@@ -25,6 +25,7 @@ from gcl_custom.console import progress
 from gcl_custom.devices import Pieces
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore, tensor_of
+from gcl_custom.rows import Rows
 from gcl_custom.runs import write_atomically
 
 VIEWS = "views.npy"
@@ -49,9 +50,7 @@ class ViewStore:
         self.path = Path(path)
         if not (self.path / VIEWS).is_file():
             raise UserError(f"{self.path} holds no views ({VIEWS} is missing). Run: gcl-custom make-views")
-        tiles = np.load(self.path / TILES)
-        self._rows = np.full(tiles.max() + 1, -1)
-        self._rows[tiles] = np.arange(len(tiles))
+        self._rows = Rows(torch.from_numpy(np.load(self.path / TILES)), "only training tiles have views")
         self.per_tile: int = self._views.shape[1]
 
     def __reduce__(self) -> tuple[type["ViewStore"], tuple[Path]]:
@@ -64,20 +63,15 @@ class ViewStore:
 
     def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """View number ``which`` of each tile, of the type that TileStore.read gives."""
-        return tensor_of(self._views[self._rows_of(tiles), which.cpu().numpy()])
+        return tensor_of(self._views[self._rows.of(tiles).numpy(), which.cpu().numpy()])
 
     def similar(self, tiles: Int[Tensor, " b"], least: float) -> Bool[Tensor, "b k"]:
         """Which of each tile's views are at least so similar to it; only where similarity was measured."""
-        return self.similarity[torch.from_numpy(self._rows_of(tiles))] >= least
+        return self.similarity[self._rows.of(tiles)] >= least
 
     @cached_property
     def similarity(self) -> Float[Tensor, "n k"]:
         return torch.from_numpy(np.load(self.path / SIMILARITY))
-
-    def _rows_of(self, tiles: Int[Tensor, " b"]) -> Int[np.ndarray, " b"]:
-        rows: np.ndarray = self._rows[tiles.cpu().numpy()]
-        assert (rows >= 0).all(), "only training tiles have views"
-        return rows
 
 
 class Written(NamedTuple):

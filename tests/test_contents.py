@@ -98,13 +98,9 @@ def test_a_folder_is_all_that_is_read_of_it(tmp_path: Path) -> None:
         raise absent.error()
 
 
-def test_weights_may_be_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "made_up_faces"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise AssertionError('it is not imported')")
-    (package / "weights.tar").write_bytes(b"abc")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert packaged("made-up-faces") == package / "weights.tar"
+def test_weights_may_be_in_an_installed_package(made_up_faces: Path) -> None:
+    made_up_faces.write_bytes(b"abc")
+    assert packaged("made-up-faces") == made_up_faces
     assert contents(gan("made-up-faces"), {})[0]["generator.weights"] == "made-up-faces, SHA-256 ba7816bf8f01cfea"
     assert packaged("not-installed-faces") is None
 

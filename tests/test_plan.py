@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gcl_custom import plan
-from gcl_custom.recipe import Data, Recipe
+from gcl_custom.recipe import CostBenefit, Data, Recipe
 from gcl_custom.recipe_generator import (
     IcGan,
     ImageToImage,
@@ -194,3 +194,18 @@ def test_views_of_before_outpainting_could_leave_tiles_stay_valid(run: Run) -> N
     some = changed(run, views={"strategy": Outpainting(name="outpainting", unlaid=0.1)})
     assert plan.views(some).settings["views"]["strategy"]["unlaid"] == 0.1
     assert "unlaid" in plan.cost_benefit(some, 8).settings["views"]["strategy"]
+
+
+def test_fid_counts_by_what_its_weights_hold(tmp_path: Path) -> None:
+    weights = tmp_path / "inception.pth"
+    weights.write_bytes(b"one")
+    recipe = RECIPE.model_copy(update={"cost_benefit": CostBenefit(fid_weights=str(weights))})
+    run = Run(tmp_path / "r", recipe)
+    finish(plan.cost_benefit(run, 9))
+    assert plan.cost_benefit(run, 9).done
+    weights.rename(tmp_path / "elsewhere.pth")
+    assert plan.cost_benefit(run, 9).done
+    weights.write_bytes(b"another")
+    assert not plan.cost_benefit(run, 9).done
+    with pytest.raises(StaleStage, match=r"cost_benefit\.fid_weights: inception\.pth, SHA-256"):
+        plan.cost_benefit(run, 9).begin()

@@ -94,11 +94,12 @@ class Checker(HTMLParser):
 
     VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.addresses: list[str] = []
         self.tags: set[str] = set()
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
@@ -118,8 +119,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_page_is_well_formed_and_names_nothing_outside_itself(page: str) -> None:
-    checker = Checker()
-    checker.feed(page)
+    checker = Checker(page)
     assert checker.open == []
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in checker.addresses)
     assert not re.search(r"url\((?!#)|@import", page)
@@ -200,9 +200,7 @@ def test_the_table_of_augmentations_is_shown_where_there_is_one_and_called_outda
     assert "from above: tiles, in-painting, p = 0.25</figcaption>" in page
     assert '<th scope="row">in-painting, p = 0.25</th><td class="number">123</td><td class="number">0.719</td>' in page
     assert "99 validation tiles of 64 px" in page
-    checker = Checker()
-    checker.feed(page)
-    assert checker.open == []
+    assert Checker(page).open == []
     other = made(tmp_path, views={"mask_probability": 0.5})
     assert "made from other settings. Run: gcl-custom cost-benefit --redo" in report.page(other)
 
@@ -218,9 +216,7 @@ def test_scores_of_given_backbones_are_shown_on_the_tiles_that_they_are_of(tmp_p
     assert "Given backbones, scored on these tiles" in page
     assert "<li>&lt;i&gt;ours&lt;/i&gt; and floor: no seed in common.</li>" in page
     assert '<th scope="row">ours</th><td class="number">90.00<span class="range">88.00 – 92.00</span></td>' in page
-    checker = Checker()
-    checker.feed(page)
-    assert checker.open == []
+    assert Checker(page).open == []
     record = run.path / "tiles" / "stage.json"
     write_json(record, read_json(record) | {"facts": {"content": "of other files"}})
     assert "These scores are of other tiles. Run: gcl-custom evaluate" in report.page(run)

@@ -1,15 +1,18 @@
 """Every item is done once, by one of the processes."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gcl_custom import sharing
 from gcl_custom.recipe import Hardware
-from gcl_custom.sharing import each
+from gcl_custom.runs import Stage
+from gcl_custom.sharing import each, following
 
 
 @contextmanager
@@ -34,3 +37,37 @@ def test_items_are_shared_among_processes(tmp_path: Path, devices: int) -> None:
 def test_nothing_to_do_starts_no_process(tmp_path: Path) -> None:
     each(partial(opened, tmp_path), [], Hardware(accelerator="cpu", devices=2))
     assert [path.name for path in tmp_path.iterdir()] == [f"closed-{os.getpid()}"]
+
+
+class Ticks(list[tuple[str, int]]):
+    """What a progress bar was told."""
+
+    def skip(self, count: int) -> None:
+        self.append(("skip", count))
+
+    def advance(self, count: int) -> None:
+        self.append(("advance", count))
+
+
+def test_what_other_processes_did_is_followed_too_and_the_clock_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks, done, stage = Ticks(), [0, 1], Stage("few", tmp_path / "few", {})
+    monkeypatch.setattr(sharing, "progress", lambda *_: nullcontext(ticks))
+    stage.begin()
+    with following(stage, 5, "few", "items", lambda: len(done)) as follow:
+        for new in ([2], [3, 4]):  # the second two by two processes
+            before = stage.seconds
+            time.sleep(0.01)
+            done += new
+            follow()
+            assert stage.seconds > before
+    assert ticks == [("skip", 2), ("advance", 1), ("advance", 2)]
+
+
+def test_processes_but_the_first_show_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing.processes, "rank", lambda: 1)
+    monkeypatch.setattr(sharing, "progress", lambda *_: pytest.fail("it is the first one's"))
+    with following(Stage("few", tmp_path / "few", {}), 5, "few", "items", lambda: 0) as follow:
+        follow()
+    assert not (tmp_path / "few").exists()
