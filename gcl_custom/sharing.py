@@ -35,6 +35,7 @@ class _Worker(lightning.LightningModule):
         self._opened = opened
 
     def on_predict_start(self) -> None:
+        processes.part_at_exit()
         self._exit = ExitStack()
         self._do = self._exit.enter_context(self._opened())
 

@@ -155,10 +155,13 @@ class Trainable(lightning.LightningModule):
 
 
 class _Guard(lightning.Callback):
-    """Seeds each step, and has those judged whose numbers may not be finite."""
+    """Seeds each step, has those judged whose numbers may not be finite, and has each process end in order."""
 
     def __init__(self, stage: Stage, seed: int, faults: Faults) -> None:
         self._stage, self._seed, self._faults = stage, seed, faults
+
+    def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        processes.part_at_exit()
 
     def state_dict(self) -> dict[str, Any]:
         return {"faults": self._faults.count}

@@ -1,7 +1,10 @@
 """Batch normalisation over processes; with several of them, see test_whole_batch and test_training."""
 
+import atexit
+from pathlib import Path
+
 import torch
-from torch import nn
+from torch import distributed, multiprocessing, nn
 
 from gcl_custom import processes
 
@@ -28,3 +31,16 @@ def test_joined_batch_norms_keep_weights_names_and_what_they_do_alone() -> None:
         torch.testing.assert_close(a, b)
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, state[name])
+
+
+def ends(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    # What is registered first is called last.
+    atexit.register(lambda: Path(folder, f"{rank}").write_text(f"{distributed.is_initialized()}"))
+    processes.part_at_exit()
+    processes.sum_over(torch.ones(3))
+
+
+def test_processes_part_before_they_end(tmp_path: Path) -> None:
+    multiprocessing.spawn(ends, args=(str(tmp_path),), nprocs=2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["False", "False"]
