@@ -12,12 +12,17 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery import TileStore
 
 _ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
 
 
-def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> tuple[nn.Module, int]:
+Built = tuple[nn.Module, int]
+"""A network and its width."""
+
+
+def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> Built:
     """An untrained backbone and its width, the length of a representation.
 
     The network maps unit tiles (b c h w) to representations (b d). Weights come from torch's global generator.
@@ -46,6 +51,23 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
             module.__class__ = SmallMapConv2d  # keeps its weights and their names
     width: Any = network.head_hidden_size
     return network.to(memory_format=torch.channels_last), int(width)
+
+
+@torch.no_grad()
+def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str = "pretrain.backbone") -> Built:
+    """A backbone to begin training with: ``build``, whose patches are embedded as if unit tiles were standardised.
+
+    A network that begins with patches, such as a vision transformer, sees in unit tiles little but their mean, and
+    hardly learns from them; one that begins with batch normalisation standardises by itself. The weights of the
+    embedding are those that do to tiles what the initial ones do to (tiles - mean) / deviation of each band.
+    """
+    network, width = build(name, store.bands, stem, named_by)
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first and first.bias is not None and first.in_channels == store.bands and first.kernel_size == first.stride:
+        mean, deviation = (moment[:, None, None] for moment in store.moments)
+        first.weight /= deviation
+        first.bias -= (first.weight * mean).sum((1, 2, 3))
+    return network, width
 
 
 def require_known(name: str, named_by: str) -> None:

@@ -122,7 +122,7 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     if arm in ("untrained", "supervised"):
-        return backbones.build(settings.backbone, store.bands, settings.stem)
+        return backbones.untrained(settings.backbone, store, settings.stem)
     return trained.network_of(run, _pretrained(run, arm, seed), store.bands)
 
 

@@ -45,6 +45,7 @@ INDEX = "tiles.json"
 PNG = b"\x89PNG\r\n\x1a\n"
 RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 """First bytes of TIFF, BigTIFF and JPEG 2000."""
+MOMENTS_SAMPLE = 1000
 STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
 
 
@@ -366,6 +367,15 @@ class TileStore:
         index = self.index("valid")
         index = index if len(index) else self.index("train")
         return spread(index, most)
+
+    @cached_property
+    def moments(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """Mean and standard deviation of each band in unit floats, over at most 1,000 training tiles."""
+        tiles = (self.unit(self.read(tile[None]))[0].double() for tile in spread(self.index("train"), MOMENTS_SAMPLE))
+        sums = [torch.stack([tile.mean((1, 2)), tile.square().mean((1, 2))]) for tile in tiles]
+        mean, square = torch.stack(sums).mean(0)
+        deviation = (square - mean**2).clamp(min=1 / 255**2).sqrt()  # a band may be constant
+        return mean.float(), deviation.float()
 
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """Tiles as stored, in the type of tensor_of."""

@@ -85,7 +85,7 @@ class Contrastive(Trainable):
         self, store: TileStore, reader: Reader, settings: recipe_pretrain.Pretrain, steps: int, batch: int, seed: int
     ) -> None:
         super().__init__()
-        self.backbone, width = backbones.build(settings.backbone, store.bands, settings.stem)
+        self.backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
         self._share_done = 0.0
         self.evaluate_every = settings.probe_every or settings.epochs

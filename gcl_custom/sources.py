@@ -184,7 +184,7 @@ def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str
 
     def build(seed: int) -> tuple[nn.Module, int]:
         torch.manual_seed(derive(seed, "pretrain", "initial weights"))
-        net, width = backbones.build(network, store.bands, stem, where)
+        net, width = backbones.untrained(network, store, stem, where)
         return _fitting(net, store, where), width
 
     return Source(

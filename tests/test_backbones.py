@@ -7,6 +7,7 @@ from torch import nn
 
 from gcl_custom import backbones
 from gcl_custom.errors import UserError
+from gcl_custom.imagery import TileStore
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,38 @@ def test_tokens_of_a_transformer_are_padded_to_the_tile() -> None:
     network, width = backbones.build("eva02_tiny_patch14_224", 3)
     with torch.no_grad():
         assert network.eval()(torch.rand(1, 3, 64, 64)).shape == (1, width)
+
+
+class Grey(TileStore):
+    """What a backbone has to know of a store: tiles of little contrast."""
+
+    def __init__(self) -> None:
+        self.bands = 3
+
+    moments = torch.tensor([0.3, 0.4, 0.5]), torch.tensor([0.1, 0.05, 0.2])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_a_network_of_patches_begins_as_if_tiles_were_standardised(name: str) -> None:
+    mean, deviation = (moment[:, None, None] for moment in Grey.moments)
+    torch.manual_seed(0)
+    plain, width = backbones.build(name, 3)
+    torch.manual_seed(0)
+    network, same_width = backbones.untrained(name, Grey())
+    noise = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found, wanted = network.eval()(mean + noise * deviation), plain.eval()(noise)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    assert same_width == width
+
+
+@pytest.mark.parametrize("name", ["resnet18", "xcit_nano_12_p16_224"])
+def test_a_network_that_begins_with_batch_normalisation_is_left_alone(name: str) -> None:
+    torch.manual_seed(0)
+    plain, _ = backbones.build(name, 3)
+    torch.manual_seed(0)
+    network, _ = backbones.untrained(name, Grey())
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), plain.parameters(), strict=True))
 
 
 def test_a_small_stem_doubles_the_extent_and_keeps_every_weight() -> None:

@@ -271,6 +271,19 @@ def test_raw_undoes_unit_between_the_edges(tmp_path: Path, dtype: str) -> None:
     assert torch.equal(back, torch.minimum(torch.maximum(raw.float(), low), high).round().to(raw.dtype))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_moments_are_those_of_all_pixels_of_the_training_tiles(tmp_path: Path, dtype: str) -> None:
+    tiles, _ = store(tmp_path, dtype)
+    deviation, mean = torch.std_mean(tiles.unit(tiles.read(tiles.index("train"))), (0, 2, 3), correction=0)
+    torch.testing.assert_close(tiles.moments, (mean, deviation))
+
+
+def test_the_deviation_of_a_constant_band_is_no_zero(tmp_path: Path) -> None:
+    tiles, _ = store(tmp_path, "uint8")
+    np.zeros((6, 4, 16, 16), np.uint8).tofile(tmp_path / "tiles.bin")
+    assert torch.allclose(tiles.moments[1], torch.tensor(1 / 255))
+
+
 def test_a_folder_without_a_store_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gcl-custom fit-generator"):
         TileStore(tmp_path)
