@@ -57,9 +57,9 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
 def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str = "pretrain.backbone") -> Built:
     """A backbone to begin training with: ``build``, whose patches are embedded as if unit tiles were standardised.
 
-    A network that begins with patches, such as a vision transformer, sees in unit tiles little but their mean, and
-    hardly learns from them; one that begins with batch normalisation standardises by itself. The weights of the
-    embedding are those that do to tiles what the initial ones do to (tiles - mean) / deviation of each band.
+    A network that begins with patches, such as a vision transformer, would see in unit tiles little but their mean;
+    one that begins with batch normalisation standardises by itself. The weights of the embedding become those that do
+    to tiles what the initial ones do to (tiles - mean) / deviation of each band.
     """
     network, width = build(name, store.bands, stem, named_by)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)

@@ -6,6 +6,7 @@ from gcl_custom import plan
 from gcl_custom.console import progress, say
 from gcl_custom.devices import pick_device
 from gcl_custom.generator.captions import Captioner, CaptionFile
+from gcl_custom.generator.hub import precision_of
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe_generator import ImageToImage
 from gcl_custom.runs import Run
@@ -30,7 +31,10 @@ def run(run: Run) -> None:
     stage.begin()
     store, file = TileStore(plan.tiles(run).path), CaptionFile(stage.path / plan.CAPTIONS)
     device, tiles = pick_device(run.recipe.hardware), tokenised(store)
-    captioner = Captioner(settings.captions, "generator.captions", bands=store.bands, device=device)
+    precision = precision_of(run.recipe.hardware, device)
+    captioner = Captioner(
+        settings.captions, "generator.captions", bands=store.bands, device=device, precision=precision
+    )
     missing = file.missing(tiles)
     with progress(len(tiles), STAGE) as ticker:
         ticker.skip(len(tiles) - len(missing))

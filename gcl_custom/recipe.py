@@ -150,7 +150,7 @@ class CostBenefit(Section):
 
 class Hardware(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device computes in it, fp32 elsewhere."""
+    """auto: bf16 where the device computes in it, fp32 elsewhere; diffusion on a GPU in fp16, as it is published."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: Count = 1
     """Processes or GPUs on this machine; more than one trains with DDP."""

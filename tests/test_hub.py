@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import hub
+from gcl_custom.recipe import Hardware
 
 CPU, FP32 = torch.device("cpu"), torch.float32
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, numpy 2
@@ -168,6 +169,12 @@ def test_other_bands_are_refused() -> None:
         hub.require_colours("here", 4)
 
 
-def test_precision_by_device() -> None:
-    assert hub.default_precision(CPU) == FP32
-    assert hub.default_precision(torch.device("cuda")) == torch.float16
+def test_precision_is_the_recipes_and_else_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    for device in (CPU, gpu):
+        assert hub.precision_of(Hardware(precision="fp32"), device) == FP32
+        assert hub.precision_of(Hardware(precision="bf16"), device) == torch.bfloat16
+    assert hub.precision_of(Hardware(), gpu) == torch.float16
+    for has_units, wanted in ((True, torch.bfloat16), (False, FP32)):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=has_units: {"avx512_bf16": found})
+        assert hub.precision_of(Hardware(), CPU) == wanted

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import draw
 from safetensors.torch import load_file
 from test_make_views import SETTINGS, with_generator
 
-from gcl_custom import plan
+from gcl_custom import pack_tiles, plan
 from gcl_custom.errors import UserError
-from gcl_custom.generator.loading import load_generator
+from gcl_custom.generator.loading import draws, load_generator
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.imagery import TileStore
+from gcl_custom.recipe import Compare, Data, Hardware, Recipe
+from gcl_custom.recipe_generator import ImageToImage, Unclip
+from gcl_custom.runs import Run
 from gcl_custom.weights import save_weights
 
 
@@ -29,3 +33,30 @@ def test_a_generator_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_weights(plan.maskgit(run).path / "maskgit.safetensors", MaskGIT(9, 4, SETTINGS.tokens.maskgit))
     with pytest.raises(UserError, match="does not fit MaskGIT"):
         load_generator(run, TileStore(plan.tiles(run).path))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, numpy 2
+@pytest.mark.parametrize("name", ["diffusion", "unclip"])
+def test_diffusion_computes_in_the_recipes_precision(tmp_path: Path, name: str) -> None:
+    import tiny_models
+
+    draw(tmp_path / "imagery", bands=3, each=6, size=16)
+    if name == "diffusion":
+        model = str(tiny_models.save_sdxl(tmp_path / "model"))
+        settings = ImageToImage(name="diffusion", model=model, captions=None, strength=0.2)
+    else:
+        settings = Unclip(name="unclip", model=str(tiny_models.save_unclip(tmp_path / "model")), steps=2)
+    data, views = Data(root=str(tmp_path / "imagery"), size=16), {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        hardware = Hardware(accelerator="cpu", precision=precision)
+        recipe = Recipe(name="r", data=data, generator=settings, hardware=hardware, compare=Compare(arms=["gcl"]))
+        run = Run(tmp_path / precision, recipe)
+        pack_tiles.run(run)
+        store = TileStore(plan.tiles(run).path)
+        generator = load_generator(run, store)
+        assert {weight.dtype for network in generator.networks for weight in network.parameters()} == {dtype}
+        tiles, rng = store.index("train")[:2], draws(run, store.index("train")[:2])
+        made = generator.decode(generator.augment(generator.encode(store.unit(store.read(tiles)), rng), rng))
+        assert made.dtype == torch.float32
+        views[precision] = made
+    torch.testing.assert_close(views["bf16"], views["fp32"], rtol=0, atol=0.1)

@@ -45,7 +45,7 @@ class Autoencoder:
         """
         if not latents.isfinite().all():
             raise UserError(
-                "views: the diffusion model overflowed in half precision. Use --set hardware.precision=fp32"
+                "views: the diffusion model overflowed in half precision. Use --set hardware.precision=bf16 or fp32"
             )
         unscaled = (latents.float() * self._std + self._mean).to(self._vae.dtype)
         return resized((self._vae.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1), self._side)

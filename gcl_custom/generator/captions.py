@@ -17,7 +17,6 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator.hub import (
     FAULTS,
     FETCH,
-    default_precision,
     folder_of,
     load_network,
     quiet,
@@ -38,18 +37,18 @@ class Captioner:
         model: id on the hub, or a folder.
         where: what messages shall call the place of these settings.
         bands: of the tiles.
-        precision: of the network; by the device where it is None.
+        precision: of the network.
 
     Raises:
         UserError: tiles of other bands, or a model that cannot be read.
     """
 
     def __init__(
-        self, model: str, where: str, *, bands: int, device: torch.device, precision: torch.dtype | None = None
+        self, model: str, where: str, *, bands: int, device: torch.device, precision: torch.dtype = torch.float32
     ) -> None:
         require_installed(where)
         require_colours(where, bands)
-        folder, precision = folder_of(model, where), precision or default_precision(device)
+        folder = folder_of(model, where)
         network = load_network("transformers", "BlipForConditionalGeneration", folder, model, where, precision)
         from transformers import BlipProcessor
 

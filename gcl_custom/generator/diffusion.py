@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
 from gcl_custom.generator.captions import CaptionFile
-from gcl_custom.generator.hub import default_precision, load_pipeline, quiet, require_colours
+from gcl_custom.generator.hub import load_pipeline, quiet, require_colours
 from gcl_custom.generator.latent_edits import AllLatent
 from gcl_custom.generator.verbs import Tiles, rows
 from gcl_custom.randomness import Randomness
@@ -57,7 +57,7 @@ class ImageToImage(AllLatent):
         guidance: weight of the caption; 0 or 1 for models that are distilled to need none (one forward pass a step
             instead of two).
         captions: of all tiles to be augmented; empty prompts without.
-        precision: of the diffusion model; by the device where it is None.
+        precision: of the diffusion model.
 
     Raises:
         UserError: tiles of other bands, settings that come to no step, or a model that cannot be read.
@@ -77,13 +77,12 @@ class ImageToImage(AllLatent):
         guidance: float = 0.0,
         captions: CaptionFile | None = None,
         device: torch.device,
-        precision: torch.dtype | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         require_colours(where, bands)
         require_a_step(where, steps, strength)
         self.device = device
         self._steps, self._strength, self._guidance, self._captions = steps, strength, guidance, captions
-        precision = precision or default_precision(device)
         self.pipeline = load_pipeline("AutoPipelineForImage2Image", model, where, device, precision)
         native = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         self._autoencoder = Autoencoder(self.pipeline.vae, native, side)

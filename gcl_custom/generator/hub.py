@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from gcl_custom.devices import uses_bf16
 from gcl_custom.errors import UserError
+from gcl_custom.recipe import Hardware
 from gcl_custom.weights import first_of
 
 INDEX = "model_index.json"
@@ -68,9 +70,14 @@ def require_colours(where: str, bands: int) -> None:
         )
 
 
-def default_precision(device: torch.device) -> torch.dtype:
-    """fp16 on a GPU, in which these models are published; fp32 elsewhere, where fp16 is slow or missing."""
-    return torch.float16 if device.type == "cuda" else torch.float32
+def precision_of(hardware: Hardware, device: torch.device) -> torch.dtype:
+    """What these models compute in: as the recipe says, or fp16 on a GPU, in which they are published.
+
+    Left to us, another device computes in bf16 where it has units for that.
+    """
+    if hardware.precision == "auto" and device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
 
 
 def found(model: str) -> Path | None:

@@ -72,11 +72,14 @@ def load_frozen(run: Run, store: TileStore) -> Generator:
     """A generator that no stage trains, without an edit of its latent; raises what ``load_generator`` raises."""
     settings = run.recipe.generator
     if isinstance(settings, recipes.Unclip):
+        from gcl_custom.generator.hub import precision_of
         from gcl_custom.generator.unclip import Unclip
 
+        device = pick_device(run.recipe.hardware)
         return Unclip(
             settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
-            noise_level=settings.noise_level, guidance=settings.guidance, device=pick_device(run.recipe.hardware),
+            noise_level=settings.noise_level, guidance=settings.guidance, device=device,
+            precision=precision_of(run.recipe.hardware, device),
         )  # fmt: skip
     # Those whose latent can be edited have an augmentation of their own as well, but for the tokenizers.
     return cast(Generator, load_latent_generator(run, store))
@@ -125,11 +128,14 @@ def _icgan(run: Run, store: TileStore, settings: recipes.IcGan) -> IcGan:
 def _image_to_image(run: Run, store: TileStore, settings: recipes.ImageToImage) -> ImageToImage:
     from gcl_custom.generator.captions import CaptionFile
     from gcl_custom.generator.diffusion import ImageToImage
+    from gcl_custom.generator.hub import precision_of
 
+    device = pick_device(run.recipe.hardware)
     captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
     return ImageToImage(
         settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps, strength=settings.strength,
-        guidance=settings.guidance, captions=captions, device=pick_device(run.recipe.hardware),
+        guidance=settings.guidance, captions=captions, device=device,
+        precision=precision_of(run.recipe.hardware, device),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.autoencoder import Autoencoder
-from gcl_custom.generator.hub import default_precision, load_pipeline, quiet, require_colours
+from gcl_custom.generator.hub import load_pipeline, quiet, require_colours
 from gcl_custom.generator.verbs import Tiles
 from gcl_custom.randomness import Randomness
 
@@ -34,7 +34,7 @@ class Unclip:
         noise_level: of the embedding, from 0 to below the length of its noise schedule (1,000).
         guidance: how far each step is drawn away from what the model predicts without the embedding; 1 or less for
             not at all, which halves the time.
-        precision: of the networks; by the device where it is None.
+        precision: of the networks.
 
     Raises:
         UserError: tiles of other bands, a noise level that the model lacks, or a model that cannot be read.
@@ -51,13 +51,12 @@ class Unclip:
         noise_level: int = 0,
         guidance: float = 10.0,
         device: torch.device,
-        precision: torch.dtype | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         require_colours(where, bands)
         from diffusers import DDIMScheduler
 
         self.device, self._steps, self._noise_level, self._guidance = device, steps, noise_level, guidance
-        precision = precision or default_precision(device)
         self.pipeline = load_pipeline("StableUnCLIPImg2ImgPipeline", model, where, device, precision)
         levels = self.pipeline.image_noising_scheduler.config.num_train_timesteps
         if not 0 <= noise_level < levels:
