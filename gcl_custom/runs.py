@@ -137,6 +137,14 @@ class Stage:
     """Seconds on the system's clock up to which the time is counted already."""
     _output: str | None = field(default=None, repr=False)
 
+    def require_inputs(self) -> None:
+        """Raises UserError where an input is not there yet."""
+        for stage in self.inputs:
+            if stage.output is None:
+                raise UserError(
+                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
+                )
+
     @property
     def fingerprint(self) -> str:
         """Of the settings and of the output of the inputs.
@@ -144,11 +152,7 @@ class Stage:
         Raises:
             UserError: where an input is not there yet.
         """
-        for stage in self.inputs:
-            if stage.output is None:
-                raise UserError(
-                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
-                )
+        self.require_inputs()
         text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
