@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +117,7 @@ class Pool:
 
     def _lends(self, stage: "Stage") -> bool:
         record = self.lender / stage.name / "stage.json" if self.lender else None
-        return record is not None and record.is_file() and read_json(record)["fingerprint"] == stage.fingerprint
+        return record is not None and record.is_file() and stage.fits(read_json(record))
 
 
 @dataclass
@@ -132,6 +132,8 @@ class Stage:
     remedy: str = ""
     """The command that makes this stage, for messages."""
     pool: Pool | None = None
+    counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Settings -> those that the output depends on, as ``settings`` are; earlier versions recorded them all."""
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
     """Seconds on the system's clock up to which the time is counted already."""
@@ -153,8 +155,22 @@ class Stage:
             UserError: where an input is not there yet.
         """
         self.require_inputs()
-        text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
+        return self._digest(self.settings)
+
+    def _digest(self, settings: Mapping[str, Any]) -> str:
+        text = json.dumps([FORMAT, settings, [stage.output for stage in self.inputs]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Whether what a record tells of was made from these settings and inputs.
+
+        Settings that do nothing may be others in the record of an earlier version.
+        """
+        if record["fingerprint"] == self.fingerprint:
+            return True
+        if self.counted is None or record["fingerprint"] != self._digest(record["settings"]):
+            return False
+        return self._digest(self.counted(record["settings"])) == self.fingerprint
 
     @property
     def output(self) -> str | None:
@@ -165,7 +181,7 @@ class Stage:
         # Looked up once it is there: a comparison asks for the same few stages dozens of times.
         if self._output is None and (self.path / "stage.json").is_file() and all(stage.done for stage in self.inputs):
             record = read_json(self.path / "stage.json")
-            if record["fingerprint"] == self.fingerprint:
+            if self.fits(record):
                 self._output = f"{record['fingerprint']}:{record['facts'].get('content', '')}"
         return self._output
 
@@ -206,7 +222,7 @@ class Stage:
         if self.pool is not None:
             self._lock = self.pool.claim(self)
         record = self._record()
-        if record is not None and record["fingerprint"] != self.fingerprint:
+        if record is not None and not self.fits(record):
             if not self.redo:
                 raise StaleStage(self._difference(record["settings"]))
             discard(self.path)
@@ -244,7 +260,7 @@ class Stage:
 
     def _difference(self, before: Mapping[str, Any]) -> str:
         # As JSON has it, since that is how the settings before were kept.
-        old, new = _flat(before), _flat(json.loads(json.dumps(self.settings)))
+        old, new = _flat(self.counted(before) if self.counted else before), _flat(json.loads(json.dumps(self.settings)))
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         ]
@@ -284,10 +300,28 @@ class Run:
     redo: bool = False
     pool: Pool | None = None
 
-    def stage(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage] = (), remedy: str = "") -> Stage:
-        """The stage of that name, as these settings and inputs define it."""
-        path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
-        return Stage(name, path, settings, inputs, self.redo, f"{remedy} --run {self.path.name}", self.pool)
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        inputs: Sequence[Stage] = (),
+        remedy: str = "",
+        counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> Stage:
+        """The stage of that name, as these settings and inputs define it.
+
+        Args:
+            counted: settings -> those that the output depends on; without it, all do.
+        """
+        path, remedy = self._folder(name, settings, inputs), f"{remedy} --run {self.path.name}"
+        if counted is not None:
+            settings = counted(settings)
+            if not path.exists():  # nor was it made by an earlier version, for which all settings counted
+                path = self._folder(name, settings, inputs)
+        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, counted)
+
+    def _folder(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage]) -> Path:
+        return self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
 
     @property
     def contents(self) -> Mapping[str, str]:

@@ -105,6 +105,21 @@ def test_pretraining_without_generative_views_is_shared_by_all_mask_probabilitie
     assert log.count("compare") == 2
 
 
+def test_without_generative_views_one_pretraining_serves_every_source_and_pairing(tmp_path: Path) -> None:
+    text = """
+recipe: mine.yaml
+settings: {compare.fractions: []}
+grid:
+  pretrain.source: [inpainted, reconstructed, raw]
+  pretrain.pairing: [[], [crop]]
+  pretrain.mixing_rate: [0.0, 0.5]
+"""
+    grid, log = study(tmp_path, text), list[str]()
+    run_cells(grid, None, lambda run: everything(run, log))
+    assert log.count("pretrain/gcl-0") == 1 + 6
+    assert log.count("compare") == 1 + 6
+
+
 def test_one_cell_alone_and_a_wrong_name(tmp_path: Path) -> None:
     grid, log = study(tmp_path), list[str]()
     run_cells(grid, grid.cells[1].name, lambda run: everything(run, log))
