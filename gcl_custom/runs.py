@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from gcl_custom.console import is_first_rank, say
 from gcl_custom.contents import Absent, contents
-from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
+from gcl_custom.errors import Busy, DoneMeanwhile, StaleStage, UserError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
@@ -340,7 +340,8 @@ class Run:
         kept = self.path / "recipe.yaml"
         before = kept.read_text(encoding="utf-8") if kept.is_file() else None
         _write_text(kept, dump_recipe(self.recipe))
-        _write_text(self.path.parent / "latest", self.path.name)
+        with locked(self.path.parent, wait=True):  # the cells of a study have one, and may begin at the same moment
+            _write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
         except StaleStage:
@@ -375,11 +376,19 @@ def open_run(
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Keep other processes out of a run; the lock goes with the process, however it ends."""
-    run.path.mkdir(parents=True, exist_ok=True)
+def locked(folder: Path, wait: bool = False, otherwise: str = "use --run NEW_NAME") -> Iterator[None]:
+    """Keep other processes out of a folder; the lock goes with the process, however it ends.
+
+    Args:
+        otherwise: what to do but to wait, for the message.
+
+    Raises:
+        Busy: another process is in it, and is not to be waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.path / ".lock", timeout=0):
-            yield
+        held = FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise UserError(f"Another process is working in {run.path}. Wait for it, or use --run NEW_NAME") from None
+        raise Busy(f"Another process is working in {folder}. Wait for it, or {otherwise}") from None
+    with held:
+        yield
