@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gcl_custom import cost_benefit_table, plan, tables
 from gcl_custom.augmentations import STEPS, handcrafted, paired
-from gcl_custom.console import progress, say
+from gcl_custom.console import progress, say, warn
 from gcl_custom.devices import described, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
@@ -85,15 +85,18 @@ def run(run: Run, most: int) -> None:
     if stage.done:
         say(f"{STAGE}: done before, in {stage.path}")
         return
-    weights = run.recipe.cost_benefit.fid_weights
-    fid_network = FidNetwork(Path(weights)) if weights else None  # a mistake here shows before anything is begun
+    stage.require_inputs()
+    store, weights = TileStore(plan.tiles(run).path), run.recipe.cost_benefit.fid_weights
+    without_fid = lacking(weights, store.bands)
+    # A mistake here shows before anything is begun.
+    fid_network = FidNetwork(Path(weights)) if weights and not without_fid else None
     stage.begin()
-    store = TileStore(plan.tiles(run).path)
+    if weights and without_fid:
+        warn(without_fid)
     generator = load_generator(run, store)
     split, numbers = held_out(store, most)
     network = feature_network(run.recipe.generator.features).to(generator.device)
-    without_fid = lacking(weights, store.bands)
-    fid_network = None if without_fid or fid_network is None else fid_network.to(generator.device)
+    fid_network = fid_network and fid_network.to(generator.device)
     found = list(augmentations(run, store, generator))
     with torch.inference_mode():
         tiles = store.unit(store.read(numbers).to(generator.device))

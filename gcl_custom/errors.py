@@ -13,5 +13,9 @@ class DoneMeanwhile(Exception):  # noqa: N818  no error: the work is there alrea
     """A shared stage was finished elsewhere while this process waited for it; whoever wanted it looks again."""
 
 
+class Busy(UserError):  # noqa: N818  a state of files, named as in the messages
+    """Another process works in a folder."""
+
+
 class StaleStage(UserError):  # noqa: N818  a state of files, named as in the messages
     """A stage's output was made from other settings or other inputs."""

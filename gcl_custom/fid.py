@@ -77,7 +77,8 @@ def lacking(weights: str | None, bands: int) -> str:
         weights: as the recipe names them, if it does.
     """
     if bands != 3:
-        return f"FID is not defined for tiles of {bands} bands: its network sees red, green and blue."
+        unread = f", so what {WEIGHTS} names was not loaded" if weights else ""
+        return f"FID was left out: it needs three bands, red, green and blue, and these tiles have {bands}{unread}."
     if weights is None:
         return (
             f"FID was not measured: it takes one network's weights, which {WEIGHTS} would name. To have it: "

@@ -82,7 +82,7 @@ def find(root: Path, card: Card | None, labels: str | None = None, multi_label: 
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
             f"Give the folder of your images, for example --set data.root=/path/to/images"
         )
-    images, others = walk(root)
+    images, others = walk(root, root / labels if labels else None)
     if not images:
         raise UserError(
             f"data.root: {root} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, "
@@ -185,8 +185,12 @@ def is_rgb(card: Card | None, form: Form) -> bool:
     return [band.lower() for band in card.bands] == ["red", "green", "blue"] if card else form.bands == 3
 
 
-def walk(root: Path) -> tuple[list[str], int]:
-    """Sorted relative paths of the images, and the number of other files; hidden files and folders do not count."""
+def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
+    """Sorted relative paths of the images, and the number of other files; hidden files and folders do not count.
+
+    Args:
+        table: of labels, which may lie below root and is none of the other files.
+    """
     images, others, seen = [], 0, set()
     for folder, inner, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -200,7 +204,7 @@ def walk(root: Path) -> tuple[list[str], int]:
                 continue
             if name.lower().endswith(SUFFIXES):
                 images.append((Path(folder) / name).relative_to(root).as_posix())
-            else:
+            elif table is None or name != table.name or (Path(folder) / name).resolve() != table.resolve():
                 others += 1
     return sorted(images), others
 

@@ -3,6 +3,7 @@
 A stage depends on nothing that is not named here, so its output stays valid when something else changes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -186,6 +187,24 @@ def mixes_views(settings: Pretrain) -> bool:
     return settings.mixing_rate > 0 and settings.source == "inpainted"
 
 
+def reads_reconstructions(settings: Pretrain) -> bool:
+    """Whether these settings show reconstructed tiles at all."""
+    return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
+
+
+OF_MIXING = ("source", "mixed_views", "pairing")
+"""Keys of ``pretrain`` that only generative views read: which they are, where they stand, what follows them."""
+
+
+def _counted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a pretraining without those that do nothing at mixing rate 0: there these have their defaults."""
+    own = settings["pretrain"]
+    if own.get("mixing_rate") != 0:
+        return dict(settings)
+    defaults = _plain(Pretrain())
+    return {**settings, "pretrain": {**own, **{key: defaults[key] for key in OF_MIXING}}}
+
+
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
@@ -194,10 +213,10 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
         inputs.append(views(run))
         if run.recipe.views.least_similarity is not None:
             threshold["views.least_similarity"] = run.recipe.views.least_similarity
-    if settings.anchor == "reconstructed" or (settings.mixing_rate > 0 and settings.source == "reconstructed"):
+    if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
     plain = {"pretrain": _plain(settings), **threshold, "seed": seed, "hardware": _compute(run.recipe)}
-    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised")
+    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised", _counted)
 
 
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
@@ -256,7 +275,7 @@ def needs_views(recipe: Recipe) -> bool:
 
 
 def needs_reconstructions(recipe: Recipe) -> bool:
-    return any(arm.anchor == "reconstructed" or arm.source == "reconstructed" for arm in _arms(recipe))
+    return any(map(reads_reconstructions, _arms(recipe)))
 
 
 def needs_generator(recipe: Recipe) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from gcl_custom.console import is_first_rank, say
 from gcl_custom.contents import Absent, contents
-from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
+from gcl_custom.errors import Busy, DoneMeanwhile, StaleStage, UserError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
@@ -117,7 +117,7 @@ class Pool:
 
     def _lends(self, stage: "Stage") -> bool:
         record = self.lender / stage.name / "stage.json" if self.lender else None
-        return record is not None and record.is_file() and read_json(record)["fingerprint"] == stage.fingerprint
+        return record is not None and record.is_file() and stage.fits(read_json(record))
 
 
 @dataclass
@@ -132,10 +132,20 @@ class Stage:
     remedy: str = ""
     """The command that makes this stage, for messages."""
     pool: Pool | None = None
+    counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Settings -> those that the output depends on, as ``settings`` are; earlier versions recorded them all."""
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
     """Seconds on the system's clock up to which the time is counted already."""
     _output: str | None = field(default=None, repr=False)
+
+    def require_inputs(self) -> None:
+        """Raises UserError where an input is not there yet."""
+        for stage in self.inputs:
+            if stage.output is None:
+                raise UserError(
+                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
+                )
 
     @property
     def fingerprint(self) -> str:
@@ -144,13 +154,23 @@ class Stage:
         Raises:
             UserError: where an input is not there yet.
         """
-        for stage in self.inputs:
-            if stage.output is None:
-                raise UserError(
-                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
-                )
-        text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
+        self.require_inputs()
+        return self._digest(self.settings)
+
+    def _digest(self, settings: Mapping[str, Any]) -> str:
+        text = json.dumps([FORMAT, settings, [stage.output for stage in self.inputs]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Whether what a record tells of was made from these settings and inputs.
+
+        Settings that do nothing may be others in the record of an earlier version.
+        """
+        if record["fingerprint"] == self.fingerprint:
+            return True
+        if self.counted is None or record["fingerprint"] != self._digest(record["settings"]):
+            return False
+        return self._digest(self.counted(record["settings"])) == self.fingerprint
 
     @property
     def output(self) -> str | None:
@@ -161,7 +181,7 @@ class Stage:
         # Looked up once it is there: a comparison asks for the same few stages dozens of times.
         if self._output is None and (self.path / "stage.json").is_file() and all(stage.done for stage in self.inputs):
             record = read_json(self.path / "stage.json")
-            if record["fingerprint"] == self.fingerprint:
+            if self.fits(record):
                 self._output = f"{record['fingerprint']}:{record['facts'].get('content', '')}"
         return self._output
 
@@ -202,7 +222,7 @@ class Stage:
         if self.pool is not None:
             self._lock = self.pool.claim(self)
         record = self._record()
-        if record is not None and record["fingerprint"] != self.fingerprint:
+        if record is not None and not self.fits(record):
             if not self.redo:
                 raise StaleStage(self._difference(record["settings"]))
             discard(self.path)
@@ -240,7 +260,7 @@ class Stage:
 
     def _difference(self, before: Mapping[str, Any]) -> str:
         # As JSON has it, since that is how the settings before were kept.
-        old, new = _flat(before), _flat(json.loads(json.dumps(self.settings)))
+        old, new = _flat(self.counted(before) if self.counted else before), _flat(json.loads(json.dumps(self.settings)))
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         ]
@@ -280,10 +300,28 @@ class Run:
     redo: bool = False
     pool: Pool | None = None
 
-    def stage(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage] = (), remedy: str = "") -> Stage:
-        """The stage of that name, as these settings and inputs define it."""
-        path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
-        return Stage(name, path, settings, inputs, self.redo, f"{remedy} --run {self.path.name}", self.pool)
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        inputs: Sequence[Stage] = (),
+        remedy: str = "",
+        counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> Stage:
+        """The stage of that name, as these settings and inputs define it.
+
+        Args:
+            counted: settings -> those that the output depends on; without it, all do.
+        """
+        path, remedy = self._folder(name, settings, inputs), f"{remedy} --run {self.path.name}"
+        if counted is not None:
+            settings = counted(settings)
+            if not path.exists():  # nor was it made by an earlier version, for which all settings counted
+                path = self._folder(name, settings, inputs)
+        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, counted)
+
+    def _folder(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage]) -> Path:
+        return self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
 
     @property
     def contents(self) -> Mapping[str, str]:
@@ -302,7 +340,8 @@ class Run:
         kept = self.path / "recipe.yaml"
         before = kept.read_text(encoding="utf-8") if kept.is_file() else None
         _write_text(kept, dump_recipe(self.recipe))
-        _write_text(self.path.parent / "latest", self.path.name)
+        with locked(self.path.parent, wait=True):  # the cells of a study have one, and may begin at the same moment
+            _write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
         except StaleStage:
@@ -337,11 +376,19 @@ def open_run(
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Keep other processes out of a run; the lock goes with the process, however it ends."""
-    run.path.mkdir(parents=True, exist_ok=True)
+def locked(folder: Path, wait: bool = False, otherwise: str = "use --run NEW_NAME") -> Iterator[None]:
+    """Keep other processes out of a folder; the lock goes with the process, however it ends.
+
+    Args:
+        otherwise: what to do but to wait, for the message.
+
+    Raises:
+        Busy: another process is in it, and is not to be waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.path / ".lock", timeout=0):
-            yield
+        held = FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise UserError(f"Another process is working in {run.path}. Wait for it, or use --run NEW_NAME") from None
+        raise Busy(f"Another process is working in {folder}. Wait for it, or {otherwise}") from None
+    with held:
+        yield

@@ -26,11 +26,14 @@ from pydantic import Field, model_validator
 
 from gcl_custom import plan
 from gcl_custom.console import duration, say
-from gcl_custom.errors import RecipeError
+from gcl_custom.errors import Busy, RecipeError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe_section import Section
 from gcl_custom.runs import Pool, Run, locked
+
+CELLS = "cells"
+"""Folder of the cells in a study's own."""
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
@@ -128,7 +131,7 @@ def make_grid(
 
 def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
     pool = Pool(folder / "stages", lender=runs / recipe.name)
-    return Cell(place, Run(folder / "cells" / _cell_name(list(place.items())), recipe, redo, pool))
+    return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
 
 
 def _cell_name(place: Sequence[tuple[str, Any]]) -> str:
@@ -159,7 +162,8 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Ca
     """Do the cells that are not finished, in order, or only the one of that name.
 
     Several processes may work on one study, each on cells of its own: a stage that two of them need is made by one,
-    while the other waits.
+    while the other waits. A cell that another process is at is passed over, and waited for at the end, so that
+    everything is finished afterwards, whoever did it.
 
     Raises:
         UserError: there is no cell of that name, or another process works on it.
@@ -168,15 +172,40 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Ca
     if not cells:
         names = "\n".join(f"  {cell.name}" for cell in grid.cells)
         raise RecipeError(f"The study {grid.study.name} has no cell {only!r}. There are:\n{names}")
-    began, worked = time.monotonic(), 0
+    began, worked, passed = time.monotonic(), 0, list[tuple[str, Cell]]()
     for number, cell in enumerate(cells, start=1):
-        if done(cell.run):
-            say(f"cell {number} of {len(cells)}, {cell.name}: done before")
+        title = f"cell {number} of {len(cells)}, {cell.name}"
+        try:
+            if not _do(title, cell, job, done):
+                continue
+        except Busy:
+            if only is not None:
+                raise
+            say(f"{title}: passed over, another process is working on it")
+            passed.append((title, cell))
             continue
-        say(f"cell {number} of {len(cells)}, {cell.name}")
-        with locked(cell.run), cell.run.saved():
-            job(cell.run)
         worked += 1
         left = (time.monotonic() - began) / worked * sum(not done(other.run) for other in cells[number:])
         if left:
             say(f"cell {number} of {len(cells)} done; about {duration(left)} left")
+    for title, cell in passed:
+        if not done(cell.run):
+            say(f"{title}: waiting for the other process that is working on it")
+        _do(title, cell, job, done, wait=True)
+
+
+def _do(title: str, cell: Cell, job: Callable[[Run], None], done: Callable[[Run], bool], wait: bool = False) -> bool:
+    """Do a cell; False where it is done already.
+
+    Raises:
+        Busy: another process is at it, and is not to be waited for.
+    """
+    if not done(cell.run):
+        with locked(cell.run.path, wait, "do another cell, see --list"):
+            if not done(cell.run):  # another process may have finished it by now
+                say(title)
+                with cell.run.saved():
+                    job(cell.run)
+                return True
+    say(f"{title}: done before")
+    return False

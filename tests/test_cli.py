@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from gcl_custom.runs import locked
+
 COMMAND = [str(Path(sys.executable).with_name("gcl-custom"))]
 
 TINY = """
@@ -143,6 +145,41 @@ def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(workplace: Path
     lent = {path.name.rpartition("-")[0] for path in study.glob("stages/**/*") if path.is_symlink()}
     assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0"}
     assert "cell 2 of 2, mixing_rate=0.75: done before" in gcl_custom(workplace, "study", "grid.yaml").stdout
+
+
+def test_two_processes_on_one_study_pass_over_what_is_taken_and_both_end_with_the_whole_table(workplace: Path) -> None:
+    """Beside a third one, this test, which is at the first cell until both have nothing else to do, and then goes."""
+    (workplace / "shared.yaml").write_text(GRID)
+    study, command = workplace / "runs" / "shared", [*COMMAND, "study", "shared.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    with locked(study / "cells" / "mixing_rate=0"):
+        alone = gcl_custom(workplace, *command[1:], "--cell", "mixing_rate=0", check=False)
+        assert alone.returncode == 1
+        assert "Another process is working in" in alone.stdout
+        both = [
+            subprocess.Popen(
+                command, cwd=workplace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for _ in range(2)
+        ]
+        said = [_up_to("waiting for the other process that is working on it", process) for process in both]
+        assert all("cell 1 of 2, mixing_rate=0: passed over" in text for text in said)
+        assert not (study / "table.md").exists()
+    ends = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert all("2 of 2 cells done" in text for text in ends)
+    assert "not run yet" not in (study / "table.md").read_text()
+
+
+def _up_to(words: str, process: subprocess.Popen[str]) -> str:
+    """What a process says up to the line with these words."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"ended without saying {words!r}: {said}")
 
 
 def test_suggest_takes_the_generator_of_the_run_and_ends_with_words_to_type(workplace: Path) -> None:

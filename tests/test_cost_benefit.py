@@ -131,7 +131,7 @@ def test_the_stage_leaves_table_results_and_picture_once(tmp_path: Path, monkeyp
     assert all(row["ms_at_best"] > 0 and row["ms_alone"] > 0 and row["best_batch"] <= 4 for row in rows.values())
     assert results["fid_network"] is None
     table = (stage.path / "table.md").read_text(encoding="utf-8")
-    assert "FID is not defined for tiles of 2 bands" in table
+    assert "FID was left out: it needs three bands" in table
     assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + 1 + len(rows)
     assert (stage.path / "augmentations.png").is_file()
     stamp = (stage.path / "results.json").stat().st_mtime_ns
@@ -158,6 +158,22 @@ def test_a_mistake_in_the_weights_of_fid_begins_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cost_benefit\.fid_weights: there are no weights at .*w\.pth"):
         cost_benefit.run(run, 4)
     assert not plan.cost_benefit(run, 4).path.exists()
+
+
+def test_of_other_than_three_bands_fid_is_left_out_unloaded_and_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = with_generator(tmp_path / "r")
+    (tmp_path / "w.pth").write_text("no weights of any network")
+    run.recipe = run.recipe.model_copy(update={"cost_benefit": CostBenefit(fid_weights=str(tmp_path / "w.pth"))})
+    monkeypatch.setattr(cost_benefit, "load_generator", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cost_benefit.run(run, 4)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "these tiles have 2, so what cost_benefit.fid_weights names was not loaded." in said
 
 
 def test_without_a_generator_the_command_that_makes_it_is_named(tmp_path: Path) -> None:

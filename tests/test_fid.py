@@ -102,4 +102,5 @@ def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_what_keeps_fid_from_being_measured_is_said() -> None:
     assert fid.lacking("w.pth", 3) == ""
     assert "gcl-custom weights RECIPE --download --set cost_benefit.fid_weights=weights/" in fid.lacking(None, 3)
-    assert "not defined for tiles of 4 bands" in fid.lacking("w.pth", 4)
+    assert "these tiles have 4." in fid.lacking(None, 4)
+    assert "have 4, so what cost_benefit.fid_weights names was not loaded." in fid.lacking("w.pth", 4)

@@ -137,6 +137,20 @@ def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path
     assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "about/../about/labels.csv", "absolute"])
+def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name: str) -> None:
+    """Wherever it lies below the root and however it is named; another file of its name is."""
+    root = lay_out(tmp_path, "1.jpg", "about/", "other/labels.csv", "readme.txt")
+    labels = str(tmp_path / "about" / "labels.csv") if name == "absolute" else name
+    (root / labels).write_text("file,labels\n1.jpg,a")
+    passed = "files that are no images by their names, passed over: {}"
+    assert find(root, None, labels).notes == [passed.format(2)]
+    assert find(root, None).notes == [passed.format(3)]
+    (root / "readme.txt").unlink()
+    (root / "other" / "labels.csv").unlink()
+    assert find(root, None, labels).notes == []
+
+
 def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "train/1.jpg", "test/2.jpg")
     (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")

@@ -255,6 +255,33 @@ def test_sources_and_anchors_are_what_they_are_called(run: Run) -> None:
         torch.testing.assert_close(view * 255, torch.full_like(view, 100))
 
 
+@pytest.mark.parametrize("changes", [{"source": "raw"}, {"source": "reconstructed"}, {"mixed_views": "both"},
+                                     {"pairing": ["crop", "flip"]}])  # fmt: skip
+def test_at_rate_0_batches_and_weights_are_the_same_whatever_stands_for_a_generative_view(
+    run: Run, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained twice, since the plan, for which these keys do not count there, would take the first for the second."""
+    seen: list[list[Tensor]] = []
+    views = Contrastive.views
+
+    def watched(self: Contrastive, batch: Batch) -> tuple[Tensor, ...]:
+        seen[-1] += views(self, batch)
+        return views(self, batch)
+
+    monkeypatch.setattr(Contrastive, "views", watched)
+    trained = []
+    for settings in (with_changes(mixing_rate=0.0), with_changes(mixing_rate=0.0, **changes)):
+        run.recipe = run.recipe.model_copy(update={"pretrain": settings})
+        seen.append([])
+        pretrain.run(run, "gcl", 0)
+        folder = plan.pretrain(run, "gcl", 0).path
+        trained.append(load_file(folder / "backbone.safetensors"))
+        shutil.rmtree(folder)
+    assert len(seen[0]) == len(seen[1]) > 0
+    assert all(map(torch.equal, *seen))
+    assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
+
+
 def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain.run(run, "paired", 1)
     stage = plan.pretrain(run, "paired", 1)

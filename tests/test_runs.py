@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.errors import Busy, StaleStage, UserError
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_file import load_recipe
 from gcl_custom.runs import Run, locked, open_run, require_free, write_atomically, write_json
@@ -109,7 +109,7 @@ def test_a_refused_recipe_does_not_replace_the_one_before(tmp_path: Path) -> Non
 
 
 def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
-    with locked(Run(path, RECIPE)):
+    with locked(path):
         ready.set()
         done.wait(20)
 
@@ -120,11 +120,11 @@ def test_two_processes_never_share_a_run_and_a_killed_one_frees_it(tmp_path: Pat
     holder = context.Process(target=_hold, args=(tmp_path / "r", ready, done))
     holder.start()
     assert ready.wait(20)
-    with pytest.raises(UserError, match="Another process is working in"), locked(Run(tmp_path / "r", RECIPE)):
+    with pytest.raises(Busy, match=r"Another process is working in .*, or use --run NEW_NAME"), locked(tmp_path / "r"):
         pass
     holder.kill()
     holder.join()
-    with locked(Run(tmp_path / "r", RECIPE)):
+    with locked(tmp_path / "r"):
         pass
 
 

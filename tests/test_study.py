@@ -2,15 +2,16 @@
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gcl_custom import plan
-from gcl_custom.errors import DoneMeanwhile, RecipeError
+from gcl_custom.errors import Busy, DoneMeanwhile, RecipeError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Pool, Run, Stage
-from gcl_custom.study import Grid, commands, load_study, run_cells
+from gcl_custom.study import Grid, commands, compared, load_study, run_cells
 
 RECIPE = "data: {root: tiles}\ncompare: {seeds: [0], arms: [gcl]}\n"
 STUDY = """
@@ -105,6 +106,21 @@ def test_pretraining_without_generative_views_is_shared_by_all_mask_probabilitie
     assert log.count("compare") == 2
 
 
+def test_without_generative_views_one_pretraining_serves_every_source_and_pairing(tmp_path: Path) -> None:
+    text = """
+recipe: mine.yaml
+settings: {compare.fractions: []}
+grid:
+  pretrain.source: [inpainted, reconstructed, raw]
+  pretrain.pairing: [[], [crop]]
+  pretrain.mixing_rate: [0.0, 0.5]
+"""
+    grid, log = study(tmp_path, text), list[str]()
+    run_cells(grid, None, lambda run: everything(run, log))
+    assert log.count("pretrain/gcl-0") == 1 + 6
+    assert log.count("compare") == 1 + 6
+
+
 def test_one_cell_alone_and_a_wrong_name(tmp_path: Path) -> None:
     grid, log = study(tmp_path), list[str]()
     run_cells(grid, grid.cells[1].name, lambda run: everything(run, log))
@@ -185,6 +201,52 @@ def test_a_process_waits_for_a_stage_that_another_one_makes(tmp_path: Path) -> N
     assert stage.facts == {"made_by": "the other"}
     other.join()
     assert other.exitcode == 0
+
+
+def _at_the_first_cell(folder: Path, started: Any, go: Any) -> None:
+    def job(run: Run) -> None:
+        started.set()
+        assert go.wait(60)
+        everything(run, [])
+
+    run_cells(study(folder), None, job)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_cell_that_another_process_is_at_is_passed_over_and_waited_for_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """And done here after all, if the other one ends without."""
+    context = multiprocessing.get_context("spawn")
+    started, go = context.Event(), context.Event()
+    grid = study(tmp_path)
+    other = context.Process(target=_at_the_first_cell, args=(tmp_path, started, go))
+    other.start()
+    assert started.wait(60)
+    said, mine = list[str](), list[str]()
+
+    def hear(text: str) -> None:
+        said.append(text)
+        if "waiting" in text:  # only now the other goes on, so nothing depends on who is faster
+            other.kill() if killed else go.set()
+
+    def job(run: Run) -> None:
+        mine.append(run.path.name)
+        everything(run, [])
+
+    monkeypatch.setattr("gcl_custom.study.say", hear)
+    first, *others = (cell.name for cell in grid.cells)
+    with pytest.raises(Busy, match=rf"Another process is working in .*{first}\. Wait for it, or do another cell"):
+        run_cells(grid, first, job)
+    assert mine == []
+    run_cells(grid, None, job)
+    assert mine == ([*others, first] if killed else others)
+    assert all(compared(cell.run) for cell in grid.cells)
+    assert said[0] == f"cell 1 of 4, {first}: passed over, another process is working on it"
+    assert said[-2] == f"cell 1 of 4, {first}: waiting for the other process that is working on it"
+    assert said[-1] == f"cell 1 of 4, {first}" + ("" if killed else ": done before")
+    other.join()
+    assert killed or other.exitcode == 0
 
 
 @pytest.mark.parametrize("name", sorted(shipped("recipes/studies")))
