@@ -23,7 +23,7 @@ from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.public_weights import licences
 from gcl_custom.recipe_file import load_recipe, shipped
 from gcl_custom.runs import Run, Stage, locked, open_run
-from gcl_custom.study import CELLS, Grid, commands, load_study, run_cells
+from gcl_custom.study import commands, load_study, run_cells
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,12 +156,6 @@ def _probe_and_score(run: Run) -> None:
     _stage("scoring", "require_labels")(run)
     _probe(run)
     _stage("compare_supervised", "run_probes")(run)
-
-
-def _publish(grid: Grid, module: str, *arguments: Any) -> None:
-    """Table and plot, by one process at a time, so that who looks last, and sees the most cells, also writes last."""
-    with locked(grid.path / CELLS, wait=True):
-        import_module(f"gcl_custom.{module}").run(grid, *arguments)
 
 
 def _summary(run: Run, seconds: float, following: str) -> None:
@@ -299,7 +293,7 @@ def study(
             print(command)
         return
     run_cells(grid, cell, _score_cell)
-    _publish(grid, "study_results")
+    import_module("gcl_custom.study_results").run(grid)
 
 
 @app.command()
@@ -326,7 +320,7 @@ def suggest(
         run_cells(grid, None, _probe_and_score, suggestions.measured_and_scored)
     else:
         run_cells(grid, None, _probe, suggestions.measured)
-    _publish(grid, "suggest_results", labels)
+    import_module("gcl_custom.suggest_results").run(grid, labels)
 
 
 @app.command()

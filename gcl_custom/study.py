@@ -18,6 +18,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,10 @@ class Grid:
     study: Study
     path: Path
     cells: Sequence[Cell]
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other process makes the table, so that who sees the most cells also writes last."""
+        return locked(self.path / CELLS, wait=True)
 
     def baseline_of(self, cell: Cell) -> Cell | None:
         """The cell that this one is compared with; None for the baseline itself, or where the study names none."""

@@ -29,9 +29,10 @@ MARKERS = "osD^vPX*<>"
 
 def run(grid: Grid) -> None:
     """Write ``results.json``, ``table.md``, ``plot.svg`` and ``plot.png``, and show the table."""
-    results = collect(grid)
-    done = [found for found in results["cells"] if found["scores"]]
-    publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
+    with grid.alone():
+        results = collect(grid)
+        done = [found for found in results["cells"] if found["scores"]]
+        publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
     if done:
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")

@@ -35,8 +35,9 @@ MEASURES: Mapping[str, tuple[str, Callable[[float], float] | None]] = {
 
 def run(grid: Grid, labels: Labels | None) -> None:
     """Write ``results.json``, ``table.md``, ``plot.svg`` and ``plot.png``; show the table and the suggestion."""
-    results = collect(grid, labels)
-    publish(grid.path, results, *table(results), draw(grid, results))
+    with grid.alone():
+        results = collect(grid, labels)
+        publish(grid.path, results, *table(results), draw(grid, results))
     if labels:
         _show_agreement(results["agreement"])
     for line in closing(results):

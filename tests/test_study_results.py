@@ -1,13 +1,16 @@
 """From finished cells to a table and a plot: known scores in, known rows out."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gcl_custom import plan, study_results
+from gcl_custom.errors import Busy
 from gcl_custom.imagery import INDEX, SPLITS
-from gcl_custom.runs import Run, write_json
+from gcl_custom.runs import Run, locked, write_json
 from gcl_custom.statistics import Right, compare
 from gcl_custom.study import Grid, load_study
 
@@ -118,3 +121,24 @@ def test_a_study_without_a_finished_cell_says_so(grid: Grid, capsys: pytest.Capt
     study_results.run(grid)
     assert "0 of 4 cells done" in capsys.readouterr().out
     assert not (grid.path / "plot.png").exists()
+
+
+def test_no_other_process_makes_the_table_while_one_looks_and_writes(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that has looked before the last cell was done could write over the whole table."""
+    tried = []
+
+    def try_it(step: Callable[..., Any]) -> Callable[..., Any]:
+        def tries(*given: Any) -> Any:
+            with pytest.raises(Busy), locked(grid.path / "cells"):
+                pass
+            tried.append(step.__name__)
+            return step(*given)
+
+        return tries
+
+    for name in ("collect", "publish"):
+        monkeypatch.setattr(study_results, name, try_it(getattr(study_results, name)))
+    study_results.run(grid)
+    assert tried == ["collect", "publish"]
