@@ -109,12 +109,13 @@ def _plots(scores: dict[str, Any]) -> str:
             forest(rows),
             "Linear probe of each frozen backbone, and the supervised baseline trained with all labels. Small dots: "
             "seeds; large mark and bar: their mean and its 95 % interval.",
-        ),
-        "With fewer labels": (
+        )
+    }
+    if lines:
+        figures["With fewer labels"] = (
             label_fractions(lines, dict(sorted(ticks.items()))),
             "Mean and 95 % interval; marks with the same labels are drawn side by side.",
-        ),
-    }
+        )
     return "".join(
         f'<h3>{name}</h3><figure class="card"><div class="plot">{plot}</div><figcaption>{caption}</figcaption></figure>'
         for name, (plot, caption) in figures.items()

@@ -82,3 +82,11 @@ def test_one_seed_is_said_to_have_an_interval_over_tiles() -> None:
     assert "over test tiles (Wilson), one seed" in shown
     assert "trained with 10 % of labels: 20 tiles" in shown
     assert "92.87 – 100.00" in shown  # Wilson's interval of 50 right of 50
+
+
+def test_a_plot_over_shares_of_labels_needs_some() -> None:
+    labels = np.arange(50) % 2
+    figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
+    for share, kept in (({}, {Figure("gcl", "linear"): labels[None]}), ({"0.1": 20}, figures)):
+        scores = summarise(kept, labels, ["a", "b"], [0]) | {"labels": share, "split": "", "warnings": []}
+        assert ("With fewer labels" in report_scores.table(scores)) == bool(share)
