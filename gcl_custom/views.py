@@ -185,7 +185,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         whole = np.load(path, mmap_mode="r")
         self.dtype, self.shape, self._start = whole.dtype, whole.shape, whole.offset
-        self._file = os.open(path, os.O_WRONLY | getattr(os, "O_DSYNC", 0))
+        self._file = os.open(path, os.O_WRONLY | os.O_DSYNC)
         weakref.finalize(self, os.close, self._file)
 
     def write(self, row: int, values: np.ndarray) -> None:
@@ -196,7 +196,6 @@ class _File:
         while rest:
             written = os.pwrite(self._file, rest, place)
             place, rest = place + written, rest[written:]
-        os.fsync(self._file)
 
 
 def write_similarity(
