@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from gcl_custom import __version__, console, plan
+from gcl_custom import __version__, console, machines, plan
 from gcl_custom import suggest as suggestions
 from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
@@ -60,17 +60,24 @@ MODULES = {
     "latents": "invert_tiles", "edit": "fit_edit",
 }  # fmt: skip
 """Where the stages of a generator are."""
+SHARED = {("invert_tiles", "run"), ("make_views", "run"), ("make_views", "run_reconstructions")}
+"""What machines that help have a share in."""
 
 
 def _work(
     recipe: str | None, name: str | None, overrides: list[str] | None, redo: bool, runs: Path,
-    job: Callable[[Run], None], following: str,
+    job: Callable[[Run], None], following: str, shares: bool = True,
 ) -> None:  # fmt: skip
-    """Open the run, keep others out, do the job, and say how it ended and what comes next."""
-    run = open_run(runs, recipe, name, overrides or (), redo)
-    start = time.monotonic()
-    if not console.is_first_rank():
+    """Open the run, keep others out, do the job, and say how it ended and what comes next.
+
+    Of several machines only the first does so; the others do what the job shares, without the run's lock.
+    """
+    run, start = open_run(runs, recipe, name, overrides or (), redo), time.monotonic()
+    run.machine = machines.number(run.recipe.hardware.nodes if shares else 1)
+    if run.machine:
+        say(f"run {run.path}: this is machine {run.machine}, which does its share of what machine 0 begins, and ends")
         job(run)
+        say("nothing else of this command is shared; machine 0 does the rest")
         return
     with locked(run.path), run.saved():
         say(f"run {run.path}")
@@ -84,7 +91,7 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
     """A stage's function, imported only when it is called."""
 
     def call(run: Run) -> None:
-        while True:
+        while run.machine == 0 or (module, function) in SHARED:
             try:
                 getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
                 return
@@ -233,7 +240,7 @@ def evaluate(
         _stage("evaluate", "run", backbone, finetune)(run)
         _stage("report")(run)
 
-    _work(recipe, run, set_, redo, runs, job, "")
+    _work(recipe, run, set_, redo, runs, job, "", shares=False)
 
 
 @app.command(name="run")
@@ -257,24 +264,21 @@ app.command()(weights)
 def cost_benefit(
     recipe: MaybeRecipe = None,
     tiles: Annotated[int, typer.Option(min=4, help="Most tiles to measure on.")] = 512,
-    run: Name = None,
-    set_: Overrides = None,
-    redo: Redo = False,
-    runs: Folder = RUNS,
-) -> None:
+    run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
     """Say what each augmentation of a recipe costs and how much it changes a tile. Needs a finished generator."""
 
     def job(opened: Run) -> None:
         _stage("cost_benefit", "run", tiles)(opened)
         _stage("report")(opened)
 
-    _work(recipe, run, set_, redo, runs, job, "")
+    _work(recipe, run, set_, redo, runs, job, "", shares=False)
 
 
 @app.command()
 def report(run: Name = None, runs: Folder = RUNS) -> None:
     """Write the report of a run again, as one HTML page; a run that is not finished has one too."""
-    _work(None, run, None, False, runs, _stage("report"), "")
+    _work(None, run, None, False, runs, _stage("report"), "", shares=False)
 
 
 @app.command()
@@ -282,10 +286,8 @@ def study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")],
     cell: Annotated[str | None, typer.Option(help="Do this cell alone, for a scheduler; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the command of each cell and do nothing.")] = False,
-    set_: Overrides = None,
-    redo: Redo = False,
-    runs: Folder = RUNS,
-) -> None:
+    set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
     """Run a grid over a recipe's keys, what cells have in common only once, and end with a table and a plot."""
     grid = load_study(study, runs, set_ or (), redo)
     if list_:

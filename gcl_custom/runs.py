@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gcl_custom.console import is_first_rank, say
+from gcl_custom.console import say
 from gcl_custom.contents import Absent, contents
 from gcl_custom.errors import Busy, DoneMeanwhile, StaleStage, UserError
 from gcl_custom.recipe import Recipe
@@ -32,9 +32,13 @@ WEIGHTS = "weights.json"
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name on success and is removed on failure."""
-    part = path.with_name(f".{path.name}.part")
+def write_atomically(path: Path, by: str = "") -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name on success and is removed on failure.
+
+    Args:
+        by: tells apart who writes, where several processes may write the same at once.
+    """
+    part = path.with_name(f".{path.name}{by}.part")
     try:
         yield part
         with part.open("rb") as file:
@@ -208,6 +212,22 @@ class Stage:
                 return record
         return None
 
+    @property
+    def begun(self) -> bool:
+        """Whether another machine has begun the output, from these settings and inputs.
+
+        Raises:
+            StaleStage, UserError: as begin does.
+        """
+        self._require_weights()
+        record = self._record() if all(stage.done for stage in self.inputs) else None
+        if record is None:
+            return False
+        same: bool = record["fingerprint"] == self.fingerprint
+        if not same and not self.redo:
+            raise StaleStage(self._difference(record["settings"]))
+        return same
+
     def begin(self) -> None:
         """Make the folder, or go on in it; starts the stage's clock.
 
@@ -216,9 +236,7 @@ class Stage:
             DoneMeanwhile: a stage of a pool is there by now.
             UserError: where an input is missing, or weights that the settings name.
         """
-        for value in _flat(self.settings).values():
-            if isinstance(value, Absent):
-                raise value.error()
+        self._require_weights()
         if self.pool is not None:
             self._lock = self.pool.claim(self)
         record = self._record()
@@ -231,6 +249,11 @@ class Stage:
         if record is None:
             write_json(self.path / "working.json", self._as_record(0.0))
         self._since = time.time()
+
+    def _require_weights(self) -> None:
+        for value in _flat(self.settings).values():
+            if isinstance(value, Absent):
+                raise value.error()
 
     def tick(self) -> None:
         """Add the time since begin or the last tick to the stage's clock."""
@@ -293,12 +316,18 @@ def discard(folder: Path) -> None:
 
 @dataclass
 class Run:
-    """A folder with everything that a recipe led to."""
+    """A folder with everything that a recipe led to.
+
+    Attributes:
+        machine: number of this machine among the recipe's ``hardware.nodes``. The first one, 0, keeps the run; another
+            one does its share of what is shared and writes nothing else.
+    """
 
     path: Path
     recipe: Recipe
     redo: bool = False
     pool: Pool | None = None
+    machine: int = 0
 
     def stage(
         self,
@@ -329,7 +358,7 @@ class Run:
         kept = (self.pool.path if self.pool else self.path) / WEIGHTS
         before = read_json(kept) if kept.is_file() else {}
         found, known = contents(self.recipe, before)
-        if known != before and kept.parent.is_dir() and is_first_rank():
+        if known != before and kept.parent.is_dir() and self.machine == 0:
             with suppress(OSError):  # a folder that cannot be written to is read without a memory
                 write_json(kept, known)
         return found
