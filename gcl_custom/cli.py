@@ -20,9 +20,10 @@ from gcl_custom import suggest as suggestions
 from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
+from gcl_custom.files import locked
 from gcl_custom.public_weights import licences
 from gcl_custom.recipe_file import load_recipe, shipped
-from gcl_custom.runs import Run, Stage, locked, open_run
+from gcl_custom.runs import Run, Stage, open_run
 from gcl_custom.study import commands, load_study, run_cells
 
 app = typer.Typer(

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from gcl_custom import backbones, console, plan, scoring, trained
+from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm
-from gcl_custom.runs import Run, Stage, read_json, write_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.splits import in_words
 from gcl_custom.supervised import labelled
 from gcl_custom.verdict import Figure, probed_metrics, share_name, summarise, title

@@ -22,10 +22,11 @@ from jaxtyping import Float
 
 from gcl_custom import console, trained
 from gcl_custom.errors import UserError
+from gcl_custom.files import require_free, write_atomically
 from gcl_custom.imagery import Form, Place, Tile, Unusable, place_of, reading, tensor_of, tile_from
 from gcl_custom.layout import SUFFIXES, walk
 from gcl_custom.recipe import Data
-from gcl_custom.runs import Run, require_free, write_atomically
+from gcl_custom.runs import Run
 from gcl_custom.supervised import INFERENCE_BATCH, infer_batch
 
 FORMS = (".parquet", ".npy")

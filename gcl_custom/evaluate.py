@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gcl_custom import console, plan, scoring
+from gcl_custom.files import write_json
 from gcl_custom.imagery import TileStore
-from gcl_custom.runs import Run, Stage, write_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.sources import Source, sources
 from gcl_custom.splits import in_words
 from gcl_custom.statistics import Comparison, compare

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from gcl_custom import console, torchvision_names, trained
 from gcl_custom.errors import UserError
+from gcl_custom.files import require_free, write_atomically, write_json
 from gcl_custom.model_card import model_card
-from gcl_custom.runs import Run, require_free, write_atomically, write_json
+from gcl_custom.runs import Run
 from gcl_custom.trained import Trained
 
 TOLERANCE = 1e-5

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
+from gcl_custom.files import write_atomically
 from gcl_custom.foreign_pickle import convert
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed, Public
-from gcl_custom.runs import write_atomically
 
 
 def fetch(need: Needed) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gcl_custom import plan
 from gcl_custom.console import progress, say
+from gcl_custom.files import write_atomically
 from gcl_custom.generator.edit_training import State
 from gcl_custom.generator.edits import edited, encoded, learned, rows_of, some_tiles
 from gcl_custom.generator.loading import load_latent_generator
@@ -18,7 +19,7 @@ from gcl_custom.imagery import TileStore, spread
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe_generator import Navigator as NavigatorSettings
 from gcl_custom.recipe_generator import Steering as SteeringSettings
-from gcl_custom.runs import Run, write_atomically
+from gcl_custom.runs import Run
 from gcl_custom.training import CHECKPOINT, grid, save_picture
 from gcl_custom.weights import save_weights
 

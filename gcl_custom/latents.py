@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gcl_custom.files import discard, write_atomically
 from gcl_custom.imagery import TileStore
 from gcl_custom.rows import Rows
-from gcl_custom.runs import discard, write_atomically
 
 FILE = "latents.npy"
 ALONE = "latent"

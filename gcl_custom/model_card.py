@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from gcl_custom import __version__, plan
+from gcl_custom.files import read_json
 from gcl_custom.recipe import Recipe
-from gcl_custom.runs import read_json
 from gcl_custom.scoring import caption
 from gcl_custom.splits import in_words
 from gcl_custom.trained import Trained

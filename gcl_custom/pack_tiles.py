@@ -17,11 +17,12 @@ from gcl_custom import plan, scenes
 from gcl_custom.archive import Archive, Record
 from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
+from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import INDEX, PIXELS, SPLITS, Form, Tile, Unusable, reading, tile_from
 from gcl_custom.layout import File, Layout, common_form, find, is_rgb, labels_of
 from gcl_custom.recipe import Card, Data
 from gcl_custom.recipe_file import load_card
-from gcl_custom.runs import Run, Stage, write_atomically, write_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.splits import divide, missing_splits
 
 UNUSABLE = "unusable.txt"

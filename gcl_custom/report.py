@@ -15,9 +15,10 @@ import torch
 
 from gcl_custom import __version__, collapse, console, cost_benefit_table, devices, plan, report_scores
 from gcl_custom.console import duration
+from gcl_custom.files import read_json, write_atomically
 from gcl_custom.recipe_file import dump_recipe, load_card
 from gcl_custom.report_plots import LOOKS, Line, curves
-from gcl_custom.runs import Run, Stage, read_json, write_atomically
+from gcl_custom.runs import Run, Stage
 from gcl_custom.verdict import TITLES
 
 LIBRARIES = (

@@ -1,4 +1,4 @@
-"""Run folders: the copy of the recipe, fingerprints, atomic writes and the lock. No training.
+"""Run folders: the copy of the recipe, stages and their fingerprints. No training.
 
 A stage keeps its output in a folder of its own. ``stage.json`` stands there once the stage is done, ``working.json``
 while it is not; both hold the fingerprint of the settings and inputs that the output belongs to. Runs that have stages
@@ -7,8 +7,6 @@ in common, such as the cells of a study, keep them in a pool, where each is made
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +18,8 @@ from filelock import FileLock, Timeout
 
 from gcl_custom.console import say
 from gcl_custom.contents import Absent, contents
-from gcl_custom.errors import Busy, DoneMeanwhile, StaleStage, UserError
+from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
+from gcl_custom.files import discard, locked, read_json, write_json, write_text
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
@@ -29,53 +28,6 @@ FORMAT = 1
 
 WEIGHTS = "weights.json"
 """Remembers what the weights hold that a recipe names; see ``contents``."""
-
-
-@contextmanager
-def write_atomically(path: Path, by: str = "") -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name on success and is removed on failure.
-
-    Args:
-        by: tells apart who writes, where several processes may write the same at once.
-    """
-    part = path.with_name(f".{path.name}{by}.part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
-    """Look at the place of an output, a file or a folder, before any work is done, and make the folder that it goes to.
-
-    Raises:
-        UserError: something is there that is not to be overwritten, or cannot be.
-    """
-    if path.exists() and path.is_dir() != folder:
-        kinds = ("file", "folder") if folder else ("folder", "file")
-        raise UserError(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written. Give another --out")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already. Add --overwrite to replace it, or give another --out")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: its folder cannot be made ({error.strerror}). Give another --out") from None
-
-
-def write_json(path: Path, value: object) -> None:
-    _write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with write_atomically(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -303,17 +255,6 @@ def _flat(value: object, prefix: str = "") -> dict[str, Any]:
     return {prefix[:-1]: value}
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder so that a kill in the middle leaves nothing that looks whole."""
-    trash = folder.with_name(f".{folder.name}.trash")
-    shutil.rmtree(trash, ignore_errors=True)
-    os.replace(folder, trash)
-    if trash.is_symlink():  # lent by another run, which keeps it
-        trash.unlink()
-    else:
-        shutil.rmtree(trash)
-
-
 @dataclass
 class Run:
     """A folder with everything that a recipe led to.
@@ -368,14 +309,14 @@ class Run:
         """Keep the resolved recipe and mark the run as the latest; a refused recipe does not replace the one before."""
         kept = self.path / "recipe.yaml"
         before = kept.read_text(encoding="utf-8") if kept.is_file() else None
-        _write_text(kept, dump_recipe(self.recipe))
+        write_text(kept, dump_recipe(self.recipe))
         with locked(self.path.parent, wait=True):  # the cells of a study have one, and may begin at the same moment
-            _write_text(self.path.parent / "latest", self.path.name)
+            write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
         except StaleStage:
             if before is not None:
-                _write_text(kept, before)
+                write_text(kept, before)
             raise
 
 
@@ -402,22 +343,3 @@ def open_run(
         return Run(runs / name, load_recipe(kept, overrides), redo)
     loaded = load_recipe(recipe, overrides)
     return Run(runs / (name or loaded.name), loaded, redo)
-
-
-@contextmanager
-def locked(folder: Path, wait: bool = False, otherwise: str = "use --run NEW_NAME") -> Iterator[None]:
-    """Keep other processes out of a folder; the lock goes with the process, however it ends.
-
-    Args:
-        otherwise: what to do but to wait, for the message.
-
-    Raises:
-        Busy: another process is in it, and is not to be waited for.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise Busy(f"Another process is working in {folder}. Wait for it, or {otherwise}") from None
-    with held:
-        yield

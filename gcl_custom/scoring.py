@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from gcl_custom import console, plan
 from gcl_custom.errors import UserError
+from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery import TileStore
 from gcl_custom.probes import Labelled, knn, linear_probe
 from gcl_custom.recipe import Recipe
-from gcl_custom.runs import Run, Stage, read_json, write_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.splits import subset, subset_of_sets
 from gcl_custom.supervised import EVALUATIONS, Classifier, infer, labelled, predict
 from gcl_custom.tasks import task_of

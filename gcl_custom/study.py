@@ -28,10 +28,11 @@ from pydantic import Field, model_validator
 from gcl_custom import plan
 from gcl_custom.console import duration, say
 from gcl_custom.errors import Busy, RecipeError
+from gcl_custom.files import locked
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe_section import Section
-from gcl_custom.runs import Pool, Run, locked
+from gcl_custom.runs import Pool, Run
 
 CELLS = "cells"
 """Folder of the cells in a study's own."""

@@ -17,8 +17,8 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, plan, tables
+from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery import TileStore
-from gcl_custom.runs import read_json, write_atomically
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.study import Cell, Grid, label
 from gcl_custom.supervised import labelled

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gcl_custom import plan
 from gcl_custom.errors import RecipeError, UserError
+from gcl_custom.files import read_json
 from gcl_custom.recipe_file import check_values, load_recipe
-from gcl_custom.runs import Run, Stage, read_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.study import Cell, Grid, Study, label, make_grid
 
 MASK = "views.mask_probability"

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import console
-from gcl_custom.runs import write_atomically, write_json
+from gcl_custom.files import write_atomically, write_json
 
 GAP = 3
 """Most characters between two columns."""

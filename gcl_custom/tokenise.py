@@ -8,11 +8,12 @@ import torch
 from gcl_custom import plan
 from gcl_custom.console import progress, say
 from gcl_custom.devices import autocast, pick_device
+from gcl_custom.files import write_atomically
 from gcl_custom.generator.loading import load_tokenizer
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Hardware
-from gcl_custom.runs import Run, write_atomically
+from gcl_custom.runs import Run
 from gcl_custom.symmetry import WAYS, turn
 from gcl_custom.tokens import FILE, tokenised
 

@@ -28,9 +28,10 @@ from gcl_custom import console, processes
 from gcl_custom.devices import pick_device, uses_bf16
 from gcl_custom.errors import UserError
 from gcl_custom.faults import Faults
+from gcl_custom.files import read_json, write_atomically, write_json
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Hardware
-from gcl_custom.runs import Stage, read_json, write_atomically, write_json
+from gcl_custom.runs import Stage
 
 CHECKPOINT = "last.ckpt"
 LINE_SECONDS = 2.0

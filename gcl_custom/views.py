@@ -26,9 +26,9 @@ from torch import Tensor
 from gcl_custom.console import progress
 from gcl_custom.devices import Pieces
 from gcl_custom.errors import UserError
+from gcl_custom.files import write_atomically
 from gcl_custom.imagery import TileStore, tensor_of
 from gcl_custom.rows import Rows
-from gcl_custom.runs import write_atomically
 
 VIEWS = "views.npy"
 TILES = "tiles.npy"

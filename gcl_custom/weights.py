@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.runs import write_atomically
+from gcl_custom.files import write_atomically
 
 SHOWN = 5
 """Faults that a message names; it counts the rest."""

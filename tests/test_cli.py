@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from gcl_custom.files import locked
 from gcl_custom.machines import LAUNCHERS, NUMBERS
-from gcl_custom.runs import locked
 
 COMMAND = [str(Path(sys.executable).with_name("gcl-custom"))]
 

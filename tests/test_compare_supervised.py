@@ -12,11 +12,12 @@ from sklearn.metrics import average_precision_score
 from gcl_custom import backbones, compare_supervised, console, evaluate, pack_tiles, plan, report_scores, scoring
 from gcl_custom.compare_supervised import choose_rate, train
 from gcl_custom.errors import UserError
+from gcl_custom.files import read_json
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
-from gcl_custom.runs import Run, read_json
+from gcl_custom.runs import Run
 from gcl_custom.supervised import labelled
 from gcl_custom.verdict import Figure
 from gcl_custom.weights import load_weights

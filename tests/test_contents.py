@@ -8,9 +8,10 @@ import pytest
 from gcl_custom import contents as module
 from gcl_custom.contents import Absent, contents, packaged, sha256
 from gcl_custom.errors import UserError
+from gcl_custom.files import read_json
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_generator import Dcgan, ImageToImage, LatentNoise, Views
-from gcl_custom.runs import Run, read_json
+from gcl_custom.runs import Run
 
 
 def gan(weights: Path | str) -> Recipe:

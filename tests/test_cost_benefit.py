@@ -12,11 +12,12 @@ from gcl_custom.cost_benefit import Augmentation, Benefit, certain, held_out
 from gcl_custom.errors import UserError
 from gcl_custom.features import FeatureNetwork, efficientnet_lite0, frechet_distance
 from gcl_custom.fid import FidNetwork
+from gcl_custom.files import read_json
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import CostBenefit
 from gcl_custom.recipe_pretrain import Handcrafted
-from gcl_custom.runs import Run, read_json
+from gcl_custom.runs import Run
 
 ALL = Handcrafted(
     vertical_flip=0.1, turn=0.1, solarise=(0.1, 0.1), rotation=0.1, perspective=0.1, sobel=0.1, cutout=0.1

@@ -11,8 +11,9 @@ from test_compare_supervised import draw, run_in
 from gcl_custom import backbones, compare_supervised, console, evaluate, plan
 from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.evaluate import comparisons
+from gcl_custom.files import read_json
 from gcl_custom.imagery import TileStore
-from gcl_custom.runs import Run, read_json
+from gcl_custom.runs import Run
 from gcl_custom.weights import save_weights
 
 

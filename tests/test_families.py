@@ -29,8 +29,8 @@ from conftest import draw
 from safetensors.torch import load_file, save_file
 
 from gcl_custom.cli import main
+from gcl_custom.files import read_json
 from gcl_custom.imagery import TileStore
-from gcl_custom.runs import read_json
 from gcl_custom.views import ViewStore
 
 pytestmark = [

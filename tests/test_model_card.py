@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from gcl_custom import plan, trained
+from gcl_custom.files import write_json
 from gcl_custom.imagery import TileStore
 from gcl_custom.model_card import model_card
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
-from gcl_custom.runs import Run, write_json
+from gcl_custom.runs import Run
 from gcl_custom.supervised import labelled
 from gcl_custom.verdict import Figure, summarise
 

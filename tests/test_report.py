@@ -10,9 +10,10 @@ from test_cost_benefit_table import RESULTS
 from test_report_scores import EVALUATED
 
 from gcl_custom import plan, report
+from gcl_custom.files import read_json, write_json
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values
-from gcl_custom.runs import Run, Stage, read_json, write_json
+from gcl_custom.runs import Run, Stage
 from gcl_custom.training import save_picture
 from gcl_custom.verdict import Figure, summarise
 

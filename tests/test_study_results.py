@@ -9,8 +9,9 @@ import pytest
 
 from gcl_custom import plan, study_results
 from gcl_custom.errors import Busy
+from gcl_custom.files import locked, write_json
 from gcl_custom.imagery import INDEX, SPLITS
-from gcl_custom.runs import Run, locked, write_json
+from gcl_custom.runs import Run
 from gcl_custom.statistics import Right, compare
 from gcl_custom.study import Grid, load_study
 

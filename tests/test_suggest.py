@@ -6,7 +6,8 @@ import pytest
 
 from gcl_custom import plan, suggest
 from gcl_custom.errors import RecipeError, UserError
-from gcl_custom.runs import Run, write_json
+from gcl_custom.files import write_json
+from gcl_custom.runs import Run
 from gcl_custom.study import Grid
 from gcl_custom.suggest import MASK, RATE, labels, load_grid, measured, measured_and_scored
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from gcl_custom import console, tables
-from gcl_custom.runs import read_json
+from gcl_custom.files import read_json
 
 
 def test_a_table_as_markdown_has_a_line_for_the_head_a_rule_and_each_row() -> None:
