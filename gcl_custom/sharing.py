@@ -56,6 +56,8 @@ def share(run: Run, stage: Stage, pending: Sequence[int], opened: Opened) -> Non
     Args:
         opened: what it gives passes over an item that another machine has done by then.
     """
+    if not pending:
+        return
     nodes, here = run.recipe.hardware.nodes, run.machine
     own = [item for item in pending if item % nodes == here]
     others = [item for item in reversed(pending) if item % nodes != here] if here == 0 else []
