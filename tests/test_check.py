@@ -114,7 +114,8 @@ def test_a_study_on_imagenet_is_reported_before_anything_is_there(
                 colour = tuple(np.random.default_rng(number).integers(0, 256, 3).tolist())
                 Image.new("RGB", (180 + 40 * number, 260), colour).save(place / f"{wnid}_{number}.JPEG")
     quick = ["data.root=imagenet", "pretrain.backbone=resnet10t", "pretrain.batch=4", "compare.batch=4",
-             "pretrain.crop_size=32", "pretrain.method.projector=[16, 16]", "hardware.devices=2", "hardware.nodes=3"]  # fmt: skip
+             "pretrain.crop_size=32", "pretrain.method.projector=[16, 16]", "hardware.devices=2",
+             "hardware.nodes=3"]  # fmt: skip
     before = sorted(tmp_path.rglob("*"))
     check.run(Run(tmp_path / "runs" / "r", load_recipe("imagenet-inpainting", quick)))
     assert sorted(tmp_path.rglob("*")) == before
