@@ -26,6 +26,9 @@ from gcl_custom.recipe_file import dump_recipe, load_recipe
 FORMAT = 1
 """Raised when a stage's files change their meaning, so that older output is not mistaken for new."""
 
+CELLS, STAGES = "cells", "stages"
+"""Folders of a study: of its cells, each a run, and of the pool that has their stages."""
+
 WEIGHTS = "weights.json"
 """Remembers what the weights hold that a recipe names; see ``contents``."""
 
@@ -320,6 +323,14 @@ class Run:
             raise
 
 
+def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
+    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run, too."""
+    recipe, study = load_recipe(path / "recipe.yaml", overrides), path.parent.parent
+    if path.parent.name != CELLS or not (study / STAGES).is_dir():
+        return Run(path, recipe, redo)
+    return Run(path, recipe, redo, Pool(study / STAGES, lender=study.parent / recipe.name))
+
+
 def open_run(
     runs: Path, recipe: str | None, name: str | None, overrides: Sequence[str] = (), redo: bool = False
 ) -> Run:
@@ -340,6 +351,6 @@ def open_run(
         if not kept.is_file():
             known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
             raise UserError(f"There is no run {name!r} in {runs}. There are: {', '.join(known) or 'none'}")
-        return Run(runs / name, load_recipe(kept, overrides), redo)
+        return kept_run(runs / name, overrides, redo)
     loaded = load_recipe(recipe, overrides)
     return Run(runs / (name or loaded.name), loaded, redo)

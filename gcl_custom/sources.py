@@ -1,6 +1,7 @@
 """Where a backbone's weights come from, as the command line names it: a run, timm, a file, or no training at all.
 
-    run:RUN[/ARM]              a pretrained backbone of another run, by default its arm gcl, with all its seeds
+    run:RUN[/ARM]              a pretrained backbone of another run, by default its arm gcl, with all its seeds; a
+                               cell of a study is the run STUDY/cells/CELL
     timm:NAME                  timm's own weights, from the local cache of the Hugging Face hub or the network
     FILE.safetensors@NAME      a state dict for timm's network NAME
     FILE.pth@NAME              the same as torch writes it, read as tensors only
@@ -30,8 +31,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Arm, Recipe
-from gcl_custom.recipe_file import load_recipe
-from gcl_custom.runs import Run, Stage
+from gcl_custom.runs import Run, Stage, kept_run
 from gcl_custom.weights import fit_state, read_state
 
 GRAMMAR = (
@@ -100,7 +100,7 @@ def sources(run: Run, store: TileStore, given: Sequence[str]) -> list[Source]:
 def _source(run: Run, store: TileStore, name: str, spec: str) -> Source:
     kind, _, rest = spec.partition(":")
     if kind == "run" and rest:
-        return _of_run(run, store, name, spec, *rest.partition("/")[::2])
+        return _of_run(run, store, name, spec, rest)
     if kind == "timm" and rest:
         return _of_timm(run.recipe, store, name, spec, rest)
     if kind == "untrained" and rest:
@@ -111,13 +111,14 @@ def _source(run: Run, store: TileStore, name: str, spec: str) -> Source:
     raise UserError(f"--backbone {name}={spec}: write it as {GRAMMAR}")
 
 
-def _of_run(run: Run, store: TileStore, name: str, spec: str, other_name: str, arm: str) -> Source:
-    runs = run.path.parent
-    kept = runs / other_name / "recipe.yaml"
-    if not kept.is_file():
+def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Source:
+    runs, (other_name, arm) = run.path.parent, (text, "")
+    if not (runs / text / "recipe.yaml").is_file() and "/" in text:
+        other_name, _, arm = text.rpartition("/")
+    if not (runs / other_name / "recipe.yaml").is_file():
         known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
         raise UserError(f"--backbone {name}={spec}: there is no run {other_name!r} in {runs}. There are: {known}")
-    other = Run(runs / other_name, load_recipe(kept))
+    other = kept_run(runs / other_name)
     pretrained = {(arm, seed): plan.pretrain(other, arm, seed) for arm, seed in plan.pretrainings(other.recipe)}
     done = [key for key, stage in pretrained.items() if stage.done]
     arm = arm or "gcl"

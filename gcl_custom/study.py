@@ -32,10 +32,7 @@ from gcl_custom.files import locked
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe_section import Section
-from gcl_custom.runs import Pool, Run
-
-CELLS = "cells"
-"""Folder of the cells in a study's own."""
+from gcl_custom.runs import CELLS, STAGES, Pool, Run
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
@@ -141,7 +138,7 @@ def make_grid(
 
 
 def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
-    pool = Pool(folder / "stages", lender=runs / recipe.name)
+    pool = Pool(folder / STAGES, lender=runs / recipe.name)
     return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
 
 

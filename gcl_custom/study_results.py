@@ -4,6 +4,7 @@ Test scores are reported, validation scores are for choosing: the best cell is t
 its linear probe.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure as Canvas
 from gcl_custom import console, plan, tables
 from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery import TileStore
+from gcl_custom.runs import CELLS
 from gcl_custom.statistics import Comparison, compare
 from gcl_custom.study import Cell, Grid, label
 from gcl_custom.supervised import labelled
@@ -36,6 +38,8 @@ def run(grid: Grid) -> None:
     if done:
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
+        where = ["--run", f"{grid.path.name}/{CELLS}/{best['name']}", "--runs", str(grid.path.parent)]
+        console.say(f"its backbone: gcl-custom export --to timm --out FILE {shlex.join(where)}")
     for found in done:
         if found["gain"]:
             console.say(f"{found['name']}: {found['gain']['sentence']}")

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gcl_custom import pack_tiles, plan
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import derive
-from gcl_custom.runs import Run
+from gcl_custom.runs import Pool, Run
 from gcl_custom.sources import Source, sources
 from gcl_custom.weights import load_weights
 
@@ -56,6 +57,22 @@ def test_a_run_gives_the_backbone_of_its_arm_for_each_of_its_seeds(run: Run) -> 
         torch.testing.assert_close(represented(source.build(seed)[0]), represented(wanted))
     assert [stage.name for stage in source.stages(4)] == ["pretrain/handcrafted-4"]
     assert one(run, "old=run:trial").stages(3)[0].name == "pretrain/gcl-3"
+
+
+def test_a_cell_of_a_study_is_a_run(run: Run) -> None:
+    study = run.path.parent / "study"
+    cell = Run(study / "cells" / "rate=0.5", run.recipe, pool=Pool(study / "stages"))
+    cell.path.mkdir(parents=True)
+    with cell.saved():
+        for mine, theirs in zip(plan.stages(run), plan.stages(cell), strict=True):
+            if mine.done:
+                shutil.copytree(mine.path, theirs.path)
+    for spec, arm in (("study/cells/rate=0.5", "gcl"), ("study/cells/rate=0.5/handcrafted", "handcrafted")):
+        (stage,) = one(run, f"cell=run:{spec}").stages(3)
+        assert stage.path.is_relative_to(study / "stages")
+        assert stage.name == f"pretrain/{arm}-3"
+    with pytest.raises(UserError, match="there is no run 'study/cells' in"):
+        one(run, "cell=run:study/cells/other")
 
 
 def test_untrained_is_what_pretraining_begins_with(run: Run) -> None:

@@ -10,7 +10,7 @@ from gcl_custom import plan
 from gcl_custom.errors import Busy, DoneMeanwhile, RecipeError
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import load_recipe, shipped
-from gcl_custom.runs import Pool, Run, Stage
+from gcl_custom.runs import Pool, Run, Stage, open_run
 from gcl_custom.study import Grid, commands, compared, load_study, run_cells
 
 RECIPE = "data: {root: tiles}\ncompare: {seeds: [0], arms: [gcl]}\n"
@@ -66,6 +66,16 @@ def test_overrides_hold_for_every_cell_but_not_for_an_axis(tmp_path: Path) -> No
     assert {c.run.recipe.data.size for c in study(tmp_path, overrides=["data.size=64"]).cells} == {64}
     with pytest.raises(RecipeError, match=r"mask_probability.*is an axis"):
         study(tmp_path, overrides=["views.mask_probability=0.3"])
+
+
+def test_a_cell_is_a_run_whose_stages_are_the_studys(tmp_path: Path) -> None:
+    grid = study(tmp_path)
+    run_cells(grid, None, lambda run: everything(run, []), done=lambda run: plan.stages(run)[-1].done)
+    for cell in grid.cells:
+        opened = open_run(tmp_path / "runs", None, f"{grid.path.name}/cells/{cell.name}")
+        assert opened.recipe == cell.run.recipe
+        assert [stage.path for stage in plan.stages(opened)] == [stage.path for stage in plan.stages(cell.run)]
+        assert all(stage.done for stage in plan.stages(opened))
 
 
 @pytest.mark.parametrize(

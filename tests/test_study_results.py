@@ -109,9 +109,10 @@ def test_results_are_written_and_the_best_is_chosen_on_validation(
     for cell in grid.cells:
         finish(cell.run)
     study_results.run(grid)
-    assert "best on validation tiles: mask_probability=0.5,mixing_rate=0.5 (55.0 %)" in capsys.readouterr().out, (
-        "the worst on test tiles, which must not choose"
-    )
+    said = "".join(capsys.readouterr().out.split())  # however wide the terminal
+    best = "mask_probability=0.5,mixing_rate=0.5"
+    assert f"bestonvalidationtiles:{best}(55.0%)" in said, "the worst on test tiles, which must not choose"
+    assert f"gcl-customexport--totimm--outFILE--run{grid.path.name}/cells/{best}--runs{grid.path.parent}" in said
     assert (grid.path / "table.md").read_text().count("\n") == 2 + 5
     assert (grid.path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert (grid.path / "plot.svg").stat().st_size > 1000
