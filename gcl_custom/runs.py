@@ -178,7 +178,7 @@ class Stage:
         record = self._record() if all(stage.done for stage in self.inputs) else None
         if record is None:
             return False
-        same: bool = record["fingerprint"] == self.fingerprint
+        same = self.fits(record)
         if not same and not self.redo:
             raise StaleStage(self._difference(record["settings"]))
         return same
