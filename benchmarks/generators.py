@@ -121,7 +121,6 @@ FAMILIES: dict[str, tuple[int, Callable[[torch.device], Generator]]] = {
     "Halton-MaskGIT base": (256, _tokens(_llamagen, _halton("base"))),
     "Maskgit-pytorch v1": (256, _tokens(_taming, lambda: MaskgitPytorch(1024, 16, 768, 24, 16, 3072))),
     "MAGE-B": (256, _tokens(lambda: MageTokenizer(1024, 128, [128, 128, 256, 256, 512], 2, 256), _mage)),
-    "aMUSEd": (256, _tokens(pipelines.amused_tokenizer, pipelines.amused_transformer)),
     "IC-GAN": (256, _icgan),
     "SDXL-Turbo": (256, partial(pipelines.sdxl_turbo, HARDWARE)),
     "Stable unCLIP": (256, partial(pipelines.unclip, HARDWARE)),

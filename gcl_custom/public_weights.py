@@ -97,12 +97,6 @@ CATALOGUE = (
     ),
     Public("mage", "MAGE, with its tokenizer", "MIT", True, "256", page="https://github.com/LTH14/mage"),
     Public(
-        "amused", "aMUSEd", OPENRAIL, True, "256", 603 * MILLION, "amused/amused-256", size=1750 * MB, estimated=True,
-    ),
-    Public(
-        "amused", "aMUSEd", OPENRAIL, True, "512", 608 * MILLION, "amused/amused-512", size=1760 * MB, estimated=True,
-    ),
-    Public(
         "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MILLION,
         url="https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
         size=4 * 116 * MB, estimated=True,
@@ -194,7 +188,7 @@ def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
         if given == public.repository or (public.name != public.repository and Path(given).name == public.name):
             return public, True
     # A folder or hub id may hold any model of this kind, under any licence, unless its name says which.
-    likely = [public for public in family if public.file or public.url or public.page or choice == "amused"]
+    likely = [public for public in family if public.file or public.url or public.page]
     likely += [public for public in family if Path(given).name == Path(public.repository).name]
     return (likely[0], False) if likely else (None, False)
 
@@ -219,7 +213,7 @@ def _of_generator(recipe: Recipe) -> Iterator[_Name]:
         parts = [("tokenizer", generator.tokenizer), ("maskgit", generator.maskgit)]
         for part, settings in parts if recipe.inpaints else parts[:1]:
             if settings.weights is not None:
-                yield _Name(f"generator.{part}.weights", settings.name, settings.weights, settings.name == "amused")
+                yield _Name(f"generator.{part}.weights", settings.name, settings.weights)
         yield from _features("generator.tokenizer.perceptual", generator.tokenizer.perceptual)
         return
     if isinstance(generator, IcGan):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_amused
 import test_biggan
 import test_dcgan
 import test_halton_maskgit
@@ -65,13 +64,6 @@ def mage(folder: Path) -> Settings:
     state = test_mage.public_state(GRID) | {f"vqgan.{name}": value for name, value in tokenizer.items()}
     file = test_mage.save(folder / "mage-vitb-1600.pth", state)
     return public("mage", file, "mage", file, test_mage.HEADS)
-
-
-def amused(folder: Path) -> Settings:
-    """4 by 4 tokens, so tiles of 64 px, from files of 32."""
-    model = test_amused.save_amused(folder / "amused", (8, 8, 8, 8, 16))
-    values = public("amused", model, "amused", model)
-    return values | {"data": {"root": "imagery", "size": 64, "upscale": True}}
 
 
 def public(tokenizer: str, tokens: Path, maskgit: str, weights: Path, heads: int | None = None) -> Settings:
@@ -136,7 +128,6 @@ FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "halton": halton,
     "maskgit-pytorch": maskgit_pytorch,
     "mage": mage,
-    "amused": amused,
     "icgan": icgan,
     "dcgan": dcgan,
     "diffusion": diffusion,
@@ -379,16 +370,6 @@ FAULTS: dict[str, tuple[Callable[[Path], Settings], tuple[str, ...], str]] = {
         "generator.tokenizer.weights",
     ),
     "mage": (mage, ("mage-vitb-1600.pth", "mlm_layer.ln.bias", "model"), "generator.maskgit.weights"),
-    "amused tokenizer": (
-        amused,
-        ("amused/vqvae/diffusion_pytorch_model.safetensors", "encoder.conv_in.bias"),
-        "generator.tokenizer.weights",
-    ),
-    "amused": (
-        amused,
-        ("amused/transformer/diffusion_pytorch_model.safetensors", "mlm_layer.conv2.weight"),
-        "generator.maskgit.weights",
-    ),
     "icgan": (icgan, ("G_ema_best0.pth", "module.linear.bias"), "generator.weights"),
     "swav": (icgan, ("swav_800ep_pretrain.pth.tar", "module.layer4.0.conv1.weight"), "generator.encoder"),
     "dcgan": (dcgan, ("weights.tar", "main.3.weight", "netG_state_dict"), "generator.weights"),

@@ -30,8 +30,8 @@ SMOOTHING = 0.1
 class PretrainedTokenizer(nn.Module, ABC):
     """A public VQGAN: tiles to tokens and back.
 
-    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that taming's, MAGE's and aMUSEd's come
-    with: it has the two weights exchanged, by an oversight that taming's documents and keeps.
+    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that taming's and MAGE's come with: it
+    has the two weights exchanged, by an oversight that taming's documents and keeps.
     """
 
     bands = 3
