@@ -73,8 +73,7 @@ def by_hand(need: Needed) -> str:
     if public.member:
         return f"curl -LO {public.url}, unpack it and put {public.member} at {need.given}"
     if public.repository:
-        moved = f" && mv {folder / public.file} {need.given}" if folder / public.file != Path(need.given) else ""
-        return f"hf download {public.repository} {public.file} --local-dir {folder}{moved}"
+        return f"hf download {public.repository} {public.file} --local-dir {folder}"
     return f"curl --create-dirs -Lo {need.given} {public.url}"
 
 

@@ -32,7 +32,7 @@ class Public:
     repository: str = ""
     """On the Hugging Face hub."""
     file: str = ""
-    """In the repository; without it, the repository is taken as a folder, its safetensors alone."""
+    """At the top of the repository; without it, the repository is taken as a folder, its safetensors alone."""
     url: str = ""
     """Where they are not on the hub."""
     page: str = ""
@@ -56,7 +56,7 @@ OPENRAIL = "CreativeML Open RAIL++-M (lists forbidden uses)"
 NON_COMMERCIAL = "CC-BY-NC 4.0"
 STABILITY = "Stability AI Non-Commercial Research Community"
 """Of SDXL-Turbo, whose card sends those who want to use it commercially to https://stability.ai/license."""
-HALTON, MASKGIT_V1 = "llvictorll/Halton-MaskGIT", "llvictorll/Maskgit-pytorch"
+HALTON = "llvictorll/Halton-MaskGIT"
 FID_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
@@ -80,20 +80,6 @@ CATALOGUE = (
     Public(
         "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MILLION, "FoundationVision/LlamaGen",
         "vq_ds16_c2i.pt", size=4 * 72 * MB, estimated=True,
-    ),
-    Public(
-        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MILLION, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2090 * MB,
-        sha256="74b38fa16c92da3db79f9aac3c9d0d2ef5cb6ea283c48908213f10d786304462",
-    ),
-    Public(
-        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "512", None, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_512.pth", size=2116 * MB,
-    ),
-    Public(
-        "taming", "VQGAN of taming-transformers, f16, 1,024 codes", "MIT", True, "256", None, MASKGIT_V1,
-        "pretrained_maskgit/VQGAN/last.ckpt", size=958 * MB,
-        sha256="e38a3aed8c86e8d47436f611325b3a23888cab70a0cc56c13cd84e8d4aab6e71",
     ),
     Public("mage", "MAGE, with its tokenizer", "MIT", True, "256", page="https://github.com/LTH14/mage"),
     Public(
@@ -270,6 +256,6 @@ def published_speed(recipe: Recipe) -> Speed | None:
         return PUBLISHED["icgan"] if strategy is None and not generator.inversion_steps else None
     if not isinstance(generator, TokenGenerator) or strategy is None or recipe.views.decoding_steps != 12:
         return None
-    if recipe.data.size != 256 or generator.maskgit.name not in ("halton", "maskgit-pytorch"):
+    if recipe.data.size != 256 or generator.maskgit.name != "halton":
         return None
     return PUBLISHED.get(strategy.name)

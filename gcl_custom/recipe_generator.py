@@ -90,7 +90,7 @@ class Tokenizer(TokenizerLosses):
 class PublicTokenizer(TokenizerLosses):
     """A tokenizer that others trained; it sees red, green and blue."""
 
-    name: Literal["llamagen", "taming", "mage"]
+    name: Literal["llamagen", "mage"]
     weights: str
     """Its public file. ``gcl-custom weights`` says where to get it."""
     epochs: Annotated[int, Field(ge=0)] = 0
@@ -101,7 +101,7 @@ class PublicTokenizer(TokenizerLosses):
     @property
     def codes(self) -> int:
         """Size of the public codebook."""
-        return {"llamagen": 16384, "taming": 1024, "mage": 1024}[self.name]
+        return {"llamagen": 16384, "mage": 1024}[self.name]
 
 
 class MaskGIT(Section):
@@ -134,7 +134,7 @@ class MaskGIT(Section):
 class PublicMaskGIT(Section):
     """A transformer over tokens that others trained, used without any label; its sizes are read from its file."""
 
-    name: Literal["halton", "maskgit-pytorch", "mage"]
+    name: Literal["halton", "mage"]
     weights: str
     """Its public file. ``gcl-custom weights`` says where to get it."""
     heads: Count | None = None
@@ -151,18 +151,16 @@ class PublicMaskGIT(Section):
 AnyTokenizer = Annotated[
     Annotated[Tokenizer, Tag("vqgan")]
     | Annotated[PublicTokenizer, Tag("llamagen")]
-    | Annotated[PublicTokenizer, Tag("taming")]
     | Annotated[PublicTokenizer, Tag("mage")],
     named("vqgan"),
 ]
 AnyMaskGIT = Annotated[
     Annotated[MaskGIT, Tag("maskgit")]
     | Annotated[PublicMaskGIT, Tag("halton")]
-    | Annotated[PublicMaskGIT, Tag("maskgit-pytorch")]
     | Annotated[PublicMaskGIT, Tag("mage")],
     named("maskgit"),
 ]
-TOKENIZER_OF = {"halton": "llamagen", "maskgit-pytorch": "taming", "mage": "mage"}
+TOKENIZER_OF = {"halton": "llamagen", "mage": "mage"}
 """The tokenizer on whose codes each public transformer was trained."""
 
 

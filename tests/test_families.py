@@ -19,8 +19,6 @@ import test_icgan
 import test_llamagen
 import test_mage
 import test_mage_tokenizer
-import test_maskgit_pytorch
-import test_taming
 import tiny_models
 import torch
 import yaml
@@ -49,13 +47,6 @@ def halton(folder: Path) -> Settings:
     tokenizer = test_llamagen.write(folder / "vq_ds16_c2i.pt", state)
     maskgit = test_halton_maskgit.write(folder / "ImageNet_256.pth", test_halton_maskgit.public_state(GRID))
     return public("llamagen", tokenizer, "halton", maskgit, test_halton_maskgit.HEADS)
-
-
-def maskgit_pytorch(folder: Path) -> Settings:
-    state = test_taming.public_state(LEVELS, test_maskgit_pytorch.CODES)
-    tokenizer = test_taming.save(folder / "last.ckpt", state)
-    maskgit = test_maskgit_pytorch.save(folder / "current.pth", test_maskgit_pytorch.public_state(GRID))
-    return public("taming", tokenizer, "maskgit-pytorch", maskgit, test_maskgit_pytorch.HEADS)
 
 
 def mage(folder: Path) -> Settings:
@@ -126,7 +117,6 @@ def edited(name: str, **more: Any) -> Callable[[Path], Settings]:
 
 FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "halton": halton,
-    "maskgit-pytorch": maskgit_pytorch,
     "mage": mage,
     "icgan": icgan,
     "dcgan": dcgan,
@@ -356,12 +346,6 @@ FAULTS: dict[str, tuple[Callable[[Path], Settings], tuple[str, ...], str]] = {
     "halton": (
         halton,
         ("ImageNet_256.pth", "module._orig_mod.transformer.layers.1.ff.w3.weight", "model_state_dict"),
-        "generator.maskgit.weights",
-    ),
-    "taming": (maskgit_pytorch, ("last.ckpt", "quant_conv.bias", "state_dict"), "generator.tokenizer.weights"),
-    "maskgit-pytorch": (
-        maskgit_pytorch,
-        ("current.pth", "last_layer.2.bias", "model_state_dict"),
         "generator.maskgit.weights",
     ),
     "mage tokenizer": (

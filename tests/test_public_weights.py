@@ -109,6 +109,7 @@ def test_the_catalogue_names_each_of_its_weights_once_and_says_where_they_are() 
     assert len({(public.choice, public.name) for public in CATALOGUE}) == len(CATALOGUE)
     for public in CATALOGUE:
         assert bool(public.repository) + bool(public.url) + bool(public.page) == 1, public
+        assert "/" not in public.file, "so that one command brings it to its place"
         assert public.licence
 
 

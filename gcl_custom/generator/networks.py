@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from gcl_custom.generator.llamagen import LlamaGenTokenizer
     from gcl_custom.generator.mage import MageTransformer
     from gcl_custom.generator.mage_tokenizer import MageTokenizer
-    from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-    from gcl_custom.generator.taming import TamingTokenizer
 
-    AnyTokenizer = VQGAN | LlamaGenTokenizer | TamingTokenizer | MageTokenizer
-    AnyTransformer = MaskGIT | HaltonMaskGIT | MaskgitPytorch | MageTransformer
+    AnyTokenizer = VQGAN | LlamaGenTokenizer | MageTokenizer
+    AnyTransformer = MaskGIT | HaltonMaskGIT | MageTransformer
 else:  # shapes are checked while tests run, when not all families are imported
     AnyTokenizer = AnyTransformer = nn.Module
 
@@ -69,10 +67,6 @@ def _public_tokenizer(settings: recipe.PublicTokenizer, file: Path) -> AnyTokeni
             from gcl_custom.generator.llamagen import LlamaGenTokenizer
 
             return LlamaGenTokenizer.from_file(file, TOKENIZER)
-        case "taming":
-            from gcl_custom.generator.taming import TamingTokenizer
-
-            return TamingTokenizer.from_file(file, TOKENIZER)
         case "mage":
             from gcl_custom.generator.mage_tokenizer import MageTokenizer
 
@@ -118,10 +112,6 @@ def _public_transformer(settings: recipe.PublicMaskGIT, file: Path) -> AnyTransf
             from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
 
             return HaltonMaskGIT.from_file(file, TRANSFORMER, heads=settings.heads)
-        case "maskgit-pytorch":
-            from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-
-            return MaskgitPytorch.from_file(file, TRANSFORMER, heads=settings.heads)
         case "mage":
             from gcl_custom.generator.mage import MageTransformer
 
