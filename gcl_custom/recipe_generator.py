@@ -213,18 +213,6 @@ class IcGan(Section):
         return self
 
 
-class Dcgan(Section):
-    """A DCGAN of 64 px, whose latents views.strategy edits; a tile's latent is found by inversion."""
-
-    name: Literal["dcgan"]
-    weights: str
-    """A state dict as in the package gan-face-generate, or the name of that package, if it is installed."""
-    inversion_steps: Count = 200
-    """Steps of the search for the latent that shows a tile."""
-    features: Perceptual = EfficientNetLite0()
-    """Network whose features compare views with tiles."""
-
-
 class ImageToImage(Section):
     """Diffusion: noise is added to the tile and taken off again, guided by its caption."""
 
@@ -271,7 +259,6 @@ class Unclip(Section):
 Generator = Annotated[
     Annotated[TokenGenerator, Tag("tokens")]
     | Annotated[IcGan, Tag("icgan")]
-    | Annotated[Dcgan, Tag("dcgan")]
     | Annotated[ImageToImage, Tag("diffusion")]
     | Annotated[Unclip, Tag("unclip")],
     named("tokens"),

