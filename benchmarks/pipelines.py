@@ -1,8 +1,7 @@
-"""Public diffusion models and aMUSEd at their public sizes, with random weights.
+"""Public diffusion models at their public sizes, with random weights.
 
 The sizes are those of the hub's configurations: 2,567 M parameters for the U-Net of SDXL-Turbo, 870 M for that of
-Stable unCLIP 2.1, 604 M for aMUSEd's transformer. The folder of a pipeline takes up to 7 GB on disk for a while, and
-its models as much memory.
+Stable unCLIP 2.1. The folder of a pipeline takes up to 7 GB on disk for a while, and its models as much memory.
 """
 
 import tempfile
@@ -22,7 +21,6 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from gcl_custom.generator.amused import AmusedTokenizer, AmusedTransformer
 from gcl_custom.generator.diffusion import ImageToImage
 from gcl_custom.generator.hub import precision_of
 from gcl_custom.generator.unclip import Unclip
@@ -32,23 +30,6 @@ Opened = TypeVar("Opened", ImageToImage, Unclip)
 WHERE = "benchmark"
 WORDS = 77
 """Pieces of words that CLIP reads."""
-
-
-def amused_tokenizer() -> AmusedTokenizer:
-    levels, widths = 5, (128, 256, 256, 512, 768)
-    return AmusedTokenizer(
-        diffusers.VQModel(
-            block_out_channels=widths, layers_per_block=2, latent_channels=64, num_vq_embeddings=8192, vq_embed_dim=64,
-            down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
-            mid_block_add_attention=False,
-        )
-    )  # fmt: skip
-
-
-def amused_transformer() -> AmusedTransformer:
-    """With random states in place of those of the empty prompt."""
-    network = diffusers.UVit2DModel(sample_size=16)
-    return AmusedTransformer(network, torch.randn(1, WORDS, 768), torch.randn(1, 768), side=256)
 
 
 def sdxl_turbo(hardware: Hardware, device: torch.device) -> ImageToImage:

@@ -8,7 +8,6 @@ anew where one of these is another. Of weights that are gone, what is remembered
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -74,18 +73,7 @@ def place_of(need: Needed) -> Path | None:
 
         return found(need.given)
     path = Path(need.given).expanduser()
-    if path.is_file():
-        return path
-    return packaged(need.given) if need.keys == ("generator.weights",) else None
-
-
-def packaged(name: str) -> Path | None:
-    """The file of weights in an installed Python package of that name, which is not imported."""
-    module = name.replace("-", "_")
-    spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    places = [Path(place) for place in (spec.submodule_search_locations if spec else None) or []]
-    files = sorted(file for place in places for file in place.rglob("weights.*") if file.suffix != ".py")
-    return files[0] if files else None
+    return path if path.is_file() else None
 
 
 def sha256(path: Path) -> str:

@@ -12,14 +12,14 @@ from gcl_custom.costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery import SPLITS, Form, SplitName, has_label
 from gcl_custom.public_weights import published_speed
 from gcl_custom.recipe import Recipe
-from gcl_custom.recipe_generator import LEARNT, ImageToImage
+from gcl_custom.recipe_generator import LEARNT, IcGan, ImageToImage
 from gcl_custom.splits import label_counts, subset_of_sets
 from gcl_custom.symmetry import WAYS
 
 CAPTION = 100
 """Bytes of a caption, about."""
-LATENT = {"icgan": 2048 + 128, "dcgan": 100}
-"""Numbers, about, that the public networks make a tile from."""
+LATENT = 2048 + 128
+"""Numbers, about, that the public IC-GAN makes a tile from."""
 NETWORKS = ("tokenizer.weights", "maskgit.weights", "weights", "encoder", "model")
 """Keys of ``generator`` that name what makes views."""
 MEASURED, UNKNOWN = "measured", "not known"
@@ -142,10 +142,10 @@ def _other(recipe: Recipe, tiles: Tiles) -> Iterator[Row]:
     if isinstance(recipe.generator, ImageToImage) and recipe.generator.captions:
         count = len(tiles.split)
         yield Row("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
-    if recipe.inverts:
-        steps, count = getattr(recipe.generator, "inversion_steps"), tiles.count("train")  # noqa: B009  both have them
-        what, numbers = f"{count:,} tiles, {steps:,} steps each", LATENT[recipe.generator.name]
-        yield Row("latents", what, None, None, count * 4 * numbers, UNKNOWN)
+    if isinstance(recipe.generator, IcGan) and recipe.inverts:
+        count = tiles.count("train")
+        what = f"{count:,} tiles, {recipe.generator.inversion_steps:,} steps each"
+        yield Row("latents", what, None, None, count * 4 * LATENT, UNKNOWN)
     if strategy and strategy.name in LEARNT:
         steps = getattr(strategy, "steps")  # noqa: B009  both learnt strategies have them
         yield Row("edit", f"{steps:,} steps", None, None, 0, UNKNOWN)

@@ -61,8 +61,6 @@ def by_hand(need: Needed) -> str:
     public = need.public
     if public is None:
         return f"Put your own file at {need.given}, or name another in the recipe"
-    if public.page.startswith("pip "):
-        return f"{public.page}, and give the package's name in the recipe"
     if public.page:
         return f"{public.page} leads to its file; put it at {need.given}"
     if not need.exact:
@@ -73,8 +71,7 @@ def by_hand(need: Needed) -> str:
     if public.member:
         return f"curl -LO {public.url}, unpack it and put {public.member} at {need.given}"
     if public.repository:
-        moved = f" && mv {folder / public.file} {need.given}" if folder / public.file != Path(need.given) else ""
-        return f"hf download {public.repository} {public.file} --local-dir {folder}{moved}"
+        return f"hf download {public.repository} {public.file} --local-dir {folder}"
     return f"curl --create-dirs -Lo {need.given} {public.url}"
 
 

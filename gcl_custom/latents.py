@@ -21,8 +21,6 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.rows import Rows
 
 FILE = "latents.npy"
-ALONE = "latent"
-"""The field of features that are one tensor, which has no name."""
 
 
 class Latents:
@@ -87,9 +85,8 @@ class LatentWriter:
         return self._tiles[number]
 
     def write(self, number: int, features: Any) -> None:
-        """Keep the features of the tiles of a block: a tensor (b *shape), or a named tuple of such."""
-        named = features._asdict() if isinstance(features, tuple) else {ALONE: features}  # type: ignore[attr-defined]
-        parts = {name: value.cpu().numpy() for name, value in named.items()}
+        """Keep the features of the tiles of a block, a named tuple of tensors (b *shape)."""
+        parts = {name: value.cpu().numpy() for name, value in features._asdict().items()}
         rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
         for name, part in parts.items():
             rows[name] = part

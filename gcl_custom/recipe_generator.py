@@ -90,9 +90,9 @@ class Tokenizer(TokenizerLosses):
 class PublicTokenizer(TokenizerLosses):
     """A tokenizer that others trained; it sees red, green and blue."""
 
-    name: Literal["llamagen", "taming", "mage", "amused"]
+    name: Literal["llamagen", "mage"]
     weights: str
-    """Its public file; of amused, the folder. ``gcl-custom weights`` says where to get it."""
+    """Its public file. ``gcl-custom weights`` says where to get it."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """Of further training on the own tiles; 0 takes the weights as they are."""
     learning_rate: Positive = 1e-4
@@ -101,7 +101,7 @@ class PublicTokenizer(TokenizerLosses):
     @property
     def codes(self) -> int:
         """Size of the public codebook."""
-        return {"llamagen": 16384, "taming": 1024, "mage": 1024, "amused": 8192}[self.name]
+        return {"llamagen": 16384, "mage": 1024}[self.name]
 
 
 class MaskGIT(Section):
@@ -134,9 +134,9 @@ class MaskGIT(Section):
 class PublicMaskGIT(Section):
     """A transformer over tokens that others trained, used without any label; its sizes are read from its file."""
 
-    name: Literal["halton", "maskgit-pytorch", "mage", "amused"]
+    name: Literal["halton", "mage"]
     weights: str
-    """Its public file; of amused, the folder. ``gcl-custom weights`` says where to get it."""
+    """Its public file. ``gcl-custom weights`` says where to get it."""
     heads: Count | None = None
     """Of attention, which no tensor tells; without it, those of the public model of this width."""
     epochs: Annotated[int, Field(ge=0)] = 0
@@ -151,20 +151,16 @@ class PublicMaskGIT(Section):
 AnyTokenizer = Annotated[
     Annotated[Tokenizer, Tag("vqgan")]
     | Annotated[PublicTokenizer, Tag("llamagen")]
-    | Annotated[PublicTokenizer, Tag("taming")]
-    | Annotated[PublicTokenizer, Tag("mage")]
-    | Annotated[PublicTokenizer, Tag("amused")],
+    | Annotated[PublicTokenizer, Tag("mage")],
     named("vqgan"),
 ]
 AnyMaskGIT = Annotated[
     Annotated[MaskGIT, Tag("maskgit")]
     | Annotated[PublicMaskGIT, Tag("halton")]
-    | Annotated[PublicMaskGIT, Tag("maskgit-pytorch")]
-    | Annotated[PublicMaskGIT, Tag("mage")]
-    | Annotated[PublicMaskGIT, Tag("amused")],
+    | Annotated[PublicMaskGIT, Tag("mage")],
     named("maskgit"),
 ]
-TOKENIZER_OF = {"halton": "llamagen", "maskgit-pytorch": "taming", "mage": "mage", "amused": "amused"}
+TOKENIZER_OF = {"halton": "llamagen", "mage": "mage"}
 """The tokenizer on whose codes each public transformer was trained."""
 
 
@@ -217,18 +213,6 @@ class IcGan(Section):
         return self
 
 
-class Dcgan(Section):
-    """A DCGAN of 64 px, whose latents views.strategy edits; a tile's latent is found by inversion."""
-
-    name: Literal["dcgan"]
-    weights: str
-    """A state dict as in the package gan-face-generate, or the name of that package, if it is installed."""
-    inversion_steps: Count = 200
-    """Steps of the search for the latent that shows a tile."""
-    features: Perceptual = EfficientNetLite0()
-    """Network whose features compare views with tiles."""
-
-
 class ImageToImage(Section):
     """Diffusion: noise is added to the tile and taken off again, guided by its caption."""
 
@@ -275,7 +259,6 @@ class Unclip(Section):
 Generator = Annotated[
     Annotated[TokenGenerator, Tag("tokens")]
     | Annotated[IcGan, Tag("icgan")]
-    | Annotated[Dcgan, Tag("dcgan")]
     | Annotated[ImageToImage, Tag("diffusion")]
     | Annotated[Unclip, Tag("unclip")],
     named("tokens"),

@@ -44,11 +44,7 @@ def look(need: Needed) -> Found:
     place = place_of(need)
     if place is None:
         return Found("missing", "")
-    if need.folder:
-        return _folder(place)
-    if place != Path(need.given).expanduser():
-        return Found("there", "in the installed package", place.stat().st_size)
-    return _file(place, need)
+    return _folder(place) if need.folder else _file(place, need)
 
 
 def digest(need: Needed, found: Found) -> str:

@@ -130,13 +130,3 @@ def fid_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.kaiming_normal_(convolution.weight)
     torch.save(network.state_dict(), path)
     return path
-
-
-@pytest.fixture
-def made_up_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of weights, still to be written, in an installed package that must not be imported."""
-    package = tmp_path / "made_up_faces"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise AssertionError('it is not imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    return package / "weights.tar"

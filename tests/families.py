@@ -32,13 +32,13 @@ def with_zeros(name: str, *shape: int) -> Spoil:
 class PublicState(dict[str, Tensor]):
     """Random weights under public names, away from what layers start with; each method adds one part."""
 
-    def _add(self, name: str, *shape: int, bias: bool = True, dot: str = ".") -> None:
-        self[f"{name}{dot}weight"] = torch.randn(shape) / torch.Size(shape[1:]).numel() ** 0.5
+    def _add(self, name: str, *shape: int, bias: bool = True) -> None:
+        self[f"{name}.weight"] = torch.randn(shape) / torch.Size(shape[1:]).numel() ** 0.5
         if bias:
-            self[f"{name}{dot}bias"] = 0.2 * torch.randn(shape[0])
+            self[f"{name}.bias"] = 0.2 * torch.randn(shape[0])
 
-    def linear(self, name: str, enter: int, leave: int, dot: str = ".") -> None:
-        self._add(name, leave, enter, dot=dot)
+    def linear(self, name: str, enter: int, leave: int) -> None:
+        self._add(name, leave, enter)
 
     def conv(self, name: str, enter: int, leave: int, side: int, bias: bool = True) -> None:
         self._add(name, leave, enter, side, side, bias=bias)
@@ -94,16 +94,6 @@ class Equations:
         weights = (torch.einsum("bci,bcj->bij", q, k) / x.shape[1] ** 0.5).exp()
         weights = weights / weights.sum(dim=2, keepdim=True)
         return x + self.conv(f"{name}.proj_out", torch.einsum("bij,bcj->bci", weights, v).view(x.shape))
-
-    def level(self, name: str, blocks: str, attentions: str, x: Tensor) -> Tensor:
-        """Residual blocks, each with its attention if it has one."""
-        i = 0
-        while f"{name}.{blocks}.{i}.conv1.weight" in self.w:
-            x = self.residual(f"{name}.{blocks}.{i}", x)
-            if f"{name}.{attentions}.{i}.q.weight" in self.w:
-                x = self.attention(f"{name}.{attentions}.{i}", x)
-            i += 1
-        return x
 
     def halved(self, name: str, x: Tensor) -> Tensor:
         larger = x.new_zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1)

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from gcl_custom import contents as module
-from gcl_custom.contents import Absent, contents, packaged, sha256
+from gcl_custom.contents import Absent, contents, sha256
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json
 from gcl_custom.recipe import Data, Recipe
-from gcl_custom.recipe_generator import Dcgan, ImageToImage, LatentNoise, Views
+from gcl_custom.recipe_generator import ImageToImage, TokenGenerator, Tokenizer
 from gcl_custom.runs import Run
 
 
-def gan(weights: Path | str) -> Recipe:
-    generator, views = Dcgan(name="dcgan", weights=str(weights)), Views(strategy=LatentNoise(name="noise"))
-    return Recipe(name="r", data=Data(root="tiles"), generator=generator, views=views)
+def own(weights: Path | str) -> Recipe:
+    generator = TokenGenerator(tokenizer=Tokenizer(weights=str(weights)))
+    return Recipe(name="r", data=Data(root="tiles"), generator=generator)
 
 
 def diffusion(model: Path | str) -> Recipe:
@@ -40,38 +40,38 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_digest_has_the_known_answer(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    found, _ = contents(gan(tmp_path / "abc"), {})
-    assert found == {"generator.weights": "abc, SHA-256 ba7816bf8f01cfea"}
+    found, _ = contents(own(tmp_path / "abc"), {})
+    assert found == {"generator.tokenizer.weights": "abc, SHA-256 ba7816bf8f01cfea"}
 
 
 def test_a_file_is_read_once_and_again_where_it_may_have_changed(tmp_path: Path, read: list[str]) -> None:
     path = tmp_path / "w.tar"
     path.write_bytes(b"one")
-    first, known = contents(gan(path), {})
+    first, known = contents(own(path), {})
     module._digest.cache_clear()  # as in another process
-    assert contents(gan(path), known) == (first, known)
+    assert contents(own(path), known) == (first, known)
     assert read == ["w.tar"]
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    same, later = contents(gan(path), known)
+    same, later = contents(own(path), known)
     assert (same, read) == (first, ["w.tar", "w.tar"])
     assert later != known
     path.write_bytes(b"two")  # as many bytes
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 2))
-    assert contents(gan(path), later)[0] != first
+    assert contents(own(path), later)[0] != first
 
 
 def test_a_file_that_was_moved_is_the_same_and_one_that_is_gone_is_remembered(tmp_path: Path) -> None:
     path, moved = tmp_path / "w.tar", tmp_path / "elsewhere" / "w.tar"
     path.write_bytes(b"one")
-    first, known = contents(gan(path), {})
+    first, known = contents(own(path), {})
     moved.parent.mkdir()
     path.rename(moved)
-    assert contents(gan(moved), {})[0] == first
-    assert contents(gan(path), known) == (first, known)
-    absent = contents(gan(path), {})[0]["generator.weights"]
+    assert contents(own(moved), {})[0] == first
+    assert contents(own(path), known) == (first, known)
+    absent = contents(own(path), {})[0]["generator.tokenizer.weights"]
     assert isinstance(absent, Absent)
     assert absent == "w.tar, which is not there"
-    with pytest.raises(UserError, match=r"^generator\.weights: there are no weights at .*w\.tar"):
+    with pytest.raises(UserError, match=r"^generator\.tokenizer\.weights: there are no weights at .*w\.tar"):
         raise absent.error()
 
 
@@ -99,16 +99,9 @@ def test_a_folder_is_all_that_is_read_of_it(tmp_path: Path) -> None:
         raise absent.error()
 
 
-def test_weights_may_be_in_an_installed_package(made_up_faces: Path) -> None:
-    made_up_faces.write_bytes(b"abc")
-    assert packaged("made-up-faces") == made_up_faces
-    assert contents(gan("made-up-faces"), {})[0]["generator.weights"] == "made-up-faces, SHA-256 ba7816bf8f01cfea"
-    assert packaged("not-installed-faces") is None
-
-
 def test_a_run_remembers_in_its_folder_once_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "w.tar").write_bytes(b"abc")
-    run = Run(tmp_path / "r", gan(tmp_path / "w.tar"))
+    run = Run(tmp_path / "r", own(tmp_path / "w.tar"))
     first = run.contents
     assert not run.path.exists()
     run.path.mkdir()

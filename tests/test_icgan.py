@@ -1,6 +1,7 @@
 """Laws of IC-GAN as a generator, and the public format of SwAV's network."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.biggan import BigGAN, Sizes
 from gcl_custom.generator.icgan import FEATURE_WEIGHT, Features, IcGan, swav_trunk, truncated_normal
-from gcl_custom.generator.latent_edits import LatentGenerator
+from gcl_custom.generator.latent_edits import Edited, Interpolation, LatentGenerator, partners
 from gcl_custom.weights import save_weights
 
 
@@ -104,6 +105,19 @@ def test_inversion_pulls_the_view_towards_the_tile(make: type) -> None:
     pixels = (drawn - tiles).square().mean((1, 2, 3))
     conditions = (generator.condition(drawn) - features.condition).square().sum(1)
     torch.testing.assert_close(pixels + FEATURE_WEIGHT * conditions, inverted.after, atol=1e-5, rtol=1e-4)
+
+
+def test_is_edited_towards_the_inverted_noise_of_another_tile(make: type) -> None:
+    generator, tiles = make(inversion_steps=3), torch.rand(5, 3, 16, 16)
+    edit = Interpolation(generator, torch.arange(5), lambda numbers, draws: generator.encode(tiles[numbers], draws))
+    draws = rng(1, 3)
+    chosen = partners(draws, torch.arange(5))
+    edited = Edited(generator, partial(edit.apply_to, strength=1.0))
+    features = edited.encode(tiles[[1, 3]], draws)
+    view = edited.augment(features, draws)
+    expected = generator.encode(tiles[chosen], rng(*chosen.tolist()))  # as that tile itself is encoded
+    torch.testing.assert_close(view.z, expected.z, atol=1e-4, rtol=1e-4)
+    assert view.condition.equal(features.condition)
 
 
 def swav_state() -> dict[str, Tensor]:

@@ -6,20 +6,21 @@ import signal
 from pathlib import Path
 
 import pytest
-import test_dcgan
+import test_biggan
+import test_icgan
 import torch
 from conftest import draw
-from torch import Tensor
 
 from gcl_custom import fit_edit, invert_tiles, make_views, pack_tiles, plan
 from gcl_custom.errors import UserError
-from gcl_custom.generator.dcgan import Dcgan
+from gcl_custom.generator.edits import joined
+from gcl_custom.generator.icgan import Features, IcGan
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.imagery import TileStore
-from gcl_custom.latents import ALONE, Latents, LatentWriter
+from gcl_custom.latents import Latents, LatentWriter
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Data, Hardware, Recipe
-from gcl_custom.recipe_generator import Dcgan as Settings
+from gcl_custom.recipe_generator import IcGan as Settings
 from gcl_custom.recipe_generator import Interpolation, Steering, Strategy, Views
 from gcl_custom.runs import Run
 from gcl_custom.views import ViewStore
@@ -31,15 +32,27 @@ INTERPOLATION = Interpolation(name="interpolation", strength=0.5)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inversion")
     draw(folder / "imagery", bands=3, each=6, size=16)
-    torch.save({"netG_state_dict": test_dcgan.public_state()}, folder / "weights.tar")
+    torch.save(test_biggan.public_state(condition=2048), folder / "G_ema_best0.pth")
+    torch.save(test_icgan.swav_state(), folder / "swav_800ep_pretrain.pth.tar")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder looks at fewer pixels; forked processes do likewise."""
+    monkeypatch.setattr("gcl_custom.generator.icgan.CONDITION_SIDE", 32)
 
 
 def recipe(folder: Path, strategy: Strategy = INTERPOLATION, nodes: int = 1) -> Recipe:
     return Recipe(
         name="r",
         data=Data(root=str(folder / "imagery"), size=16),
-        generator=Settings(name="dcgan", weights=str(folder / "weights.tar"), inversion_steps=4),
+        generator=Settings(
+            name="icgan",
+            weights=str(folder / "G_ema_best0.pth"),
+            encoder=str(folder / "swav_800ep_pretrain.pth.tar"),
+            inversion_steps=4,
+        ),
         views=Views(batch=4, per_tile=2, strategy=strategy),
         hardware=Hardware(accelerator="cpu", precision="fp32", nodes=nodes),
     )
@@ -56,7 +69,7 @@ def work(run: Run, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     write, found = LatentWriter.write, list[int]()
 
-    def dying(writer: LatentWriter, number: int, features: Tensor) -> None:
+    def dying(writer: LatentWriter, number: int, features: Features) -> None:
         found.append(number)
         if len(found) == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -116,12 +129,15 @@ def test_training_tiles_are_inverted_once_for_all_that_starts_from_them(
     train = store.index("train")
     invert_tiles.run(run)
     made = load_generator(run, store)
-    latents = torch.cat([found.encode(store.unit(store.read(some)), Randomness(0, "views", 0, some))
-                         for found in [made] for some in train.split(4)])  # fmt: skip
-    assert torch.equal(Latents(plan.latents(run).path, store).read(train)[ALONE], latents)
+    latents = joined(
+        [made.encode(store.unit(store.read(some)), Randomness(0, "views", 0, some)) for some in train.split(4)]
+    )
+    kept = Latents(plan.latents(run).path, store).read(train)
+    assert torch.equal(kept["condition"], latents.condition)
+    assert torch.equal(kept["z"], latents.z)
     partner = made.augment(latents, Randomness(0, "views", 1, train))
     with monkeypatch.context() as patched:
-        patched.setattr(Dcgan, "encode", lambda *_: pytest.fail("inverted again"))
+        patched.setattr(IcGan, "encode", lambda *_: pytest.fail("inverted again"))
         make_views.run(run)
         make_views.run_reconstructions(run)
         learnt = Run(run.path, recipe(folder, Steering(name="steering", steps=2)))

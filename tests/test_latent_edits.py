@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from gcl_custom.generator.latent_edits import Edited, Interpolation, arc, chord, mixed, noise, partners
 from gcl_custom.randomness import Randomness
 
+ZERO, ONE = torch.zeros(1), torch.ones(1)
+"""Mean and deviation of a GAN's latents."""
+
 
 class Toy:
     """A generator whose latent is the mean of each band, so that everything can be said beforehand."""
 
     device = torch.device("cpu")
     networks: tuple[nn.Module, ...] = ()
-    mean, deviation = torch.zeros(1), torch.ones(1)
+    mean, deviation = ZERO, ONE
 
     def __init__(self, gaussian: bool = True) -> None:
         self.gaussian = gaussian
@@ -51,7 +54,7 @@ def test_noise_keeps_the_moments_of_latents(strength: float) -> None:
 
 def test_strength_0_gives_the_latent_back() -> None:
     latents, partner = torch.randn(3, 4), torch.randn(3, 4)
-    assert noise(latents, rng(0, 1, 2), 0.0).equal(latents)
+    assert noise(latents, rng(0, 1, 2), 0.0, ZERO, ONE).equal(latents)
     mean, deviation = torch.tensor(2.0), torch.tensor(0.5)
     torch.testing.assert_close(noise(latents, rng(0, 1, 2), 0.0, mean, deviation), latents)
     assert chord(latents, partner, 0.0).equal(latents)
@@ -61,16 +64,16 @@ def test_strength_0_gives_the_latent_back() -> None:
 
 def test_strength_1_leaves_nothing_of_the_latent() -> None:
     one, other = torch.randn(3, 4), torch.randn(3, 4)
-    assert noise(one, rng(0, 1, 2), 1.0).equal(noise(other, rng(0, 1, 2), 1.0))
+    assert noise(one, rng(0, 1, 2), 1.0, ZERO, ONE).equal(noise(other, rng(0, 1, 2), 1.0, ZERO, ONE))
     assert chord(one, other, 1.0).equal(other)
     torch.testing.assert_close(arc(one, other, 1.0), other)
 
 
 def test_noise_is_a_function_of_the_tile_and_the_view() -> None:
     latents = torch.randn(3, 5)
-    together = noise(latents, rng(7, 8, 9), 0.5)
-    assert noise(latents[1:2], rng(8), 0.5).equal(together[1:2])
-    assert not noise(latents[1:2], rng(8, view=1), 0.5).equal(together[1:2])
+    together = noise(latents, rng(7, 8, 9), 0.5, ZERO, ONE)
+    assert noise(latents[1:2], rng(8), 0.5, ZERO, ONE).equal(together[1:2])
+    assert not noise(latents[1:2], rng(8, view=1), 0.5, ZERO, ONE).equal(together[1:2])
 
 
 def test_an_arc_turns_evenly_and_keeps_the_length() -> None:

@@ -11,7 +11,7 @@ from test_views import tile_store
 from torch import Tensor
 
 from gcl_custom.generator.icgan import Features
-from gcl_custom.latents import ALONE, FILE, Latents, LatentWriter
+from gcl_custom.latents import FILE, Latents, LatentWriter
 
 
 def features(tiles: Tensor) -> Features:
@@ -22,22 +22,19 @@ def features(tiles: Tensor) -> Features:
 def test_features_are_read_back_by_tile_and_name(tmp_path: Path) -> None:
     store = tile_store(tmp_path / "tiles")
     train = store.index("train")
-    for folder, make in ((tmp_path / "named", features), (tmp_path / "alone", lambda tiles: features(tiles).condition)):
-        folder.mkdir()
-        writer = LatentWriter(folder, "made from", train, 5)
-        for number in writer.pending:
-            writer.write(number, make(writer.tiles(number)))
-        writer.finish()
-        assert [path.name for path in folder.iterdir()] == [FILE]
+    folder = tmp_path / "latents"
+    folder.mkdir()
+    writer = LatentWriter(folder, "made from", train, 5)
+    for number in writer.pending:
+        writer.write(number, features(writer.tiles(number)))
+    writer.finish()
+    assert [path.name for path in folder.iterdir()] == [FILE]
     wanted = train[torch.tensor([4, 0, 4, 9])]
-    latents = Latents(tmp_path / "named", store)
+    latents = Latents(folder, store)
     for read in (latents.read(wanted), pickle.loads(pickle.dumps(latents)).read(wanted)):
         assert list(read) == ["condition", "z"]
         assert torch.equal(read["condition"], features(wanted).condition)
         assert torch.equal(read["z"], features(wanted).z)
-    alone = Latents(tmp_path / "alone", store).read(wanted)
-    assert list(alone) == [ALONE]
-    assert torch.equal(alone[ALONE], features(wanted).condition)
     with pytest.raises(AssertionError, match="only training tiles"):
         latents.read(store.index("test")[:1])
 

@@ -85,10 +85,18 @@ class ByTheEquations(Equations):
         x = self.residual(f"{name}.0", x)
         return self.residual(f"{name}.2", self.attention(f"{name}.1", x))
 
+    def level(self, name: str, blocks: int, x: Tensor) -> Tensor:
+        """Residual blocks, each with its attention if it has one."""
+        for i in range(blocks):
+            x = self.residual(f"{name}.res.{i}", x)
+            if f"{name}.attn.{i}.q.weight" in self.w:
+                x = self.attention(f"{name}.attn.{i}", x)
+        return x
+
     def encode(self, tiles: Tensor) -> Tensor:
         x = self.conv("encoder.conv_in", tiles.double() * 2 - 1, padding=1)
         for level in range(3):
-            x = self.level(f"encoder.conv_blocks.{level}", "res", "attn", x)
+            x = self.level(f"encoder.conv_blocks.{level}", BLOCKS, x)
             if level < 2:
                 x = self.halved(f"encoder.conv_blocks.{level}.downsample.conv", x)
         x = self.swish(self.norm("encoder.norm_out", self.middle("encoder.mid", x)))
@@ -108,7 +116,7 @@ class ByTheEquations(Equations):
         x = self.conv("post_quant_conv", codes[tokens].permute(0, 3, 1, 2))
         x = self.middle("decoder.mid", self.conv("decoder.conv_in", x, padding=1))
         for number in range(3):
-            x = self.level(f"decoder.conv_blocks.{number}", "res", "attn", x)
+            x = self.level(f"decoder.conv_blocks.{number}", BLOCKS + 1, x)
             if number < 2:
                 x = self.doubled(f"decoder.conv_blocks.{number}.upsample.conv", x)
         return (self.conv("decoder.conv_out", self.swish(self.norm("decoder.norm_out", x)), padding=1) + 1) / 2

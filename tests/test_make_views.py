@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import draw
 from test_fit_maskgit import RECIPE, with_tokenizer
 from test_views import tile_store
 
-from gcl_custom import make_views, plan, views
+from gcl_custom import make_views, pack_tiles, plan, views
 from gcl_custom.errors import UserError
 from gcl_custom.features import efficientnet_lite0
 from gcl_custom.generator import loading
@@ -21,7 +22,8 @@ from gcl_custom.generator.loading import load_generator
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Recipe
+from gcl_custom.recipe import Data, Recipe
+from gcl_custom.recipe_generator import IcGan
 from gcl_custom.runs import Run, Stage, StaleStage
 from gcl_custom.views import ViewStore
 from gcl_custom.weights import save_weights
@@ -236,10 +238,12 @@ def test_views_need_a_generator(tmp_path: Path) -> None:
 
 
 def test_a_generator_that_is_taken_as_it_is_is_tried_first(tmp_path: Path) -> None:
-    generator = {"name": "dcgan", "weights": str(tmp_path / "nowhere.tar")}
-    recipe = SETTINGS.model_dump() | {"generator": generator, "views": {"strategy": {"name": "noise"}}}
-    run = Run(with_generator(tmp_path / "r").path, Recipe.model_validate(recipe))
-    with pytest.raises(UserError, match=r"generator\.weights: there are no weights at .*nowhere\.tar"):
+    draw(tmp_path / "imagery", bands=3, each=6, size=16)
+    generator = IcGan(name="icgan", weights=str(tmp_path / "nowhere.pth"), encoder="swav.pth", inversion_steps=5)
+    data = Data(root=str(tmp_path / "imagery"), size=16)
+    run = Run(tmp_path / "r", Recipe(name="r", data=data, generator=generator))
+    pack_tiles.run(run)
+    with pytest.raises(UserError, match=r"generator\.weights: there are no weights at .*nowhere\.pth"):
         make_views.try_generator(run)
 
 

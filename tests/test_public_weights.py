@@ -87,11 +87,9 @@ def test_the_network_of_fid_is_needed_where_the_recipe_names_it() -> None:
 
 
 def test_what_two_keys_name_is_needed_once_and_an_edit_of_latents_needs_no_transformer() -> None:
-    amused = {"tokenizer": {"name": "amused", "weights": "amused/amused-256"},
-              "maskgit": {"name": "amused", "weights": "amused/amused-256"}}  # fmt: skip
-    (both,) = needed(of(amused))
+    part = {"name": "mage", "weights": "w/mage-vitb-1600.pth"}
+    (both,) = needed(of({"tokenizer": part, "maskgit": part}))
     assert both.keys == ("generator.tokenizer.weights", "generator.maskgit.weights")
-    assert both.on_hub
     assert both.where == "generator.tokenizer.weights, generator.maskgit.weights"
     (tokenizer,) = needed(of(PAIR, views={"strategy": {"name": "noise"}}))
     assert tokenizer.keys == ("generator.tokenizer.weights",)
@@ -111,6 +109,7 @@ def test_the_catalogue_names_each_of_its_weights_once_and_says_where_they_are() 
     assert len({(public.choice, public.name) for public in CATALOGUE}) == len(CATALOGUE)
     for public in CATALOGUE:
         assert bool(public.repository) + bool(public.url) + bool(public.page) == 1, public
+        assert "/" not in public.file, "so that one command brings it to its place"
         assert public.licence
 
 

@@ -142,13 +142,6 @@ def test_a_model_of_the_hub_is_looked_for_in_its_cache_alone(tmp_path: Path, mon
     assert (look(need).state, look(need).path) == ("there", snapshot)
 
 
-def test_weights_may_be_in_an_installed_package(made_up_faces: Path) -> None:
-    made_up_faces.write_bytes(b"12345")
-    found = look(Needed(("generator.weights",), "made-up-faces"))
-    assert (found.state, found.size) == ("there", 5)
-    assert look(Needed(("generator.weights",), "not-installed-faces")).state == "missing"
-
-
 def test_the_table_marks_what_may_not_be_used_commercially(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

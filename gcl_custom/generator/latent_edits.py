@@ -110,17 +110,15 @@ def noise(
     latent: Float[Tensor, "b *latent"],
     rng: Randomness,
     strength: float,
-    mean: Float[Tensor, "..."] | None = None,
-    deviation: Float[Tensor, "..."] | None = None,
+    mean: Float[Tensor, "..."],
+    deviation: Float[Tensor, "..."],
 ) -> Float[Tensor, "b *latent"]:
     """Gaussian noise of the latents' own spread; see the head of this file.
 
     Args:
-        mean, deviation: of latents; 0 and 1, a GAN's, unless given.
+        mean, deviation: of latents.
     """
     fresh = rng.normal("latent noise", *latent.shape[1:]).to(latent)
-    if mean is None or deviation is None:
-        return mixed(latent, fresh, strength)
     return mean + mixed(latent - mean, deviation * fresh, strength)
 
 

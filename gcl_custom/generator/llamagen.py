@@ -3,7 +3,8 @@
 A convolutional VQGAN (arXiv:2012.09841, appendix A) whose codes lie on the unit sphere: features and codes are divided
 by their lengths before they are compared, as in ViT-VQGAN (arXiv:2110.04627, section 3.2).
 
-Departure: the loss has no entropy term, whose weight is 0 in the authors' settings.
+Its blocks are those of CompVis/taming-transformers (MIT). Departure: the loss has no entropy term, whose weight is 0 in
+the authors' settings.
 
     b  tiles     c  bands, 3     H W  pixels     h w  grid of tokens     d  width of a code     v  codes
     k  channels     y x  sides of a feature map
@@ -16,13 +17,45 @@ from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.generator.pretrained import PretrainedTokenizer
+from gcl_custom.generator.maskgit import attention
+from gcl_custom.generator.pretrained import Codebook, PretrainedTokenizer, Resample, channels_of, norm
 from gcl_custom.generator.quantizer import Quantised
-from gcl_custom.generator.taming import Attention, Codebook, Resample, Residual, channels_of, norm
 from gcl_custom.weights import fit_state, numbered, read_state, shape_of
+
+
+class Residual(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), where x is brought to the number of channels by a 1x1 convolution."""
+
+    def __init__(self, enter: int, leave: int) -> None:
+        super().__init__()
+        self.norm1 = norm(enter)
+        self.conv1 = nn.Conv2d(enter, leave, 3, padding=1)
+        self.norm2 = norm(leave)
+        self.conv2 = nn.Conv2d(leave, leave, 3, padding=1)
+        self.nin_shortcut = nn.Conv2d(enter, leave, 1) if enter != leave else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b k y x"]) -> Float[Tensor, "b _ y x"]:
+        added = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        return cast(Tensor, self.nin_shortcut(x)) + added
+
+
+class Attention(nn.Module):
+    """x plus attention with one head over all positions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Float[Tensor, "b k y x"]) -> Float[Tensor, "b k y x"]:
+        normed = self.norm(x)
+        triple = (rearrange(part(normed), "b k y x -> b 1 (y x) k") for part in (self.q, self.k, self.v))
+        attended = rearrange(attention(*triple), "b 1 (y x) k -> b k y x", y=x.shape[2])
+        return x + cast(Tensor, self.proj_out(attended))
 
 
 class Level(nn.Module):

@@ -12,14 +12,13 @@ from torch import Tensor
 from gcl_custom import plan
 from gcl_custom import recipe_generator as recipes
 from gcl_custom.devices import autocast, pick_device
-from gcl_custom.errors import UserError
 from gcl_custom.generator import networks
 from gcl_custom.generator.latent_edits import LatentGenerator
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.verbs import Generator
 from gcl_custom.imagery import TileStore
-from gcl_custom.latents import ALONE, Latents
+from gcl_custom.latents import Latents
 from gcl_custom.randomness import Randomness
 from gcl_custom.runs import Run
 from gcl_custom.tokens import Tokens
@@ -98,17 +97,6 @@ def load_latent_generator(run: Run, store: TileStore) -> LatentGenerator[Any]:
             return _icgan(run, store, settings)
         case recipes.ImageToImage():
             return _image_to_image(run, store, settings)
-        case recipes.Dcgan():
-            from gcl_custom.generator.dcgan import Dcgan, DcganNetwork, packaged_weights
-
-            packaged = settings.weights == "gan-face-generate"
-            network = DcganNetwork.from_file(packaged_weights() if packaged else Path(settings.weights), WEIGHTS)
-            if network.bands != store.bands:
-                raise UserError(
-                    f"{WEIGHTS}: the network draws {network.bands} bands, but the tiles have {store.bands}. Take "
-                    f"weights for as many, or a generator that is trained on your own tiles"
-                )
-            return Dcgan(network, store.size, device, inversion_steps=settings.inversion_steps)
         case _:
             raise AssertionError(f"the generator {settings.name} has no latent to edit")
 
@@ -151,8 +139,10 @@ def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[A
     """
     strategy = run.recipe.views.strategy
     if run.recipe.inverts:
+        from gcl_custom.generator.icgan import Features
+
         latents = Latents(plan.latents(run).path, store)
-        return lambda tiles, _: _features(run, latents.read(tiles), generator.device)
+        return lambda tiles, _: Features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
     if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
         stored = Tokens(plan.tokens(run).path, store)
         return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
@@ -166,16 +156,6 @@ def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[A
         return kept[0][1]
 
     return encode
-
-
-def _features(run: Run, found: dict[str, Tensor], device: torch.device) -> Any:
-    """What a generator that inverts tiles has encoded them to, from the tensors that are stored of it."""
-    found = {name: value.to(device) for name, value in found.items()}
-    if isinstance(run.recipe.generator, recipes.Dcgan):
-        return found[ALONE]
-    from gcl_custom.generator.icgan import Features
-
-    return Features(**found)
 
 
 def reconstruct(

@@ -5,10 +5,10 @@ Apache-2.0, which has other weights and other names for some layers.
 
     b  tiles     k  channels     d  width of a code     y x  positions at some resolution
 
-Unlike taming's it has no attention, its residual convolutions have no bias, the encoder averages 2x2 positions to halve
-the resolution, the codebook stands between encoder and decoder without convolutions around it, and tiles enter on the
-scale of [0, 1]. Where a block changes the number of channels, its shortcut starts from what the block adds, W f(x) +
-f(x) in place of W x + f(x): an oversight in the original that its weights were trained with.
+Unlike LlamaGen's it has no attention, its residual convolutions have no bias, the encoder averages 2x2 positions to
+halve the resolution, the codebook stands between encoder and decoder without convolutions around it, and tiles enter on
+the scale of [0, 1]. Where a block changes the number of channels, its shortcut starts from what the block adds, W f(x)
++ f(x) in place of W x + f(x): an oversight in the original that its weights were trained with.
 """
 
 import re
@@ -21,8 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.pretrained import PretrainedTokenizer
-from gcl_custom.generator.taming import Codebook, Resample, channels_of, norm
+from gcl_custom.generator.pretrained import Codebook, PretrainedTokenizer, Resample, channels_of, norm
 from gcl_custom.weights import fit_state, numbered, read_state, shape_of
 
 TOKENIZER = {"encoder", "decoder", "quantize"}

@@ -1,7 +1,7 @@
 """The networks of a token generator, own or public, by the recipe's choice: one way to build each.
 
-Each family is imported when it is chosen, since some bring large libraries with them. All tokenizers have the methods
-of the own VQGAN, and all transformers those of the own MaskGIT.
+Each family is imported when it is chosen. All tokenizers have the methods of the own VQGAN, and all transformers those
+of the own MaskGIT.
 """
 
 from pathlib import Path
@@ -11,22 +11,18 @@ from torch import nn
 
 from gcl_custom import recipe_generator as recipe
 from gcl_custom.errors import UserError
-from gcl_custom.generator.hub import require_installed
 from gcl_custom.generator.maskgit import MaskGIT
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.weights import load_weights
 
 if TYPE_CHECKING:
-    from gcl_custom.generator.amused import AmusedTokenizer, AmusedTransformer
     from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
     from gcl_custom.generator.llamagen import LlamaGenTokenizer
     from gcl_custom.generator.mage import MageTransformer
     from gcl_custom.generator.mage_tokenizer import MageTokenizer
-    from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-    from gcl_custom.generator.taming import TamingTokenizer
 
-    AnyTokenizer = VQGAN | LlamaGenTokenizer | TamingTokenizer | MageTokenizer | AmusedTokenizer
-    AnyTransformer = MaskGIT | HaltonMaskGIT | MaskgitPytorch | MageTransformer | AmusedTransformer
+    AnyTokenizer = VQGAN | LlamaGenTokenizer | MageTokenizer
+    AnyTransformer = MaskGIT | HaltonMaskGIT | MageTransformer
 else:  # shapes are checked while tests run, when not all families are imported
     AnyTokenizer = AnyTransformer = nn.Module
 
@@ -56,7 +52,7 @@ def tokenizer(settings: recipe.AnyTokenizer, bands: int, finished: Path | None =
             f"tokenizer of your own (generator.tokenizer.name: vqgan)"
         )
     assert file is not None, "a public tokenizer has weights"
-    found = _public_tokenizer(settings, file, finished)
+    found = _public_tokenizer(settings, file)
     if found.pixels_per_token != SQUARE:
         raise UserError(
             f"{TOKENIZER}: {settings.weights} has tokens of {found.pixels_per_token} px, not of {SQUARE} as the public "
@@ -65,28 +61,16 @@ def tokenizer(settings: recipe.AnyTokenizer, bands: int, finished: Path | None =
     return found
 
 
-def _public_tokenizer(settings: recipe.PublicTokenizer, file: Path, finished: Path | None) -> AnyTokenizer:
+def _public_tokenizer(settings: recipe.PublicTokenizer, file: Path) -> AnyTokenizer:
     match settings.name:
         case "llamagen":
             from gcl_custom.generator.llamagen import LlamaGenTokenizer
 
             return LlamaGenTokenizer.from_file(file, TOKENIZER)
-        case "taming":
-            from gcl_custom.generator.taming import TamingTokenizer
-
-            return TamingTokenizer.from_file(file, TOKENIZER)
         case "mage":
             from gcl_custom.generator.mage_tokenizer import MageTokenizer
 
             return MageTokenizer.from_file(file, TOKENIZER)
-        case "amused":
-            require_installed("generator.tokenizer")
-            from gcl_custom.generator.amused import AmusedTokenizer
-
-            wrapped = AmusedTokenizer.from_folder(settings.weights, TOKENIZER)
-            if finished:
-                load_weights(finished, wrapped)
-            return wrapped
 
 
 def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Path | None = None) -> AnyTransformer:
@@ -107,7 +91,7 @@ def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Pa
             load_weights(file, own)
         return own
     assert file is not None, "a public transformer has weights"
-    found = _public_transformer(settings, file, finished)
+    found = _public_transformer(settings, file)
     if found.grid != grid:
         size, square = found.grid * SQUARE, grid * SQUARE
         raise UserError(
@@ -122,25 +106,13 @@ def transformer(settings: recipe.AnyMaskGIT, codes: int, grid: int, finished: Pa
     return found
 
 
-def _public_transformer(settings: recipe.PublicMaskGIT, file: Path, finished: Path | None) -> AnyTransformer:
+def _public_transformer(settings: recipe.PublicMaskGIT, file: Path) -> AnyTransformer:
     match settings.name:
         case "halton":
             from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
 
             return HaltonMaskGIT.from_file(file, TRANSFORMER, heads=settings.heads)
-        case "maskgit-pytorch":
-            from gcl_custom.generator.maskgit_pytorch import MaskgitPytorch
-
-            return MaskgitPytorch.from_file(file, TRANSFORMER, heads=settings.heads)
         case "mage":
             from gcl_custom.generator.mage import MageTransformer
 
             return MageTransformer.from_file(file, TRANSFORMER, heads=settings.heads)
-        case "amused":
-            require_installed("generator.maskgit")
-            from gcl_custom.generator.amused import AmusedTransformer
-
-            wrapped = AmusedTransformer.from_folder(settings.weights, TRANSFORMER)
-            if finished:
-                load_weights(finished, wrapped)
-            return wrapped

@@ -1,7 +1,8 @@
-"""What the public token generators share: the verbs around their networks, and sizes read from the shapes of weights.
+"""What the public token generators share: the verbs around their networks, layers, and sizes read from weights' shapes.
 
     b  tiles     c  bands     H W  pixels     d  width     h w  grid of tokens     n  tokens of a tile     v  codes
-    p  positions of all tiles that are computed, packed one tile after another
+    p  positions of all tiles that are computed, packed one tile after another     k  channels of a feature map
+    y x  its sides
 
 A family's file says what its networks compute, under the names that its public file has, so that what is saved from
 them loads like the public file.
@@ -10,6 +11,7 @@ them loads like the public file.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,18 +22,21 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.maskgit import Cache, Rows, attention
 from gcl_custom.generator.quantizer import Quantised, nearest
+from gcl_custom.weights import shape_of
 
 COMMITMENT = 0.25
 """Weight of the commitment beside the codebook's term (VQ-VAE, arXiv:1711.00937, eq. 3)."""
 SMOOTHING = 0.1
 """Label smoothing of a transformer's loss, as in MaskGIT (arXiv:2202.04200)."""
+GROUPS = 32
+"""Into which the public VQGANs divide channels to normalise them."""
 
 
 class PretrainedTokenizer(nn.Module, ABC):
     """A public VQGAN: tiles to tokens and back.
 
-    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure from the code that taming's, MAGE's and aMUSEd's come
-    with: it has the two weights exchanged, by an oversight that taming's documents and keeps.
+    The loss is VQ-VAE's: codebook plus 0.25 commitment. Departure: taming-transformers, and MAGE after it, have the two
+    weights exchanged, by an oversight that taming-transformers documents and keeps.
     """
 
     bands = 3
@@ -92,6 +97,31 @@ class PretrainedTokenizer(nn.Module, ABC):
         return self.decode(rearrange(F.embedding(tokens, self.codebook), "b h w d -> b d h w")).clamp(0, 1)
 
 
+def norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+
+
+class Resample(nn.Module):
+    """Half or twice the resolution, with a 3x3 convolution."""
+
+    def __init__(self, channels: int, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if up else nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Float[Tensor, "b k y x"]) -> Float[Tensor, "b k _y _x"]:
+        # halving looks one pixel further to the right and to the bottom only
+        return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0) if self.up else F.pad(x, (0, 1, 0, 1))))
+
+
+class Codebook(nn.Module):
+    """Holds the codes under the name that they have in public files."""
+
+    def __init__(self, codes: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(codes, width)
+
+
 class PretrainedTransformer(nn.Module, ABC):
     """A public MaskGIT, asked without a label: tokens with some hidden to logits of the codes."""
 
@@ -149,6 +179,14 @@ def attend(
     keys, values = rearrange(pair, "b n (two heads e) -> two b heads n e", two=2, heads=heads).unbind()
     attended = rearrange(attention(queries, keys, values), "b heads m e -> b m (heads e)")
     return attended if rows is None else rows.packed(attended)
+
+
+def channels_of(source: str, state: Mapping[str, Tensor], name: str) -> int:
+    """Channels that a convolution gives; a UserError if they are no multiple of the groups that are normalised."""
+    channels = shape_of(source, state, name, 4)[0]
+    if channels == 0 or channels % GROUPS:
+        raise UserError(f"{source} does not fit: {name} gives {channels} channels, no multiple of {GROUPS}")
+    return channels
 
 
 def grid_of(source: str, positions: int) -> int:
