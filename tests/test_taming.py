@@ -136,9 +136,11 @@ class Callback:
     """Stands for what Lightning pickles beside the weights."""
 
 
-def test_a_pickle_with_a_foreign_class_is_refused_with_the_conversion(tmp_path: Path) -> None:
+def test_a_pickle_with_a_foreign_class_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "last.ckpt", public_state(), callbacks={"checkpoint": Callback()})
-    with pytest.raises(UserError, match=r"test_taming\.Callback\).*gcl-custom weights --convert .*last\.ckpt"):
+    with pytest.raises(
+        UserError, match=r"last\.ckpt is a pickle that holds more than tensors \(it names test_taming\.Callback\)"
+    ):
         TamingTokenizer.from_file(path, "here")
     torch.save(public_state(), path)
     assert TamingTokenizer.from_file(path, "here").codes == CODES
