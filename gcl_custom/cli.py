@@ -339,7 +339,7 @@ def embed(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option("--to", help="timm, torchvision, onnx or huggingface.")],
+    to: Annotated[str, typer.Option("--to", help="timm, onnx or huggingface.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
     run: Name = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip

@@ -1,8 +1,8 @@
 """Stage: the backbone of a run -> a file or folder that other software reads.
 
 Whatever is written is read back before it takes its name, by the software that it is for, and must give the
-representations of the run's own network: in float64 for timm and torchvision, where equal weights and equations leave
-only rounding of 1e-15, and in float32 for ONNX, whose runtime adds in another order.
+representations of the run's own network: in float64 for timm, where equal weights and equations leave only rounding of
+1e-15, and in float32 for ONNX, whose runtime adds in another order.
 """
 
 import copy
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from gcl_custom import console, torchvision_names, trained
+from gcl_custom import console, trained
 from gcl_custom.errors import UserError
 from gcl_custom.files import require_free, write_atomically, write_json
 from gcl_custom.model_card import model_card
@@ -42,6 +42,11 @@ def run(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = None,
         UserError: no such format or backbone, ``out`` is taken, the format cannot hold this network or needs packages
             that are missing, or what was written gives other representations.
     """
+    if to == "torchvision":
+        raise UserError(
+            "--to torchvision: use --to timm. timm's ResNets load in torchvision as they are, into a network whose fc "
+            "is torch.nn.Identity(); most other architectures have other names there, or do not exist"
+        )
     if to not in FORMATS:
         raise UserError(f"--to {to}: there is no such format. There are: {', '.join(FORMATS)}")
     require_free(out, overwrite, folder=to == "huggingface")
@@ -64,25 +69,10 @@ def to_timm(known: Trained, out: Path) -> list[str]:
         f'backbone.load_state_dict(load_file("{out.name}"))',
     ]
     network = timm.create_model(known.architecture, num_classes=0, **known.model_args)
-    _write_weights(known, known.network.state_dict(), _with_stem(known, network), out, lines)
-    return lines
-
-
-def to_torchvision(known: Trained, out: Path) -> list[str]:
-    """Safetensors in torchvision's naming; returns the lines of Python that load them.
-
-    Raises:
-        UserError: torchvision has no such network.
-    """
-    twin, size = torchvision_names.twin_of(known.architecture), known.store.size
-    network, building = torchvision_names.build(twin, known.store.bands, size, known.small_stem)
-    lines = [
-        *(line.replace("timm", "torchvision") for line in IMPORTS),
-        *building,
-        f'backbone.load_state_dict(load_file("{out.name}"))',
-    ]
-    state = torchvision_names.renamed(known.network.state_dict(), twin, size)
-    _write_weights(known, state, network, out, lines)
+    with write_atomically(out) as part:
+        _save(known, part, lines)
+        network.load_state_dict(load_file(part))
+        _require_same(known, _with_stem(known, network))
     return lines
 
 
@@ -101,7 +91,7 @@ def to_huggingface(known: Trained, out: Path) -> list[str]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        _save(known, known.network.state_dict(), part / "model.safetensors", lines)
+        _save(known, part / "model.safetensors", lines)
         write_json(part / "config.json", _config(known))
         with write_atomically(part / "README.md") as file:
             file.write_text(model_card(known, lines), encoding="utf-8")
@@ -159,7 +149,6 @@ def to_onnx(known: Trained, out: Path) -> list[str]:
 
 FORMATS: dict[str, Callable[[Trained, Path], list[str]]] = {
     "timm": to_timm,
-    "torchvision": to_torchvision,
     "onnx": to_onnx,
     "huggingface": to_huggingface,
 }
@@ -203,18 +192,10 @@ def _config(known: Trained) -> dict[str, object]:
     }
 
 
-def _save(known: Trained, state: dict[str, Tensor], path: Path, lines: list[str]) -> None:
+def _save(known: Trained, path: Path, lines: list[str]) -> None:
     about = {"format": "pt", **known.about(), "how_to_load": "\n".join(lines)}
     # As bytes: safetensors gives its own files to their owner alone, and these are made to be passed on.
-    path.write_bytes(save({name: value.contiguous() for name, value in state.items()}, about))
-
-
-def _write_weights(known: Trained, state: dict[str, Tensor], network: nn.Module, out: Path, lines: list[str]) -> None:
-    """Write a state that a network of other software takes whole, once that network gives the same representations."""
-    with write_atomically(out) as part:
-        _save(known, state, part, lines)
-        network.load_state_dict(load_file(part))
-        _require_same(known, network)
+    path.write_bytes(save({name: value.contiguous() for name, value in known.network.state_dict().items()}, about))
 
 
 def _require_same(known: Trained, other: nn.Module) -> None:

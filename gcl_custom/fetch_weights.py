@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically
-from gcl_custom.foreign_pickle import convert
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed, Public
+from gcl_custom.weights import read_state, save_weights
 
 
 def fetch(need: Needed) -> None:
@@ -117,8 +117,18 @@ def _folder(repository: str, need: Needed) -> None:
 
     chosen = wanted(HfApi().list_repo_files(repository))
     place = snapshot_download(repository, allow_patterns=chosen, local_dir=None if need.on_hub else need.given)
-    if hub.PICKLE in chosen and not (Path(place) / hub.SAFE).exists():
-        convert(Path(place) / hub.PICKLE, Path(place) / hub.SAFE)
+    if hub.PICKLE in chosen:
+        as_safetensors(Path(place), need)
+
+
+def as_safetensors(folder: Path, need: Needed) -> None:
+    """Write the weights of a model of transformers as safetensors, where the folder has them as a pickle alone.
+
+    Raises:
+        UserError: the pickle holds more than tensors, or is damaged.
+    """
+    if (folder / hub.PICKLE).is_file() and not any(folder.glob("*.safetensors")):
+        save_weights(folder / hub.SAFE, read_state(folder / hub.PICKLE, need.where))
 
 
 def wanted(files: Sequence[str]) -> list[str]:

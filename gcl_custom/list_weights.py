@@ -1,16 +1,11 @@
 """Stage without output: which weights a recipe takes from elsewhere, whether they are there, and how to get them."""
 
-from pathlib import Path
-
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
-from gcl_custom.fetch_weights import by_hand, fetch
-from gcl_custom.foreign_pickle import convert
+from gcl_custom.fetch_weights import as_safetensors, by_hand, fetch
 from gcl_custom.public_weights import licences, needed
 from gcl_custom.recipe_file import load_recipe
-from gcl_custom.weights_on_disk import Found, digest, in_bytes, look, show
-
-MOST_NAMED = 8
+from gcl_custom.weights_on_disk import Found, digest, look, show
 
 
 def run(recipe: str, overrides: list[str], download: bool, digests: bool) -> None:
@@ -29,6 +24,8 @@ def run(recipe: str, overrides: list[str], download: bool, digests: bool) -> Non
         for need, state in found:
             if state.state == "missing":
                 fetch(need)
+            elif need.folder and state.path:
+                as_safetensors(state.path, need)
         found = [(need, look(need)) for need in needs]
     show(found)
     for line in licences(read):
@@ -46,19 +43,3 @@ def run(recipe: str, overrides: list[str], download: bool, digests: bool) -> Non
 
 def _order(get: str, state: Found) -> str:
     return get if state.state == "missing" else f"{state.path}: {state.what}. To get it anew: {get}"
-
-
-def run_conversion(path: Path, out: Path | None, key: str | None) -> None:
-    """Write the tensors of a pickle as safetensors; see ``foreign_pickle``.
-
-    Raises:
-        UserError: as ``convert``.
-    """
-    out = out or path.with_suffix(".safetensors")
-    tensors, refused = convert(path, out, key)
-    say(f"wrote {out}: {tensors} tensors, {in_bytes(out.stat().st_size)}")
-    if refused:
-        shown = ", ".join(sorted(refused)[:MOST_NAMED])
-        more = f" and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
-        say(f"The file named classes or functions that were neither imported nor run: {shown}{more}")
-    say("Give the new file in the recipe.")

@@ -8,6 +8,7 @@ import yaml
 
 from gcl_custom import __version__, plan
 from gcl_custom.files import read_json
+from gcl_custom.public_weights import named
 from gcl_custom.recipe import Recipe
 from gcl_custom.scoring import caption
 from gcl_custom.splits import in_words
@@ -95,10 +96,14 @@ def _training(known: Trained) -> str:
 def _shareable(recipe: Recipe) -> str:
     """The recipe as YAML without the folders of this machine."""
     values: dict[str, Any] = recipe.model_dump(mode="json")
-    perceptual = values["generator"]["tokenizer"]["perceptual"]
-    for section, key in ((values["data"], "root"), (values["data"], "card"), (perceptual, "weights")):
-        if section.get(key):
-            section[key] = Path(section[key]).name
+    data = values["data"]
+    data |= {key: Path(data[key]).name for key in ("root", "card", "labels") if data[key]}
+    for weights in named(recipe):
+        section = values
+        *way, last = weights.key.split(".")
+        for step in way:
+            section = section[step]
+        section[last] = weights.without_folders
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

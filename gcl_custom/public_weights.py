@@ -5,6 +5,7 @@ files, elsewhere the LICENSE and README of the authors' repositories. Where none
 heavy is imported, and nothing is looked up on a network.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,9 @@ class Needed:
 def needed(recipe: Recipe) -> list[Needed]:
     """The weights that a recipe takes from elsewhere, the generator's first; own networks that start anew take none."""
     found: dict[str, Needed] = {}
-    for key, choice, given, folder in _named(recipe):
+    for key, choice, given, folder, read in named(recipe):
+        if not read:
+            continue
         if before := found.get(given):
             found[given] = Needed((*before.keys, key), given, folder, before.public, before.exact)
         else:
@@ -175,42 +178,55 @@ def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
     return (likely[0], False) if likely else (None, False)
 
 
-class _Name(NamedTuple):
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+class Named(NamedTuple):
+    """Weights at a key of a recipe."""
+
     key: str
     choice: str
     given: str
     folder: bool = False
+    read: bool = True
+    """Whether any stage reads them: an edit of latents leaves the transformer alone."""
+
+    @property
+    def without_folders(self) -> str:
+        """What may be shown to others: an id of the hub as it is, and of a path its last part."""
+        on_hub = self.folder and HUB_ID.fullmatch(self.given) and not Path(self.given).is_dir()
+        return self.given if on_hub else Path(self.given).name
 
 
-def _named(recipe: Recipe) -> Iterator[_Name]:
-    """Every key of the recipe that names weights which its stages read."""
+def named(recipe: Recipe) -> Iterator[Named]:
+    """Every key of the recipe that names weights; the only place that knows them."""
     yield from _of_generator(recipe)
     if recipe.cost_benefit.fid_weights is not None:
-        yield _Name("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights)
+        yield Named("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights)
 
 
-def _of_generator(recipe: Recipe) -> Iterator[_Name]:
+def _of_generator(recipe: Recipe) -> Iterator[Named]:
     generator = recipe.generator
     if isinstance(generator, TokenGenerator):
-        parts = [("tokenizer", generator.tokenizer), ("maskgit", generator.maskgit)]
-        for part, settings in parts if recipe.inpaints else parts[:1]:
+        parts = (("tokenizer", generator.tokenizer, True), ("maskgit", generator.maskgit, recipe.inpaints))
+        for part, settings, read in parts:
             if settings.weights is not None:
-                yield _Name(f"generator.{part}.weights", settings.name, settings.weights)
+                yield Named(f"generator.{part}.weights", settings.name, settings.weights, read=read)
         yield from _features("generator.tokenizer.perceptual", generator.tokenizer.perceptual)
         return
     if isinstance(generator, IcGan):
-        yield _Name("generator.weights", "icgan", generator.weights)
-        yield _Name("generator.encoder", "icgan encoder", generator.encoder)
+        yield Named("generator.weights", "icgan", generator.weights)
+        yield Named("generator.encoder", "icgan encoder", generator.encoder)
     elif isinstance(generator, ImageToImage | Unclip):
-        yield _Name("generator.model", generator.name, generator.model, folder=True)
+        yield Named("generator.model", generator.name, generator.model, folder=True)
         if isinstance(generator, ImageToImage) and generator.captions:
-            yield _Name("generator.captions", "captions", generator.captions, folder=True)
+            yield Named("generator.captions", "captions", generator.captions, folder=True)
     yield from _features("generator.features", generator.features)
 
 
-def _features(key: str, settings: Perceptual) -> Iterator[_Name]:
+def _features(key: str, settings: Perceptual) -> Iterator[Named]:
     if isinstance(settings, Vgg16):
-        yield _Name(f"{key}.weights", "vgg16", settings.weights)
+        yield Named(f"{key}.weights", "vgg16", settings.weights)
 
 
 def licences(recipe: Recipe) -> list[str]:

@@ -1,12 +1,14 @@
-"""Weights on the disk: written as safetensors, read from safetensors or from pickles that hold tensors alone.
+"""Weights on the disk: written as safetensors, read from safetensors or from pickles of tensors and plain values.
 
 A file from elsewhere may run code when it is unpickled freely, so none is: ``torch.load`` with ``weights_only=True``
-refuses whatever is not a tensor or a plain value. Every key and every shape is compared before anything is put into a
-network, and a message names those that differ.
+refuses whatever is not a tensor, a plain value or one of a few classes that public checkpoints name beside them. Every
+key and every shape is compared before anything is put into a network, and a message names those that differ.
 """
 
 import pickle
+import re
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,13 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
     """
     if not path.is_file():
         raise no_weights(path, where)
-    found: Any = read_weights(path) if path.suffix == ".safetensors" else _unpickled(path, where)
+    if path.suffix == ".safetensors":
+        found: Any = read_weights(path)
+    else:
+        try:
+            found = unpickle(path)
+        except UserError as error:
+            raise UserError(f"{where}: {path} {error}") from None
     for key in keys:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -98,26 +106,57 @@ def no_weights(path: Path | str, where: str) -> UserError:
     )
 
 
-def _unpickled(path: Path, where: str) -> Any:
+class Ignored:
+    """Stands for an object that a trainer keeps beside its tensors: takes any arguments and any state, keeps none."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+IGNORED = (
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+)
+"""What public checkpoints name: options, scalars of numpy 1 and 2, and what old versions of Lightning file state under.
+As only tensors are wanted, none of them is imported or called: ``Ignored`` takes their place."""
+DAMAGED = (
+    OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error,
+)  # fmt: skip
+"""What torch raises for a file that is cut off, or no pickle at all."""
+
+
+def unpickle(path: Path) -> Any:
+    """The tensors and plain values of a pickle; the tensors stay on the disk until they are used.
+
+    Raises:
+        UserError: it names other things, or it is damaged; the text goes on after the file's path.
+    """
+    mapped = zipfile.is_zipfile(path)  # the older stream cannot be
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{where}: {path} is a pickle that holds more than tensors ({_foreign(error)}), so it is not read: such a "
-            f"file may run code. Take its tensors out, once: gcl-custom weights --convert {path}"
-        ) from None
-    except (OSError, EOFError, RuntimeError, LookupError, ValueError, struct.error) as error:
+        if name := _foreign(error):
+            raise UserError(
+                f"is a pickle that holds more than tensors (it names {name}), so it is not read: such a file may run "
+                f"code. On a machine that trusts it, save its tensors alone, and give their file instead: python -c "
+                f"\"import torch; found = torch.load('{path}', map_location='cpu', weights_only=False); "
+                f"torch.save(found['state_dict'], 'tensors.pth')\" (in place of state_dict, the key of its tensors)"
+            ) from None
+        raise UserError("cannot be read as tensors: it is damaged, or another kind of file") from None
+    except DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise UserError(f"{where}: {path} cannot be read as tensors: {reason}") from None
+        raise UserError(f"cannot be read as tensors: {reason}") from None
 
 
 def _foreign(error: pickle.UnpicklingError) -> str:
-    """What the pickle asked for, from torch's message, which gives it among advice to unpickle freely."""
-    for line in str(error).splitlines():
-        if "GLOBAL" in line:
-            words = line.split("GLOBAL", 1)[1].split()
-            return f"it names {words[0]}" if words else "it names a class"
-    return "or it is damaged"
+    """The name that the pickle asked for, from torch's message, which gives it among advice to unpickle freely."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found else ""
 
 
 def shape_of(source: str, found: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:

@@ -1,23 +1,23 @@
 """Whether the weights that a recipe names are there, whole and readable, and a table of what is known of them.
 
-Files are opened, not run: safetensors, or pickles that hold tensors alone. No network is used.
+Files are opened, not run: safetensors, or pickles of tensors and plain values. No network is used.
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from gcl_custom import tables
 from gcl_custom.contents import place_of, sha256
-from gcl_custom.foreign_pickle import FAULTS, tensors_in
+from gcl_custom.errors import UserError
 from gcl_custom.generator import hub
 from gcl_custom.public_weights import Needed
+from gcl_custom.weights import unpickle
 
 STATED, ESTIMATED = 1.1, 2.0
 """Factors by which a file may be larger or smaller than its stated, or its estimated, size."""
@@ -61,11 +61,10 @@ def _file(path: Path, need: Needed) -> Found:
     size = path.stat().st_size
     try:
         tensors = _tensors(path)
-    except (*FAULTS, SafetensorError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        if "weights_only" in str(error).lower() or "GLOBAL" in str(error):
-            return Found("damaged", f"holds more than tensors; once: gcl-custom weights --convert {path}", size, path)
-        return Found("damaged", f"cannot be read: {lines[0]}", size, path)
+    except (OSError, SafetensorError) as error:
+        return Found("damaged", f"cannot be read: {error}", size, path)
+    except UserError as error:
+        return Found("damaged", str(error), size, path)
     if not tensors:
         return Found("damaged", "holds no tensor", size, path)
     if need.exact and need.public and need.public.size:
@@ -80,9 +79,15 @@ def _tensors(path: Path) -> int:
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             return len(file.keys())
-    archive = zipfile.is_zipfile(path)  # whose storages need not be read to see that they are there
-    found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
-    return sum(1 for _ in tensors_in(found))
+    return _count(unpickle(path))
+
+
+def _count(value: object) -> int:
+    """How many tensors nested dicts and lists hold."""
+    if isinstance(value, Tensor):
+        return 1
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_count, inner))
 
 
 def _folder(folder: Path) -> Found:
@@ -98,8 +103,8 @@ def _folder(folder: Path) -> Found:
     if damaged:
         return Found("damaged", f"cannot be read: {', '.join(damaged)}", size, folder)
     if not files and (folder / hub.PICKLE).is_file():
-        once = f"gcl-custom weights --convert {folder / hub.PICKLE} --out {folder / hub.SAFE}"
-        return Found("damaged", f"a pickle, which is not read; once: {once}", size, folder)
+        once = "gcl-custom weights RECIPE --download makes safetensors of it"
+        return Found("damaged", f"only {hub.PICKLE}, which is not read; {once}", size, folder)
     index = folder / hub.INDEX
     if not index.is_file():
         if files and (folder / "config.json").is_file():
@@ -142,7 +147,7 @@ def _row(need: Needed, found: Found) -> list[str]:
     if public and not public.commercial:
         licence += ": NO COMMERCIAL USE"
     place = str(found.path or need.given)
-    state = f"{found.state}: {found.what}" if found.what else found.state
+    state = f"{found.state}: {found.what.partition('. ')[0]}" if found.what else found.state  # advice is for messages
     return [need.where, title, _size(need, found), licence, place, state]
 
 

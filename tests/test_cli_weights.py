@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
 
 def weights(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = "from gcl_custom.cli import main; main()"
@@ -34,24 +31,3 @@ def test_the_network_of_fid_is_brought_by_its_order(tmp_path: Path) -> None:
     page = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
     name = "weights-inception-2015-12-05-6726825d.pth"
     assert f"cost_benefit.fid_weights: curl --create-dirs -Lo weights/{name} {page}/{name}" in done.stdout
-
-
-def test_a_file_is_converted(tmp_path: Path) -> None:
-    torch.save({"model": {"a": torch.ones(2)}}, tmp_path / "w.pt")
-    done = weights(tmp_path, "--convert", "w.pt", "--out", "out.safetensors", "--key", "all")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "out.safetensors").is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "Give a recipe, or a file to convert"),
-        (["quickstart", "--convert", "w.pt"], "--convert works on one file"),
-        (["quickstart", "--out", "x"], "--out and --key belong to --convert"),
-    ],
-)
-def test_options_that_do_not_belong_together_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = weights(tmp_path, *arguments)
-    assert done.returncode == 1
-    assert message in done.stdout

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -60,19 +61,35 @@ def loaded(lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Modu
     return network.eval()
 
 
-@pytest.mark.parametrize("form", ["timm", "torchvision"])
-def test_safetensors_load_as_their_metadata_say(
-    small: Run, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    export.run(small, form, tmp_path / "deep" / "backbone.safetensors", "handcrafted", 4)
+def test_safetensors_load_as_their_metadata_say(small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export.run(small, "timm", tmp_path / "deep" / "backbone.safetensors", "handcrafted", 4)
     about = metadata(tmp_path / "deep" / "backbone.safetensors")
     network = loaded(about["how_to_load"], tmp_path / "deep", monkeypatch)
-    assert type(network).__module__.startswith(form)
+    assert type(network).__module__.startswith("timm")
     tiles, expected = ours(small, "handcrafted", 4)
     with torch.inference_mode():
         torch.testing.assert_close(network(tiles), expected, rtol=1e-5, atol=1e-5)
     assert (about["arm"], about["seed"]) == ("handcrafted", "4")
     assert "uint16" in about["input"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timm_s_resnets_load_in_torchvision_as_they_are(name: str) -> None:
+    """What the refusal of --to torchvision says: every name and shape, and the same equations."""
+    torch.manual_seed(0)
+    here = timm.create_model(name, num_classes=0).eval().double()
+    with torch.no_grad():
+        for value in here.state_dict().values():  # away from what layers start with, so that nothing is lost unseen
+            if value.is_floating_point():
+                value.add_(torch.empty_like(value).uniform_(0, 0.02))
+    there = torchvision.models.get_model(name, weights=None).eval().double()
+    there.fc = nn.Identity()
+    there.load_state_dict(here.state_dict())
+    tiles = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = here(tiles)
+        torch.testing.assert_close(there(tiles), expected, rtol=1e-9, atol=1e-9)
+    assert (expected[0] - expected[1]).abs().max() > 1e-6, "the network does not look at its tiles"
 
 
 @pytest.mark.parametrize("which", ["small", "rgb", "transformer"])
@@ -167,7 +184,7 @@ def test_what_is_there_stays_unless_it_is_to_be_overwritten(rgb: Run, tmp_path: 
         export.run(rgb, "timm", folder, overwrite=True)
 
 
-@pytest.mark.parametrize("form", ["timm", "torchvision", "huggingface"])
+@pytest.mark.parametrize("form", ["timm", "huggingface"])
 def test_a_network_that_comes_out_otherwise_is_not_written(
     small: Run, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,9 +206,9 @@ class Scale(nn.Module):
 
 
 def test_messages_name_what_there_is(rgb: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="timm, torchvision, onnx, huggingface"):
+    with pytest.raises(UserError, match="timm, onnx, huggingface"):
         export.run(rgb, "tensorflow", tmp_path / "x")
-    with pytest.raises(UserError, match=r"no version of test_resnet.*resnet18.*vit_base_patch16_224"):
+    with pytest.raises(UserError, match=r"use --to timm\. timm's ResNets load in torchvision as they are"):
         export.run(rgb, "torchvision", tmp_path / "x")
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UserError, match=r"needs onnxscript, which is not.*pip install 'gcl-custom\[onnx\]'"):

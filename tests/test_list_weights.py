@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_foreign_pickle import Trainer
 
 from gcl_custom import list_weights
 from gcl_custom.console import console
@@ -72,13 +71,17 @@ def test_only_what_is_missing_is_fetched_and_only_when_asked_for(
     assert "may not be used commercially" in capsys.readouterr().out
 
 
-def test_a_conversion_says_what_it_wrote_and_what_it_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save({"state_dict": {"a": torch.ones(2)}, "callbacks": Trainer()}, tmp_path / "last.ckpt")
-    list_weights.run_conversion(tmp_path / "last.ckpt", None, None)
-    assert load_file(tmp_path / "last.safetensors")["a"].equal(torch.ones(2))
-    out = capsys.readouterr().out
-    assert "last.safetensors: 1 tensors" in out
-    assert "neither imported nor run" in out
-    assert "Trainer" in out
+def test_a_folder_with_a_pickle_alone_gets_its_safetensors_without_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = tmp_path / "blip"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    torch.save({"a": torch.ones(2), "b": torch.zeros(1)}, folder / "pytorch_model.bin")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: r\ndata: {root: x}\ngenerator: {name: diffusion, model: m, captions: blip}\n")
+    (tmp_path / "m").mkdir()
+    with pytest.raises(UserError, match=r"blip: only pytorch_model\.bin, which is not read.*--download"):
+        list_weights.run(str(recipe), [], False, False)
+    with pytest.raises(UserError, match="1 of 2 weights are missing or damaged"):  # m, which is empty
+        list_weights.run(str(recipe), [], True, False)
+    assert load_file(folder / "model.safetensors").keys() == {"a", "b"}

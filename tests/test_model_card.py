@@ -1,13 +1,16 @@
 """The model card: the run's facts, and nothing of the machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from gcl_custom import model_card as cards
 from gcl_custom import plan, trained
 from gcl_custom.files import write_json
 from gcl_custom.imagery import TileStore
@@ -37,6 +40,42 @@ def run(make_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     return made
 
 
+HOME = "/home/someone/lab"
+VGG16 = {"name": "vgg16", "weights": "given below"}
+GENERATORS: dict[str, dict[str, Any]] = {
+    "own": {"tokenizer": {"perceptual": VGG16}},
+    "public": {
+        "tokenizer": {"name": "llamagen", "weights": "given below", "perceptual": VGG16},
+        "maskgit": {"name": "halton", "weights": "given below"},
+    },
+    "icgan": {"name": "icgan", "weights": "given below", "encoder": "given below", "features": VGG16},
+    "dcgan": {"name": "dcgan", "weights": "given below", "features": VGG16},
+    "diffusion": {"name": "diffusion", "features": VGG16},
+    "unclip": {"name": "unclip", "features": VGG16},
+}
+
+
+NAMES = ("backbone",)
+"""Keys of a recipe that are never a path."""
+
+
+def with_folders(section: BaseModel) -> dict[str, Any]:
+    """The values of a section, where each text that may be any text is a path of one machine."""
+    values = section.model_dump(mode="json")
+    for key, field in type(section).model_fields.items():
+        if isinstance(value := getattr(section, key), BaseModel):
+            values[key] = with_folders(value)
+        elif field.annotation in (str, str | None) and not field.metadata and key not in NAMES:
+            values[key] = f"{HOME}/{key}.file"
+    return values
+
+
+def recipe_of(generator: dict[str, Any]) -> Recipe:
+    values = {"name": "r", "data": {"root": "x", "size": 256}, "generator": generator, "compare": {"arms": ["gcl"]}}
+    edits = {"views": {"strategy": {"name": "noise"}}} if generator.get("name") == "dcgan" else {}
+    return check_values(Recipe, values | edits, "test")
+
+
 def card_of(run: Run) -> tuple[dict[str, Any], dict[str, str]]:
     """Front matter, and section -> text."""
     _, head, body = model_card(trained.load(run, "gcl", 4), ["backbone = None"]).split("---\n", 2)
@@ -62,6 +101,40 @@ def test_the_recipe_in_it_is_whole_and_names_no_folder_of_this_machine(run: Run)
     assert recipe.model_copy(update={"data": run.recipe.data}) == run.recipe
     assert (recipe.data.root, recipe.data.card) == ("imagery", "lakes.yaml")
     assert str(run.path.parent) not in "".join(sections.values())
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_a_recipe_with_any_generator_loses_its_folders(run: Run, kind: str) -> None:
+    recipe = check_values(Recipe, with_folders(recipe_of(GENERATORS[kind])), "test")
+    shared = cards._shareable(recipe)
+    assert HOME not in shared
+    values = yaml.safe_load(shared)
+    assert [values["data"][key] for key in ("root", "card", "labels")] == ["root.file", "card.file", "labels.file"]
+    assert values["cost_benefit"]["fid_weights"] == "fid_weights.file"
+
+    known = trained.load(run, "gcl", 4)
+    other = recipe.model_copy(update={"data": run.recipe.data})
+    card = model_card(replace(known, run=replace(run, recipe=other)), [])
+    assert HOME not in card
+    assert str(run.path.parent) not in card
+
+
+def test_of_weights_that_no_stage_reads_the_folder_is_not_told_either() -> None:
+    """An edit of latents leaves the transformer alone; its path stands in the recipe all the same."""
+    recipe = recipe_of(GENERATORS["own"] | {"maskgit": {"weights": f"{HOME}/m.safetensors"}})
+    edited = check_values(Recipe, recipe.model_dump(mode="json") | {"views": {"strategy": {"name": "noise"}}}, "test")
+    assert yaml.safe_load(cards._shareable(edited))["generator"]["maskgit"]["weights"] == "m.safetensors"
+
+
+def test_an_id_of_the_hub_is_told_whole_and_a_folder_that_looks_like_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_of({"name": "diffusion", "model": "models/own"})
+    generator = yaml.safe_load(cards._shareable(recipe))["generator"]
+    assert (generator["model"], generator["captions"]) == ("models/own", "Salesforce/blip-image-captioning-base")
+    (tmp_path / "models" / "own").mkdir(parents=True)
+    assert yaml.safe_load(cards._shareable(recipe))["generator"]["model"] == "own"
 
 
 def test_scores_stand_in_it_once_the_comparison_is_done(run: Run) -> None:

@@ -1,11 +1,20 @@
+import argparse
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.weights import first_of, load_weights, numbered, read_state, save_weights, shape_of
+
+BOTH = pytest.mark.parametrize("archive", [True, False], ids=["archive", "stream"])
 
 
 def test_names_what_does_not_fit(tmp_path: Path) -> None:
@@ -38,7 +47,7 @@ def test_a_state_is_found_under_its_keys_and_loses_its_prefixes(tmp_path: Path) 
     [
         (
             nn.Linear(1, 1),
-            r"here: .*holds more than tensors \(it names torch\.nn\.modules\.linear\.Linear\).*--convert",
+            r"here: .*w\.pth is a pickle .*\(it names torch\.nn\.modules\.linear\.Linear\).*save its tensors",
         ),
         ({"epoch": 3}, "here: .*holds no state dict, alone or under model, but: epoch"),
         ([1], "here: .*holds no state dict, alone or under model, but: list"),
@@ -50,7 +59,91 @@ def test_what_is_no_state_is_refused(tmp_path: Path, content: object, message: s
         read_state(tmp_path / "w.pth", "here", ["model"])
 
 
-@pytest.mark.parametrize("archive", [True, False])
+@BOTH
+def test_what_trainers_keep_beside_the_tensors_is_passed_over(tmp_path: Path, archive: bool) -> None:
+    """Options and scalars as the checkpoints of MAGE, Halton-MaskGIT and Lightning have them."""
+    checkpoint = {
+        "model": {"weight": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bfloat16)},
+        "args": argparse.Namespace(lr=np.float64(1e-3), steps=np.int64(7), device="cuda", betas=(0.9, np.float32(1))),
+        "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}},
+        "best": np.float32(0.5),
+        "done": np.bool_(True),
+    }
+    torch.save(checkpoint, tmp_path / "w.pth", _use_new_zipfile_serialization=archive)
+    found = read_state(tmp_path / "w.pth", "here", ["model"])
+    assert found.keys() == {"weight", "half"}
+    assert all(found[name].equal(value) and found[name].dtype == value.dtype for name, value in found.items())
+
+
+def renamed(path: Path, before: str, after: str) -> None:
+    """Let a checkpoint's pickle name another thing."""
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, value in content.items():
+            file.writestr(name, value.replace(f"c{before}\n".encode(), f"c{after}\n".encode()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("numpy._core.multiarray\nscalar", "numpy.core.multiarray\nscalar"),  # as numpy 1 wrote it
+        (f"{__name__}\nCallback", "pytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint"),
+    ],
+)
+def test_what_older_versions_named_is_passed_over_too(tmp_path: Path, before: str, after: str) -> None:
+    content = {"callbacks": {Callback: 1} if "Callback" in before else {}, "best": np.float32(1)}
+    torch.save({"state_dict": {"weight": torch.ones(2)}, **content}, tmp_path / "last.ckpt")
+    renamed(tmp_path / "last.ckpt", before, after)
+    assert after.split("\n")[0].encode() in (tmp_path / "last.ckpt").read_bytes()
+    assert read_state(tmp_path / "last.ckpt", "here", ["state_dict"])["weight"].equal(torch.ones(2))
+
+
+class Callback: ...
+
+
+class Harm:
+    """Makes a file when it is unpickled, by a call."""
+
+    def __init__(self, call: Callable[..., object], *given: str) -> None:
+        self.call = call, given
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@BOTH
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_file_that_names_anything_else_is_refused_and_nothing_runs(
+    tmp_path: Path, archive: bool, beside: bool
+) -> None:
+    path, harmed = tmp_path / "w.pth", tmp_path / "harmed"
+    for harm, name in (
+        (Harm(os.system, f"touch {harmed}"), r"posix\.system"),
+        (Harm(os.mkdir, str(harmed)), r"posix\.mkdir"),
+        (Harm(open, str(harmed), "w"), r"_?io\.open"),
+        (Harm(eval, f"open('{harmed}', 'w')"), "eval"),
+        (Harm(torch.load, str(harmed)), r"torch\.serialization\.load"),
+    ):
+        content = {"model": {"weight": torch.ones(1)}, "args": argparse.Namespace(x=harm)} if beside else harm
+        torch.save(content, path, _use_new_zipfile_serialization=archive)
+        with pytest.raises(UserError, match=rf"here: .*\(it names {name}\), so it is not read"):
+            read_state(path, "here", ["model"])
+        assert not harmed.exists()
+    pickle.loads(pickle.dumps(Harm(os.mkdir, str(harmed))))
+    assert harmed.exists(), "the files of this test do nothing, so it shows nothing"
+
+
+def test_the_line_in_the_message_saves_the_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "network": nn.Linear(1, 1)}, "w.pth")
+    with pytest.raises(UserError) as caught:
+        read_state(Path("w.pth"), "here", ["state_dict"])
+    exec(str(caught.value).split('python -c "')[1].split('"')[0])
+    assert read_state(Path("tensors.pth"), "here")["weight"].equal(torch.ones(2))
+
+
+@BOTH
 def test_a_file_that_is_missing_or_cut_off_is_named(tmp_path: Path, archive: bool) -> None:
     with pytest.raises(UserError, match=r"here: there are no weights at .*nowhere\.pth"):
         read_state(tmp_path / "nowhere.pth", "here")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_foreign_pickle import Trainer
+from torch import nn
 
 from gcl_custom.console import console
 from gcl_custom.public_weights import CATALOGUE, Needed, Public
@@ -38,11 +38,13 @@ def test_a_file_that_can_be_read_is_there(tmp_path: Path, kind: str) -> None:
     assert look(own(path)).state == "damaged"
 
 
-def test_a_pickle_of_other_things_names_the_conversion(tmp_path: Path) -> None:
-    torch.save({"callbacks": Trainer(), "state_dict": STATE}, tmp_path / "last.ckpt")
+def test_a_pickle_of_other_things_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"network": nn.Linear(1, 1), "state_dict": STATE}, tmp_path / "last.ckpt")
     found = look(own(tmp_path / "last.ckpt"))
     assert found.state == "damaged"
-    assert f"gcl-custom weights --convert {tmp_path / 'last.ckpt'}" in found.what
+    assert found.what.startswith("is a pickle that holds more than tensors (it names torch.nn.modules.linear.Linear)")
+    show([(own(tmp_path / "last.ckpt"), found)])
+    assert "save its tensors" not in capsys.readouterr().out
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     assert look(own(tmp_path / "none.pth")).what == "holds no tensor"
 
