@@ -26,6 +26,7 @@ from torch.func import functional_call
 from gcl_custom import backbones, collapse, console, optimizers, plan, recipe, recipe_pretrain
 from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.imagery import TileStore
+from gcl_custom.label_free import lidar
 from gcl_custom.methods import METHODS
 from gcl_custom.probes import Labelled, knn
 from gcl_custom.randomness import Randomness, derive
@@ -37,7 +38,9 @@ from gcl_custom.views import ViewStore
 from gcl_custom.weights import save_weights
 
 WATCHED = 512
-"""Validation tiles, at most, that signs of collapse and the online kNN accuracy are computed from."""
+"""Validation tiles, at most, that signs of collapse, LiDAR and the online kNN accuracy are computed from."""
+LIDAR_VIEWS = 4
+"""Handcrafted views of each of these tiles for LiDAR; its paper (arXiv:2312.04000) takes 50."""
 SHOWN = 8
 
 
@@ -190,19 +193,19 @@ class Contrastive(Trainable):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def evaluate(self) -> dict[str, float]:
-        """Signs of collapse, and where labels exist the kNN score of one half of the watched tiles by the other.
+        """Signs of collapse, LiDAR, and where labels exist the kNN score of one half of the watched tiles by the other.
 
         The score is the accuracy; of several labels a tile, the mAP.
         """
         watched = self._store.watched(WATCHED)
         tiles = self._store.unit(self._store.read(watched).to(self.device))
-        kept = self.method.kept(self.backbone)
-        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
-        representations = torch.cat(parts).float()
+        representations = self._represent(tiles)
         std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
         if warning := collapse.warning(std, rank):
             console.warn(warning)
         figures = {"embedding_std": std, "effective_rank": rank}
+        if len(watched) >= 2:
+            figures["lidar"] = self._lidar(tiles, watched)
         if self._settings.probe_every and self._store.classes:
             has_label = self._store.has_label[watched]
             known = representations.cpu()[has_label], self._store.labels[watched][has_label]
@@ -212,6 +215,23 @@ class Contrastive(Trainable):
                 task = task_of(self._store.multi_label)
                 figures["knn"] = task.score(task.decide(votes), query_labels)
         return figures
+
+    def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Representations of unit tiles by the backbone that training is for."""
+        kept = self.method.kept(self.backbone)
+        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
+        return torch.cat(parts).float()
+
+    def _lidar(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]) -> float:
+        """LiDAR of views that are the same at every epoch, half drawn as the first of a pair and half as the second."""
+        found = []
+        for some, part in zip(torch.split(tiles, self._batch), torch.split(numbers, self._batch), strict=True):
+            views = [
+                self._handcrafted(some, view % 2, Randomness(self._seed, "lidar", view, part))
+                for view in range(LIDAR_VIEWS)
+            ]
+            found.append(torch.stack([self._represent(view) for view in views], dim=1))
+        return lidar(torch.cat(found).cpu())  # in float64, which not every device has
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         """Positive pairs, the first view above the others."""

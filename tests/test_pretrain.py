@@ -17,8 +17,9 @@ from torch import Tensor
 from gcl_custom import augmentations, backbones, collapse, plan, pretrain
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import TileStore
+from gcl_custom.label_free import lidar
 from gcl_custom.methods import METHODS
-from gcl_custom.pretrain import Contrastive, Reader
+from gcl_custom.pretrain import LIDAR_VIEWS, Contrastive, Reader
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Data, Hardware, Recipe
 from gcl_custom.recipe_generator import Views
@@ -289,7 +290,9 @@ def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest
     network, _ = backbones.build("test_resnet", 3)
     network.load_state_dict(load_file(stage.path / "backbone.safetensors"))
     assert {"parameters", "loss", "invariance", "variance", "covariance"} < set(stage.facts)
-    assert {"embedding_std", "effective_rank", "knn"} < set(stage.facts)
+    assert {"embedding_std", "effective_rank", "lidar", "knn"} < set(stage.facts)
+    rows = json.loads((stage.path / "history.json").read_text())
+    assert all({"effective_rank", "lidar"} < set(row) for row in rows)
     assert stage.facts["parameters"] == sum(weight.numel() for weight in network.parameters())
     assert list((stage.path / "pictures").glob("pairs-*.png"))
     monkeypatch.setattr(pretrain, "fit", lambda *_: pytest.fail("a finished stage is not run again"))
@@ -350,9 +353,28 @@ def test_labels_are_read_for_the_online_knn_alone(run: Run, monkeypatch: pytest.
         assert "knn" in watching.evaluate()
         for module in (watching, blind):
             monkeypatch.delattr(module._store, "labels")
-        assert set(blind.evaluate()) == {"embedding_std", "effective_rank"}
+        assert set(blind.evaluate()) == {"embedding_std", "effective_rank", "lidar"}
         with pytest.raises(AttributeError, match="labels"):
             watching.evaluate()
+
+
+def test_lidar_is_taken_from_the_same_handcrafted_views_each_time_and_draws_nothing_else(run: Run) -> None:
+    """Recomputed one view at a time; torch's own generator stands where it stood."""
+    module = module_of(run, SETTINGS).eval()
+    module._batch = 5
+    store, state = module._store, torch.get_rng_state()
+    tiles = store.index("valid")
+    views = torch.empty(len(tiles), LIDAR_VIEWS, module.backbone.num_features)
+    with torch.no_grad():
+        figures = [module.evaluate()["lidar"] for _ in range(2)]
+        for row, tile in enumerate(tiles):
+            for number in range(LIDAR_VIEWS):
+                rng, unit = Randomness(0, "lidar", number, tile[None]), store.unit(store.read(tile[None]))
+                view = augmentations.handcrafted(unit, Handcrafted(), number % 2, SIZE, True, rng)
+                views[row, number] = module(view)[0]
+    assert figures[0] == figures[1]
+    assert figures[0] == pytest.approx(lidar(views), rel=1e-3)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def work(run: Run, killed_at: int | None) -> None:
