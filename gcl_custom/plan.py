@@ -188,8 +188,8 @@ def reads_reconstructions(settings: Pretrain) -> bool:
     return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
 
 
-OF_MIXING = ("source", "mixed_views", "pairing")
-"""Keys of ``pretrain`` that only generative views read: which they are, where they stand, what follows them."""
+OF_MIXING = ("source", "pairing")
+"""Keys of ``pretrain`` that only generative views read: which they are, and what follows them."""
 
 
 def _counted(settings: Mapping[str, Any]) -> dict[str, Any]:

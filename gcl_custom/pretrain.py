@@ -4,9 +4,8 @@
 
 The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
 generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
-handcrafted one. Where a recipe asks for it, the first view is mixed likewise, and a tile has
-several second views in one step, each paired with the first. Labels are read only for the online kNN accuracy, from
-which nothing is chosen.
+handcrafted one. Where a recipe asks for it, a tile has several second views in one step, each paired with the first.
+Labels are read only for the online kNN accuracy, from which nothing is chosen.
 
 With several pairs the method is called for each of them as the step before left it, and goes on as one of them, in turn
 (step modulo pairs), left it. So in a step a centre moves once, a queue takes up one pair without seeing any view twice,
@@ -102,16 +101,17 @@ class Contrastive(Trainable):
         # Drawn on the CPU, so that choosing tiles never waits for the device.
         rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
         anchors = store.unit(batch.data[settings.anchor][:, 0])
-        places = range(1 + settings.generative_views)
+        first = self._handcrafted(anchors, 0, rng)
+        places = range(1, 1 + settings.generative_views)
         if settings.mixing_rate > 0:
             stored = batch.data[settings.source]
             k = stored.shape[1]
             order, usable = _order(k, rng), self._reader.usable(rng.tiles, k)
-            large = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
+            others = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
         else:
-            large = [self._handcrafted(anchors, place, rng) for place in places]
+            others = [self._handcrafted(anchors, place, rng) for place in places]
         small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
-        return *large, *small
+        return first, *others, *small
 
     def _mixed(
         self,
@@ -122,14 +122,11 @@ class Contrastive(Trainable):
         place: int,
         rng: Randomness,
     ) -> Float[Tensor, "b c s s"]:
-        """The views of one place in the step, handcrafted or generative as drawn: 0 is the first, the others follow."""
-        settings, k = self._settings, stored.shape[1]
-        if place == 0 and settings.mixed_views == "second":
-            return self._handcrafted(anchors, 0, rng)
+        """The views of one place in the step, handcrafted or generative as drawn; the first view has place 0."""
         own = rng if place == 1 else _apart(rng, place)
-        which = order[:, (place - 1) % (1 + settings.generative_views) % k]
+        which = order[:, (place - 1) % stored.shape[1]]
         kept = usable.gather(1, which[:, None]).squeeze(1)
-        mixed = (own.uniform("mixing") < settings.mixing_rate) & kept
+        mixed = (own.uniform("mixing") < self._settings.mixing_rate) & kept
         views = torch.empty(len(anchors), anchors.shape[1], self._size, self._size, device=anchors.device)
         if len(chosen := mixed.nonzero().squeeze(1)):
             there = chosen.to(views.device)

@@ -203,9 +203,6 @@ class Pretrain(Section):
     """Side of a view in pixels; without it, the size of a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
-    mixed_views: Literal["second", "both"] = "second"
-    """both: the first view, too, is generative at the mixing rate, drawn by itself, and of another generative view of
-    the tile where there are enough."""
     generative_views: Annotated[int, Field(ge=1, le=3)] = 1
     """Second views of each tile in one step, k, each of another generative view and each paired with the same first
     view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""

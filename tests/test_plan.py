@@ -101,7 +101,7 @@ def test_a_reconstructed_anchor_is_read_by_every_arm(run: Run) -> None:
     )
 
 
-UNREAD = {"source": "raw", "mixed_views": "both", "pairing": ["flip"]}
+UNREAD = {"source": "raw", "pairing": ["flip"]}
 """Other values of the keys that do nothing at mixing rate 0."""
 
 
