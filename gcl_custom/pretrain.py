@@ -180,8 +180,7 @@ class Contrastive(Trainable):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
         super().optimizer_step(*arguments, **options)
-        if not self.left_out:
-            self.method.follow(self.backbone, self._share_done)
+        self.method.follow(self.backbone, self._share_done)
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
@@ -263,17 +262,9 @@ def run(run: Run, arm: recipe.Arm, seed: int) -> None:
     batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader)
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
-    most_faults = settings.most_faults if settings.faults == "skip" else 0
-    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed, most_faults)
+    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
     save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
     facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
-    if most_faults:
-        facts["faults"] = int(sum(row["faults"] for row in history))
-    if faults := facts.get("faults"):
-        steps = settings.epochs * batches.steps_per_epoch
-        text = f"{faults} of {steps} steps were left out, since their loss or gradient was not finite"
-        console.warn(f"{stage.name}: {text}")
-        facts["warnings"] = [text]
     left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
     if left_out:
         facts["views_left_out"] = left_out

@@ -194,11 +194,6 @@ class Pretrain(Section):
     """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
     handcrafted: Handcrafted = Handcrafted()
     small_crops: SmallCrops = SmallCrops()
-    faults: Literal["stop", "skip"] = "stop"
-    """What becomes of a step whose loss or gradient is not finite: it stops the training, and the last good checkpoint
-    stays, or it is left out, changes nothing, and is counted."""
-    most_faults: Count = 10
-    """With faults: skip, steps that may be left out in the whole run; one more stops it."""
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
 

@@ -398,53 +398,10 @@ def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, pa
     assert any(not torch.equal(whole[key], start[key]) for key in whole), "something was learnt"
 
 
-FAULTY = (1, 4)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_step_that_explodes_changes_nothing_whatever_the_method(
-    name: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Neither weights, optimizer and teacher nor running statistics, centre and queue; the others do."""
-    section = METHOD_SECTIONS[name](name=name, **SMALL_HEADS[name])
-    settings = with_changes(method=section, faults="skip", most_faults=2, generative_views=2, batch=9)
-    run.recipe = run.recipe.model_copy(update={"pretrain": settings})
-    terms_of, optimizer_step = Contrastive._terms, Contrastive.optimizer_step
-    seen: dict[int, bool] = {}
-
-    def terms(self: Contrastive, views: list, tiles: list, step: int) -> dict[str, Tensor]:
-        factor = float("nan") if step in FAULTY else 1.0
-        return {term: factor * value for term, value in terms_of(self, views, tiles, step).items()}
-
-    def everything(module: Contrastive, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-        state = [value for of in optimizer.state_dict()["state"].values() for value in of.values()]
-        return [value.clone() for value in (*module.state_dict().values(), *state)]
-
-    def watched(self: Contrastive, epoch: int, number: int, optimizer: object, closure: object) -> None:
-        before = everything(self, optimizer.optimizer)
-        optimizer_step(self, epoch, number, optimizer, closure)
-        after = everything(self, optimizer.optimizer)
-        seen[number] = len(before) == len(after) and all(map(torch.equal, before, after))
-
-    monkeypatch.setattr(Contrastive, "_terms", terms)
-    monkeypatch.setattr(Contrastive, "optimizer_step", watched)
-    pretrain.run(run, "paired", 0)
-    assert seen == {step: step in FAULTY for step in range(6)}
-    stage = plan.pretrain(run, "paired", 0)
-    assert stage.facts["faults"] == 2
-    assert stage.facts["warnings"] == ["2 of 6 steps were left out, since their loss or gradient was not finite"]
-    rows = json.loads((stage.path / "history.json").read_text())
-    assert [row["faults"] for row in rows] == [1, 1]
-    assert np.isfinite([value for row in rows for value in row.values()]).all()
-    said = capsys.readouterr().out
-    assert "the loss became nan at step 1; left out, 1 of at most 2" in said
-    assert "2 of 6 steps were left out" in said
-
-
-def test_barlow_twins_that_overflows_goes_on_or_stops_as_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_barlow_twins_that_overflows_stops(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Projections beyond fp32 at one step, in both views, with the real method's loss and gradient."""
     section = BarlowTwins(name="barlow_twins", projector=[16, 16])
-    settings = with_changes(method=section, generative_views=1)
+    settings = with_changes(method=section)
     step = Contrastive.training_step
 
     def exploding(self: Contrastive, batch: Batch, index: int) -> Tensor:
@@ -458,12 +415,8 @@ def test_barlow_twins_that_overflows_goes_on_or_stops_as_asked(run: Run, monkeyp
     run.recipe = run.recipe.model_copy(update={"pretrain": settings})
     with pytest.raises(UserError, match=r"at step 3, so training stopped"):
         pretrain.run(run, "paired", 0)
-    run.recipe = run.recipe.model_copy(update={"pretrain": settings.model_copy(update={"faults": "skip"})})
-    run.redo = True
-    pretrain.run(run, "paired", 0)
-    assert plan.pretrain(run, "paired", 0).facts["faults"] == 1
-    kept = load_file(plan.pretrain(run, "paired", 0).path / "backbone.safetensors")
-    assert all(value.isfinite().all() for value in kept.values())
+    kept = torch.load(plan.pretrain(run, "paired", 0).path / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
 def test_arms_of_a_seed_start_with_equal_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
