@@ -5,9 +5,6 @@ random resized crop, flips and turns, colour jitter, greyscale, Gaussian blur, s
 Departures: brightness, contrast, saturation and hue always follow in this order, where torchvision shuffles them; a
 blur is cut off at three times the largest standard deviation, which is in pixels of the view.
 
-A recipe may add steps: rotation and perspective come first, while there are still pixels beyond the crop to rotate in;
-Sobel's gradient and cutout come last.
-
 Tiles whose bands are not red, green and blue get band-wise steps instead of the colour steps: gain and offset jittered
 for each band, and the loss of one band instead of greyscale.
 """
@@ -78,17 +75,6 @@ def _augment(
     rgb = rgb and tiles.shape[1] == 3
     with torch.autocast(tiles.device.type, enabled=False):
         height, width = tiles.shape[-2:]
-        rotated, tilted = drawn("rotation", settings.rotation), drawn("perspective", settings.perspective)
-        if (warped := rotated | tilted).any():
-            degrees = _around(0.0, settings.rotation_degrees, uniform("degrees"))
-            moved = settings.perspective_distortion / 2 * uniform("corners", 4, 2)
-            # One sampling for both, since each blurs a little.
-            matrices = op.rotation(torch.where(rotated, degrees, 0.0), height, width) @ op.perspective(
-                _corners(torch.where(tilted[:, None, None], moved, 0.0), height, width), height, width
-            )
-            tiles = tiles.clone()
-            _change(tiles, warped, op.warp, matrices)
-
         whole = torch.tensor([0, 0, height, width]).expand(len(tiles), 4)
         boxes = op.crops(uniform("crop", op.ATTEMPTS, 4), height, width, settings.crop) if "crop" in steps else whole
         turned = drawn("turn", settings.turn)
@@ -115,21 +101,11 @@ def _augment(
         place = min(view, 1)  # small crops have one probability for both
         _change(views, drawn("blur", settings.blur[place]), lambda some, s: op.blur(some, s, radius), sigma)
         _change(views, drawn("solarise", settings.solarise[place]), op.solarise)
-        _change(views, drawn("sobel", settings.sobel), op.sobel)
-        if (cut := drawn("cutout", settings.cutout)).any():
-            _change(views, cut, op.cut_out, op.squares(uniform("square", 3), size, size, settings.cutout_area))
     return views
 
 
 def _around(middle: float, amount: float, uniform: Tensor) -> Tensor:
     return middle + amount * (2 * uniform - 1)
-
-
-def _corners(moved: Float[Tensor, "b 4 2"], height: int, width: int) -> Float[Tensor, "b 4 2"]:
-    """The corners (x, y) of a tile, clockwise from the upper left, each moved inwards by shares of the sides."""
-    side = torch.tensor([width, height], device=moved.device)
-    far = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1]], device=moved.device)
-    return (far + (1 - 2 * far) * moved) * side
 
 
 def _change(views: Tiles, chosen: Bool[Tensor, " b"], change: Callable[..., Tensor], *parameters: Tensor) -> None:

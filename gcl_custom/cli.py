@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import __version__, console, machines, plan
-from gcl_custom import suggest as suggestions
 from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
@@ -123,16 +122,12 @@ def _pretrain(run: Run) -> None:
     _stage("pretrain", "run", "gcl", run.recipe.compare.seeds[0])(run)
 
 
-def _pretrain_all(run: Run) -> None:
-    _make_views(run, asked=False)
-    for arm, seed in plan.pretrainings(run.recipe):
-        _stage("pretrain", "run", arm, seed)(run)
-
-
 def _pretrain_and_score(run: Run) -> None:
     _stage("pack_tiles")(run)
     _stage("scoring", "require_labels")(run)
-    _pretrain_all(run)
+    _make_views(run, asked=False)
+    for arm, seed in plan.pretrainings(run.recipe):
+        _stage("pretrain", "run", arm, seed)(run)
     _stage("compare_supervised")(run)
 
 
@@ -151,19 +146,6 @@ def _everything(run: Run) -> None:
 def _score_cell(run: Run) -> None:
     _fit_generator(run)
     _pretrain_and_score(run)
-
-
-def _probe(run: Run) -> None:
-    _fit_generator(run)
-    _pretrain_all(run)
-    _stage("measure")(run)
-
-
-def _probe_and_score(run: Run) -> None:
-    _stage("pack_tiles")(run)
-    _stage("scoring", "require_labels")(run)
-    _probe(run)
-    _stage("compare_supervised", "run_probes")(run)
 
 
 def _summary(run: Run, seconds: float, following: str) -> None:
@@ -297,33 +279,6 @@ def study(
         return
     run_cells(grid, cell, _score_cell)
     import_module("gcl_custom.study_results").run(grid)
-
-
-@app.command()
-def suggest(
-    recipe: GivenRecipe,
-    mask_probability: Annotated[list[float], typer.Option(help="To try; repeatable.")] = suggestions.MASKS,
-    mixing_rate: Annotated[list[float], typer.Option(help="To try; repeatable.")] = suggestions.RATES,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each probe.")] = suggestions.EPOCHS,
-    seed: Annotated[list[int], typer.Option(help="Of the probes; repeatable.")] = suggestions.SEEDS,
-    with_labels: Annotated[
-        bool, typer.Option("--with-labels", help="Also a linear probe of each, to see whether labels agree.")
-    ] = False,
-    labels_from: Annotated[
-        str | None, typer.Option(metavar="STUDY", help="See whether the scores of a finished study agree.")
-    ] = None,
-    set_: Overrides = None,
-    redo: Redo = False,
-    runs: Folder = RUNS,
-) -> None:
-    """Estimate mask probability and mixing rate without labels, by short pretraining probes over a grid."""
-    grid = suggestions.load_grid(recipe, runs, mask_probability, mixing_rate, epochs, seed, set_ or (), redo)
-    labels = suggestions.labels(runs, with_labels, labels_from)
-    if with_labels:
-        run_cells(grid, None, _probe_and_score, suggestions.measured_and_scored)
-    else:
-        run_cells(grid, None, _probe, suggestions.measured)
-    import_module("gcl_custom.suggest_results").run(grid, labels)
 
 
 @app.command()

@@ -102,18 +102,6 @@ def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) ->
     return scoring.train(stage, store, recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
 
 
-def run_probes(run: Run) -> None:
-    """Probe the backbones of gcl alone.
-
-    Raises:
-        UserError: where tiles lack labels, or a pretraining is not there.
-    """
-    scoring.require_labels(run)
-    store = TileStore(plan.tiles(run).path)
-    for seed in run.recipe.compare.seeds:
-        probe(run, store, "gcl", seed)
-
-
 def _pretrained(run: Run, arm: str, seed: int) -> Stage:
     return plan.pretrain(run, cast(Arm, arm), seed)
 

@@ -1,10 +1,9 @@
-"""How good representations may be, told without labels: RankMe, LiDAR, the slope of their spectrum; and likeness.
+"""LiDAR: how many directions of a representation tell tiles apart, counted without labels.
 
     n  tiles     q  views of each tile     d  width of a representation
 
-RankMe (arXiv:2210.02885) is ``collapse.effective_rank`` of the tiles' representations. None of these figures knows what
-the representations are for: they tell how many directions are in use, not whether these are the ones that matter.
-Computed in float64.
+Like RankMe, which is ``collapse.effective_rank``, it does not know what the representation is for: it counts the
+directions in use, and not those that matter. Computed in float64.
 """
 
 import math
@@ -15,10 +14,8 @@ from torch import Tensor
 
 DELTA = 1e-4
 """Of LiDAR's regulariser, relative to the mean variance of a number of the representation."""
-FITTED = (3, 100)
-"""First and last rank, counted from 1, of the eigenvalues that the slope of a spectrum is fitted to."""
 ROUNDING = 1e-9
-"""Eigenvalues below this share of the largest, and deviations below this share of the mean, are rounding errors."""
+"""Deviations below this share of the mean are rounding errors."""
 
 
 def lidar(representations: Float[Tensor, "n q d"], delta: float = DELTA) -> float:
@@ -53,31 +50,3 @@ def lidar(representations: Float[Tensor, "n q d"], delta: float = DELTA) -> floa
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(within), between.T, upper=False)
     eigenvalues = torch.linalg.svdvals(whitened).square()
     return float(torch.special.entr(eigenvalues / eigenvalues.sum()).sum().exp())
-
-
-def spectrum_slope(representations: Float[Tensor, "n d"]) -> float:
-    """alpha of alpha-ReQ (Agrawal et al., NeurIPS 2022): the covariance's k-th eigenvalue falls like k^-alpha.
-
-    A least-squares line through log eigenvalue over log rank k, for the ranks of FITTED that there are: the first two
-    are left out, since they seldom lie on the line of the others, and so is the tail, which a few hundred tiles do not
-    tell. The paper finds alpha near 1 good: above, few directions are in use; below, noise has as many as the content.
-
-    Returns:
-        0 for a flat spectrum; infinity where fewer than two eigenvalues to fit are above rounding, which is collapse.
-    """
-    centred = representations.double() - representations.double().mean(0)
-    eigenvalues = torch.linalg.svdvals(centred).square()
-    first, last = FITTED
-    ranks = torch.arange(first, min(last, len(eigenvalues)) + 1, device=eigenvalues.device)
-    least = torch.maximum(ROUNDING * eigenvalues[0], ROUNDING**2 * representations.double().square().sum())
-    ranks = ranks[eigenvalues[ranks - 1] > least]
-    if len(ranks) < 2:
-        return math.inf
-    x, y = ranks.double().log(), eigenvalues[ranks - 1].log()
-    x = x - x.mean()
-    return float(-(x * y).sum() / x.square().sum())
-
-
-def likeness(tiles: Float[Tensor, "n d"], views: Float[Tensor, "n d"]) -> float:
-    """Mean cosine similarity of each tile's features and its view's: 1 where views show what the tiles do."""
-    return float(torch.nn.functional.cosine_similarity(tiles.double(), views.double(), dim=1).mean())

@@ -65,8 +65,8 @@ def run(run: Run) -> None:
     facts = {"views_per_second": _rate(run, views, written), "feature_distance": frechet_distance(originals, painted)}
     alone = " on each machine" if run.recipe.hardware.nodes > 1 else ""
     line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second{alone}"
-    if changed_tokens := written.figures.get("changed"):
-        facts["changed_tokens"] = changed_tokens / views
+    if written.changed:
+        facts["changed_tokens"] = written.changed / views
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
     line += f"; feature distance to the tiles {facts['feature_distance']:.2f}"
     if run.recipe.reconstructs:
@@ -115,7 +115,7 @@ def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
     loaded = generator or load_generator(run, store)
     encode = encoder(run, store, loaded)
 
-    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
         rng = draws(run, tiles.to(loaded.device), which)
         features = encode(tiles, rng)
         augmented = loaded.augment(features, rng)
@@ -126,7 +126,7 @@ def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
 
 def _reconstruction(run: Run, store: TileStore) -> Make:
     again = reconstruct(run, store)
-    return lambda tiles, _: (store.raw(again(tiles)), {})
+    return lambda tiles, _: (store.raw(again(tiles)), 0.0)
 
 
 def _help(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]) -> None:

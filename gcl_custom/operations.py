@@ -5,7 +5,7 @@
 Nothing is drawn here. Colour steps need red, green and blue; all others take any number of bands. Everything linear
 along rows and columns is two small matrices a tile, one for the rows and one for the columns: an antialiased crop with
 its resize, flips and turns is one pair, a blur another. That is exact, equal on every device, and on a CPU faster than
-sampling a grid, which only rotation and perspective need.
+sampling a grid.
 """
 
 import math
@@ -22,8 +22,6 @@ ASPECTS = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 """Boxes drawn for a random resized crop, of which the first that lies within the tile counts."""
 SOLARISE_FROM = 0.5
-STRAIGHT_EDGE = 4.0
-"""What Sobel's kernels give for a straight edge from 0 to 1."""
 
 Tiles = Float[Tensor, "b c h w"]
 Rgb = Float[Tensor, "b 3 h w"]
@@ -109,88 +107,6 @@ def _separable(
     narrow = torch.bmm(rearrange(tiles, "b c h w -> b (c h) w"), columns.mT)
     bands = rearrange(narrow, "b (c h) width -> c b h width", c=tiles.shape[1])
     return torch.stack([torch.bmm(rows, band) for band in bands], dim=1)
-
-
-# ---------------------------------------------------------------- sampling a grid
-
-
-def warp(tiles: Tiles, matrices: Float[Tensor, "b 3 3"]) -> Tiles:
-    """Sample each tile bilinearly where its matrix says; beyond its borders it is reflected.
-
-    Args:
-        matrices: take (x, y, 1) of the result, in pixels from its upper left corner, to a multiple of that of the tile.
-    """
-    height, width = tiles.shape[-2:]
-    y, x = torch.meshgrid(
-        *(torch.arange(length, device=tiles.device) + 0.5 for length in (height, width)), indexing="ij"
-    )
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    there = einsum(matrices, points, "b i j, h w j -> b h w i")
-    sides = torch.tensor([width, height], device=tiles.device)
-    grid = 2 * there[..., :2] / there[..., 2:] / sides - 1
-    return F.grid_sample(tiles, grid, padding_mode="reflection", align_corners=False)
-
-
-def rotation(degrees: PerTile, height: int, width: int) -> Float[Tensor, "b 3 3"]:
-    """Matrices for ``warp``: turn about the centre, counter-clockwise."""
-    sine, cosine = torch.sin(torch.deg2rad(degrees)), torch.cos(torch.deg2rad(degrees))
-    x, y = width / 2, height / 2
-    rows = [cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y]
-    last = torch.tensor([0.0, 0.0, 1.0], device=degrees.device).expand(len(degrees), 3)
-    return torch.cat([torch.stack(rows, dim=1), last], dim=1).view(-1, 3, 3)
-
-
-def perspective(corners: Float[Tensor, "b 4 2"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-    """Matrices for ``warp``: move the corners of each tile to the given places.
-
-    Args:
-        corners: (x, y) in pixels, of the upper left one, then clockwise.
-    """
-    x, y = corners.double().unbind(dim=2)
-    own = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]], dtype=x.dtype, device=x.device)
-    u, v = own.expand(len(x), 4, 2).unbind(dim=2)
-    one, nought = torch.ones_like(x), torch.zeros_like(x)
-    # u = (m0 x + m1 y + m2) / (m6 x + m7 y + 1), v likewise: two equations a corner, linear in m.
-    across = torch.stack([x, y, one, nought, nought, nought, -x * u, -y * u], dim=2)
-    down = torch.stack([nought, nought, nought, x, y, one, -x * v, -y * v], dim=2)
-    m = torch.linalg.solve(torch.cat([across, down], dim=1), torch.cat([u, v], dim=1))
-    return torch.cat([m, one[:, :1]], dim=1).view(-1, 3, 3).float()
-
-
-# ---------------------------------------------------------------- content
-
-
-def sobel(tiles: Tiles) -> Tiles:
-    """The length of each band's gradient by Sobel's kernels; 1 at a straight edge from 0 to 1, and no more anywhere."""
-    framed = F.pad(tiles, (1, 1, 1, 1), mode="reflect")
-    smooth_rows = framed[..., :-2, :] + 2 * framed[..., 1:-1, :] + framed[..., 2:, :]
-    smooth_columns = framed[..., :-2] + 2 * framed[..., 1:-1] + framed[..., 2:]
-    across = smooth_rows[..., 2:] - smooth_rows[..., :-2]
-    down = smooth_columns[..., 2:, :] - smooth_columns[..., :-2, :]
-    return torch.hypot(across, down).div_(STRAIGHT_EDGE).clamp_(max=1)
-
-
-def squares(uniform: Float[Tensor, "b 3"], height: int, width: int, area: tuple[float, float]) -> Int[Tensor, "b 4"]:
-    """Boxes (top, left, height, width) of squares that lie within a tile, for ``cut_out``.
-
-    Args:
-        uniform: area, top and left.
-        area: smallest and largest share of the tile's area.
-    """
-    areas = (area[0] + (area[1] - area[0]) * uniform[:, 0]) * (height * width)
-    side = areas.sqrt().round().clamp(min=1, max=min(height, width))
-    top = (uniform[:, 1] * (height - side + 1)).floor()
-    left = (uniform[:, 2] * (width - side + 1)).floor()
-    return torch.stack([top, left, side, side], dim=1).long()
-
-
-def cut_out(tiles: Tiles, boxes: Int[Tensor, "b 4"]) -> Tiles:
-    """Fill a box (top, left, height, width) with each band's mean over the tile (cutout, arXiv:1708.04552)."""
-    top, left, height, width = boxes[:, :, None].unbind(dim=1)
-    row, column = (torch.arange(length, device=tiles.device) for length in tiles.shape[-2:])
-    rows, columns = (row >= top) & (row < top + height), (column >= left) & (column < left + width)
-    inside = rows[:, None, :, None] & columns[:, None, None, :]
-    return torch.where(inside, reduce(tiles, "b c h w -> b c 1 1", "mean"), tiles)
 
 
 # ---------------------------------------------------------------- colour

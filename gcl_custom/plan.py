@@ -16,10 +16,6 @@ from gcl_custom.runs import Run, Stage
 TOKENIZER, MASKGIT, EDIT = "vqgan.safetensors", "maskgit.safetensors", "edit.safetensors"
 """Files of the weights in the folders of their stages."""
 CAPTIONS = "captions.jsonl"
-MEASURED_TILES = 1000
-"""Tiles, at most, that label-free measures are taken from; as in the LiDAR paper (arXiv:2312.04000)."""
-MEASURED_VIEWS = 10
-"""Handcrafted views of each tile for LiDAR; the paper takes 50, five times as dear."""
 
 
 def _plain(section: Section) -> dict[str, Any]:
@@ -192,8 +188,8 @@ def reads_reconstructions(settings: Pretrain) -> bool:
     return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
 
 
-OF_MIXING = ("source", "mixed_views", "pairing")
-"""Keys of ``pretrain`` that only generative views read: which they are, where they stand, what follows them."""
+OF_MIXING = ("source", "pairing")
+"""Keys of ``pretrain`` that only generative views read: which they are, and what follows them."""
 
 
 def _counted(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,28 +237,6 @@ def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str,
         "seed": seed,
         "precision": recipe.hardware.precision,
     }
-
-
-def measures(run: Run, seed: int) -> Stage:
-    """Label-free measures of the representations of one backbone."""
-    pretraining = run.recipe.pretrain
-    settings = {
-        "tiles": MEASURED_TILES,
-        "views": MEASURED_VIEWS,
-        "handcrafted": _plain(pretraining.handcrafted),
-        "backbone": [pretraining.backbone, pretraining.stem, pretraining.crop_size],
-        "seed": run.recipe.seed,
-        "hardware": _compute(run.recipe),
-    }
-    return run.stage(f"measures/gcl-{seed}", settings, [tiles(run), pretrain(run, "gcl", seed)], "gcl-custom suggest")
-
-
-def likeness(run: Run) -> Stage:
-    """How much the generative views are like their tiles."""
-    key = "generator.tokenizer.perceptual" if run.recipe.has_tokens else "generator.features"
-    features = _with_contents(run, key, run.recipe.generator.features)
-    settings = {"tiles": MEASURED_TILES, "perceptual": features}
-    return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 
 def _arms(recipe: Recipe) -> list[Pretrain]:

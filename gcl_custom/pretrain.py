@@ -4,9 +4,8 @@
 
 The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
 generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
-handcrafted one. Where a recipe asks for it, the first view is mixed likewise, and a tile has
-several second views in one step, each paired with the first. Labels are read only for the online kNN accuracy, from
-which nothing is chosen.
+handcrafted one. Where a recipe asks for it, a tile has several second views in one step, each paired with the first.
+Labels are read only for the online kNN accuracy, from which nothing is chosen.
 
 With several pairs the method is called for each of them as the step before left it, and goes on as one of them, in turn
 (step modulo pairs), left it. So in a step a centre moves once, a queue takes up one pair without seeing any view twice,
@@ -26,6 +25,7 @@ from torch.func import functional_call
 from gcl_custom import backbones, collapse, console, optimizers, plan, recipe, recipe_pretrain
 from gcl_custom.augmentations import handcrafted, paired, small_crop
 from gcl_custom.imagery import TileStore
+from gcl_custom.label_free import lidar
 from gcl_custom.methods import METHODS
 from gcl_custom.probes import Labelled, knn
 from gcl_custom.randomness import Randomness, derive
@@ -37,7 +37,9 @@ from gcl_custom.views import ViewStore
 from gcl_custom.weights import save_weights
 
 WATCHED = 512
-"""Validation tiles, at most, that signs of collapse and the online kNN accuracy are computed from."""
+"""Validation tiles, at most, that signs of collapse, LiDAR and the online kNN accuracy are computed from."""
+LIDAR_VIEWS = 4
+"""Handcrafted views of each of these tiles for LiDAR; its paper (arXiv:2312.04000) takes 50."""
 SHOWN = 8
 
 
@@ -99,16 +101,17 @@ class Contrastive(Trainable):
         # Drawn on the CPU, so that choosing tiles never waits for the device.
         rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
         anchors = store.unit(batch.data[settings.anchor][:, 0])
-        places = range(1 + settings.generative_views)
+        first = self._handcrafted(anchors, 0, rng)
+        places = range(1, 1 + settings.generative_views)
         if settings.mixing_rate > 0:
             stored = batch.data[settings.source]
             k = stored.shape[1]
             order, usable = _order(k, rng), self._reader.usable(rng.tiles, k)
-            large = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
+            others = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
         else:
-            large = [self._handcrafted(anchors, place, rng) for place in places]
+            others = [self._handcrafted(anchors, place, rng) for place in places]
         small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
-        return *large, *small
+        return first, *others, *small
 
     def _mixed(
         self,
@@ -119,14 +122,11 @@ class Contrastive(Trainable):
         place: int,
         rng: Randomness,
     ) -> Float[Tensor, "b c s s"]:
-        """The views of one place in the step, handcrafted or generative as drawn: 0 is the first, the others follow."""
-        settings, k = self._settings, stored.shape[1]
-        if place == 0 and settings.mixed_views == "second":
-            return self._handcrafted(anchors, 0, rng)
+        """The views of one place in the step, handcrafted or generative as drawn; the first view has place 0."""
         own = rng if place == 1 else _apart(rng, place)
-        which = order[:, (place - 1) % (1 + settings.generative_views) % k]
+        which = order[:, (place - 1) % stored.shape[1]]
         kept = usable.gather(1, which[:, None]).squeeze(1)
-        mixed = (own.uniform("mixing") < settings.mixing_rate) & kept
+        mixed = (own.uniform("mixing") < self._settings.mixing_rate) & kept
         views = torch.empty(len(anchors), anchors.shape[1], self._size, self._size, device=anchors.device)
         if len(chosen := mixed.nonzero().squeeze(1)):
             there = chosen.to(views.device)
@@ -180,8 +180,7 @@ class Contrastive(Trainable):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
         super().optimizer_step(*arguments, **options)
-        if not self.left_out:
-            self.method.follow(self.backbone, self._share_done)
+        self.method.follow(self.backbone, self._share_done)
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
@@ -190,19 +189,19 @@ class Contrastive(Trainable):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def evaluate(self) -> dict[str, float]:
-        """Signs of collapse, and where labels exist the kNN score of one half of the watched tiles by the other.
+        """Signs of collapse, LiDAR, and where labels exist the kNN score of one half of the watched tiles by the other.
 
         The score is the accuracy; of several labels a tile, the mAP.
         """
         watched = self._store.watched(WATCHED)
         tiles = self._store.unit(self._store.read(watched).to(self.device))
-        kept = self.method.kept(self.backbone)
-        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
-        representations = torch.cat(parts).float()
+        representations = self._represent(tiles)
         std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
         if warning := collapse.warning(std, rank):
             console.warn(warning)
         figures = {"embedding_std": std, "effective_rank": rank}
+        if len(watched) >= 2:
+            figures["lidar"] = self._lidar(tiles, watched)
         if self._settings.probe_every and self._store.classes:
             has_label = self._store.has_label[watched]
             known = representations.cpu()[has_label], self._store.labels[watched][has_label]
@@ -212,6 +211,23 @@ class Contrastive(Trainable):
                 task = task_of(self._store.multi_label)
                 figures["knn"] = task.score(task.decide(votes), query_labels)
         return figures
+
+    def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Representations of unit tiles by the backbone that training is for."""
+        kept = self.method.kept(self.backbone)
+        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
+        return torch.cat(parts).float()
+
+    def _lidar(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]) -> float:
+        """LiDAR of views that are the same at every epoch, half drawn as the first of a pair and half as the second."""
+        found = []
+        for some, part in zip(torch.split(tiles, self._batch), torch.split(numbers, self._batch), strict=True):
+            views = [
+                self._handcrafted(some, view % 2, Randomness(self._seed, "lidar", view, part))
+                for view in range(LIDAR_VIEWS)
+            ]
+            found.append(torch.stack([self._represent(view) for view in views], dim=1))
+        return lidar(torch.cat(found).cpu())  # in float64, which not every device has
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         """Positive pairs, the first view above the others."""
@@ -246,17 +262,9 @@ def run(run: Run, arm: recipe.Arm, seed: int) -> None:
     batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader)
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
-    most_faults = settings.most_faults if settings.faults == "skip" else 0
-    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed, most_faults)
+    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
     save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
     facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
-    if most_faults:
-        facts["faults"] = int(sum(row["faults"] for row in history))
-    if faults := facts.get("faults"):
-        steps = settings.epochs * batches.steps_per_epoch
-        text = f"{faults} of {steps} steps were left out, since their loss or gradient was not finite"
-        console.warn(f"{stage.name}: {text}")
-        facts["warnings"] = [text]
     left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
     if left_out:
         facts["views_left_out"] = left_out

@@ -108,12 +108,7 @@ Optimizer = Annotated[Annotated[Lars, Tag("lars")] | Annotated[AdamW, Tag("adamw
 
 # ---------------------------------------------------------------- views
 
-Step = Literal[
-    "crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise",
-    "rotation", "perspective", "sobel", "cutout",
-]  # fmt: skip
-ADDED = ("rotation", "perspective", "sobel", "cutout")
-"""Steps beyond the suite of the paper, each with one probability, 0 unless a recipe says otherwise."""
+Step = Literal["crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur", "solarise"]
 
 
 class Handcrafted(Section):
@@ -137,21 +132,8 @@ class Handcrafted(Section):
     """Smallest and largest standard deviation of the blur, in pixels of the view."""
     solarise: tuple[Share, Share] = (0.0, 0.2)
     """Probability for the first and for the second view."""
-    rotation: Share = 0.0
-    """Probability of a rotation by any angle; what comes in at the borders is the tile, reflected."""
-    rotation_degrees: Annotated[float, Field(gt=0, le=180)] = 30.0
-    """Largest angle, to either side."""
-    perspective: Share = 0.0
-    perspective_distortion: Annotated[float, Field(gt=0, le=0.6)] = 0.5
-    """Largest share of half a side by which a corner moves inwards; much more could fold a tile over."""
-    sobel: Share = 0.0
-    """Probability that each band is replaced by the length of its gradient."""
-    cutout: Share = 0.0
-    """Probability that a square is filled with the mean of each band."""
-    cutout_area: tuple[Share, Share] = (0.02, 0.3)
-    """Smallest and largest share of a view's area that the square covers."""
 
-    @field_validator("crop", "blur", "blur_sigma", "solarise", "cutout_area", mode="before")
+    @field_validator("crop", "blur", "blur_sigma", "solarise", mode="before")
     @classmethod
     def _pair(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
@@ -162,8 +144,6 @@ class Handcrafted(Section):
             raise ValueError(f"crop must rise from above 0, not {list(self.crop)}")
         if self.blur_sigma[0] > self.blur_sigma[1]:
             raise ValueError(f"blur_sigma must rise, not {list(self.blur_sigma)}")
-        if not 0 < self.cutout_area[0] <= self.cutout_area[1]:
-            raise ValueError(f"cutout_area must rise from above 0, not {list(self.cutout_area)}")
         return self
 
 
@@ -203,9 +183,6 @@ class Pretrain(Section):
     """Side of a view in pixels; without it, the size of a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
-    mixed_views: Literal["second", "both"] = "second"
-    """both: the first view, too, is generative at the mixing rate, drawn by itself, and of another generative view of
-    the tile where there are enough."""
     generative_views: Annotated[int, Field(ge=1, le=3)] = 1
     """Second views of each tile in one step, k, each of another generative view and each paired with the same first
     view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
@@ -217,11 +194,6 @@ class Pretrain(Section):
     """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
     handcrafted: Handcrafted = Handcrafted()
     small_crops: SmallCrops = SmallCrops()
-    faults: Literal["stop", "skip"] = "stop"
-    """What becomes of a step whose loss or gradient is not finite: it stops the training, and the last good checkpoint
-    stays, or it is left out, changes nothing, and is counted."""
-    most_faults: Count = 10
-    """With faults: skip, steps that may be left out in the whole run; one more stops it."""
     probe_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
 
@@ -229,13 +201,6 @@ class Pretrain(Section):
     def tiles_per_step(self) -> int:
         """Tiles in a step, over all processes; 1 + generative_views views of each pass the backbone."""
         return max(2, 2 * self.batch // (1 + self.generative_views))
-
-    @model_validator(mode="after")
-    def _pairing(self) -> "Pretrain":
-        for step in ADDED:
-            if step in self.pairing and not getattr(self.handcrafted, step):
-                raise ValueError(f"pairing names {step}, but handcrafted.{step}, its probability, is 0: raise it")
-        return self
 
     @model_validator(mode="after")
     def _small_crops(self) -> "Pretrain":

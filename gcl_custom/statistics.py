@@ -1,4 +1,4 @@
-"""What scores can show: intervals, paired tests with a verdict in words, and rank correlations.
+"""What scores can show: intervals, and paired tests with a verdict in words.
 
 An accuracy varies for two reasons: another seed trains another backbone, and another sample of test tiles scores it
 differently. Each has its own paired interval here, and a difference is *shown* only when both leave zero out:
@@ -24,11 +24,9 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from gcl_custom.average_precision import mean_average_precision, resampled
-from gcl_custom.randomness import derive
 
 CONFIDENCE = 0.95
 PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)
-PERMUTATIONS = 9999
 
 Outcome = Literal["better", "worse", "not shown"]
 
@@ -76,32 +74,6 @@ def wilson(right: int, tiles: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * tiles)) / (1 + z * z / tiles)
     half = z / (1 + z * z / tiles) * math.sqrt(share * (1 - share) / tiles + z * z / (4 * tiles * tiles))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's, of so many pairs; None where one side has a single value, or there are fewer than three pairs."""
-
-    rho: float | None
-    p: float | None
-    """Two-sided, of a permutation test."""
-    count: int
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation:
-    """Spearman's rank correlation with the share of 9,999 drawn pairings, and the given one, that correlate as much.
-
-    The least possible p is therefore 0.0001, and with three pairs about 1/3. The draws are always the same.
-    """
-    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
-        return RankCorrelation(None, None, len(x))
-    rho = float(stats.spearmanr(x, y).statistic)
-    ranks = [stats.rankdata(side) for side in (x, y)]
-    ours, theirs = ((rank - rank.mean()) / rank.std() for rank in ranks)
-    rng = np.random.default_rng(derive(0, "rank correlation"))
-    drawn = rng.permuted(np.tile(theirs, (PERMUTATIONS, 1)), axis=1) @ ours / len(x)
-    as_much = int((np.abs(drawn) >= abs(rho) - 1e-12).sum())
-    return RankCorrelation(rho, (1 + as_much) / (1 + PERMUTATIONS), len(x))
 
 
 @dataclass(frozen=True)

@@ -103,17 +103,6 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
     study = check_values(Study, values, str(path))
     beside = path.parent / study.recipe
     recipe = beside if beside.is_file() else study.recipe
-    return make_grid(study, recipe, str(path), runs, overrides, redo)
-
-
-def make_grid(
-    study: Study, recipe: str | Path, where: str, runs: Path, overrides: Sequence[str] = (), redo: bool = False
-) -> Grid:
-    """The cells of a study over a recipe, all of them checked.
-
-    Args:
-        where: names the study in the message of a RecipeError; the rest is as in load_study.
-    """
     for override in overrides:
         if override.partition("=")[0] in study.grid:
             raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
@@ -127,10 +116,10 @@ def make_grid(
         try:
             loaded = load_recipe(recipe, [*texts, *overrides])
         except RecipeError as error:
-            raise RecipeError(f"{where}, cell {_cell_name(place)}: {error}") from None
+            raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
         if loaded.hardware.nodes > 1:
             raise RecipeError(
-                f"{where}: hardware.nodes is {loaded.hardware.nodes}, but machines share a study by its cells (study "
+                f"{path}: hardware.nodes is {loaded.hardware.nodes}, but machines share a study by its cells (study "
                 f"--list). Add --set hardware.nodes=1"
             )
         cells.append(_cell(runs / study.name, dict(place), loaded, redo, runs))
@@ -166,7 +155,7 @@ def compared(run: Run) -> bool:
     return plan.compare(run).done
 
 
-def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Callable[[Run], bool] = compared) -> None:
+def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
     """Do the cells that are not finished, in order, or only the one of that name.
 
     Several processes may work on one study, each on cells of its own: a stage that two of them need is made by one,
@@ -184,7 +173,7 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Ca
     for number, cell in enumerate(cells, start=1):
         title = f"cell {number} of {len(cells)}, {cell.name}"
         try:
-            if not _do(title, cell, job, done):
+            if not _do(title, cell, job):
                 continue
         except Busy:
             if only is not None:
@@ -193,24 +182,24 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None], done: Ca
             passed.append((title, cell))
             continue
         worked += 1
-        left = (time.monotonic() - began) / worked * sum(not done(other.run) for other in cells[number:])
+        left = (time.monotonic() - began) / worked * sum(not compared(other.run) for other in cells[number:])
         if left:
             say(f"cell {number} of {len(cells)} done; about {duration(left)} left")
     for title, cell in passed:
-        if not done(cell.run):
+        if not compared(cell.run):
             say(f"{title}: waiting for the other process that is working on it")
-        _do(title, cell, job, done, wait=True)
+        _do(title, cell, job, wait=True)
 
 
-def _do(title: str, cell: Cell, job: Callable[[Run], None], done: Callable[[Run], bool], wait: bool = False) -> bool:
+def _do(title: str, cell: Cell, job: Callable[[Run], None], wait: bool = False) -> bool:
     """Do a cell; False where it is done already.
 
     Raises:
         Busy: another process is at it, and is not to be waited for.
     """
-    if not done(cell.run):
+    if not compared(cell.run):
         with locked(cell.run.path, wait, "do another cell, see --list"):
-            if not done(cell.run):  # another process may have finished it by now
+            if not compared(cell.run):  # another process may have finished it by now
                 say(title)
                 with cell.run.saved():
                     job(cell.run)

@@ -27,7 +27,7 @@ from torchvision.utils import make_grid
 from gcl_custom import console, processes
 from gcl_custom.devices import pick_device, uses_bf16
 from gcl_custom.errors import UserError
-from gcl_custom.faults import Faults
+from gcl_custom.faults import require_finite
 from gcl_custom.files import read_json, write_atomically, write_json
 from gcl_custom.randomness import derive
 from gcl_custom.recipe import Hardware
@@ -138,8 +138,6 @@ class Trainable(lightning.LightningModule):
     evaluate_every: int = 1
     """Epochs between two evaluations; there is one after the last epoch too."""
 
-    left_out: bool = False
-    """The step under way is a fault and changes nothing: what follows a step of the optimizer must not happen."""
     recorded: Mapping[str, Tensor | float]
 
     def record(self, figures: Mapping[str, Tensor | float]) -> None:
@@ -156,39 +154,34 @@ class Trainable(lightning.LightningModule):
 
 
 class _Guard(lightning.Callback):
-    """Seeds each step, has those judged whose numbers may not be finite, and has each process end in order."""
+    """Seeds each step, stops at one whose loss or gradient is not finite, and has each process end in order."""
 
-    def __init__(self, stage: Stage, seed: int, faults: Faults) -> None:
-        self._stage, self._seed, self._faults = stage, seed, faults
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self._stage, self._seed, self._step = stage, seed, 0
 
     def setup(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
         processes.part_at_exit()
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"faults": self._faults.count}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._faults.count = state_dict["faults"]
-
     def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(derive(self._seed, self._stage.name, batch.step, trainer.global_rank))
-        self._faults.begin(batch.step, module)
-        module.left_out = False
+        self._step = batch.step
 
     def on_before_backward(self, trainer: lightning.Trainer, module: Any, loss: Tensor) -> None:
-        self._faults.loss(loss)
+        self._require_finite("loss", loss)
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, module: Any, optimizer: Any) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        module.left_out = self._faults.gradient(nn.utils.get_total_norm(gradients), module, optimizer)
+        self._require_finite("gradient", nn.utils.get_total_norm(gradients))
+
+    def _require_finite(self, what: str, value: Tensor) -> None:
+        require_finite(what, value, self._step, self._stage.name, self._stage.path / CHECKPOINT)
 
 
 class _Watch(lightning.Callback):
     """Counts epochs, shows progress, evaluates, keeps the history, and writes checkpoints."""
 
-    def __init__(self, stage: Stage, epochs: int, batches: Batches, minutes: float, faults: Faults) -> None:
+    def __init__(self, stage: Stage, epochs: int, batches: Batches, minutes: float) -> None:
         self._stage, self._epochs, self._batches, self._seconds = stage, epochs, batches, 60 * minutes
-        self._faults = faults
         self._step = 0
         self._history: list[dict[str, float]] = []
         self._sums: dict[str, Tensor] = {}
@@ -222,7 +215,7 @@ class _Watch(lightning.Callback):
         self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(module, Trainable)
-        for name, value in {} if module.left_out else module.recorded.items():
+        for name, value in module.recorded.items():
             # Kept where they are: bringing each figure to the CPU would wait for the device at each step.
             self._sums[name] = self._sums.get(name, torch.zeros(())) + torch.as_tensor(value).detach().float()
         self._step = batch.step + 1
@@ -236,9 +229,6 @@ class _Watch(lightning.Callback):
     def _end_epoch(self, trainer: lightning.Trainer, module: Trainable, epoch: int) -> bool:
         """Close an epoch's row of the history; True where it was evaluated."""
         steps, row = self._batches.steps_per_epoch, {"epoch": float(epoch)}
-        if self._faults.most:
-            row["faults"] = self._faults.count - sum(before["faults"] for before in self._history)
-            steps -= int(row["faults"])
         row |= {name: float(trainer.strategy.reduce(total / steps)) for name, total in self._sums.items()}
         self._sums = {}
         due = epoch % module.evaluate_every == 0 or epoch == self._epochs
@@ -294,13 +284,7 @@ def _board(trainer: lightning.Trainer) -> Any:
 
 
 def fit(
-    module: Trainable,
-    batches: Batches,
-    stage: Stage,
-    hardware: Hardware,
-    epochs: int,
-    seed: int,
-    most_faults: int = 0,
+    module: Trainable, batches: Batches, stage: Stage, hardware: Hardware, epochs: int, seed: int
 ) -> list[dict[str, float]]:
     """Train a module, or go on where an earlier process stopped.
 
@@ -310,21 +294,17 @@ def fit(
         stage: begun; its folder gets checkpoints, pictures, TensorBoard's files and ``history.json``.
         seed: torch's own generator is seeded from it, the stage and the step before each step, so that dropout and
             whatever else draws from it are functions of the step.
-        most_faults: so many steps whose loss or gradient is not finite are left out, see ``faults``; ``module`` looks
-            at ``left_out`` before it does more than its optimizer does.
 
     Returns:
-        One row of figures for each epoch, means over the steps that were not left out; with ``most_faults`` also
-        "faults", the number of those that were.
+        One row of figures for each epoch, means over its steps.
 
     Raises:
-        UserError: when a loss or a gradient is not finite once too often; the last checkpoint stays.
+        UserError: when a loss or a gradient is not finite; the last checkpoint stays.
     """
     device = pick_device(hardware)
     if hardware.devices > 1 and device.type != "cuda":
         processes.join_batch_norms(module)
     checkpoint = stage.path / CHECKPOINT
-    faults = Faults(stage.name, checkpoint, most_faults)
     # A former trainer and its module refer to each other, and hold the optimizer's state until they are collected.
     gc.collect()
     with quiet_lightning():
@@ -337,8 +317,8 @@ def fit(
             max_epochs=1,
             logger=TensorBoardLogger(stage.path, name="", version="tensorboard"),
             callbacks=[
-                _Guard(stage, seed, faults),
-                _Watch(stage, epochs, batches, hardware.checkpoint_minutes, faults),
+                _Guard(stage, seed),
+                _Watch(stage, epochs, batches, hardware.checkpoint_minutes),
             ],
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +34,6 @@ VIEWS = "views.npy"
 TILES = "tiles.npy"
 SIMILARITY = "similarity.npy"
 BLOCKS = "blocks.npy"
-FIGURES = ("changed",)
-"""What ``make`` may state of a block, beside the seconds that it took."""
 
 
 class ViewStore:
@@ -81,12 +79,12 @@ class Written(NamedTuple):
 
     seconds: float
     """Added up over all processes."""
-    figures: dict[str, float]
-    """The sums of what ``make`` stated."""
+    changed: float
+    """The share of each view's tokens that were changed, added up over all views; 0 of views without tokens."""
 
 
-Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], dict[str, float]]]
-"""Numbers of tiles, and which of the k views -> views as the tile store keeps them, and figures to add up."""
+Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], float]]
+"""Numbers of tiles, and which of the k views -> views as the tile store keeps them, and their sum of ``changed``."""
 
 
 class ViewWriter:
@@ -116,12 +114,12 @@ class ViewWriter:
                 np.save(file, self.tiles.numpy())
             np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape).flush()
             with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
-                np.save(file, np.full((math.ceil(len(self.tiles) / block), 1 + len(FIGURES)), np.nan))
+                np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
         # Open from here on: if the store is replaced meanwhile, what this process still writes goes nowhere.
         self._views, self._blocks = _File(path / VIEWS), _File(path / BLOCKS)
 
-    def _notes(self) -> Float[np.ndarray, "blocks figures"]:
-        """Of each block its seconds, nan as long as it is not written, and its figures; as they stand now."""
+    def _notes(self) -> Float[np.ndarray, "blocks 2"]:
+        """Of each block its seconds and its sum of ``changed``, nan as long as it is not written; as they stand now."""
         notes: np.ndarray = np.load(self._path / BLOCKS)
         return notes
 
@@ -143,36 +141,27 @@ class ViewWriter:
     @property
     def written(self) -> Written:
         """Of a finished store."""
-        seconds, *figures = self._notes().sum(axis=0).tolist()
-        known = zip(FIGURES, figures, strict=True)
-        return Written(seconds, {name: value for name, value in known if not math.isnan(value)})
+        return Written(*self._notes().sum(axis=0).tolist())
 
     def write(self, number: int, make: Make) -> None:
         """Make all views of the tiles of a block."""
         began, start = time.monotonic(), number * self._block
-        some, figures = self.tiles[start : start + self._block], dict.fromkeys(FIGURES, math.nan)
+        some, changed = self.tiles[start : start + self._block], 0.0
         block = np.empty((len(some), *self._views.shape[1:]), self._views.dtype)
         for which in range(self._per_tile):
-            made, stated = self._in_pieces(make, some, which)
+            made, changed_in_these = self._in_pieces(make, some, which)
             block[:, which] = made.cpu().numpy()
-            for name, value in stated.items():
-                figures[name] = value if math.isnan(figures[name]) else figures[name] + value
+            changed += changed_in_these
         self._views.write(start, block)
-        self._note(number, [time.monotonic() - began, *(figures[name] for name in FIGURES)])
+        self._note(number, time.monotonic() - began, changed)
 
-    def _note(self, number: int, figures: Sequence[float]) -> None:
-        """A block is written once its seconds and figures are noted."""
-        self._blocks.write(number, np.array([figures]))
+    def _note(self, number: int, seconds: float, changed: float) -> None:
+        """A block is written once this is noted."""
+        self._blocks.write(number, np.array([[seconds, changed]]))
 
-    def _in_pieces(
-        self, make: Make, tiles: Int[Tensor, " b"], which: int
-    ) -> tuple[Integer[Tensor, "b c h w"], dict[str, float]]:
+    def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
         parts = self._pieces(lambda some: make(some, which), tiles)
-        sums: dict[str, float] = {}
-        for _, stated in parts:
-            for name, value in stated.items():
-                sums[name] = sums.get(name, 0.0) + value
-        return torch.cat([made for made, _ in parts]), sums
+        return torch.cat([made for made, _ in parts]), sum(changed for _, changed in parts)
 
 
 class _File:

@@ -213,21 +213,6 @@ def _up_to(words: str, process: subprocess.Popen[str]) -> str:
     raise AssertionError(f"ended without saying {words!r}: {said}")
 
 
-def test_suggest_takes_the_generator_of_the_run_and_ends_with_words_to_type(workplace: Path) -> None:
-    words = ["suggest", "tiny.yaml", "--mask-probability", "0.25", "--mixing-rate", "0", "--mixing-rate", "0.75",
-             "--epochs", "1", "--with-labels"]  # fmt: skip
-    said = gcl_custom(workplace, *words).stdout
-    assert re.search(r"suggested, by the highest LiDAR: .*--set pretrain\.mixing_rate=0", said)
-    assert re.search(r"points below the best of 2", said)
-    suggested = workplace / "runs" / "tiny-suggest"
-    assert len((suggested / "table.md").read_text().splitlines()) == 2 + 2
-    lent = {path.name.rpartition("-")[0] for path in suggested.glob("stages/**/*") if path.is_symlink()}
-    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views"}
-    again = gcl_custom(workplace, *words).stdout
-    assert again.count("done before") == 2
-    assert again[again.index("suggested, by") :] == said[said.index("suggested, by") :]
-
-
 def test_other_settings_are_refused_and_leave_everything_as_it_was(workplace: Path) -> None:
     refused = gcl_custom(workplace, "pretrain", "--set", "pretrain.epochs=3", check=False)
     assert refused.returncode == 1
@@ -304,7 +289,7 @@ def test_a_run_s_backbone_embeds_its_own_scenes_and_is_exported(workplace: Path)
 def test_help_and_version(tmp_path: Path) -> None:
     said = gcl_custom(tmp_path, "--help").stdout
     for verb in ("fit-generator", "make-views", "pretrain", "compare-supervised", "run", "check", "cost-benefit",
-                 "report", "study", "suggest", "evaluate", "embed", "export", "recipes"):  # fmt: skip
+                 "report", "study", "evaluate", "embed", "export", "recipes"):  # fmt: skip
         assert verb in said
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", gcl_custom(tmp_path, "--version").stdout)
 

@@ -19,9 +19,7 @@ from gcl_custom.recipe import CostBenefit
 from gcl_custom.recipe_pretrain import Handcrafted
 from gcl_custom.runs import Run
 
-ALL = Handcrafted(
-    vertical_flip=0.1, turn=0.1, solarise=(0.1, 0.1), rotation=0.1, perspective=0.1, sobel=0.1, cutout=0.1
-)
+ALL = Handcrafted(vertical_flip=0.1, turn=0.1, solarise=(0.1, 0.1))
 
 
 @pytest.fixture(scope="module")

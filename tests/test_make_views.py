@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -79,11 +78,11 @@ def work(run: Run, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     written, note = [], views.ViewWriter._note
 
-    def dying(writer: views.ViewWriter, number: int, figures: Sequence[float]) -> None:
+    def dying(writer: views.ViewWriter, number: int, *noted: float) -> None:
         written.append(number)
         if len(written) == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        note(writer, number, figures)
+        note(writer, number, *noted)
 
     views.ViewWriter._note = dying
     make_views.run(run)

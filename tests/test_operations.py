@@ -1,6 +1,5 @@
 """Operations on pixels: each against torchvision on single tiles, or a closed form."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -105,78 +104,3 @@ def test_a_dropped_band_keeps_its_mean_only() -> None:
         torch.testing.assert_close(view[band], tile[band].mean().expand(8, 8))
         others = [i for i in range(4) if i != band]
         assert torch.equal(view[others], tile[others])
-
-
-def reflected(tile: Tensor, by: int) -> Tensor:
-    return torch.from_numpy(np.pad(tile.numpy(), ((0, 0), (by, by), (by, by)), mode="symmetric"))
-
-
-@pytest.mark.parametrize("bands", [1, 3, 5])
-def test_rotation_is_torchvisions_on_a_reflected_plane(bands: int) -> None:
-    tiles, degrees = torch.rand(7, bands, 24, 20), torch.tensor([0.0, 10.0, -33.0, 90.0, 137.0, 180.0, -180.0])
-    found = op.warp(tiles, op.rotation(degrees, 24, 20))
-    for tile, angle, view in zip(tiles, degrees.tolist(), found, strict=True):
-        plane = tv.rotate(reflected(tile, 20), angle, tv.InterpolationMode.BILINEAR)
-        torch.testing.assert_close(view, plane[:, 20:-20, 20:-20], rtol=0, atol=1e-4)
-    torch.testing.assert_close(found[0], tiles[0], rtol=0, atol=1e-6)
-
-
-def test_perspective_is_torchvisions_on_a_reflected_plane() -> None:
-    tiles, by = torch.rand(3, 4, 20, 30), 60
-    corners = [
-        [[0, 0], [30, 0], [30, 20], [0, 20]],
-        [[3, 2], [28, 1], [26, 17], [1, 19]],
-        [[6, 0], [30, 4], [25, 20], [0, 15]],
-    ]
-    found = op.warp(tiles, op.perspective(torch.tensor(corners).float(), 20, 30))
-    for tile, ends, view in zip(tiles, corners, found, strict=True):
-        before, after = ([[x + by, y + by] for x, y in points] for points in (corners[0], ends))
-        plane = tv.perspective(reflected(tile, by), before, after, tv.InterpolationMode.BILINEAR)
-        torch.testing.assert_close(view, plane[:, by:-by, by:-by], rtol=0, atol=1e-4)
-    torch.testing.assert_close(found[0], tiles[0], rtol=0, atol=1e-5)
-
-
-def test_perspective_takes_corners_where_it_is_told() -> None:
-    corners = torch.tensor([[[1.0, 2.0], [11.0, 0.5], [10.0, 9.0], [2.5, 10.0]]])
-    there = torch.cat([corners[0], torch.ones(4, 1)], dim=1) @ op.perspective(corners, 12, 16)[0].T
-    expected = torch.tensor([[0.0, 0.0], [16.0, 0.0], [16.0, 12.0], [0.0, 12.0]])
-    torch.testing.assert_close(there[:, :2] / there[:, 2:], expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("bands", [1, 5])
-def test_sobel_is_the_length_of_the_convolved_gradient(bands: int) -> None:
-    tiles = torch.rand(2, bands, 9, 12)
-    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-    framed = torch.nn.functional.pad(tiles, (1, 1, 1, 1), mode="reflect")
-    both = [
-        torch.nn.functional.conv2d(framed, kernel.expand(bands, 1, 3, 3), groups=bands) for kernel in (across, across.T)
-    ]
-    expected = (both[0].square() + both[1].square()).sqrt() / 4
-    torch.testing.assert_close(op.sobel(tiles), expected.clamp(max=1))
-
-
-def test_sobel_of_a_slope_an_edge_and_a_plain() -> None:
-    slope = (torch.arange(8.0) * 0.1).expand(1, 1, 8, 8)
-    torch.testing.assert_close(op.sobel(slope)[..., 1:-1], torch.full((1, 1, 8, 6), 0.2), msg="8 times 0.1, over 4")
-    edge = (torch.arange(8) >= 4).float().expand(1, 1, 8, 8)
-    assert op.sobel(edge)[0, 0, 0].tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
-    assert not op.sobel(torch.full((1, 2, 8, 8), 0.7)).any()
-
-
-def test_cutout_is_torchvisions_erasing_with_the_mean(tiles: Tensor) -> None:
-    boxes = op.squares(rng().uniform("square", 3), 24, 24, (0.02, 0.5))
-    for tile, box, view in zip(tiles, boxes.tolist(), op.cut_out(tiles, boxes), strict=True):
-        assert torch.equal(view, tv.erase(tile, *box, v=tile.mean(dim=(1, 2), keepdim=True)))
-
-
-def test_squares_lie_within_and_have_the_area_asked_for() -> None:
-    top, left, height, width = op.squares(rng(3000).uniform("square", 3), 100, 80, (0.1, 0.4)).unbind(dim=1)
-    assert torch.equal(height, width)
-    assert min(top.min(), left.min()) == 0
-    assert (top + height).max() == 100
-    assert (left + width).max() == 80
-    area = height * width / 8000
-    assert 0.09 < area.min() < 0.11
-    assert 0.39 < area.max() < 0.41
-    assert area.float().mean().item() == pytest.approx(0.25, abs=0.01)
-    assert op.squares(torch.zeros(1, 3), 16, 16, (1e-4, 1.0)).tolist() == [[0, 0, 1, 1]], "at least a pixel"

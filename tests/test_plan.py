@@ -101,7 +101,7 @@ def test_a_reconstructed_anchor_is_read_by_every_arm(run: Run) -> None:
     )
 
 
-UNREAD = {"source": "raw", "mixed_views": "both", "pairing": ["flip"]}
+UNREAD = {"source": "raw", "pairing": ["flip"]}
 """Other values of the keys that do nothing at mixing rate 0."""
 
 
@@ -227,12 +227,10 @@ def test_what_weights_hold_counts_wherever_they_are_named(tmp_path: Path) -> Non
     run = Run(tmp_path / "r", RECIPE.model_copy(update={"generator": generator}))
     assert plan.tokenizer(run).settings["generator.tokenizer"]["weights"].startswith("own.safetensors, SHA-256 ")
     finish(plan.maskgit(run))
-    finish(plan.likeness(run))
     (tmp_path / "vgg16.pth").write_text("22")
     assert not plan.tokenizer(run).done
-    assert not plan.likeness(run).done
     (tmp_path / "vgg16.pth").write_text("1")
-    assert plan.likeness(run).done
+    assert plan.tokenizer(run).done
     (tmp_path / "own.safetensors").write_text("22")
     assert not plan.maskgit(run).done
     with pytest.raises(

@@ -3,20 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
-from gcl_custom.recipe_pretrain import Dino, Handcrafted, Pretrain, SmallCrops, VICReg
+from gcl_custom.recipe_pretrain import Dino, Pretrain, SmallCrops, VICReg
 
 
 def test_small_crops_are_for_the_methods_that_compare_all_crops() -> None:
     assert Pretrain(method=Dino(name="dino"), small_crops=SmallCrops(count=6)).small_crops.count == 6
     with pytest.raises(ValidationError, match="small_crops are for dino and swav, not for vicreg"):
         Pretrain(method=VICReg(), small_crops=SmallCrops(count=6))
-
-
-@pytest.mark.parametrize("step", ["rotation", "perspective", "sobel", "cutout"])
-def test_a_pairing_names_no_step_that_would_do_nothing(step: str) -> None:
-    with pytest.raises(ValidationError, match=rf"pairing names {step}, but handcrafted.{step}, its probability, is 0"):
-        Pretrain(pairing=["crop", step])
-    assert Pretrain(pairing=["crop", step], handcrafted=Handcrafted(**{step: 0.5})).pairing == ["crop", step]
 
 
 @pytest.mark.parametrize(("generative_views", "tiles"), [(1, 256), (2, 170), (3, 128)])

@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gcl_custom import average_precision
-from gcl_custom.statistics import RankCorrelation, Ranked, Right, compare, mean_interval, rank_correlation, wilson
+from gcl_custom.statistics import Ranked, Right, compare, mean_interval, wilson
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -143,25 +142,3 @@ def test_bootstrap_over_tiles_rarely_calls_equal_classifiers_different(monkeypat
         truth = labels_of(rng, 100)
         alarms += ranked(rng, 1.0, truth, 1).over_tiles(ranked(rng, 1.0, truth, 1)).excludes_zero
     assert alarms <= 11  # 5 expected; more than 11 happens once in 200
-
-
-def test_rank_correlation_against_all_pairings() -> None:
-    x, y = [1.0, 4.0, 2.0, 8.0, 5.0, 5.0], [0.1, 0.5, 0.2, 0.3, 0.9, 0.4]
-    found = rank_correlation(x, y)
-    every = [stats.spearmanr(x, order).statistic for order in itertools.permutations(y)]
-    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
-    exact = np.mean(np.abs(every) >= abs(found.rho or 0) - 1e-12)
-    assert found.p == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9999))
-    assert found.count == 6
-
-
-def test_rank_correlation_knows_only_order() -> None:
-    x = [3.0, 1.0, 7.0, 5.0, 9.0, 2.0, 4.0, 8.0, 6.0]
-    for change, rho in ((math.exp, 1), (lambda v: -(v**3), -1)):
-        found = rank_correlation(x, [change(v) for v in x])
-        assert (found.rho, found.p, found.count) == (pytest.approx(rho), pytest.approx(1e-4), 9)
-
-
-def test_rank_correlation_of_too_little_is_unknown() -> None:
-    assert rank_correlation([1.0, 2.0], [1.0, 2.0]) == RankCorrelation(None, None, 2)
-    assert rank_correlation([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) == RankCorrelation(None, None, 3)

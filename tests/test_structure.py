@@ -19,7 +19,6 @@ STAGES = {
     "make_views",
     "cost_benefit",
     "pretrain",
-    "measure",
     "compare_supervised",
     "evaluate",
     "report",

@@ -62,14 +62,13 @@ def train(
     minutes: float = 1e-9,
     devices: int = 1,
     kind: type[Regression] = Regression,
-    most_faults: int = 0,
 ) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(3)
     stage = stage_in(folder)
     module = kind(killed_at)
     hardware = HARDWARE.model_copy(update={"checkpoint_minutes": minutes, "devices": devices})
-    fit(module, Batches(torch.arange(26), 2, 7, read), stage, hardware, 5, 1, most_faults)
+    fit(module, Batches(torch.arange(26), 2, 7, read), stage, hardware, 5, 1)
     save_weights(stage.path / "net.safetensors", module.net)
 
 

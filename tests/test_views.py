@@ -44,12 +44,12 @@ class Maker:
     def __init__(self, store: TileStore, dies_at: int | None = None) -> None:
         self.store, self.dies_at, self.calls = store, dies_at, 0
 
-    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, float]:
         if self.calls == self.dies_at:
             raise KeyboardInterrupt
         self.calls += 1
         unit = Randomness(0, "views", which, tiles).uniform("pixels", 2, 16, 16)
-        return self.store.raw(unit), {"changed": tiles.double().sum().item()}
+        return self.store.raw(unit), tiles.double().sum().item()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -58,7 +58,7 @@ def test_views_are_read_back_by_tile_and_number(tmp_path: Path, dtype: str) -> N
     (tmp_path / "views").mkdir()
     written = write_views(tmp_path / "views", store, 2, 4, maker)
     train = store.index("train")
-    assert written.figures["changed"] == 2 * train.sum().item()
+    assert written.changed == 2 * train.sum().item()
     made = ViewStore(tmp_path / "views")
     assert made.per_tile == 2
     some = train[torch.tensor([7, 0, 7])]
@@ -79,7 +79,7 @@ def test_an_interrupted_store_ends_up_the_same_byte_for_byte(tmp_path: Path, die
     again = Maker(store)
     resumed = write_views(tmp_path / "resumed", store, 2, 4, again)
     assert again.calls == 2 * (3 - dies_at // 2), "finished blocks are not made again"
-    assert resumed.figures == whole.figures
+    assert resumed.changed == whole.changed
     for name in ("views.npy", "tiles.npy"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -95,7 +95,7 @@ def test_processes_share_a_store_and_leave_the_same_bytes(tmp_path: Path) -> Non
     for block, writer in ((shares[1][0], writers[1]), (shares[0][0], writers[0]), (shares[0][1], writers[0])):
         writer.write(block, Maker(store))
     assert writers[1].views == 20, "a writer knows what the other has written"
-    assert writers[0].written.figures == whole.figures
+    assert writers[0].written.changed == whole.changed
     assert (tmp_path / "one" / "views.npy").read_bytes() == (tmp_path / "two" / "views.npy").read_bytes()
 
 
@@ -106,7 +106,7 @@ class Small(Maker):
         super().__init__(store)
         self.room, self.made = room, []
 
-    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, tiles: Tensor, which: int) -> tuple[Tensor, float]:
         self.made.append(len(tiles))
         if len(tiles) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -118,7 +118,7 @@ def test_where_memory_is_short_fewer_tiles_are_made_at_a_time(tmp_path: Path, ca
     for name in ("roomy", "small"):
         (tmp_path / name).mkdir()
     whole, small = write_views(tmp_path / "roomy", store, 1, 8, Maker(store)), Small(store, 3)
-    assert write_views(tmp_path / "small", store, 1, 8, small).figures == whole.figures
+    assert write_views(tmp_path / "small", store, 1, 8, small).changed == whole.changed
     assert small.made == [8, 4, 2, 2, 2, 2, 2], "what was found is kept for the next block"
     assert (tmp_path / "roomy" / "views.npy").read_bytes() == (tmp_path / "small" / "views.npy").read_bytes()
     assert "going on with 2 tiles at a time" in capsys.readouterr().out

@@ -59,9 +59,9 @@ def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {s
     return F.interpolate(tiles, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def changed(before: Any, after: Any) -> dict[str, float]:
-    """How many tokens an augmentation changed, as a share of each tile's, summed; nothing for other features."""
+def changed(before: Any, after: Any) -> float:
+    """The share of each tile's tokens that an augmentation changed, added up over tiles; 0 for other features."""
     if not isinstance(before, Tensor) or before.is_floating_point():
-        return {}
+        return 0.0
     tokens: Int[Tensor, "b h w"] = before
-    return {"changed": (tokens != after).float().mean(dim=(1, 2)).sum().item()}
+    return (tokens != after).float().mean(dim=(1, 2)).sum().item()
