@@ -167,22 +167,6 @@ class Stage:
                 return record
         return None
 
-    @property
-    def begun(self) -> bool:
-        """Whether another machine has begun the output, from these settings and inputs.
-
-        Raises:
-            StaleStage, UserError: as begin does.
-        """
-        self._require_weights()
-        record = self._record() if all(stage.done for stage in self.inputs) else None
-        if record is None:
-            return False
-        same = self.fits(record)
-        if not same and not self.redo:
-            raise StaleStage(self._difference(record["settings"]))
-        return same
-
     def begin(self) -> None:
         """Make the folder, or go on in it; starts the stage's clock.
 
@@ -260,18 +244,12 @@ def _flat(value: object, prefix: str = "") -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """A folder with everything that a recipe led to.
-
-    Attributes:
-        machine: number of this machine among the recipe's ``hardware.nodes``. The first one, 0, keeps the run; another
-            one does its share of what is shared and writes nothing else.
-    """
+    """A folder with everything that a recipe led to."""
 
     path: Path
     recipe: Recipe
     redo: bool = False
     pool: Pool | None = None
-    machine: int = 0
 
     def stage(
         self,
@@ -302,7 +280,7 @@ class Run:
         kept = (self.pool.path if self.pool else self.path) / WEIGHTS
         before = read_json(kept) if kept.is_file() else {}
         found, known = contents(self.recipe, before)
-        if known != before and kept.parent.is_dir() and self.machine == 0:
+        if known != before and kept.parent.is_dir():
             with suppress(OSError):  # a folder that cannot be written to is read without a memory
                 write_json(kept, known)
         return found

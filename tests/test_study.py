@@ -90,7 +90,6 @@ def test_a_cell_is_a_run_whose_stages_are_the_studys(tmp_path: Path) -> None:
         ("recipe: mine.yaml\ngrid: {seed: [1]}\nbaseline: {seed: 2}\n", "seed has no value 2"),
         ("recipe: mine.yaml\ngrid: {seed: []}\n", "grid"),
         ("recipe: other\ngrid: {seed: [1]}\n", "no recipe file other"),
-        ("recipe: mine.yaml\nsettings: {hardware.nodes: 2}\ngrid: {seed: [1]}\n", "nodes is 2, .* study by its cells"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
