@@ -138,7 +138,8 @@ def _everything(run: Run) -> None:
 
 
 def _score_cell(run: Run) -> None:
-    _fit_generator(run)
+    if plan.needs_generator(run.recipe):
+        _fit_generator(run)
     _pretrain_and_score(run)
 
 
