@@ -251,7 +251,7 @@ def likeness(run: Run) -> Stage:
     """How much the generative views are like their tiles."""
     key = "generator.tokenizer.perceptual" if run.recipe.has_tokens else "generator.features"
     features = _with_contents(run, key, run.recipe.generator.features)
-    settings = {"tiles": MEASURED_TILES, "perceptual": features}
+    settings = {"tiles": MEASURED_TILES, key: features}
     return run.stage("likeness", settings, [tiles(run), views(run)], "gcl-custom suggest")
 
 

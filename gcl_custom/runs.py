@@ -17,9 +17,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gcl_custom.console import say
-from gcl_custom.contents import Absent, contents
+from gcl_custom.contents import contents, require
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
 from gcl_custom.files import discard, locked, read_json, write_json, write_text
+from gcl_custom.public_weights import Needed, needed
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
@@ -91,6 +92,8 @@ class Stage:
     remedy: str = ""
     """The command that makes this stage, for messages."""
     pool: Pool | None = None
+    weights: Sequence[Needed] = ()
+    """What the recipe takes from elsewhere; the stage reads those whose keys its settings have."""
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
     """Seconds on the system's clock up to which the time is counted already."""
@@ -163,9 +166,12 @@ class Stage:
             DoneMeanwhile: a stage of a pool is there by now.
             UserError: where an input is missing, or weights that the settings name.
         """
-        self._require_weights()
         if self.pool is not None:
             self._lock = self.pool.claim(self)
+        named = _flat(self.settings)
+        for need in self.weights:
+            if not named.keys().isdisjoint(need.keys):
+                require(need)
         record = self._record()
         if record is not None and not self.fits(record):
             if not self.redo:
@@ -176,11 +182,6 @@ class Stage:
         if record is None:
             write_json(self.path / "working.json", self._as_record(0.0))
         self._since = time.time()
-
-    def _require_weights(self) -> None:
-        for value in _flat(self.settings).values():
-            if isinstance(value, Absent):
-                raise value.error()
 
     def tick(self) -> None:
         """Add the time since begin or the last tick to the stage's clock."""
@@ -257,7 +258,8 @@ class Run:
     ) -> Stage:
         """The stage of that name, as these settings and inputs define it."""
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
-        return Stage(name, path, settings, inputs, self.redo, f"{remedy} --run {self.path.name}", self.pool)
+        remedy = f"{remedy} --run {self.path.name}"
+        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
 
     @property
     def contents(self) -> Mapping[str, str]:
