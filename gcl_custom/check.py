@@ -189,9 +189,8 @@ def show_costs(rows: Sequence[Row], run: Run) -> None:
     console.print(table)
     device = "GPU" if torch.cuda.is_available() else f"CPU with {torch.get_num_threads()} threads"
     say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
-    devices, nodes = run.recipe.hardware.devices, run.recipe.hardware.nodes
-    if devices * nodes > 1:
-        say(f"time is that of one device; {devices} will share the training, and {devices * nodes} the views")
+    if (devices := run.recipe.hardware.devices) > 1:
+        say(f"time is that of one device; {devices} will share the training and the views")
     if unmeasured:
         say("published times are of another machine; memory is of the weights alone where nothing was measured")
     views = next((row.disk for row in rows if row.name == "views"), 0)

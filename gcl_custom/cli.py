@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from gcl_custom import __version__, console, machines, plan
+from gcl_custom import __version__, console, plan
 from gcl_custom.cli_weights import weights
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
@@ -60,25 +60,14 @@ MODULES = {
     "latents": "invert_tiles", "edit": "fit_edit",
 }  # fmt: skip
 """Where the stages of a generator are."""
-SHARED = {("invert_tiles", "run"), ("make_views", "run"), ("make_views", "run_reconstructions")}
-"""What machines that help have a share in."""
 
 
 def _work(
     recipe: str | None, name: str | None, overrides: list[str] | None, redo: bool, runs: Path,
-    job: Callable[[Run], None], following: str, shares: bool = True,
+    job: Callable[[Run], None], following: str,
 ) -> None:  # fmt: skip
-    """Open the run, keep others out, do the job, and say how it ended and what comes next.
-
-    Of several machines only the first does so; the others do what the job shares, without the run's lock.
-    """
+    """Open the run, keep others out, do the job, and say how it ended and what comes next."""
     run, start = open_run(runs, recipe, name, overrides or (), redo), time.monotonic()
-    run.machine = machines.number(run.recipe.hardware.nodes if shares else 1)
-    if run.machine:
-        say(f"run {run.path}: this is machine {run.machine}, which does its share of what machine 0 begins, and ends")
-        job(run)
-        say("nothing else of this command is shared; machine 0 does the rest")
-        return
     with locked(run.path), run.saved():
         say(f"run {run.path}")
         for line in licences(run.recipe):
@@ -91,7 +80,7 @@ def _stage(module: str, function: str = "run", *arguments: Any) -> Callable[[Run
     """A stage's function, imported only when it is called."""
 
     def call(run: Run) -> None:
-        while run.machine == 0 or (module, function) in SHARED:
+        while True:
             try:
                 getattr(import_module(f"gcl_custom.{module}"), function)(run, *arguments)
                 return
@@ -144,7 +133,8 @@ def _everything(run: Run) -> None:
 
 
 def _score_cell(run: Run) -> None:
-    _fit_generator(run)
+    if plan.needs_generator(run.recipe):
+        _fit_generator(run)
     _pretrain_and_score(run)
 
 
@@ -223,7 +213,7 @@ def evaluate(
         _stage("evaluate", "run", backbone, finetune)(run)
         _stage("report")(run)
 
-    _work(recipe, run, set_, redo, runs, job, "", shares=False)
+    _work(recipe, run, set_, redo, runs, job, "")
 
 
 @app.command(name="run")
@@ -255,13 +245,13 @@ def cost_benefit(
         _stage("cost_benefit", "run", tiles)(opened)
         _stage("report")(opened)
 
-    _work(recipe, run, set_, redo, runs, job, "", shares=False)
+    _work(recipe, run, set_, redo, runs, job, "")
 
 
 @app.command()
 def report(run: Name = None, runs: Folder = RUNS) -> None:
     """Write the report of a run again, as one HTML page; a run that is not finished has one too."""
-    _work(None, run, None, False, runs, _stage("report"), "", shares=False)
+    _work(None, run, None, False, runs, _stage("report"), "")
 
 
 @app.command()

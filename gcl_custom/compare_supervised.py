@@ -117,9 +117,7 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, and the verdict."""
-    note = (
-        f"{scoring.caption(scores.get('measure', 'top-1'))} A share of labels: fine-tuned, or supervised from scratch"
-    )
+    note = f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised from scratch"
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.table(scores["scores"], titles, note))
     for text in scores["warnings"]:

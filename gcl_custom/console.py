@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: bars in a terminal, lines in a log. On each machine one process speaks."""
+"""What a person sees while a stage runs: bars in a terminal, lines in a log. Silent on all ranks but the first."""
 
 import os
 import time
@@ -23,8 +23,8 @@ PLAIN_EVERY = 15.0
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks: the only one that torchrun or SLURM started on this machine, or the first."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    """Whether this process speaks and writes: the only one, or the first of several."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
 
 
 console = Console(quiet=not is_first_rank(), highlight=False)

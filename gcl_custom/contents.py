@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from gcl_custom.console import say
-from gcl_custom.errors import UserError
 from gcl_custom.public_weights import Needed, needed
 from gcl_custom.recipe import Recipe
 
@@ -26,19 +25,6 @@ DIGITS = 16
 """Of a digest, in settings; enough to tell files apart, and short enough to read."""
 File = tuple[str, str, int, int]
 """Name below the folder (empty for a file alone), path, bytes, and nanoseconds of the last change."""
-
-
-class Absent(str):
-    """In place of a digest: the weights are not there, and nothing is remembered of them."""
-
-    need: Needed
-
-    def error(self) -> UserError:
-        """What to say where they are needed now."""
-        from gcl_custom.generator.hub import no_model
-        from gcl_custom.weights import no_weights
-
-        return (no_model if self.need.folder else no_weights)(self.need.given, self.need.where)
 
 
 def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -56,14 +42,22 @@ def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, s
             stamps = [list(file) for file in files]  # as JSON has them
             if before is None or before["files"] != stamps:
                 before = known[need.given] = {"files": stamps, "sha256": _digest(need.given, files)}
-        name = Path(need.given).name
-        if before is None:
-            absent = Absent(f"{name}, which is not there")
-            absent.need = need
-            found |= dict.fromkeys(need.keys, absent)
-        else:
-            found |= dict.fromkeys(need.keys, f"{name}, SHA-256 {before['sha256'][:DIGITS]}")
+        what = f"SHA-256 {before['sha256'][:DIGITS]}" if before else "which is not there"
+        found |= dict.fromkeys(need.keys, f"{Path(need.given).name}, {what}")
     return found, known
+
+
+def require(need: Needed) -> None:
+    """Look whether weights are there, before work that reads them.
+
+    Raises:
+        UserError: they are not, whatever is remembered of them.
+    """
+    if place_of(need) is None:
+        from gcl_custom.generator.hub import no_model
+        from gcl_custom.weights import no_weights
+
+        raise (no_model if need.folder else no_weights)(need.given, need.where)
 
 
 def place_of(need: Needed) -> Path | None:

@@ -14,13 +14,9 @@ from gcl_custom.errors import Busy, UserError
 
 
 @contextmanager
-def write_atomically(path: Path, by: str = "") -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name on success and is removed on failure.
-
-    Args:
-        by: tells apart who writes, where several processes may write the same at once.
-    """
-    part = path.with_name(f".{path.name}{by}.part")
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name on success and is removed on failure."""
+    part = path.with_name(f".{path.name}.part")
     try:
         yield part
         with part.open("rb") as file:

@@ -332,7 +332,7 @@ class TileStore:
         self.classes: list[str] = about["classes"]
         self.files: list[str] = about["files"]
         self.count: int = len(self.files)
-        self.multi_label: bool = about.get("multi_label", False)
+        self.multi_label: bool = about["multi_label"]
         self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
         self.has_label: Bool[Tensor, " n"]
         if self.multi_label:

@@ -6,17 +6,17 @@ starts from them.
 ``latents.npy`` has a row for each training tile, and a row has a field for each tensor of a tile's features.
 """
 
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gcl_custom.files import discard, write_atomically
+from gcl_custom.files import write_atomically
 from gcl_custom.imagery import TileStore
 from gcl_custom.rows import Rows
 
@@ -49,31 +49,21 @@ class LatentWriter:
 
     Args:
         folder: of the stage.
-        fingerprint: of the stage; who is still at work on one that was replaced finds the folder of its blocks gone.
         tiles: their numbers.
         block: tiles of a block.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, tiles: Int[Tensor, " n"], block: int) -> None:
-        self._folder, self._blocks = folder, folder / f"blocks-{block}-{fingerprint}"
+    def __init__(self, folder: Path, tiles: Int[Tensor, " n"], block: int) -> None:
+        self._folder, self._blocks = folder, folder / f"blocks-{block}"
         self.count, self._tiles = len(tiles), tiles.split(block)
-        if not self._whole:
-            self._blocks.mkdir(exist_ok=True)
-
-    @property
-    def _whole(self) -> bool:
-        return (self._folder / FILE).is_file()
+        self._blocks.mkdir(exist_ok=True)
 
     @property
     def pending(self) -> list[int]:
         """Numbers of the blocks that are still to be written; none once all are put together."""
-        if self._whole:
+        if (self._folder / FILE).is_file():
             return []
         return [number for number in range(len(self._tiles)) if not self._file(number).is_file()]
-
-    def has(self, number: int) -> bool:
-        """Whether a block is written, by whatever process."""
-        return self._whole or self._file(number).is_file()
 
     @property
     def written(self) -> int:
@@ -90,16 +80,12 @@ class LatentWriter:
         rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
         for name, part in parts.items():
             rows[name] = part
-        try:
-            with write_atomically(self._file(number), f".{uuid4().hex}") as whole, whole.open("wb") as file:
-                np.save(file, rows)
-        except OSError:
-            if not self._whole:  # by another process, which has found the same and removed the blocks
-                raise
+        with write_atomically(self._file(number)) as whole, whole.open("wb") as file:
+            np.save(file, rows)
 
     def finish(self) -> None:
         """Put all blocks together into one file."""
-        if not self._whole:
+        if not (self._folder / FILE).is_file():
             kind = np.load(self._file(0)).dtype
             with write_atomically(self._folder / FILE) as part:
                 whole = np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=(self.count,))
@@ -109,7 +95,7 @@ class LatentWriter:
                     start += len(tiles)
                 whole.flush()
         for blocks in self._folder.glob("blocks-*"):
-            discard(blocks)
+            shutil.rmtree(blocks)
 
     def _file(self, number: int) -> Path:
         return self._blocks / f"{number:06d}.npy"

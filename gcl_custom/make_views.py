@@ -23,9 +23,9 @@ from gcl_custom.generator.loading import draws, encoder, load_frozen, load_gener
 from gcl_custom.generator.verbs import Generator, changed
 from gcl_custom.imagery import TileStore
 from gcl_custom.runs import Run, Stage
-from gcl_custom.sharing import following, joins, share
+from gcl_custom.sharing import each, following
 from gcl_custom.training import grid, save_picture
-from gcl_custom.views import BLOCKS, Make, ViewStore, ViewWriter, Written, write_similarity
+from gcl_custom.views import Make, ViewStore, ViewWriter, Written, write_similarity
 
 STAGE = "views"
 SHOWN = 10
@@ -34,15 +34,12 @@ MEASURED = 512
 
 
 def run(run: Run) -> None:
-    """Make generative views of every training tile, ``views.per_tile`` of each; on a machine that helps, its share.
+    """Make generative views of every training tile, ``views.per_tile`` of each.
 
     Raises:
         UserError: stale output, a generator that is missing or does not fit, or a full disk.
     """
     stage = plan.views(run)
-    if run.machine:
-        _help(run, stage, run.recipe.views.per_tile, partial(_view, generator=None))
-        return
     if stage.done:
         say(f"{STAGE}: done before, in {stage.path}")
         _say_similarity(run)
@@ -63,8 +60,7 @@ def run(run: Run) -> None:
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
     facts = {"views_per_second": _rate(run, views, written), "feature_distance": frechet_distance(originals, painted)}
-    alone = " on each machine" if run.recipe.hardware.nodes > 1 else ""
-    line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second{alone}"
+    line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second"
     if written.changed:
         facts["changed_tokens"] = written.changed / views
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
@@ -92,15 +88,12 @@ def try_generator(run: Run) -> None:
 
 
 def run_reconstructions(run: Run) -> None:
-    """Encode every training tile, and decode it again with nothing augmented; on a machine that helps, its share.
+    """Encode every training tile, and decode it again with nothing augmented.
 
     Raises:
         UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
     """
     stage = plan.reconstructions(run)
-    if run.machine:
-        _help(run, stage, 1, _reconstruction)
-        return
     if stage.done:
         say(f"reconstructions: done before, in {stage.path}")
         return
@@ -129,20 +122,15 @@ def _reconstruction(run: Run, store: TileStore) -> Make:
     return lambda tiles, _: (store.raw(again(tiles)), 0.0)
 
 
-def _help(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]) -> None:
-    if joins(stage, stage.path / BLOCKS):
-        _write(run, stage, per_tile, maker)
-
-
 def _write(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]) -> Written:
-    """Fill a view store, or this machine's share of it, on all devices of this machine."""
+    """Fill a view store, on all devices."""
     writer = ViewWriter(stage.path, TileStore(plan.tiles(run).path), per_tile, run.recipe.views.batch)
-    share(run, stage, writer.pending, partial(_writing, run, stage, per_tile, maker))
+    each(partial(_writing, run, stage, per_tile, maker), writer.pending, run.recipe.hardware)
     return writer.written
 
 
 def _rate(run: Run, views: int, written: Written) -> float:
-    """Views a second of all devices of one machine together."""
+    """Views a second of all devices together."""
     return views * run.recipe.hardware.devices / written.seconds
 
 
@@ -154,11 +142,10 @@ def _writing(
     store = TileStore(plan.tiles(run).path)
     writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
     total = len(writer.tiles) * per_tile
-    with following(None if run.machine else stage, total, stage.path.name, "views", lambda: writer.views) as follow:
+    with following(stage, total, stage.path.name, "views", lambda: writer.views) as follow:
 
         def write(block: int) -> None:
-            if not writer.has(block):
-                writer.write(block, make)
+            writer.write(block, make)
             follow()
 
         yield write

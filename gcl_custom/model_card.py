@@ -123,7 +123,7 @@ def _scores(known: Trained) -> str:
     own = scores["scores"].get(known.arm, {}).get("linear", {}).get("seeds", {}).get(str(known.seed))
     this = f" The backbone of this card: linear probe {percent(own)}." if own is not None else ""
     return (
-        f"{caption(scores.get('measure', 'top-1'))} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
+        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
         f"or, for the supervised baseline, from scratch.{this}\n\n{table}\n\n{scores['verdict']} "
         f"{scores['cause']}\n\n{scores['split']}"

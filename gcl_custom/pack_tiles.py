@@ -189,8 +189,7 @@ def _index(
     if form.dtype == "uint16":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
         low, high = edges(folder / PIXELS, train, form, data.size)
-    several = {"multi_label": True} if layout.multi_label else {}
-    return several | {
+    return {
         "bands": form.bands,
         "dtype": form.dtype,
         "size": data.size,
@@ -200,7 +199,8 @@ def _index(
         "classes": classes,
         "files": [file.path for file in usable],
         "slots": slots,
-        "labels": [row.nonzero().flatten().tolist() for row in labels] if several else labels.tolist(),
+        "multi_label": layout.multi_label,
+        "labels": [row.nonzero().flatten().tolist() for row in labels] if layout.multi_label else labels.tolist(),
         "split": split.tolist(),
     }
 

@@ -3,7 +3,6 @@
 A stage depends on nothing that is not named here, so its output stays valid when something else changes.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,9 +46,6 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
     del data["symmetry"]
-    for later in ("labels", "multi_label"):  # keys that earlier versions lacked: what these packed stays valid
-        if not data[later]:
-            del data[later]
     return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
 
 
@@ -104,7 +100,7 @@ def edit(run: Run) -> Stage:
 
 def _frozen(run: Run) -> dict[str, Any]:
     """Settings of a generator that no stage trains."""
-    return {} if run.recipe.has_tokens else {"generator": _with_contents(run, "generator", run.recipe.generator)}
+    return {"generator": None if run.recipe.has_tokens else _with_contents(run, "generator", run.recipe.generator)}
 
 
 def _encoder(run: Run) -> list[Stage]:
@@ -136,20 +132,12 @@ def _made(run: Run) -> list[Stage]:
     return made[-1:] if run.recipe.inpaints else made
 
 
-def _views(recipe: Recipe) -> dict[str, Any]:
-    """The section ``views``, without a key that earlier versions lacked: what these made stays valid."""
-    plain = _plain(recipe.views)
-    if plain["strategy"] and plain["strategy"].get("unlaid") == 0:
-        del plain["strategy"]["unlaid"]
-    return plain
-
-
 def views(run: Run) -> Stage:
     recipe = run.recipe
-    plain = _views(recipe)
-    # Where similarity is measured, the threshold only matters to what reads it.
-    measured = {} if plain.pop("least_similarity") is None else {"views.least_similarity": "measured"}
-    settings = {"views": plain, **measured, **_frozen(run), "seed": recipe.seed, "hardware": _compute(recipe)}
+    plain = _plain(recipe.views)
+    if plain["least_similarity"] is not None:  # where similarity is measured, how much is asked for changes no view
+        plain["least_similarity"] = "measured"
+    settings = {"views": plain, **_frozen(run), "seed": recipe.seed, "hardware": _compute(recipe)}
     return run.stage("views", settings, _made(run), "gcl-custom make-views")
 
 
@@ -192,27 +180,29 @@ OF_MIXING = ("source", "pairing")
 """Keys of ``pretrain`` that only generative views read: which they are, and what follows them."""
 
 
-def _counted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a pretraining without those that do nothing at mixing rate 0: there these have their defaults."""
-    own = settings["pretrain"]
-    if own.get("mixing_rate") != 0:
-        return dict(settings)
-    defaults = _plain(Pretrain())
-    return {**settings, "pretrain": {**own, **{key: defaults[key] for key in OF_MIXING}}}
+def _normalised(settings: Pretrain) -> Pretrain:
+    """At mixing rate 0, defaults for the keys that do nothing there, so that cells of a study share the pretraining."""
+    if settings.mixing_rate > 0:
+        return settings
+    return settings.model_copy(update={key: getattr(Pretrain(), key) for key in OF_MIXING})
 
 
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
-    inputs, threshold = [tiles(run)], {}
+    inputs, threshold = [tiles(run)], None
     if mixes_views(settings):
         inputs.append(views(run))
-        if run.recipe.views.least_similarity is not None:
-            threshold["views.least_similarity"] = run.recipe.views.least_similarity
+        threshold = run.recipe.views.least_similarity
     if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
-    plain = {"pretrain": _plain(settings), **threshold, "seed": seed, "hardware": _compute(run.recipe)}
-    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised", _counted)
+    plain = {
+        "pretrain": _plain(_normalised(settings)),
+        "views.least_similarity": threshold,
+        "seed": seed,
+        "hardware": _compute(run.recipe),
+    }
+    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised")
 
 
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
@@ -274,12 +264,10 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
     recipe = run.recipe
     # How many views there are and which of them pretraining takes changes none of them.
     apart = ("per_tile", "batch", "least_similarity")
-    views = {key: value for key, value in _views(recipe).items() if key not in apart}
-    # Left out where there is none, so that tables made before there was this key stay good.
-    fid = {key: content for key, content in run.contents.items() if key == "cost_benefit.fid_weights"}
+    views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
     settings = {
         "tiles": tiles,
-        **fid,
+        "cost_benefit.fid_weights": run.contents.get("cost_benefit.fid_weights"),
         "views": views,
         **_frozen(run),
         "handcrafted": _plain(recipe.pretrain.handcrafted),

@@ -153,11 +153,6 @@ class Hardware(Section):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: Count = 1
     """Processes or GPUs on this machine; more than one trains with DDP."""
-    nodes: Count = 1
-    """Machines of one kind that share the folder of runs, and make views, reconstructions and latents of inverted tiles
-    together. The same command is typed on each, with NODE_RANK set, from 0, or started by torchrun or srun. All else,
-    training too, is done on machine 0 alone; the others wait for their share, do it and end. What they leave undone,
-    machine 0 does. The result does not depend on it."""
     checkpoint_minutes: Positive = 1.0
     """Longest time between two checkpoints; each evaluation writes one too."""
 

@@ -170,7 +170,7 @@ def _evaluated(run: Run) -> str:
     if not path.is_file():
         return ""
     scores, tiles = read_json(path), plan.tiles(run).output
-    if scores.get("tiles", tiles) != tiles:  # an earlier version did not keep which
+    if scores["tiles"] != tiles:
         return '<p class="soft">These scores are of other tiles. Run: gcl-custom evaluate</p>'
     warnings = "".join(f"<li>{escape(text)}</li>" for text in scores["warnings"])
     notice = f'<div class="notice"><ul>{warnings}</ul></div>' if warnings else ""

@@ -70,7 +70,7 @@ def evaluated(scores: Scores) -> str:
 
 def _measure(scores: Scores) -> tuple[str, str]:
     """What the numbers are, and of what kind an interval over test tiles is."""
-    if scores.get("measure") == "mAP":
+    if scores["measure"] == "mAP":
         return "mAP (mean average precision over classes) in percent", "bootstrap"
     return "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
 
@@ -158,7 +158,7 @@ def _items(comparisons: Sequence[Scores]) -> str:
 def confusions(scores: Scores | None) -> str:
     if scores is None:
         return ""
-    if scores.get("measure") == "mAP":
+    if scores["measure"] == "mAP":
         return '<p class="soft">With several labels a tile no class is taken for another, so there is no matrix.</p>'
     figures = ""
     for name, counts in scores["confusion"].items():

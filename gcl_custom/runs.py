@@ -8,7 +8,7 @@ in common, such as the cells of a study, keep them in a pool, where each is made
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gcl_custom.console import say
-from gcl_custom.contents import Absent, contents
+from gcl_custom.contents import contents, require
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
 from gcl_custom.files import discard, locked, read_json, write_json, write_text
+from gcl_custom.public_weights import Needed, needed
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_file import dump_recipe, load_recipe
 
-FORMAT = 1
-"""Raised when a stage's files change their meaning, so that older output is not mistaken for new."""
+FORMAT = 2
+"""Raised when a stage's files or settings change their meaning, so that older output is not mistaken for new."""
 
 CELLS, STAGES = "cells", "stages"
 """Folders of a study: of its cells, each a run, and of the pool that has their stages."""
@@ -91,8 +92,8 @@ class Stage:
     remedy: str = ""
     """The command that makes this stage, for messages."""
     pool: Pool | None = None
-    counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
-    """Settings -> those that the output depends on, as ``settings`` are; earlier versions recorded them all."""
+    weights: Sequence[Needed] = ()
+    """What the recipe takes from elsewhere; the stage reads those whose keys its settings have."""
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
     """Seconds on the system's clock up to which the time is counted already."""
@@ -114,22 +115,12 @@ class Stage:
             UserError: where an input is not there yet.
         """
         self.require_inputs()
-        return self._digest(self.settings)
-
-    def _digest(self, settings: Mapping[str, Any]) -> str:
-        text = json.dumps([FORMAT, settings, [stage.output for stage in self.inputs]], sort_keys=True)
+        text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def fits(self, record: Mapping[str, Any]) -> bool:
-        """Whether what a record tells of was made from these settings and inputs.
-
-        Settings that do nothing may be others in the record of an earlier version.
-        """
-        if record["fingerprint"] == self.fingerprint:
-            return True
-        if self.counted is None or record["fingerprint"] != self._digest(record["settings"]):
-            return False
-        return self._digest(self.counted(record["settings"])) == self.fingerprint
+        """Whether what a record tells of was made from these settings and inputs."""
+        return bool(record["fingerprint"] == self.fingerprint)
 
     @property
     def output(self) -> str | None:
@@ -167,22 +158,6 @@ class Stage:
                 return record
         return None
 
-    @property
-    def begun(self) -> bool:
-        """Whether another machine has begun the output, from these settings and inputs.
-
-        Raises:
-            StaleStage, UserError: as begin does.
-        """
-        self._require_weights()
-        record = self._record() if all(stage.done for stage in self.inputs) else None
-        if record is None:
-            return False
-        same = self.fits(record)
-        if not same and not self.redo:
-            raise StaleStage(self._difference(record["settings"]))
-        return same
-
     def begin(self) -> None:
         """Make the folder, or go on in it; starts the stage's clock.
 
@@ -191,24 +166,22 @@ class Stage:
             DoneMeanwhile: a stage of a pool is there by now.
             UserError: where an input is missing, or weights that the settings name.
         """
-        self._require_weights()
         if self.pool is not None:
             self._lock = self.pool.claim(self)
+        named = _flat(self.settings)
+        for need in self.weights:
+            if not named.keys().isdisjoint(need.keys):
+                require(need)
         record = self._record()
         if record is not None and not self.fits(record):
             if not self.redo:
-                raise StaleStage(self._difference(record["settings"]))
+                raise StaleStage(self._difference(record))
             discard(self.path)
             record = None
         self.path.mkdir(parents=True, exist_ok=True)
         if record is None:
             write_json(self.path / "working.json", self._as_record(0.0))
         self._since = time.time()
-
-    def _require_weights(self) -> None:
-        for value in _flat(self.settings).values():
-            if isinstance(value, Absent):
-                raise value.error()
 
     def tick(self) -> None:
         """Add the time since begin or the last tick to the stage's clock."""
@@ -233,12 +206,21 @@ class Stage:
         return self._as_record(self.seconds + max(0.0, now - since))
 
     def _as_record(self, seconds: float) -> dict[str, Any]:
-        settings = dict(self.settings)
-        return {"fingerprint": self.fingerprint, "settings": settings, "seconds": seconds, "counted_to": time.time()}
+        return {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "settings": dict(self.settings),
+            "seconds": seconds,
+            "counted_to": time.time(),
+        }
 
     def _difference(self, before: Mapping[str, Any]) -> str:
+        """How the record of what is there differs from what is asked for, and what to do."""
         # As JSON has it, since that is how the settings before were kept.
-        old, new = _flat(self.counted(before) if self.counted else before), _flat(json.loads(json.dumps(self.settings)))
+        old, new = _flat(before["settings"]), _flat(json.loads(json.dumps(self.settings)))
+        lacks_keys_alone = old.items() < new.items()
+        if before.get("format") != FORMAT or lacks_keys_alone:
+            return f"{self.path} was made by another version: add --redo to replace it, or --run NEW_NAME to keep both."
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         ]
@@ -260,18 +242,12 @@ def _flat(value: object, prefix: str = "") -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """A folder with everything that a recipe led to.
-
-    Attributes:
-        machine: number of this machine among the recipe's ``hardware.nodes``. The first one, 0, keeps the run; another
-            one does its share of what is shared and writes nothing else.
-    """
+    """A folder with everything that a recipe led to."""
 
     path: Path
     recipe: Recipe
     redo: bool = False
     pool: Pool | None = None
-    machine: int = 0
 
     def stage(
         self,
@@ -279,22 +255,11 @@ class Run:
         settings: Mapping[str, Any],
         inputs: Sequence[Stage] = (),
         remedy: str = "",
-        counted: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     ) -> Stage:
-        """The stage of that name, as these settings and inputs define it.
-
-        Args:
-            counted: settings -> those that the output depends on; without it, all do.
-        """
-        path, remedy = self._folder(name, settings, inputs), f"{remedy} --run {self.path.name}"
-        if counted is not None:
-            settings = counted(settings)
-            if not path.exists():  # nor was it made by an earlier version, for which all settings counted
-                path = self._folder(name, settings, inputs)
-        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, counted)
-
-    def _folder(self, name: str, settings: Mapping[str, Any], inputs: Sequence[Stage]) -> Path:
-        return self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
+        """The stage of that name, as these settings and inputs define it."""
+        path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
+        remedy = f"{remedy} --run {self.path.name}"
+        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
 
     @property
     def contents(self) -> Mapping[str, str]:
@@ -302,7 +267,7 @@ class Run:
         kept = (self.pool.path if self.pool else self.path) / WEIGHTS
         before = read_json(kept) if kept.is_file() else {}
         found, known = contents(self.recipe, before)
-        if known != before and kept.parent.is_dir() and self.machine == 0:
+        if known != before and kept.parent.is_dir():
             with suppress(OSError):  # a folder that cannot be written to is read without a memory
                 write_json(kept, known)
         return found

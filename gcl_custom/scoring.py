@@ -58,33 +58,33 @@ def require_labels(run: Run) -> None:
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: Built) -> dict[str, Any]:
     """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
-    metrics, task = probed_metrics(store.classes, store.multi_label), task_of(store.multi_label)
-    kept: dict[str, Any] = read_json(stage.path / "probes.json") if stage.done else {}
-    if not set(metrics) <= set(kept):  # an earlier version kept fewer
-        stage.begin()
-        backbone, _ = build()
-        index = {split: labelled(store, split) for split in ("train", "valid", "test")}
-        found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
-        train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
-        classes = len(store.classes)
-        linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
-        decided = {
-            "linear": task.decide(linear.scores),
-            "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
-        }
-        truth = store.labels[index["test"]]
-        kept = {
-            **{metric: predictions.tolist() for metric, predictions in decided.items()},
-            "penalty": linear.penalty,
-            "valid": linear.valid_score,
-            "converged": linear.converged,
-        }
-        if TOP_5 in metrics:
-            kept[TOP_5] = linear.ranked(5).tolist()
-        write_json(stage.path / "probes.json", kept)
-        figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
-        stage.finish(**figures, penalty=linear.penalty)
-        console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
+    if stage.done:
+        return cast(dict[str, Any], read_json(stage.path / "probes.json"))
+    task = task_of(store.multi_label)
+    stage.begin()
+    backbone, _ = build()
+    index = {split: labelled(store, split) for split in ("train", "valid", "test")}
+    found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
+    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
+    classes = len(store.classes)
+    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
+    decided = {
+        "linear": task.decide(linear.scores),
+        "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+    }
+    truth = store.labels[index["test"]]
+    kept: dict[str, Any] = {
+        **{metric: predictions.tolist() for metric, predictions in decided.items()},
+        "penalty": linear.penalty,
+        "valid": linear.valid_score,
+        "converged": linear.converged,
+    }
+    if TOP_5 in probed_metrics(store.classes, store.multi_label):
+        kept[TOP_5] = linear.ranked(5).tolist()
+    write_json(stage.path / "probes.json", kept)
+    figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
+    stage.finish(**figures, penalty=linear.penalty)
+    console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
     return kept
 
 

@@ -117,11 +117,6 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
             loaded = load_recipe(recipe, [*texts, *overrides])
         except RecipeError as error:
             raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
-        if loaded.hardware.nodes > 1:
-            raise RecipeError(
-                f"{path}: hardware.nodes is {loaded.hardware.nodes}, but machines share a study by its cells (study "
-                f"--list). Add --set hardware.nodes=1"
-            )
         cells.append(_cell(runs / study.name, dict(place), loaded, redo, runs))
     return Grid(study, runs / study.name, cells)
 

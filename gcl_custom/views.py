@@ -9,10 +9,8 @@ too much to pay again in each epoch, while reading pixels costs next to nothing.
 """
 
 import math
-import os
 import shutil
 import time
-import weakref
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -92,8 +90,7 @@ class ViewWriter:
 
     Blocks of tiles are fixed, and a block counts as written only once its pixels are on the disk. So if ``make`` is a
     function of its arguments, a store that was interrupted ends up the same, byte for byte, however many processes
-    wrote it before and after. They may be on several machines that share the folder over a network: each writes its own
-    bytes alone, through no memory map, and reads anew what the others have noted.
+    wrote it before and after.
 
     Args:
         path: folder of the store; the files are made there, unless an earlier process has done so.
@@ -115,76 +112,46 @@ class ViewWriter:
             np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape).flush()
             with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
                 np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
-        # Open from here on: if the store is replaced meanwhile, what this process still writes goes nowhere.
-        self._views, self._blocks = _File(path / VIEWS), _File(path / BLOCKS)
-
-    def _notes(self) -> Float[np.ndarray, "blocks 2"]:
-        """Of each block its seconds and its sum of ``changed``, nan as long as it is not written; as they stand now."""
-        notes: np.ndarray = np.load(self._path / BLOCKS)
-        return notes
+        self._views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
+        # Of each block its seconds, nan as long as it is not written, and its sum of what changed.
+        self._blocks: Float[np.ndarray, "blocks 2"] = np.lib.format.open_memmap(path / BLOCKS, mode="r+")
 
     @property
     def pending(self) -> list[int]:
         """Numbers of the blocks that are still to be written."""
-        return [int(number) for number in np.flatnonzero(np.isnan(self._notes()[:, 0]))]
-
-    def has(self, number: int) -> bool:
-        """Whether a block is written, by whatever process."""
-        return not np.isnan(self._notes()[number, 0])
+        return [int(number) for number in np.flatnonzero(np.isnan(self._blocks[:, 0]))]
 
     @property
     def views(self) -> int:
         """How many are written, by whatever process."""
         whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
-        return int(whole[~np.isnan(self._notes()[:, 0])].sum()) * self._per_tile
+        return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
 
     @property
     def written(self) -> Written:
         """Of a finished store."""
-        return Written(*self._notes().sum(axis=0).tolist())
+        return Written(*self._blocks.sum(axis=0).tolist())
 
     def write(self, number: int, make: Make) -> None:
         """Make all views of the tiles of a block."""
         began, start = time.monotonic(), number * self._block
         some, changed = self.tiles[start : start + self._block], 0.0
-        block = np.empty((len(some), *self._views.shape[1:]), self._views.dtype)
         for which in range(self._per_tile):
             made, changed_in_these = self._in_pieces(make, some, which)
-            block[:, which] = made.cpu().numpy()
+            self._views[start : start + len(some), which] = made.cpu().numpy()
             changed += changed_in_these
-        self._views.write(start, block)
+        self._views.flush()
         self._note(number, time.monotonic() - began, changed)
 
     def _note(self, number: int, seconds: float, changed: float) -> None:
         """A block is written once this is noted."""
-        self._blocks.write(number, np.array([[seconds, changed]]))
+        self._blocks[number, 1] = changed
+        self._blocks[number, 0] = seconds
+        self._blocks.flush()
 
     def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
         parts = self._pieces(lambda some: make(some, which), tiles)
         return torch.cat([made for made, _ in parts]), sum(changed for _, changed in parts)
-
-
-class _File:
-    """A .npy file of which rows are written, each of which is on the disk once write returns.
-
-    O_DSYNC also keeps a network file system from sending the whole pages that the rows lie in, and with them what this
-    machine last knew of other machines' rows.
-    """
-
-    def __init__(self, path: Path) -> None:
-        whole = np.load(path, mmap_mode="r")
-        self.dtype, self.shape, self._start = whole.dtype, whole.shape, whole.offset
-        self._file = os.open(path, os.O_WRONLY | os.O_DSYNC)
-        weakref.finalize(self, os.close, self._file)
-
-    def write(self, row: int, values: np.ndarray) -> None:
-        """Write consecutive rows, from one on."""
-        assert values.dtype == self.dtype, values.dtype
-        assert values.shape[1:] == self.shape[1:], values.shape
-        place, rest = self._start + row * values[0].nbytes, values.data.cast("B")
-        while rest:
-            written = os.pwrite(self._file, rest, place)
-            place, rest = place + written, rest[written:]
 
 
 def write_similarity(

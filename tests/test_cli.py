@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 from safetensors.torch import load_file
 
 from gcl_custom.files import locked
-from gcl_custom.machines import LAUNCHERS, NUMBERS
 
 COMMAND = [str(Path(sys.executable).with_name("gcl-custom"))]
 
@@ -129,35 +127,6 @@ settings: {compare.arms: [gcl], compare.fractions: []}
 grid: {pretrain.mixing_rate: [0.0, 0.75]}
 baseline: {pretrain.mixing_rate: 0.0}
 """
-
-
-def test_two_machines_make_the_views_that_one_makes(workplace: Path, tmp_path: Path) -> None:
-    """The same command on both, at once, and the second time with nothing left to do."""
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    (tmp_path / "scenes").symlink_to(workplace / "scenes")
-    one, two = (folder / "runs" / "tiny" for folder in (workplace, tmp_path))
-    for stage in ("tiles", "tokenizer", "tokens", "maskgit"):
-        shutil.copytree(one / stage, two / stage)
-    command = [*COMMAND, "make-views", "tiny.yaml", "--set", "hardware.nodes=2"]
-    known = {name: value for name, value in os.environ.items() if name not in (*NUMBERS, *LAUNCHERS)}
-    known |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"}
-
-    def typed(**number: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=tmp_path, env=known | number, stdout=subprocess.PIPE, text=True)
-
-    for _ in range(2):
-        processes = [typed(NODE_RANK="1"), typed(NODE_RANK="0")]
-        helped, led = (process.communicate()[0] for process in processes)
-        assert [process.returncode for process in processes] == [0, 0], helped + led
-        assert helped.startswith("run runs/tiny: this is machine 1, which does its share")
-        assert helped.endswith("nothing else of this command is shared; machine 0 does the rest\n")
-        for stage in ("views", "reconstructions"):
-            assert (one / stage / "views.npy").read_bytes() == (two / stage / "views.npy").read_bytes()
-    assert "views: done before, in runs/tiny/views" in led
-    unsaid = typed()
-    assert unsaid.communicate()[0].startswith("error: hardware.nodes is 2, but the environment does not say which")
-    assert unsaid.returncode == 1
-    gcl_custom(tmp_path, "report", "--run", "tiny")  # which is not shared, so that no number is missing
 
 
 def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(workplace: Path, tmp_path: Path) -> None:

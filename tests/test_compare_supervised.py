@@ -96,13 +96,6 @@ def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_wit
     assert sum("With all labels" in s and "GCL (fine-tuned)" in s for s in sentences) == 1
 
 
-def test_probes_of_an_earlier_version_are_completed(finished: Run) -> None:
-    path, store = finished.path / "probes" / "gcl-3" / "probes.json", TileStore(plan.tiles(finished).path)
-    before = read_json(path)
-    path.write_text(json.dumps({name: value for name, value in before.items() if name != "linear_top5"}))
-    assert compare_supervised.probe(finished, store, "gcl", 3) == before == read_json(path)
-
-
 def test_scores_follow_from_the_kept_predictions(finished: Run) -> None:
     store = TileStore(plan.tiles(finished).path)
     truth = store.labels[labelled(store, "test")]

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from gcl_custom import contents as module
-from gcl_custom.contents import Absent, contents, sha256
+from gcl_custom import plan
+from gcl_custom.contents import contents, require, sha256
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json
+from gcl_custom.public_weights import needed
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_generator import ImageToImage, TokenGenerator, Tokenizer
 from gcl_custom.runs import Run
@@ -68,11 +70,10 @@ def test_a_file_that_was_moved_is_the_same_and_one_that_is_gone_is_remembered(tm
     path.rename(moved)
     assert contents(own(moved), {})[0] == first
     assert contents(own(path), known) == (first, known)
-    absent = contents(own(path), {})[0]["generator.tokenizer.weights"]
-    assert isinstance(absent, Absent)
-    assert absent == "w.tar, which is not there"
+    assert contents(own(path), {})[0] == {"generator.tokenizer.weights": "w.tar, which is not there"}
     with pytest.raises(UserError, match=r"^generator\.tokenizer\.weights: there are no weights at .*w\.tar"):
-        raise absent.error()
+        require(*needed(own(path)))
+    require(*needed(own(moved)))
 
 
 def test_a_folder_is_all_that_is_read_of_it(tmp_path: Path) -> None:
@@ -93,10 +94,9 @@ def test_a_folder_is_all_that_is_read_of_it(tmp_path: Path) -> None:
         assert contents(diffusion(model), {})[0] == first
     (model / "unet" / "config.json").rename(model / "config.json")
     assert contents(diffusion(model), {})[0] != first
-    absent = contents(diffusion(tmp_path / "none"), {})[0]["generator.model"]
-    assert isinstance(absent, Absent)
+    assert contents(diffusion(tmp_path / "none"), {})[0] == {"generator.model": "none, which is not there"}
     with pytest.raises(UserError, match=r"^generator\.model: .*none is no folder"):
-        raise absent.error()
+        require(*needed(diffusion(tmp_path / "none")))
 
 
 def test_a_run_remembers_in_its_folder_once_there_is_one(tmp_path: Path) -> None:
@@ -110,3 +110,20 @@ def test_a_run_remembers_in_its_folder_once_there_is_one(tmp_path: Path) -> None
     (tmp_path / "w.tar").unlink()
     assert run.contents == first
     assert Run(tmp_path / "other", run.recipe).contents != first
+
+
+def test_a_stage_that_begins_needs_the_weights_that_it_reads_and_a_finished_one_none(tmp_path: Path) -> None:
+    (tmp_path / "w.tar").write_bytes(b"abc")
+    run = Run(tmp_path / "r", gan(tmp_path / "w.tar"))
+    run.path.mkdir()
+    for stage in (plan.tiles(run), plan.latents(run)):
+        stage.begin()
+        stage.finish()
+    (tmp_path / "w.tar").unlink()
+    assert plan.latents(run).done
+    assert plan.latents(Run(run.path, run.recipe)).done
+    plan.tiles(run).begin()
+    for stage in (plan.reconstructions(run), plan.latents(Run(tmp_path / "r", gan(tmp_path / "other.tar")))):
+        with pytest.raises(UserError, match=r"^generator\.weights: there are no weights at "):
+            stage.begin()
+        assert not (stage.path / "working.json").exists()

@@ -45,7 +45,7 @@ def tile_store(folder: Path, bands: int = 2) -> TileStore:
     (fields * 255).to(torch.uint8).numpy().tofile(folder / "tiles.bin")
     about = {
         "dtype": "uint8", "bands": bands, "size": 16, "rgb": bands == 3, "classes": [], "labels": [-1] * 24,
-        "files": [f"{number:02d}.tif" for number in range(24)], "slots": list(range(24)),
+        "files": [f"{number:02d}.tif" for number in range(24)], "multi_label": False, "slots": list(range(24)),
         "low": [0] * bands, "high": [255] * bands, "split": [0] * 16 + [1] * 4 + [2] * 4,
     }  # fmt: skip
     (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")

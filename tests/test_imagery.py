@@ -233,7 +233,7 @@ def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
     )
     about = {
         "dtype": dtype, "bands": 4, "size": 16, "rgb": False, "classes": ["a", "b"], "files": list("pqrst"),
-        "labels": [0, 1, -1, 0, 1], "split": [0, 2, 1, 0, 0], "slots": [5, 0, 2, 1, 3],
+        "labels": [0, 1, -1, 0, 1], "split": [0, 2, 1, 0, 0], "multi_label": False, "slots": [5, 0, 2, 1, 3],
         "low": edges[0], "high": edges[1],
     }  # fmt: skip
     (path / "tiles.json").write_text(json.dumps(about))

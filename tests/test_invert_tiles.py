@@ -43,7 +43,7 @@ def _small_condition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gcl_custom.generator.icgan.CONDITION_SIDE", 32)
 
 
-def recipe(folder: Path, strategy: Strategy = INTERPOLATION, nodes: int = 1) -> Recipe:
+def recipe(folder: Path, strategy: Strategy = INTERPOLATION) -> Recipe:
     return Recipe(
         name="r",
         data=Data(root=str(folder / "imagery"), size=16),
@@ -54,7 +54,7 @@ def recipe(folder: Path, strategy: Strategy = INTERPOLATION, nodes: int = 1) -> 
             inversion_steps=4,
         ),
         views=Views(batch=4, per_tile=2, strategy=strategy),
-        hardware=Hardware(accelerator="cpu", precision="fp32", nodes=nodes),
+        hardware=Hardware(accelerator="cpu", precision="fp32"),
     )
 
 
@@ -77,8 +77,7 @@ def work(run: Run, killed_at: int | None) -> None:
 
     LatentWriter.write = dying  # type: ignore[method-assign]
     invert_tiles.run(run)
-    if run.recipe.hardware.nodes == 1:
-        assert found == list(range(3 - len(found), 3)), "what was kept is not found again"
+    assert found == list(range(3 - len(found), 3)), "what was kept is not found again"
 
 
 def test_a_killed_run_goes_on_to_the_same_latents(folder: Path, tmp_path: Path) -> None:
@@ -92,34 +91,6 @@ def test_a_killed_run_goes_on_to_the_same_latents(folder: Path, tmp_path: Path) 
     whole, killed = (plan.latents(Run(tmp_path / name, recipe(folder))) for name in ("whole", "killed"))
     assert (whole.path / "latents.npy").read_bytes() == (killed.path / "latents.npy").read_bytes()
     assert whole.facts == killed.facts == {"tiles": 12}
-
-
-def test_two_machines_find_the_same_latents_and_one_puts_them_together(folder: Path, tmp_path: Path) -> None:
-    """The second one alone, while the first is dead; then both; and the second once all is done."""
-    alone, _ = packed(tmp_path / "one", recipe(folder))
-    invert_tiles.run(alone)
-    first, _ = packed(tmp_path / "two", recipe(folder, nodes=2))
-    second = Run(first.path, first.recipe, machine=1)
-
-    def ended(*runs: Run, killed_at: int | None = None) -> set[int | None]:
-        fork = multiprocessing.get_context("fork")
-        processes = [fork.Process(target=work, args=(run, killed_at), daemon=True) for run in runs]
-        for process in processes:
-            process.start()
-        for process in reversed(processes):
-            process.join()
-        return {process.exitcode for process in processes}
-
-    stage = plan.latents(first)
-    assert ended(first, killed_at=1) == {-signal.SIGKILL}
-    assert ended(second) == {0}
-    assert [block.name for block in stage.path.glob("blocks-*/*")] == ["000001.npy"]
-    assert not (stage.path / "latents.npy").exists()
-    assert ended(second, first) == {0}
-    assert stage.facts == {"tiles": 12}
-    assert ended(second) == {0}
-    assert sorted(path.name for path in stage.path.iterdir()) == ["latents.npy", "stage.json"]
-    assert (stage.path / "latents.npy").read_bytes() == (plan.latents(alone).path / "latents.npy").read_bytes()
 
 
 def test_training_tiles_are_inverted_once_for_all_that_starts_from_them(

@@ -1,7 +1,6 @@
 """The store of latents: read back by tile, whole or not there, and the same however it was written."""
 
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ def test_features_are_read_back_by_tile_and_name(tmp_path: Path) -> None:
     train = store.index("train")
     folder = tmp_path / "latents"
     folder.mkdir()
-    writer = LatentWriter(folder, "made from", train, 5)
+    writer = LatentWriter(folder, train, 5)
     for number in writer.pending:
         writer.write(number, features(writer.tiles(number)))
     writer.finish()
@@ -41,40 +40,23 @@ def test_features_are_read_back_by_tile_and_name(tmp_path: Path) -> None:
 
 def test_an_interrupted_store_goes_on_from_any_process(tmp_path: Path) -> None:
     tiles = torch.arange(100, 111)
-    writers = [LatentWriter(tmp_path, "made from", tiles, 4) for _ in range(2)]
+    writers = [LatentWriter(tmp_path, tiles, 4) for _ in range(2)]
     assert writers[0].pending == [0, 1, 2]
     writers[1].write(2, features(tiles[8:]))
     assert (writers[0].written, writers[0].pending) == (3, [0, 1])
-    other = LatentWriter(tmp_path, "made from", tiles, 6)
+    other = LatentWriter(tmp_path, tiles, 6)
     assert (other.written, other.pending) == (0, [0, 1]), "blocks of another size begin anew"
     writers[0].write(0, features(tiles[:4]))
     with pytest.raises(FileNotFoundError):
         writers[0].finish()
     assert not (tmp_path / FILE).exists()
-    again = LatentWriter(tmp_path, "made from", tiles, 4)
+    again = LatentWriter(tmp_path, tiles, 4)
     assert (again.written, again.pending) == (7, [1])
     again.write(1, features(tiles[4:8]))
     again.finish()
     found = np.load(tmp_path / FILE)
     assert np.array_equal(found["condition"], features(tiles).condition)
-    late = LatentWriter(tmp_path, "made from", tiles, 4)
+    late = LatentWriter(tmp_path, tiles, 4)
     assert (late.written, late.pending) == (11, []), "a process that died before it could say that all was done"
     late.finish()
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
-    assert again.has(1)
-    again.write(1, features(tiles[4:8]))
-    assert [path.name for path in tmp_path.iterdir()] == [FILE], "a machine that found the same block, but later"
-
-
-def test_who_works_on_latents_that_were_replaced_leaves_nothing_in_the_new_ones(tmp_path: Path) -> None:
-    tiles = torch.arange(4)
-    before = LatentWriter(tmp_path, "before", tiles, 2)
-    assert not before.has(0)
-    before.write(0, features(tiles[:2]))
-    assert before.has(0)
-    for blocks in tmp_path.iterdir():
-        shutil.rmtree(blocks)
-    after = LatentWriter(tmp_path, "after", tiles, 2)
-    with pytest.raises(FileNotFoundError):
-        before.write(1, features(tiles[2:]))
-    assert after.pending == [0, 1]

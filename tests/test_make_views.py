@@ -3,10 +3,8 @@
 import multiprocessing
 import os
 import signal
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import draw
@@ -23,7 +21,7 @@ from gcl_custom.imagery import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_generator import IcGan
-from gcl_custom.runs import Run, Stage, StaleStage
+from gcl_custom.runs import Run, StaleStage
 from gcl_custom.views import ViewStore
 from gcl_custom.weights import save_weights
 
@@ -74,7 +72,7 @@ def test_reconstructions_are_encoded_and_decoded_tiles(tmp_path: Path) -> None:
     assert torch.equal(made.read(tiles, torch.zeros_like(tiles)), expected)
 
 
-def work(run: Run, killed_at: int | None) -> None:
+def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     written, note = [], views.ViewWriter._note
 
@@ -85,13 +83,7 @@ def work(run: Run, killed_at: int | None) -> None:
         note(writer, number, *noted)
 
     views.ViewWriter._note = dying
-    make_views.run(run)
-
-
-def start(run: Run, killed_at: int | None = None) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=work, args=(run, killed_at), daemon=True)
-    process.start()
-    return process
+    make_views.run(Run(folder, SETTINGS))
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -99,92 +91,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     for name, kills in (("whole", (None,)), ("killed", (1, 2, None))):
         with_generator(tmp_path / name)
         for killed_at in kills:
-            process = start(Run(tmp_path / name, SETTINGS), killed_at)
+            process = multiprocessing.get_context("fork").Process(target=work, args=(tmp_path / name, killed_at))
+            process.start()
             process.join()
             assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
     whole, killed = (plan.views(Run(tmp_path / name, SETTINGS)) for name in ("whole", "killed"))
     assert (whole.path / "views.npy").read_bytes() == (killed.path / "views.npy").read_bytes()
     assert whole.facts["changed_tokens"] == killed.facts["changed_tokens"]
     assert whole.facts["feature_distance"] == killed.facts["feature_distance"]
-
-
-ON_TWO = SETTINGS.model_copy(
-    update={
-        "views": SETTINGS.views.model_copy(update={"batch": 1}),
-        "hardware": SETTINGS.hardware.model_copy(update={"nodes": 2}),
-    }
-)
-
-
-def machines(folder: Path) -> list[Run]:
-    """A run with a generator, as each of two machines sees it."""
-    with_generator(folder)
-    return [Run(folder, ON_TWO, machine=machine) for machine in (0, 1)]
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    """The views that one machine makes alone."""
-    run = with_generator(tmp_path_factory.mktemp("alone") / "r")
-    one = Run(run.path, ON_TWO.model_copy(update={"hardware": SETTINGS.hardware}))
-    torch.set_num_threads(1)
-    make_views.run(one)
-    return plan.views(one)
-
-
-def blocks(run: Run) -> list[int]:
-    """Numbers of those that are there."""
-    notes = np.load(plan.views(run).path / views.BLOCKS)[:, 0]
-    return [int(number) for number in np.flatnonzero(~np.isnan(notes))]
-
-
-def same(one: Stage, other: Stage) -> bool:
-    figures = [{**stage.facts, "views_per_second": 0} for stage in (one, other)]
-    return (one.path / "views.npy").read_bytes() == (other.path / "views.npy").read_bytes() and figures[0] == figures[1]
-
-
-def test_two_machines_each_killed_and_started_again_leave_the_same_bytes(tmp_path: Path, alone: Stage) -> None:
-    first, second = machines(tmp_path / "r")
-
-    def ended(run: Run, killed_at: int | None = None) -> int | None:
-        process = start(run, killed_at)
-        process.join()
-        return process.exitcode
-
-    assert (ended(first, killed_at=1), blocks(first)) == (-signal.SIGKILL, [])
-    begun = {path: path.read_bytes() for path in first.path.rglob("*.json")}
-    assert (ended(second, killed_at=2), blocks(first)) == (-signal.SIGKILL, [1])
-    assert (ended(second), blocks(first)) == (0, [1, 3, 5, 7, 9])
-    assert {path: path.read_bytes() for path in first.path.rglob("*.json")} == begun, "the first one keeps the run"
-    assert not plan.views(first).done
-    assert ended(first, killed_at=6) == 0, "it had five blocks to make"
-    assert same(plan.views(first), alone)
-
-
-def test_two_machines_at_once_leave_the_same_bytes(tmp_path: Path, alone: Stage) -> None:
-    runs = machines(tmp_path / "r")
-    processes = [start(run) for run in reversed(runs)]
-    for process in reversed(processes):
-        process.join()
-        assert process.exitcode == 0
-    assert same(plan.views(runs[0]), alone)
-
-
-def test_the_first_machine_makes_what_no_other_has_made(
-    tmp_path: Path, alone: Stage, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second = machines(tmp_path / "r")
-    make_views.run(first)
-    make_views.run_reconstructions(first)
-    assert same(plan.views(first), alone)
-    before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
-    make_views.run(second)
-    make_views.run_reconstructions(second)
-    assert {path: path.stat().st_mtime_ns for path in first.path.rglob("*")} == before
-    said = capsys.readouterr().out
-    assert "views: machine 0 of 2 does 5 of the 10 blocks that are left, then what the others have not done" in said
-    assert "views: done before, in" in said
-    assert "reconstructions: done before, in" in said
 
 
 def with_threshold(least: float) -> Recipe:

@@ -309,9 +309,3 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     write()
     assert packed(run).labels[0].tolist() == [True, False]
     assert content(run) != before
-
-
-def test_new_keys_leave_the_fingerprint_of_folders_as_it_was(tmp_path: Path) -> None:
-    settings = plan.tiles(run_on(tmp_path / "root")).settings["data"]
-    assert not {"labels", "multi_label"} & set(settings)
-    assert plan.tiles(run_on(tmp_path / "root", labels="l.csv", multi_label=True)).settings["data"]["multi_label"]

@@ -81,6 +81,7 @@ def run(tmp_path: Path) -> Run:
         "low": [0] * 3,
         "high": [255] * 3,
         "files": [f"{i}.png" for i in range(TILE_COUNT)],
+        "multi_label": False,
         "slots": list(range(TILE_COUNT)),
         "labels": labels.tolist(),
         "split": split.tolist(),

@@ -101,7 +101,7 @@ def test_every_shipped_recipe_names_weights_that_are_known() -> None:
             assert need.exact, name
             assert need.fetchable, name
     lines = {name: len(licences(load_recipe(path))) for name, path in shipped("recipes").items()}
-    forbidding = {"imagenet-noise": 2, "imagenet100-noise": 2, "imagenet-diffusion": 1, "imagenet100-diffusion": 1}
+    forbidding = {"imagenet-noise": 2, "imagenet-diffusion": 1}
     assert {name: count for name, count in lines.items() if count} == forbidding
 
 

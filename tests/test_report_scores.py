@@ -52,7 +52,7 @@ def confused(count: int) -> dict:
     counts = np.diag(np.full(count, 9))
     counts[0, 1] = 7
     classes = [f"class {i}" for i in range(count)]
-    return {"confusion": {"gcl linear": counts.tolist()}, "classes": classes, "seeds": [0]}
+    return {"measure": "top-1", "confusion": {"gcl linear": counts.tolist()}, "classes": classes, "seeds": [0]}
 
 
 def test_without_scores_there_is_only_the_advice() -> None:

@@ -7,7 +7,7 @@ from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.files import write_json
 from gcl_custom.recipe import Data, Recipe
 from gcl_custom.recipe_file import load_recipe
-from gcl_custom.runs import Run, open_run
+from gcl_custom.runs import FORMAT, Run, open_run
 
 RECIPE = Recipe(name="first", data=Data(root="tiles"))
 
@@ -36,6 +36,28 @@ def test_stale_output_is_refused_with_what_changed_and_redone_when_asked(tmp_pat
     assert (run.path / "tiles" / "tiles.npy").exists()
     Run(run.path, RECIPE, redo=True).stage("tiles", {"data": {"size": 32}}).begin()
     assert not (run.path / "tiles" / "tiles.npy").exists()
+
+
+def rewritten(run: Run, **changes: object) -> None:
+    """The record of finished tiles, as another version would have left it."""
+    record = json.loads((run.path / "tiles" / "stage.json").read_text())
+    kept = {key: value for key, value in (record | changes).items() if value is not None}
+    write_json(run.path / "tiles" / "stage.json", kept | {"fingerprint": "another"})
+
+
+@pytest.mark.parametrize("record", [{"format": 1}, {"format": None}, {"settings": {"seed": 0}}])
+def test_output_of_another_version_is_refused_as_such_and_redone_when_asked(
+    tmp_path: Path, record: dict[str, object]
+) -> None:
+    run, settings = Run(tmp_path / "r", RECIPE), {"data": {"size": 64}, "seed": 0}
+    finished(run, "tiles", settings)
+    rewritten(run, **record)
+    assert not run.stage("tiles", settings).done
+    with pytest.raises(StaleStage, match="tiles was made by another version: add --redo"):
+        run.stage("tiles", settings).begin()
+    finished(Run(run.path, RECIPE, redo=True), "tiles", settings)
+    assert json.loads((run.path / "tiles" / "stage.json").read_text())["format"] == FORMAT
+    assert run.stage("tiles", settings).done
 
 
 def test_an_input_that_changed_makes_what_follows_stale(tmp_path: Path) -> None:

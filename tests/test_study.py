@@ -90,7 +90,6 @@ def test_a_cell_is_a_run_whose_stages_are_the_studys(tmp_path: Path) -> None:
         ("recipe: mine.yaml\ngrid: {seed: [1]}\nbaseline: {seed: 2}\n", "seed has no value 2"),
         ("recipe: mine.yaml\ngrid: {seed: []}\n", "grid"),
         ("recipe: other\ngrid: {seed: [1]}\n", "no recipe file other"),
-        ("recipe: mine.yaml\nsettings: {hardware.nodes: 2}\ngrid: {seed: [1]}\n", "nodes is 2, .* study by its cells"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
@@ -266,3 +265,20 @@ def test_shipped_studies_are_valid(name: str, tmp_path: Path) -> None:
     assert len(grid.cells) > 1
     assert all(isinstance(cell.run.recipe, Recipe) for cell in grid.cells)
     assert len({cell.name for cell in grid.cells}) == len(grid.cells)
+
+
+def test_the_cells_of_imagenet100_are_the_imagenet_recipes_on_its_classes(tmp_path: Path) -> None:
+    """But for the arm handcrafted, which is a cell of its own."""
+    cells = load_study("imagenet100", tmp_path).cells
+    assert [cell.name for cell in cells] == [f"augmentation={cell.place['augmentation']}" for cell in cells]
+    names = {name for name in shipped("recipes") if name.startswith("imagenet-")}
+    assert {f"imagenet-{cell.place['augmentation']}" for cell in cells} == names
+    for cell in cells:
+        whole = load_recipe(f"imagenet-{cell.place['augmentation']}", ["data.root=data/imagenet100"])
+        arms = [arm for arm in whole.compare.arms if arm != "handcrafted"]
+        expected = whole.model_dump() | {
+            "name": "imagenet-handcrafted",
+            "data": whole.data.model_dump() | {"card": "imagenet-100"},
+            "compare": whole.compare.model_dump() | {"arms": arms},
+        }
+        assert cell.run.recipe.model_dump() == expected

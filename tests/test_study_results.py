@@ -48,7 +48,10 @@ def finish(run: Run) -> None:
         if stage.name == "tiles":
             about = {"files": [f"{n}.png" for n in range(4)], "labels": LABELS, "split": [SPLITS.index("test")] * 4}
             form = {"dtype": "uint8", "bands": 3, "size": 32, "rgb": True, "classes": ["a", "b"]}
-            write_json(stage.path / INDEX, about | form | {"low": [0], "high": [255], "slots": [0, 1, 2, 3]})
+            write_json(
+                stage.path / INDEX,
+                about | form | {"low": [0], "high": [255], "multi_label": False, "slots": [0, 1, 2, 3]},
+            )
         if stage.name.startswith("pretrain"):
             facts = {"effective_rank": 10.0 + int(stage.name[-1])}
         if stage.name == "compare":

@@ -31,6 +31,7 @@ def store_in(folder: Path, count: int = 24, size: int = 24) -> TileStore:
         "low": [0] * 3,
         "high": [255] * 3,
         "files": [f"{i}.png" for i in range(count)],
+        "multi_label": False,
         "slots": list(range(count)),
         "labels": np.where(np.arange(count) % 6 == 5, -1, labels).tolist(),
         "split": [(0, 0, 0, 0, 1, 2)[i // 2 % 6] for i in range(count)],

@@ -23,7 +23,7 @@ def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore
     about = {
         "dtype": dtype, "bands": 2, "size": 16, "rgb": False, "classes": [], "labels": [-1] * tiles,
         "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],
-        "high": [255, 255], "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
+        "high": [255, 255], "multi_label": False, "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
     }  # fmt: skip
     (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
     return TileStore(folder)
