@@ -100,7 +100,7 @@ def _icgan(device: torch.device) -> IcGan:
     sizes = Sizes(condition=2048, embedded=512, chunk=17, bottom=4, channels=channels, attention=frozenset({3}))
     trunk = torchvision.models.resnet50(weights=None)
     trunk.set_submodule("fc", nn.Identity())
-    return IcGan(BigGAN(sizes), trunk, 256, device)
+    return IcGan(BigGAN(sizes), trunk, 256, device, strength=1.0, truncation=0.7, inversion_steps=0)
 
 
 FAMILIES: dict[str, tuple[int, Callable[[torch.device], Generator]]] = {

@@ -61,7 +61,9 @@ def sdxl_turbo(hardware: Hardware, device: torch.device) -> ImageToImage:
 def unclip(hardware: Hardware, device: torch.device) -> Unclip:
     """As in recipes/imagenet-unclip.yaml."""
     return _read(
-        lambda model, precision: Unclip(model, WHERE, bands=3, side=256, device=device, precision=precision),
+        lambda model, precision: Unclip(
+            model, WHERE, bands=3, side=256, steps=10, noise_level=0, guidance=10.0, device=device, precision=precision
+        ),
         lambda: diffusers.StableUnCLIPImg2ImgPipeline(
             feature_extractor=CLIPImageProcessor(),
             image_encoder=CLIPVisionModelWithProjection(

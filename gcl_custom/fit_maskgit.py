@@ -23,7 +23,8 @@ from gcl_custom.generator.loading import load_tokenizer
 from gcl_custom.generator.masks import training_mask
 from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
-from gcl_custom.imagery import TileStore
+from gcl_custom.imagery import TileStore, thinned
+from gcl_custom.optimizers import rise_times_cosine, without_decay
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe import Recipe
 from gcl_custom.runs import Run
@@ -111,24 +112,20 @@ class MaskGITTraining(Trainable):
         self.register_buffer("kept_loss", torch.tensor(math.inf))
         self.register_buffer("kept_epoch", torch.tensor(0))
         valid = store.index("valid") if len(store.index("valid")) else store.index("train")
-        self._validation = valid[:: math.ceil(len(valid) / VALIDATION_TILES)]
+        self._validation = thinned(valid, VALIDATION_TILES)
         # One more of each code, since validation tiles may hold one that no training tile has.
         counts = (tokens.counts(store.index("train"), codes) + 1).double()
         self._code_length = -(counts / counts.sum()).log()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = list(self.net.parameters())
-        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-        others = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=0.0, betas=BETAS)
+        return torch.optim.AdamW(without_decay(self.net), lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._step = batch.step
         optimizer = self.optimizers()
         assert isinstance(optimizer, torch.optim.Optimizer)
         for group in optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate * rate(batch.step / self._steps)
+            group["lr"] = self._settings.learning_rate * rise_times_cosine(batch.step / self._steps, WARMUP)
         rng = Randomness(self._recipe.seed, STAGE, batch.step, batch.tiles)
         way = ways(self._recipe.data.symmetry, rng.uniform("way"))
         tokens = batch.data[torch.arange(len(way), device=way.device), way]
@@ -196,7 +193,7 @@ class MaskGITTraining(Trainable):
         return batches
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
-        tiles = self._validation[:: math.ceil(len(self._validation) / SHOWN)].to(self.device)
+        tiles = thinned(self._validation, SHOWN).to(self.device)
         generator = TokenGenerator(
             self._tokenizer[0], self.average, self._recipe.views, self._recipe.hardware, self.device
         )
@@ -215,8 +212,3 @@ def warning(gap: float, share_done: float) -> str | None:
         f"like noise. Train longer (generator.maskgit.epochs), raise generator.maskgit.learning_rate, or lower "
         f"generator.tokenizer.codes"
     )
-
-
-def rate(share_done: float) -> float:
-    """Learning rate as a share of its peak."""
-    return min(share_done / WARMUP, 1.0) * (1 + math.cos(math.pi * share_done)) / 2

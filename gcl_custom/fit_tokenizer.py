@@ -18,6 +18,7 @@ from gcl_custom.generator.networks import AnyTokenizer
 from gcl_custom.generator.quantizer import share_and_perplexity
 from gcl_custom.generator.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
 from gcl_custom.imagery import TileStore
+from gcl_custom.optimizers import rise_times_cosine
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe import Recipe
 from gcl_custom.recipe_generator import WithoutNetwork
@@ -102,7 +103,7 @@ class TokenizerTraining(Trainable):
         share_done = batch.step / self.steps
         for optimizer in (generator, discriminator):
             for group in optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate * rate(share_done)
+                group["lr"] = self.settings.learning_rate * rise_times_cosine(share_done, WARMUP)
 
         way = Randomness(self.seed, STAGE, batch.step, batch.tiles).uniform("way")
         real = self.store.unit(turn(batch.data, ways(self.symmetry, way)))
@@ -163,11 +164,6 @@ class TokenizerTraining(Trainable):
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         tiles = self.store.unit(self.store.read(evenly(self._validation, 12)).to(self.device))
         return {"reconstructions": grid([tiles, self.net.decode_tokens(self.net.tokenise(tiles))])}
-
-
-def rate(share_done: float) -> float:
-    """Learning rate as a share of its peak: a linear rise, then a cosine to 0."""
-    return min(share_done / WARMUP, 1.0) * (1 + math.cos(math.pi * share_done)) / 2
 
 
 def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:

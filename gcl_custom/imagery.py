@@ -296,6 +296,11 @@ def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
     return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
 
 
+def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """The first entry and every k-th after it, with the smallest k that leaves at most so many: mostly fewer."""
+    return index[:: math.ceil(len(index) / most)]
+
+
 class TileStore:
     """Packed tiles of one size, number of bands and integer type; cheap to open, and pickled by its path.
 

@@ -5,7 +5,6 @@ same bytes. Where the recipe sets views.least_similarity, each view is then comp
 a frozen network, so that pretraining can pass over views that lost their content.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,7 @@ from gcl_custom.console import say, warn
 from gcl_custom.features import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.generator.loading import draws, encoder, load_frozen, load_generator, reconstruct
 from gcl_custom.generator.verbs import Generator, changed
-from gcl_custom.imagery import TileStore
+from gcl_custom.imagery import TileStore, thinned
 from gcl_custom.runs import Run, Stage
 from gcl_custom.sharing import each, following
 from gcl_custom.training import grid, save_picture
@@ -50,8 +49,8 @@ def run(run: Run) -> None:
     generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
     written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
     generator = generator or load_generator(run, store)
-    views, sample = len(store.index("train")) * settings.per_tile, _sample(store, MEASURED)
-    shown = _sample(store, SHOWN)
+    train = store.index("train")
+    views, sample, shown = len(train) * settings.per_tile, thinned(train, MEASURED), thinned(train, SHOWN)
     rng = draws(run, shown.to(generator.device))
     features = encoder(run, store, generator)(shown, rng)
     save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), features, rng)))
@@ -177,12 +176,6 @@ def _say_similarity(run: Run) -> None:
             f"Most views are less similar to their tiles than views.least_similarity {least:g}, so handcrafted views "
             f"take the place of most generative ones. Lower it, or lower views.mask_probability"
         )
-
-
-def _sample(store: TileStore, most: int) -> Int[Tensor, " m"]:
-    """Training tiles, spread evenly."""
-    tiles = store.index("train")
-    return tiles[:: math.ceil(len(tiles) / most)]
 
 
 @torch.inference_mode()

@@ -32,8 +32,8 @@ class LARS(Optimizer):
         self,
         params: ParamsT,
         lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        momentum: float,
+        weight_decay: float,
         trust: float = 0.001,
         adaptive: bool = True,
     ) -> None:
@@ -78,13 +78,18 @@ def make(settings: recipe_pretrain.Optimizer, module: nn.Module, batch: int) -> 
     adaptation.
     """
     rate = settings.learning_rate * batch / BASE_BATCH
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices: dict[str, Any] = {"params": [p for p in trained if p.ndim > 1]}
-    vectors: dict[str, Any] = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    matrices, vectors = without_decay(module)
     if isinstance(settings, recipe_pretrain.Lars):
         groups = [matrices, vectors | {"adaptive": False}]
         return LARS(groups, rate, settings.momentum, settings.weight_decay)
     return torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def without_decay(module: nn.Module) -> list[dict[str, Any]]:
+    """Two groups of trained parameters: those of several axes, and those of one, which weights do not decay in."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    return [{"params": [p for p in trained if p.ndim > 1]}, vectors]
 
 
 def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
@@ -97,3 +102,11 @@ def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
         return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
     return factor
+
+
+def rise_times_cosine(share_done: float, rising: float) -> float:
+    """Factor of the learning rate: a cosine from 1 to 0 over the whole run, times a rise over its first share.
+
+    Unlike ``warmup_cosine``, which begins to fall only where the rise ends.
+    """
+    return min(share_done / rising, 1.0) * (1 + math.cos(math.pi * share_done)) / 2

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gcl_custom import __version__, backbones, plan
 from gcl_custom.errors import UserError
-from gcl_custom.imagery import TileStore
+from gcl_custom.imagery import TileStore, spread
 from gcl_custom.recipe import Arm, Card
 from gcl_custom.recipe_file import load_card
 from gcl_custom.runs import Run, Stage
@@ -92,9 +92,7 @@ class Trained:
 
     def tiles(self) -> Float[Tensor, "b c h w"]:
         """A few unit tiles of the run, spread evenly, to compare networks on."""
-        last = len(self.store) - 1
-        index = torch.linspace(0, last, min(SAMPLE, last + 1)).round().long()
-        return self.store.unit(self.store.read(index))
+        return self.store.unit(self.store.read(spread(torch.arange(len(self.store)), SAMPLE)))
 
     def about(self) -> dict[str, str]:
         """What a reader of the weights should know, as texts."""

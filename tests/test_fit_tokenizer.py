@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gcl_custom import fit_tokenizer, plan
 from gcl_custom.features import FeatureNetwork
-from gcl_custom.fit_tokenizer import Quality, TokenizerTraining, evenly, rate
+from gcl_custom.fit_tokenizer import Quality, TokenizerTraining, evenly
 from gcl_custom.generator.vqgan import VQGAN
 from gcl_custom.imagery import TileStore
 from gcl_custom.recipe import Data, Hardware, Recipe
@@ -189,14 +189,6 @@ def test_it_warns_of_a_collapsed_codebook_and_of_a_winning_discriminator(tmp_pat
     assert [len(training.warnings(codes_used=0.9)) for _ in range(3)] == [0, 0, 1]
     training.adversary.mean_fake.fill_(0.0)
     assert training.warnings(codes_used=0.9) == []
-
-
-def test_the_learning_rate_rises_and_falls_to_zero() -> None:
-    assert rate(0.0) == 0
-    assert rate(0.01) == pytest.approx(0.5, abs=1e-3)
-    assert rate(0.5) == pytest.approx(0.5)
-    assert rate(1.0) == pytest.approx(0)
-    assert max(rate(step / 1000) for step in range(1001)) == pytest.approx((1 + math.cos(math.pi * 0.02)) / 2)
 
 
 def test_evenly_spread_entries_keep_their_order_and_both_ends() -> None:

@@ -35,7 +35,8 @@ def make() -> type:
             network = small_network()
             trunk = nn.Sequential(nn.Conv2d(3, 8, 7, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
             trunk.append(nn.Linear(128, 2048))
-            super().__init__(network, trunk, side, torch.device("cpu"), **settings)  # type: ignore[arg-type]
+            usual = {"strength": 1.0, "truncation": 0.7, "inversion_steps": 0}
+            super().__init__(network, trunk, side, torch.device("cpu"), **usual | settings)  # type: ignore[arg-type]
 
     return Made
 
@@ -141,7 +142,14 @@ def test_reads_the_public_files(public: dict[str, Tensor], tmp_path: Path) -> No
     where = ("generator.weights", "generator.swav")
     device = torch.device("cpu")
     generator = IcGan.from_files(
-        tmp_path / "g.safetensors", tmp_path / "swav_800ep_pretrain.pth.tar", where, 32, device, truncation=0.5
+        tmp_path / "g.safetensors",
+        tmp_path / "swav_800ep_pretrain.pth.tar",
+        where,
+        32,
+        device,
+        strength=1.0,
+        truncation=0.5,
+        inversion_steps=0,
     )
     assert generator.bound == 1.0
     reference = torchvision.models.resnet50(weights=None).eval()

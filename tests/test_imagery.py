@@ -13,7 +13,19 @@ from PIL import Image, ImageFile
 from rasterio.enums import ColorInterp
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery import Form, Tile, TileStore, Unusable, decode, form_of, place_of, reading, tile_from
+from gcl_custom.imagery import (
+    Form,
+    Tile,
+    TileStore,
+    Unusable,
+    decode,
+    form_of,
+    place_of,
+    reading,
+    spread,
+    thinned,
+    tile_from,
+)
 
 RGB = Form(3, "uint8")
 
@@ -344,3 +356,11 @@ def test_what_lies_nowhere_on_earth_has_no_longitude() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     assert place_of(buffer.getvalue()) is None
+
+
+def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
+    ten = torch.arange(10, 20)
+    assert spread(ten, 4).tolist() == [10, 13, 16, 19]
+    assert thinned(ten, 4).tolist() == [10, 13, 16, 19]
+    assert thinned(ten, 6).tolist() == [10, 12, 14, 16, 18]
+    assert spread(ten, 12).tolist() == thinned(ten, 12).tolist() == ten.tolist()

@@ -8,7 +8,7 @@ import torch
 from lightly.utils.lars import LARS as LightlyLARS  # noqa: N811
 from torch import nn
 
-from gcl_custom.optimizers import LARS, make, warmup_cosine
+from gcl_custom.optimizers import LARS, make, rise_times_cosine, warmup_cosine
 from gcl_custom.recipe_pretrain import AdamW, Lars
 
 
@@ -99,3 +99,10 @@ def test_schedule_rises_then_falls_by_a_cosine() -> None:
     assert 0 < factor(109) < 1e-3
     assert warmup_cosine(steps=4, warmup=0.0)(0) == 1
     assert warmup_cosine(steps=4, warmup=1.0)(3) == 1
+
+
+def test_a_rise_times_a_cosine_ends_at_zero_and_stays_below_the_peak() -> None:
+    shares = {0.0: 0.0, 0.01: 0.5, 0.5: 0.5, 1.0: 0.0}
+    assert [rise_times_cosine(share, 0.02) for share in shares] == pytest.approx(list(shares.values()), abs=1e-3)
+    highest = max(rise_times_cosine(step / 1000, 0.02) for step in range(1001))
+    assert highest == pytest.approx((1 + math.cos(math.pi * 0.02)) / 2)

@@ -16,9 +16,14 @@ def features(seed: int, b: int = 4, d: int = 6, side: int = 5) -> Tensor:
     return torch.randn(b, d, side, side, generator=torch.Generator().manual_seed(seed))
 
 
+def fresh(codes: int, width: int, **settings: object) -> VectorQuantizer:
+    usual: dict[str, object] = {"codebook": "ema", "commitment": 0.25, "decay": 0.99, "revive_after": 200}
+    return VectorQuantizer(codes, width, **usual | settings)  # type: ignore[arg-type]
+
+
 def started(codes: int, width: int, **settings: object) -> VectorQuantizer:
     """A quantizer whose codebook keeps its random start."""
-    quantizer = VectorQuantizer(codes, width, **settings)  # type: ignore[arg-type]
+    quantizer = fresh(codes, width, **settings)
     quantizer.started.fill_(True)
     return quantizer
 
@@ -105,7 +110,7 @@ def test_the_ema_codebook_has_no_gradient_and_stays_in_evaluation() -> None:
 
 
 def test_the_first_batch_draws_the_codebook_from_its_features() -> None:
-    quantizer = VectorQuantizer(10, 6, codebook="gradient")
+    quantizer = fresh(10, 6, codebook="gradient")
     x = features(0)
     quantizer(x)
     flat = {tuple(f) for f in x.movedim(1, -1).reshape(-1, 6).tolist()}
@@ -128,7 +133,7 @@ def test_a_code_is_moved_to_a_feature_after_just_so_many_steps_without_use(codeb
     for _ in range(3):
         quantizer(x)
     assert quantizer.codebook[2].min() > 50
-    assert quantizer.share_used(3) == pytest.approx(2 / 3)
+    assert quantizer.steps_unused.tolist() == [0, 0, 3]
     quantizer(x)
     flat = x.movedim(1, -1).reshape(-1, 2)
     assert (flat == quantizer.codebook[2]).all(1).any()
@@ -149,7 +154,7 @@ def test_a_code_in_use_is_never_moved_to_a_feature() -> None:
 def pair() -> tuple[VectorQuantizer, VectorQuantizer]:
     """One that starts from given codes and revives none, and one that starts from its features and revives often."""
     torch.manual_seed(5)
-    return started(16, 6, decay=0.8, revive_after=10**6), VectorQuantizer(16, 6, decay=0.8, revive_after=1)
+    return started(16, 6, decay=0.8, revive_after=10**6), fresh(16, 6, decay=0.8, revive_after=1)
 
 
 def learn_as_rank(rank: int, folder: Path) -> None:

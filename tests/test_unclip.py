@@ -28,7 +28,8 @@ def tiles() -> Tensor:
 
 
 def build(model: Path, **more: Any) -> Unclip:
-    return Unclip(str(model), "generator", bands=3, side=20, device=CPU, **more)
+    settings = {"bands": 3, "side": 20, "steps": 10, "noise_level": 0, "guidance": 10.0} | more
+    return Unclip(str(model), "generator", device=CPU, **settings)
 
 
 def rng(tiles: Tensor = NUMBERS, number: int = 0) -> Randomness:
@@ -95,4 +96,4 @@ def test_noise_levels_that_the_model_lacks_and_other_bands_are_refused(model: Pa
     with pytest.raises(UserError, match="generator: noise_level 1000 is outside 0 to 999"):
         build(model, noise_level=1000)
     with pytest.raises(UserError, match="bands is 2"):
-        Unclip("no/model", "generator", bands=2, side=8, device=CPU)
+        build(Path("no/model"), bands=2)

@@ -43,7 +43,7 @@ def test_lecam_of_known_logits() -> None:
 
 
 def test_the_running_means_of_the_logits_follow_them_slowly() -> None:
-    adversary = Adversary(3, lecam=0.0, decay=0.9)
+    adversary = Adversary(3, lecam=0.0, channels=32, decay=0.9)
     real, fake = tiles(0), tiles(1)
     judged = adversary(real, fake)
     logits_real, logits_fake = adversary.discriminator(real), adversary.discriminator(fake)
@@ -58,7 +58,7 @@ def test_a_discriminator_is_trusted_as_far_as_it_tells() -> None:
         def forward(self, tiles: Tensor) -> Tensor:
             return tiles.mean((2, 3), keepdim=True)
 
-    adversary = Adversary(1, lecam=0.0)
+    adversary = Adversary(1, lecam=0.0, channels=32)
     adversary.discriminator = Brightness()
 
     def trust(real: float, fake: float) -> float:
@@ -78,11 +78,11 @@ def test_the_adversary_has_the_channels_that_it_is_given() -> None:
 
 @pytest.mark.parametrize("bands", [1, 3, 13])
 def test_the_discriminator_gives_a_logit_for_each_square(bands: int) -> None:
-    assert Discriminator(bands)(tiles(0, bands)).shape == (2, 1, 4, 4)
+    assert Discriminator(bands, 32)(tiles(0, bands)).shape == (2, 1, 4, 4)
 
 
 def test_a_tiles_logits_depend_on_that_tile_alone() -> None:
-    discriminator = Discriminator(3)
+    discriminator = Discriminator(3, 32)
     torch.testing.assert_close(discriminator(tiles(0))[1:], discriminator(tiles(0)[1:]))
 
 

@@ -90,9 +90,9 @@ class IcGan:
         side: int,
         device: torch.device,
         *,
-        strength: float = 1.0,
-        truncation: float = 0.7,
-        inversion_steps: int = 0,
+        strength: float,
+        truncation: float,
+        inversion_steps: int,
         learning_rate: float = 0.05,
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)

@@ -54,10 +54,10 @@ class VectorQuantizer(nn.Module):
         codes: int,
         width: int,
         *,
-        codebook: Literal["ema", "gradient"] = "ema",
-        commitment: float = 0.25,
-        decay: float = 0.99,
-        revive_after: int = 200,
+        codebook: Literal["ema", "gradient"],
+        commitment: float,
+        decay: float,
+        revive_after: int,
     ) -> None:
         super().__init__()
         self.commitment, self.decay, self.revive_after = commitment, decay, revive_after
@@ -107,10 +107,6 @@ class VectorQuantizer(nn.Module):
     def look_up(self, tokens: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h w"]:
         """The codes of tokens."""
         return rearrange(F.embedding(tokens, self.codebook), "b h w d -> b d h w")
-
-    def share_used(self, steps: int) -> float:
-        """Share of codes that some feature chose in the last so many training steps."""
-        return (self.steps_unused < steps).float().mean().item()
 
     @torch.no_grad()
     def _start(self, flat: Float[Tensor, "n d"]) -> None:

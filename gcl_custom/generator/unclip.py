@@ -47,9 +47,9 @@ class Unclip:
         *,
         bands: int,
         side: int,
-        steps: int = 10,
-        noise_level: int = 0,
-        guidance: float = 10.0,
+        steps: int,
+        noise_level: int,
+        guidance: float,
         device: torch.device,
         precision: torch.dtype = torch.float32,
     ) -> None:

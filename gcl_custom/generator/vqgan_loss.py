@@ -28,7 +28,7 @@ class Discriminator(nn.Module):
     Departure: no normalisation between the layers, so that a tile's logits depend on that tile alone.
     """
 
-    def __init__(self, bands: int, channels: int = 32) -> None:
+    def __init__(self, bands: int, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(bands, channels, 4, stride=2, padding=1),
@@ -62,7 +62,7 @@ class Adversary(nn.Module):
     mean_real: Tensor
     mean_fake: Tensor
 
-    def __init__(self, bands: int, lecam: float, channels: int = 32, decay: float = 0.99) -> None:
+    def __init__(self, bands: int, lecam: float, channels: int, decay: float = 0.99) -> None:
         super().__init__()
         self.discriminator = Discriminator(bands, channels)
         self.lecam, self.decay = lecam, decay
