@@ -12,12 +12,17 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import read_json
 from gcl_custom.public_weights import needed
 from gcl_custom.recipe import Data, Recipe
-from gcl_custom.recipe_generator import ImageToImage, TokenGenerator, Tokenizer
+from gcl_custom.recipe_generator import IcGan, ImageToImage, TokenGenerator, Tokenizer
 from gcl_custom.runs import Run
 
 
 def own(weights: Path | str) -> Recipe:
     generator = TokenGenerator(tokenizer=Tokenizer(weights=str(weights)))
+    return Recipe(name="r", data=Data(root="tiles"), generator=generator)
+
+
+def gan(weights: Path) -> Recipe:
+    generator = IcGan(name="icgan", weights=str(weights), encoder=str(weights), inversion_steps=1)
     return Recipe(name="r", data=Data(root="tiles"), generator=generator)
 
 
@@ -124,6 +129,6 @@ def test_a_stage_that_begins_needs_the_weights_that_it_reads_and_a_finished_one_
     assert plan.latents(Run(run.path, run.recipe)).done
     plan.tiles(run).begin()
     for stage in (plan.reconstructions(run), plan.latents(Run(tmp_path / "r", gan(tmp_path / "other.tar")))):
-        with pytest.raises(UserError, match=r"^generator\.weights: there are no weights at "):
+        with pytest.raises(UserError, match=r"^generator\.weights, generator\.encoder: there are no weights at "):
             stage.begin()
         assert not (stage.path / "working.json").exists()
