@@ -19,20 +19,20 @@ from torch import nn
 
 from benchmarks import pipelines
 from gcl_custom.console import console
-from gcl_custom.devices import described, pick_device, uses_bf16
-from gcl_custom.generator.biggan import BigGAN, Sizes
-from gcl_custom.generator.halton_maskgit import HaltonMaskGIT
-from gcl_custom.generator.icgan import IcGan
-from gcl_custom.generator.llamagen import LlamaGenTokenizer
-from gcl_custom.generator.mage import MageTransformer
-from gcl_custom.generator.mage_tokenizer import MageTokenizer
+from gcl_custom.generator.augment.interface import Generator
+from gcl_custom.generator.public.biggan import BigGAN, Sizes
+from gcl_custom.generator.public.halton_maskgit import HaltonMaskGIT
+from gcl_custom.generator.public.icgan import IcGan
+from gcl_custom.generator.public.llamagen import LlamaGenTokenizer
+from gcl_custom.generator.public.mage import MageTransformer
+from gcl_custom.generator.public.mage_tokenizer import MageTokenizer
 from gcl_custom.generator.token_generator import TokenGenerator
-from gcl_custom.generator.verbs import Generator
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Hardware
-from gcl_custom.recipe_generator import Views
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.recipe.views import ViewsSettings
+from gcl_custom.training.devices import described, pick_device, uses_bf16
 
-HARDWARE = Hardware(precision="auto")
+HARDWARE = HardwareSettings(precision="auto")
 LONG = 60.0
 """Seconds."""
 HALTON = {"tiny": (384, 6, 6, 384, 1024), "small": (512, 6, 12, 510, 1536), "base": (768, 12, 12, 768, 2048)}
@@ -72,7 +72,7 @@ def measured(generator: Generator, tile: torch.Tensor) -> tuple[float, float]:
 
 
 def _tokens(tokenizer: Callable[[], Any], transformer: Callable[[], Any]) -> Callable[[torch.device], Generator]:
-    views = Views.model_validate({"strategy": {"name": "centre"}})
+    views = ViewsSettings.model_validate({"strategy": {"name": "centre"}})
     return lambda device: TokenGenerator(tokenizer(), transformer(), views, HARDWARE, device)
 
 

@@ -21,10 +21,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from gcl_custom.generator.diffusion import ImageToImage
-from gcl_custom.generator.hub import precision_of
-from gcl_custom.generator.unclip import Unclip
-from gcl_custom.recipe import Hardware
+from gcl_custom.generator.public.diffusion import ImageToImage
+from gcl_custom.generator.public.unclip import Unclip
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.training.devices import precision_of
 
 Opened = TypeVar("Opened", ImageToImage, Unclip)
 WHERE = "benchmark"
@@ -32,7 +32,7 @@ WORDS = 77
 """Pieces of words that CLIP reads."""
 
 
-def sdxl_turbo(hardware: Hardware, device: torch.device) -> ImageToImage:
+def sdxl_turbo(hardware: HardwareSettings, device: torch.device) -> ImageToImage:
     """As in recipes/imagenet-diffusion.yaml, with an empty caption."""
     return _read(
         lambda model, precision: ImageToImage(
@@ -58,7 +58,7 @@ def sdxl_turbo(hardware: Hardware, device: torch.device) -> ImageToImage:
     )  # fmt: skip
 
 
-def unclip(hardware: Hardware, device: torch.device) -> Unclip:
+def unclip(hardware: HardwareSettings, device: torch.device) -> Unclip:
     """As in recipes/imagenet-unclip.yaml."""
     return _read(
         lambda model, precision: Unclip(

@@ -27,13 +27,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from gcl_custom import backbones, optimizers, recipe
-from gcl_custom.augmentations import handcrafted
-from gcl_custom.devices import autocast, pick_device
 from gcl_custom.methods.vicreg import VICReg
+from gcl_custom.pretraining import backbones
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_pretrain import Handcrafted, Lars
-from gcl_custom.recipe_pretrain import VICReg as Settings
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.recipe.methods import VICRegSettings as Settings
+from gcl_custom.recipe.pretraining import HandcraftedSettings, LarsSettings
+from gcl_custom.training import optimizers
+from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.views.handcrafted import handcrafted
 
 TARGET = 2.5
 BATCH = 256
@@ -59,12 +61,12 @@ def write_jpegs(tiles: UInt8[Tensor, "n 3 h w"], folder: Path) -> None:
 
 def ours(tiles: UInt8[Tensor, "n 3 h w"]) -> Epoch:
     """An epoch as the stage trains it."""
-    hardware, suite, size = recipe.Hardware(), Handcrafted(), tiles.shape[-1]
+    hardware, suite, size = HardwareSettings(), HandcraftedSettings(), tiles.shape[-1]
     device = pick_device(hardware)
     backbone, width = backbones.build("resnet18", 3)
     method = VICReg(backbone, width, Settings(projector=WIDTHS))
     module = nn.ModuleDict({"backbone": backbone, "method": method}).to(device)
-    optimizer = optimizers.make(Lars(), module, BATCH)
+    optimizer = optimizers.make(LarsSettings(), module, BATCH)
     steps = 0
 
     def epoch() -> float:
@@ -88,7 +90,7 @@ def ours(tiles: UInt8[Tensor, "n 3 h w"]) -> Epoch:
 
 def lightlys(folder: Path, size: int) -> Epoch:
     """An epoch of lightly's example."""
-    device = pick_device(recipe.Hardware())
+    device = pick_device(HardwareSettings())
     data = torchvision.datasets.ImageFolder(str(folder), transform=VICRegTransform(input_size=size))
     loader = torch.utils.data.DataLoader(
         data, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True
@@ -161,7 +163,7 @@ def rows(size: int = 64, steps: int = 2, rounds: int = 3) -> list[dict[str, Any]
     torch.set_num_threads(1)
     augmenting = in_turn(
         {
-            "ours": lambda: handcrafted(some, Handcrafted(), 0, size, True, Randomness(0, "b", 0, numbers)),
+            "ours": lambda: handcrafted(some, HandcraftedSettings(), 0, size, True, Randomness(0, "b", 0, numbers)),
             "torchvision": lambda: [suite(tile) for tile in some],
         },
         rounds,

@@ -18,10 +18,12 @@ import torchvision
 from torchvision.transforms import v2
 
 from benchmarks.pretraining import in_turn, row, scenes, write_jpegs
-from gcl_custom import pack_tiles, plan
-from gcl_custom.imagery import TileStore
-from gcl_custom.recipe import Data, Recipe
-from gcl_custom.runs import Run
+from gcl_custom.imagery import pack_tiles
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
 
 TARGET = 8.0
 BATCH = 128
@@ -34,9 +36,9 @@ def rows(folder: Path | None = None, size: int = 128, rounds: int = 3) -> list[d
         if folder is None:
             folder = Path(temporary) / "images"
             write_jpegs(scenes(DRAWN, DRAWN_PIXELS), folder)
-        run = Run(Path(temporary) / "run", Recipe(name="reading", data=Data(root=str(folder), size=size)))
+        run = Run(Path(temporary) / "run", Recipe(name="reading", data=DataSettings(root=str(folder), size=size)))
         start = time.perf_counter()
-        pack_tiles.run(run)
+        pack_tiles.pack_tiles(run)
         packing = time.perf_counter() - start
         store = TileStore(plan.tiles(run).path)
         resize = v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.PILToTensor()])

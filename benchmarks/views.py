@@ -22,30 +22,31 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gcl_custom import plan, recipe
-from gcl_custom.devices import pick_device, uses_bf16
-from gcl_custom.features import feature_network, frechet_distance
-from gcl_custom.generator.inpainting import inpaint
+from gcl_custom.generator.augment.inpainting import inpaint
+from gcl_custom.generator.augment.masks import hide, still_hidden
+from gcl_custom.generator.build_networks import transformer
 from gcl_custom.generator.loading import load_tokenizer
-from gcl_custom.generator.maskgit import MaskGIT
-from gcl_custom.generator.masks import hide, still_hidden
-from gcl_custom.generator.networks import transformer
-from gcl_custom.imagery import TileStore
+from gcl_custom.generator.own.maskgit import MaskGIT
+from gcl_custom.generator.token_store import Tokens, tokenised
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.feature_networks import feature_network, frechet_distance
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_generator import MaskGIT as MaskGITSettings
-from gcl_custom.recipe_generator import Views
-from gcl_custom.runs import open_run
-from gcl_custom.tokens import Tokens, tokenised
+from gcl_custom.recipe.generator import MaskGITSettings
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.recipe.views import ViewsSettings
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import open_run
+from gcl_custom.training.devices import pick_device, uses_bf16
 
 TARGET = 5.0
-SETTINGS = Views(mask_probability=0.25, decoding_steps=12)
+SETTINGS = ViewsSettings(mask_probability=0.25, decoding_steps=12)
 BATCH = 4096
 """Tokens of a batch: 64 tiles of 8x8 tokens, 16 of 16x16."""
 
 
 @torch.inference_mode()
 def plain_loop(
-    model: MaskGIT, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], settings: Views
+    model: MaskGIT, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"], settings: ViewsSettings
 ) -> Int[Tensor, "b h w"]:
     """Parallel decoding as it is usually written."""
     shown, covered = tokens.flatten(1).clone(), hidden.flatten(1).clone()
@@ -87,7 +88,7 @@ Pooled = Callable[[Int[Tensor, "b h w"]], Float[Tensor, "b d"]]
 
 
 def compare(
-    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: recipe.Hardware, pooled: Pooled | None
+    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: HardwareSettings, pooled: Pooled | None
 ) -> dict[str, Any]:
     """Interleaved timing of both, and the likelihood and feature distance of their views where features are given."""
     device = pick_device(hardware)
@@ -132,7 +133,7 @@ def compare(
 
 def rows(folder: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
     """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
-    hardware = recipe.Hardware()
+    hardware = HardwareSettings()
     cases: list[tuple[str, MaskGIT, Tensor, Pooled | None]] = []
     if folder is not None:
         run = open_run(folder.parent, None, folder.name)

@@ -11,7 +11,7 @@ import rasterio
 import torch
 from PIL import Image
 
-from gcl_custom import fid
+from gcl_custom.measures import fid
 
 pytest.register_assert_rewrite("families")
 
@@ -62,15 +62,17 @@ def without_training() -> Callable[..., Any]:
     """Packs a run's tiles and states that all before the comparison is done, with another network a pretraining."""
 
     def make(run: Any, build: Callable[[], torch.nn.Module] | None = None) -> Any:
-        from gcl_custom import backbones, pack_tiles, plan
+        from gcl_custom.imagery import pack_tiles
+        from gcl_custom.pretraining import backbones
         from gcl_custom.randomness import derive
-        from gcl_custom.weights import save_weights
+        from gcl_custom.runs import arms, plan
+        from gcl_custom.weights.state_dicts import save_weights
 
-        pack_tiles.run(run)
+        pack_tiles.pack_tiles(run)
         for stage in (plan.tokenizer(run), plan.tokens(run), plan.maskgit(run), plan.views(run)):
             stage.begin()
             stage.finish()
-        for arm, seed in plan.pretrainings(run.recipe):
+        for arm, seed in arms.pretrainings(run.recipe):
             stage = plan.pretrain(run, arm, seed)
             stage.begin()
             torch.manual_seed(derive(seed, arm))
@@ -89,10 +91,10 @@ def make_run(without_training: Callable[..., Any]) -> Callable[..., Any]:
 
     def make(folder: Path, backbone: str = "test_resnet", stem: str = "standard", bands: int = 3, **data: Any) -> Any:
         # Here, so that shapes are checked: pytest reads this file before the check is in place.
-        from gcl_custom import backbones
-        from gcl_custom.recipe import Recipe
-        from gcl_custom.recipe_file import check_values
-        from gcl_custom.runs import Run
+        from gcl_custom.pretraining import backbones
+        from gcl_custom.recipe.file import check_values
+        from gcl_custom.recipe.recipe import Recipe
+        from gcl_custom.runs.run import Run
 
         torch.set_num_threads(1)
         if "synthetic" not in data:

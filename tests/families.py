@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.maskgit import Cache
+from gcl_custom.generator.augment.inpainting import inpaint
+from gcl_custom.generator.augment.packed_attention import Cache
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe import Views
+from gcl_custom.recipe.views import ViewsSettings
 
 Spoil = Callable[[dict[str, Tensor]], object]
 
@@ -150,6 +150,6 @@ class TransformerLaws:
         rough, exact = copy.deepcopy(loaded).to(torch.bfloat16), loaded(tokens, hidden)
         assert rough(tokens, hidden).dtype == torch.bfloat16
         assert (rough(tokens, hidden).float() - exact).abs().mean() < 0.05 * exact.std()
-        painted = inpaint(rough, tokens, hidden, rng(0, 1, 2), Views(decoding_steps=3))
+        painted = inpaint(rough, tokens, hidden, rng(0, 1, 2), ViewsSettings(decoding_steps=3))
         assert torch.equal(painted[~hidden], tokens[~hidden])
         assert not torch.equal(painted, tokens)

@@ -1,1 +1,1 @@
-"""Generators: encode tiles to features, augment the features, decode them to tiles."""
+"""Generators: the stages that make one ready, and what loads the finished one."""

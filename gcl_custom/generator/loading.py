@@ -1,7 +1,6 @@
 """The generator that a run's stages have finished, with its weights, and what it encodes the tiles of a store to."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,29 +8,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gcl_custom import plan
-from gcl_custom import recipe_generator as recipes
-from gcl_custom.devices import autocast, pick_device
-from gcl_custom.generator import networks
-from gcl_custom.generator.latent_edits import LatentGenerator
-from gcl_custom.generator.networks import AnyTokenizer
+from gcl_custom.generator import build_networks
+from gcl_custom.generator.augment.interface import Generator
+from gcl_custom.generator.augment.latent_edits import LatentGenerator
+from gcl_custom.generator.build_networks import AnyTokenizer
+from gcl_custom.generator.encoding import draws, encoder
 from gcl_custom.generator.token_generator import TokenGenerator
-from gcl_custom.generator.verbs import Generator
-from gcl_custom.imagery import TileStore
-from gcl_custom.latents import Latents
-from gcl_custom.randomness import Randomness
-from gcl_custom.runs import Run
-from gcl_custom.tokens import Tokens
+from gcl_custom.generator.token_store import Tokens
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings, TokenGeneratorSettings, UnclipSettings
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.training.devices import autocast, pick_device
 
 if TYPE_CHECKING:  # brought by libraries that only these generators need
-    from gcl_custom.generator.diffusion import ImageToImage
-    from gcl_custom.generator.icgan import IcGan
+    from gcl_custom.generator.public.diffusion import ImageToImage
+    from gcl_custom.generator.public.icgan import IcGan
 else:
     ImageToImage = IcGan = Any
 
 WEIGHTS, MODEL = "generator.weights", "generator.model"
-Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
-"""Numbers of tiles -> their features."""
 
 
 def load_tokenizer(run: Run, store: TileStore) -> AnyTokenizer:
@@ -40,14 +36,14 @@ def load_tokenizer(run: Run, store: TileStore) -> AnyTokenizer:
     Raises:
         UserError: its weights are missing or do not fit the settings.
     """
-    return networks.tokenizer(run.recipe.tokens.tokenizer, store.bands, plan.tokenizer(run).path / plan.TOKENIZER)
+    return build_networks.tokenizer(run.recipe.tokens.tokenizer, store.bands, plan.tokenizer(run).path / plan.TOKENIZER)
 
 
 def load_token_generator(run: Run, store: TileStore) -> TokenGenerator:
     """The finished generator of a run that in-paints tokens; raises what ``load_tokenizer`` raises."""
     settings, hardware, tokenizer = run.recipe.tokens, run.recipe.hardware, load_tokenizer(run, store)
     grid = store.size // settings.tokenizer.pixels_per_token
-    maskgit = networks.transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
+    maskgit = build_networks.transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
     return TokenGenerator(tokenizer, maskgit, run.recipe.views, hardware, pick_device(hardware))
 
 
@@ -61,18 +57,18 @@ def load_generator(run: Run, store: TileStore) -> Generator:
     if run.recipe.inpaints:
         return load_token_generator(run, store)
     if strategy is not None:
-        from gcl_custom.generator.edits import edited
+        from gcl_custom.generator.chosen_edit import with_chosen_edit
 
-        return edited(run, store, load_latent_generator(run, store))
+        return with_chosen_edit(run, store, load_latent_generator(run, store))
     return load_frozen(run, store)
 
 
 def load_frozen(run: Run, store: TileStore) -> Generator:
     """A generator that no stage trains, without an edit of its latent; raises what ``load_generator`` raises."""
     settings = run.recipe.generator
-    if isinstance(settings, recipes.Unclip):
-        from gcl_custom.generator.hub import precision_of
-        from gcl_custom.generator.unclip import Unclip
+    if isinstance(settings, UnclipSettings):
+        from gcl_custom.generator.public.unclip import Unclip
+        from gcl_custom.training.devices import precision_of
 
         device = pick_device(run.recipe.hardware)
         return Unclip(
@@ -88,22 +84,22 @@ def load_latent_generator(run: Run, store: TileStore) -> LatentGenerator[Any]:
     """The finished generator of a run, where its latent is edited; raises what ``load_generator`` raises."""
     settings, device = run.recipe.generator, pick_device(run.recipe.hardware)
     match settings:
-        case recipes.TokenGenerator():
-            from gcl_custom.generator.edits import some_tiles
+        case TokenGeneratorSettings():
+            from gcl_custom.generator.encoding import some_tiles
             from gcl_custom.generator.vqgan_latent import VqganLatent
 
             return VqganLatent(load_tokenizer(run, store), store.unit(store.read(some_tiles(store))), device)
-        case recipes.IcGan():
+        case IcGanSettings():
             return _icgan(run, store, settings)
-        case recipes.ImageToImage():
+        case ImageToImageSettings():
             return _image_to_image(run, store, settings)
         case _:
             raise AssertionError(f"the generator {settings.name} has no latent to edit")
 
 
-def _icgan(run: Run, store: TileStore, settings: recipes.IcGan) -> IcGan:
-    from gcl_custom.generator.hub import require_colours
-    from gcl_custom.generator.icgan import IcGan
+def _icgan(run: Run, store: TileStore, settings: IcGanSettings) -> IcGan:
+    from gcl_custom.generator.public.icgan import IcGan
+    from gcl_custom.weights.hub import require_colours
 
     require_colours(WEIGHTS, store.bands)
     return IcGan.from_files(
@@ -113,10 +109,10 @@ def _icgan(run: Run, store: TileStore, settings: recipes.IcGan) -> IcGan:
     )  # fmt: skip
 
 
-def _image_to_image(run: Run, store: TileStore, settings: recipes.ImageToImage) -> ImageToImage:
-    from gcl_custom.generator.captions import CaptionFile
-    from gcl_custom.generator.diffusion import ImageToImage
-    from gcl_custom.generator.hub import precision_of
+def _image_to_image(run: Run, store: TileStore, settings: ImageToImageSettings) -> ImageToImage:
+    from gcl_custom.generator.public.captions import CaptionFile
+    from gcl_custom.generator.public.diffusion import ImageToImage
+    from gcl_custom.training.devices import precision_of
 
     device = pick_device(run.recipe.hardware)
     captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
@@ -125,37 +121,6 @@ def _image_to_image(run: Run, store: TileStore, settings: recipes.ImageToImage) 
         guidance=settings.guidance, captions=captions, device=device,
         precision=precision_of(run.recipe.hardware, device),
     )  # fmt: skip
-
-
-def draws(run: Run, tiles: Int[Tensor, " b"], view: int = 0) -> Randomness:
-    """The random numbers of a view of some tiles; what a generator draws to encode them are those of view 0."""
-    return Randomness(run.recipe.seed, "views", view, tiles)
-
-
-def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[Any]) -> Encode:
-    """What views of training tiles start from: stored tokens or latents where there are some, or the tiles, encoded.
-
-    Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
-    """
-    strategy = run.recipe.views.strategy
-    if run.recipe.inverts:
-        from gcl_custom.generator.icgan import Features
-
-        latents = Latents(plan.latents(run).path, store)
-        return lambda tiles, _: Features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
-    if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
-        stored = Tokens(plan.tokens(run).path, store)
-        return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
-    kept: list[tuple[Tensor, Any]] = []
-
-    def encode(tiles: Int[Tensor, " b"], rng: Randomness) -> Any:
-        if run.recipe.inpaints:
-            return generator.encode(store.unit(store.read(tiles)), rng)
-        if not kept or not torch.equal(kept[0][0], tiles):
-            kept[:] = [(tiles, generator.encode(store.unit(store.read(tiles)), replace(rng, step=0)))]
-        return kept[0][1]
-
-    return encode
 
 
 def reconstruct(

@@ -11,13 +11,13 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gcl_custom import recipe
-from gcl_custom.devices import autocast, uses_bf16
-from gcl_custom.generator.inpainting import inpaint
-from gcl_custom.generator.masks import centre, hide, lay, outside, place, shrunk_side, unlaid
-from gcl_custom.generator.networks import AnyTokenizer, AnyTransformer
+from gcl_custom.generator.augment.inpainting import inpaint
+from gcl_custom.generator.augment.masks import centre, hide, lay, outside, place, shrunk_side, unlaid
+from gcl_custom.generator.build_networks import AnyTokenizer, AnyTransformer
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe_generator import Centre, Outpainting, Views
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.recipe.views import CentreSettings, OutpaintingSettings, ViewsSettings
+from gcl_custom.training.devices import autocast, uses_bf16
 
 
 class TokenGenerator:
@@ -31,8 +31,8 @@ class TokenGenerator:
         self,
         tokenizer: AnyTokenizer,
         maskgit: AnyTransformer,
-        settings: Views,
-        hardware: recipe.Hardware,
+        settings: ViewsSettings,
+        hardware: HardwareSettings,
         device: torch.device,
     ) -> None:
         self.settings, self.device, self._hardware = settings, device, hardware
@@ -56,7 +56,7 @@ class TokenGenerator:
     def laid(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b c y x"]:
         """What is encoded: the tiles, or, for out-painting, the canvases of those that are laid."""
         strategy, size = self.settings.strategy, tiles.shape[-1]
-        if not isinstance(strategy, Outpainting):
+        if not isinstance(strategy, OutpaintingSettings):
             return tiles
         shrunk = shrunk_side(size, strategy.share)
         left = unlaid(rng, strategy.unlaid).to(tiles.device)[:, None, None, None]
@@ -66,9 +66,9 @@ class TokenGenerator:
         """The tokens that ``augment`` hides."""
         grid = self.maskgit.grid
         match self.settings.strategy:
-            case Centre():
+            case CentreSettings():
                 return centre(grid, grid, len(rng.tiles), self.device)
-            case Outpainting(share=share, unlaid=probability):
+            case OutpaintingSettings(share=share, unlaid=probability):
                 square, size = self.tokenizer.pixels_per_token, grid * self.tokenizer.pixels_per_token
                 shrunk = shrunk_side(size, share)
                 left = unlaid(rng, probability)[:, None, None]

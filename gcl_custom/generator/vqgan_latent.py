@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.generator.latent_edits import AllLatent
-from gcl_custom.generator.networks import AnyTokenizer
+from gcl_custom.generator.augment.latent_edits import AllLatent
+from gcl_custom.generator.build_networks import AnyTokenizer
 from gcl_custom.randomness import Randomness
 
 BLOCK = 32

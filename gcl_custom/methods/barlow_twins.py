@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe_pretrain
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.whole_batch import whole_batch
+from gcl_custom.recipe.methods import BarlowTwinsSettings
 
 Projections = Float[Tensor, "n d"]
 
@@ -30,7 +30,7 @@ EPSILON = 1e-5
 class BarlowTwins(Method):
     """The projector and the two terms."""
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.BarlowTwins) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: BarlowTwinsSettings) -> None:
         super().__init__()
         self.settings = settings
         self.projector = projector([width, *settings.projector])

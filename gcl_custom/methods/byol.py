@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe_pretrain
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.teacher import Teacher, rising
+from gcl_custom.recipe.methods import ByolSettings
 
 
 class BYOL(Method):
     """Projector, predictor and teacher."""
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.Byol) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: ByolSettings) -> None:
         super().__init__()
         self.settings = settings
         self.projector = projector([width, *settings.projector], bias=True)

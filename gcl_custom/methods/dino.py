@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import processes, recipe_pretrain
+from gcl_custom.methods.cross_entropy import cross_entropy
 from gcl_custom.methods.method import Method, Scalar, full
-from gcl_custom.methods.other_views import cross_entropy
 from gcl_custom.methods.teacher import Teacher, rising
+from gcl_custom.recipe.methods import DinoSettings
+from gcl_custom.training import processes
 
 
 class DINO(Method):
@@ -28,7 +29,7 @@ class DINO(Method):
 
     centre: Float[Tensor, " k"]
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.Dino) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: DinoSettings) -> None:
         super().__init__()
         self.settings = settings
         self.head = Head([width, *settings.projector], settings.outputs)

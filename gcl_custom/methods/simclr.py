@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe_pretrain
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.whole_batch import whole_batch
+from gcl_custom.recipe.methods import SimCLRSettings
 
 
 class SimCLR(Method):
     """The projector and the loss."""
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.SimCLR) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: SimCLRSettings) -> None:
         super().__init__()
         self.settings = settings
         self.projector = projector([width, *settings.projector])

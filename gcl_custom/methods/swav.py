@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe_pretrain
+from gcl_custom.methods.cross_entropy import cross_entropy
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
-from gcl_custom.methods.other_views import cross_entropy
 from gcl_custom.methods.whole_batch import own_share, whole_batch
+from gcl_custom.recipe.methods import SwavSettings
 
 
 class SwAV(Method):
@@ -31,7 +31,7 @@ class SwAV(Method):
     queue: Float[Tensor, "2 l d"]
     queued: Tensor
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.Swav) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: SwavSettings) -> None:
         super().__init__()
         self.settings, d = settings, settings.projector[-1]
         self.projector = projector([width, *settings.projector])

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom import recipe_pretrain
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
 from gcl_custom.methods.whole_batch import whole_batch
+from gcl_custom.recipe.methods import VICRegSettings
 
 Projections = Float[Tensor, "n d"]
 
@@ -30,7 +30,7 @@ EPSILON = 1e-4
 class VICReg(Method):
     """The projector and the weighted terms of the loss; the terms are always fp32."""
 
-    def __init__(self, backbone: nn.Module, width: int, settings: recipe_pretrain.VICReg) -> None:
+    def __init__(self, backbone: nn.Module, width: int, settings: VICRegSettings) -> None:
         super().__init__()
         self.settings = settings
         self.projector = projector([width, *settings.projector])

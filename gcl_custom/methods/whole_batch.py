@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from gcl_custom import processes
+from gcl_custom.training import processes
 
 
 def own_share(whole: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:

@@ -1,0 +1,134 @@
+"""Stage without output: what a recipe would do here, before any training. Nothing is written.
+
+It finds the tiles as packing would, reads files to find unusable ones, looks at the weights that the recipe takes from
+elsewhere, and measures a few steps of each network that can be built.
+"""
+
+import shutil
+from collections.abc import Sequence
+
+import torch
+from rich.table import Table
+
+from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
+from gcl_custom.check.step_costs import measure
+from gcl_custom.check.survey import survey
+from gcl_custom.console import console, duration, say, warn
+from gcl_custom.imagery.tile_store import SPLITS
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import arms
+from gcl_custom.runs.run import Run
+from gcl_custom.weights import on_disk
+from gcl_custom.weights.needed import licences, needed
+from gcl_custom.weights.on_disk import in_bytes
+
+MOST_CLASSES = 40
+"""Classes that have a row of their own in the table of tiles."""
+LARGE = 100 * 10**9
+"""Bytes of views above which other ways are pointed out."""
+
+
+def check(run: Run) -> None:
+    """Show tiles, unusable files, shapes, steps, time, memory and disk of every stage.
+
+    Raises:
+        UserError: whatever would end the run before its first training step.
+    """
+    recipe = run.recipe
+    tiles = survey(recipe.data)
+    show_tiles(tiles, recipe)
+    sizes, there = show_weights(recipe)
+    say("measuring a few steps of each network ...")
+    tokens = recipe.has_tokens and there and arms.needs_generator(recipe)
+    costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
+    show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
+
+
+# ---------------------------------------------------------------- what a person reads
+
+
+def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
+    """Tiles by class and split, shapes, and what label fractions come to."""
+    table = Table("tiles", *SPLITS, box=None)
+    for label, name in [*enumerate(tiles.classes[:MOST_CLASSES]), (-1, "no label")]:
+        row = [tiles.count(split, label) for split in SPLITS]
+        if any(row):
+            table.add_row(name, *(f"{count:,}" for count in row))
+    if (more := len(tiles.classes) - MOST_CLASSES) > 0:
+        table.add_row(f"{more:,} more classes")
+    table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
+    console.print(table)
+    in_tokens = ""
+    if recipe.has_tokens and arms.needs_generator(recipe):
+        tokenizer = recipe.tokens.tokenizer
+        grid = recipe.data.size // tokenizer.pixels_per_token
+        in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
+    say(
+        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}, {recipe.data.size} x {recipe.data.size} px{in_tokens}"
+    )
+    if not tiles.classes:
+        warn("no labels: everything up to pretraining works, but compare-supervised needs some")
+        return
+    for fraction in recipe.compare.fractions:
+        total, wanted = tiles.share(fraction), fraction * len(tiles.labelled)
+        note = ", since each class keeps one" if total > 1.5 * wanted else ""
+        say(f"label fraction {fraction:g}: {total} of {len(tiles.labelled):,} labelled training tiles{note}")
+
+
+def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
+    """Weights from elsewhere and their licences; returns their sizes by key, as far as known.
+
+    Returns, too, whether all that the generator takes are there.
+    """
+    found = [(need, on_disk.look(need)) for need in needed(recipe)]
+    sizes: dict[str, int] = {}
+    for need, state in found:
+        known = state.size or (need.public.size if need.public and need.exact else 0) or 0
+        sizes |= {key: known if number == 0 else 0 for number, key in enumerate(need.keys) if known}
+    if found:
+        on_disk.show(found)
+    for line in licences(recipe):
+        warn(line)
+    lacking = sum(not state.there for _, state in found)
+    if lacking:
+        warn(
+            f"{lacking} of {len(found)} weights are missing or damaged, so what they take is not measured. How to get "
+            f"them says: gcl-custom weights RECIPE"
+        )
+    of_generator = [state for need, state in found if any(key.startswith("generator.") for key in need.keys)]
+    return sizes, all(state.there for state in of_generator)
+
+
+def show_costs(rows: Sequence[StageCost], run: Run) -> None:
+    """The stages and what they take, where the figures come from, and whether there is room."""
+    unmeasured = any(row.source != MEASURED for row in rows)
+    table = Table("stage", "what", "time", "memory", "disk", *(["time is"] if unmeasured else []), box=None)
+    for row in rows:
+        time = duration(row.seconds) if row.seconds else ""
+        memory = in_bytes(row.memory) if row.memory else ""
+        cells = [row.name, row.what, time, memory, in_bytes(row.disk)]
+        table.add_row(*cells, *([row.source if row.seconds != 0 else ""] if unmeasured else []))
+    disk, seconds = sum(row.disk for row in rows), sum(row.seconds or 0 for row in rows)
+    least = "at least " if any(row.seconds is None for row in rows) else ""
+    memory = in_bytes(max(row.memory or 0 for row in rows))
+    table.add_row("all", "", f"{least}{duration(seconds)}", memory, in_bytes(disk), style="bold")
+    console.print(table)
+    device = "GPU" if torch.cuda.is_available() else f"CPU with {torch.get_num_threads()} threads"
+    say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
+    if (devices := run.recipe.hardware.devices) > 1:
+        say(f"time is that of one device; {devices} will share the training and the views")
+    if unmeasured:
+        say("published times are of another machine; memory is of the weights alone where nothing was measured")
+    views = next((row.disk for row in rows if row.name == "views"), 0)
+    if views > LARGE:
+        warn(
+            f"the generative views are kept as raw pixels and come to {in_bytes(views)}. Fewer of them "
+            f"(views.per_tile) or smaller tiles (data.size) take less room"
+        )
+    place = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if disk > free:
+        warn(
+            f"{place} has {in_bytes(free)} free, and {in_bytes(disk)} are needed: make room or give another place with "
+            f"--runs"
+        )

@@ -1,0 +1,213 @@
+"""What the stages of a recipe take: arithmetic from the tiles and from what single batches cost. Nothing is run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
+from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.splits import label_counts, subset_of_sets
+from gcl_custom.imagery.symmetry import WAYS
+from gcl_custom.imagery.tile_store import SPLITS, SplitName, has_label
+from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.views import LEARNT
+from gcl_custom.runs import arms
+from gcl_custom.weights.needed import published_speed
+
+CAPTION = 100
+"""Bytes of a caption, about."""
+LATENT = 2048 + 128
+"""Numbers, about, that the public IC-GAN makes a tile from."""
+NETWORKS = ("tokenizer.weights", "maskgit.weights", "weights", "encoder", "model")
+"""Keys of ``generator`` that name what makes views."""
+MEASURED, UNKNOWN = "measured", "not known"
+
+
+@dataclass(frozen=True)
+class FoundTiles:
+    """The tiles that packing would find."""
+
+    form: Form
+    rgb: bool
+    classes: list[str]
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+    """As in a tile store."""
+    split: Int[Tensor, " n"]
+
+    def count(self, split: SplitName, label: int | None = None) -> int:
+        chosen = self.split == SPLITS.index(split)
+        if label is not None and self.labels.ndim == 1:
+            chosen = chosen & (self.labels == label)
+        elif label is not None:
+            chosen = chosen & (self.labels[:, label] if label >= 0 else ~self.has_label)
+        return int(chosen.sum())
+
+    @property
+    def has_label(self) -> Bool[Tensor, " n"]:
+        return has_label(self.labels)
+
+    @property
+    def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:
+        """Labels of the train tiles that have one."""
+        return self.labels[(self.split == 0) & self.has_label]
+
+    def share(self, fraction: float) -> int:
+        """Number of labelled train tiles that a label fraction leaves."""
+        if self.labels.ndim == 2:
+            return len(subset_of_sets(self.labelled, fraction, seed=0))
+        return sum(label_counts(self.labelled, fraction).values())
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage, in the table of what it takes."""
+
+    name: str
+    what: str
+    seconds: float | None
+    """None: not known."""
+    memory: int | None
+    disk: int
+    source: str = MEASURED
+    """Where the time comes from."""
+
+
+def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[str, int]) -> Iterator[StageCost]:
+    """Steps, time, memory and disk of each stage.
+
+    Args:
+        weights: key of the recipe -> bytes of the weights that it names, as far as they are known.
+    """
+    data, settings = recipe.data, recipe.pretrain
+    train = tiles.count("train")
+    tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
+    yield StageCost("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
+    if arms.needs_generator(recipe):
+        tokens = recipe.has_tokens
+        yield from _tokens(recipe, tiles, costs.tokens, weights) if tokens else _other(recipe, tiles)
+        yield from _made(recipe, train, tile, costs.tokens, weights)
+
+    steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
+    seconds = steps * costs.pretrain.seconds
+    number = len(arms.pretrainings(recipe))
+    what, memory, kept = f"{steps:,} steps of {settings.tiles_per_step}", costs.pretrain.memory, _kept(costs.pretrain)
+    yield StageCost("pretrain", what, seconds, memory, kept)
+    if tiles.classes:
+        if number > 1:
+            more, what = number - 1, f"{number - 1} more of them"
+            yield StageCost("other arms and seeds", what, more * seconds, memory, more * kept)
+        yield _comparison(recipe, tiles, costs, number)
+
+
+def _tokens(
+    recipe: Recipe, tiles: FoundTiles, costs: TokenCosts | None, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    """The stages of a token generator."""
+    tokenizer, maskgit, train = recipe.tokens.tokenizer, recipe.tokens.maskgit, tiles.count("train")
+    size = weights.get("generator.tokenizer.weights", 0)
+    steps = tokenizer.epochs * _per_epoch(train, tokenizer.batch)
+    what = f"{steps:,} steps of {tokenizer.batch}"
+    if not steps:
+        yield StageCost("tokenizer", "taken as it is", 0.0, 0, size)
+    elif costs and costs.tokenizer and costs.adversary:
+        joined = round(steps * (1 - tokenizer.adversary_start))
+        seconds = (steps - joined) * costs.tokenizer.seconds + joined * costs.adversary.seconds
+        memory = max(costs.tokenizer.memory, costs.adversary.memory if joined else 0)
+        yield StageCost("tokenizer", what, seconds, memory, _kept(costs.adversary))
+    else:
+        yield StageCost("tokenizer", what, None, None, 4 * size, UNKNOWN)
+
+    ways = WAYS[recipe.token_symmetry]
+    encoded = (train + tiles.count("valid")) * ways
+    kept = encoded * (recipe.data.size // tokenizer.pixels_per_token) ** 2 * 2
+    reading = encoded / recipe.views.batch * costs.tokenise.seconds if costs else None
+    if not recipe.inpaints:
+        yield StageCost("tokens", f"{encoded:,} of them", reading, None, kept, MEASURED if costs else UNKNOWN)
+        return
+    size = weights.get("generator.maskgit.weights", 0)
+    steps = maskgit.epochs * _per_epoch(train, maskgit.batch)
+    what = f"{steps:,} steps of {maskgit.batch}" if steps else f"taken as it is; {encoded:,} tiles encoded"
+    if costs is None or reading is None:
+        yield StageCost("maskgit", what, None, None, (4 if steps else 1) * size + kept, UNKNOWN)
+    elif costs.maskgit is None:
+        yield StageCost("maskgit", what, reading, costs.tokenise.memory, size + kept)
+    else:
+        seconds = steps * costs.maskgit.seconds + reading
+        yield StageCost("maskgit", what, seconds, costs.maskgit.memory, _kept(costs.maskgit) + kept)
+
+
+def _other(recipe: Recipe, tiles: FoundTiles) -> Iterator[StageCost]:
+    """The stages before the views of a generator that is not one of tokens; none of them is measured."""
+    strategy = recipe.views.strategy
+    if isinstance(recipe.generator, ImageToImageSettings) and recipe.generator.captions:
+        count = len(tiles.split)
+        yield StageCost("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
+    if isinstance(recipe.generator, IcGanSettings) and recipe.inverts:
+        count = tiles.count("train")
+        what = f"{count:,} tiles, {recipe.generator.inversion_steps:,} steps each"
+        yield StageCost("latents", what, None, None, count * 4 * LATENT, UNKNOWN)
+    if strategy and strategy.name in LEARNT:
+        steps = getattr(strategy, "steps")  # noqa: B009  both learnt strategies have them
+        yield StageCost("edit", f"{steps:,} steps", None, None, 0, UNKNOWN)
+
+
+def _made(
+    recipe: Recipe, train: int, tile: int, costs: TokenCosts | None, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    """Views and reconstructions; those that cannot be measured take a published time where there is one."""
+    number = train * recipe.views.per_tile
+    alone = sum(weights.get(f"generator.{key}", 0) for key in NETWORKS) or None
+    if arms.needs_views(recipe):
+        what = f"{number:,} views"
+        if costs and costs.views:
+            seconds = number / recipe.views.batch * costs.views.seconds
+            yield StageCost("views", what, seconds, costs.views.memory, number * tile)
+        elif speed := published_speed(recipe):
+            source = f"published: {speed.milliseconds} ms a view ({speed.of})"
+            yield StageCost("views", what, number * speed.milliseconds / 1000, alone, number * tile, source)
+        else:
+            yield StageCost("views", what, None, alone, number * tile, UNKNOWN)
+    if arms.needs_reconstructions(recipe):
+        what = f"{train:,} tiles"
+        if costs:
+            seconds = 2 * train / recipe.views.batch * costs.tokenise.seconds  # decoding costs about what encoding does
+            yield StageCost("reconstructions", what, seconds, costs.tokenise.memory, train * tile)
+        else:
+            yield StageCost("reconstructions", what, None, alone, train * tile, UNKNOWN)
+
+
+def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: int) -> StageCost:
+    """Probes, fine-tuning and the supervised baseline.
+
+    A learning rate is chosen with the first seed, so there is one training for each seed and one for each further rate.
+    """
+    compare = recipe.compare
+    repeats = len(compare.seeds) + len(compare.learning_rates) - 1
+    labelled = len(tiles.labelled)
+    number = len(compare.arms)
+    steps = 0.0
+    for fraction in compare.fractions:
+        if fraction < 1:
+            batch = min(compare.batch, tiles.share(fraction))
+            steps += number * repeats * compare.finetune_steps * batch / compare.batch
+    supervised = "supervised" in compare.arms
+    on_all = (number - supervised) * (1.0 in compare.fractions) + supervised
+    epochs = compare.supervised_epochs or recipe.pretrain.epochs
+    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
+    embedded = (pretrainings + len(compare.seeds)) * int(tiles.has_label.sum())
+    seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
+    what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
+    return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
+
+
+def _per_epoch(tiles: int, batch: int) -> int:
+    return max(1, tiles // batch)
+
+
+def _kept(cost: Cost) -> int:
+    """Bytes of the last checkpoint (weights and two moments) and of the final weights."""
+    return 4 * 4 * cost.parameters

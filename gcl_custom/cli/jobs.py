@@ -1,0 +1,142 @@
+"""The stages that a command does, in their order. A stage's module is imported only when the stage begins."""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from gcl_custom import console
+from gcl_custom.console import duration, say
+from gcl_custom.errors import DoneMeanwhile
+from gcl_custom.files import locked
+from gcl_custom.runs import arms, plan
+from gcl_custom.runs.run import Run, open_run
+from gcl_custom.runs.stage import Stage
+from gcl_custom.weights.needed import licences
+
+STAGES = {
+    "tiles": ("imagery.pack_tiles", "pack_tiles"),
+    "tokenizer": ("generator.fit_tokenizer", "fit_tokenizer"),
+    "tokens": ("generator.tokenise", "tokenise"),
+    "maskgit": ("generator.fit_maskgit", "fit_maskgit"),
+    "captions": ("generator.caption_tiles", "caption_tiles"),
+    "latents": ("generator.invert_tiles", "invert_tiles"),
+    "edit": ("generator.fit_edit", "fit_edit"),
+    "generator": ("views.make_views", "try_generator"),
+    "views": ("views.make_views", "make_views"),
+    "reconstructions": ("views.make_views", "make_reconstructions"),
+    "cost_benefit": ("views.cost_benefit", "measure_cost_benefit"),
+    "pretrain": ("pretraining.pretrain", "pretrain"),
+    "labels": ("evaluation.scoring", "require_labels"),
+    "compare": ("evaluation.compare_supervised", "compare_supervised"),
+    "evaluate": ("evaluation.evaluate", "evaluate"),
+    "check": ("check.check", "check"),
+    "report": ("reporting.report", "report"),
+    "embed": ("export.embed", "embed"),
+    "export": ("export.export", "export"),
+}
+"""Stage -> its module and function. Those of ``runs.plan`` bear the names that they have there."""
+
+
+def do(stage: str, run: Run, *arguments: Any) -> None:
+    """Do a stage; where runs share their stages, another process may be faster, and then its output is taken."""
+    module, function = STAGES[stage]
+    work = getattr(import_module(f"gcl_custom.{module}"), function)
+    while True:
+        try:
+            work(run, *arguments)
+            return
+        except DoneMeanwhile as done:
+            say(str(done))
+
+
+def work(
+    recipe: str | None, name: str | None, overrides: list[str] | None, redo: bool, runs: Path,
+    job: Callable[[Run], None], following: str = "",
+) -> Run:  # fmt: skip
+    """Open the run, keep other processes out, do the job, and say how it ended and what comes next."""
+    run, start = open_run(runs, recipe, name, overrides or (), redo), time.monotonic()
+    with locked(run.path), run.saved():
+        say(f"run {run.path}")
+        for line in licences(run.recipe):
+            console.warn(line)
+        job(run)
+    _summary(run, time.monotonic() - start, following)
+    return run
+
+
+def fit_generator(run: Run) -> None:
+    do("tiles", run)  # notices files that have changed since
+    if not run.recipe.has_tokens:
+        do("generator", run)
+    for stage in plan.generator(run)[1:]:
+        do(stage.name, run)
+
+
+def make_views(run: Run, asked: bool = True) -> None:
+    """The views, also those that no pretraining of the recipe shows if they are asked for, and the reconstructions."""
+    do("tiles", run)  # notices files that have changed since
+    if asked or arms.needs_views(run.recipe):
+        do("views", run)
+    if arms.needs_reconstructions(run.recipe):
+        do("reconstructions", run)
+
+
+def pretrain(run: Run) -> None:
+    """The recipe's own arm, with the first seed."""
+    make_views(run, asked=False)
+    do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
+
+
+def pretrain_and_score(run: Run) -> None:
+    """Every arm and seed, and their comparison; labels are looked for before any time is spent."""
+    do("tiles", run)
+    do("labels", run)
+    make_views(run, asked=False)
+    for arm, seed in arms.pretrainings(run.recipe):
+        do("pretrain", run, arm, seed)
+    do("compare", run)
+
+
+def compare(run: Run) -> None:
+    pretrain_and_score(run)
+    do("report", run)
+
+
+def everything(run: Run) -> None:
+    if arms.needs_generator(run.recipe):
+        fit_generator(run)
+    pretrain(run)
+    compare(run)
+
+
+def score_cell(run: Run) -> None:
+    """A cell of a study."""
+    if arms.needs_generator(run.recipe):
+        fit_generator(run)
+    pretrain_and_score(run)
+
+
+def _summary(run: Run, seconds: float, following: str) -> None:
+    table = Table(
+        "stage", "took", "made", title=f"{run.path}  ({duration(seconds)} now)", title_justify="left", box=None
+    )
+    for stage in plan.stages(run):
+        if not stage.path.is_dir():
+            continue
+        state = _made(stage) if stage.done else "[dim]not finished[/]"
+        table.add_row(stage.name, duration(stage.seconds), state)
+    console.console.print(table)
+    report = run.path / "report.html"
+    if report.exists():
+        say(f"report: {report.resolve()}")
+    if following:
+        say(f"next:   {following.format(run=run.path.name)}")
+
+
+def _made(stage: Stage) -> str:
+    facts = {name: value for name, value in stage.facts.items() if isinstance(value, int | float)}
+    return "  ".join(f"{name} {value:.4g}" for name, value in facts.items())

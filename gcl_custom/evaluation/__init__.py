@@ -1,0 +1,1 @@
+"""Scoring backbones with labels, and the verdict."""

@@ -1,0 +1,130 @@
+"""Stage: probes and fine-tuning of every pretrained backbone, the supervised baseline, and the verdict.
+
+All arms of a seed see the same labels and the same validation and test tiles, so their scores are paired. Penalties
+and learning rates are chosen on validation tiles, a learning rate once for each arm and label fraction, with the first
+seed. Each probe and each training is a stage of its own, so an interrupted comparison goes on where it was.
+"""
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from gcl_custom import console
+from gcl_custom.evaluation import scoring
+from gcl_custom.evaluation.inference import labelled
+from gcl_custom.evaluation.verdict import Figure, probed_metrics, share_name, summarise, title
+from gcl_custom.files import read_json, write_json
+from gcl_custom.imagery.splits import in_words
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining import backbones, trained_backbone
+from gcl_custom.randomness import derive
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
+
+REMEDY = "gcl-custom compare-supervised"
+
+
+def compare_supervised(run: Run) -> None:
+    """Write ``scores.json`` and show it.
+
+    Raises:
+        UserError: where tiles lack labels, or a pretraining is not there.
+    """
+    stage = plan.compare(run)
+    if stage.done:
+        console.say(f"compare: already done in {stage.path}")
+        show(read_json(stage.path / "scores.json"))
+        return
+    scoring.require_labels(run)
+    stage.begin()
+    recipe = run.recipe.compare
+    store = TileStore(plan.tiles(run).path)
+    predictions: dict[Figure, list[Any]] = {}
+    warnings: list[str] = []
+    pretrained = [arm for arm in recipe.arms if arm != "supervised"]
+    for arm in (*pretrained, "untrained"):
+        for seed in recipe.seeds:
+            probed = probe(run, store, arm, seed)
+            for metric in probed_metrics(store.classes, store.multi_label):
+                predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
+            if not probed["converged"]:
+                warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
+
+    rates: dict[str, float] = {}
+    shares = [share_name(fraction) for fraction in recipe.fractions]
+    every_share = [*(share for share in shares if share != "all"), "all"]
+    tuned = [Figure(arm, f"finetune@{share}") for arm in pretrained for share in shares]
+    if "supervised" in recipe.arms:
+        tuned += [Figure("supervised", f"supervised@{share}") for share in every_share]
+    for figure in tuned:
+        rate = choose_rate(run, store, figure)
+        rates[f"{figure.arm} {figure.metric}"] = rate
+        predictions[figure] = [train(run, store, figure, seed, rate)["test"] for seed in recipe.seeds]
+
+    test = labelled(store, "test")
+    scores = summarise(
+        {figure: np.array(rows) for figure, rows in predictions.items()},
+        store.labels[test].numpy(),
+        store.classes,
+        recipe.seeds,
+    )
+    scores["labels"] = {share: len(scoring.train_tiles(store, share, recipe.seeds[0])) for share in every_share}
+    scores["learning_rates"] = rates
+    scores["split"] = in_words(plan.tiles(run).facts)
+    scores["warnings"] = warnings
+    write_json(stage.path / "scores.json", scores)
+    stage.finish(verdict=scores["verdict"], cause=scores["cause"])
+    show(scores)
+
+
+def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
+    """The probes of an arm; ``untrained`` is the backbone as initialised: a floor for pretraining to rise above."""
+    recipe = run.recipe
+    return scoring.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
+
+
+def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
+    """The learning rate with the best validation score of the first seed; of equal ones the lowest."""
+    recipe = run.recipe.compare
+    return scoring.best_rate(
+        recipe.learning_rates, lambda rate: train(run, store, figure, recipe.seeds[0], rate)["valid"]
+    )
+
+
+def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
+    """A training with some of the labels: the validation score, and what is said of each test tile."""
+    recipe = run.recipe
+    kind, _, share = figure.metric.partition("@")
+    inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
+    backbone = [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size]
+    settings = scoring.train_settings(recipe, backbone, share, seed, rate)
+    stage = run.stage(f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}", settings, inputs, REMEDY)
+    return scoring.train(stage, store, recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
+
+
+def _pretrained(run: Run, arm: str, seed: int) -> Stage:
+    return plan.pretrain(run, cast(Arm, arm), seed)
+
+
+def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Module, int]:
+    """Backbone and width of an arm; ``untrained`` and ``supervised`` have the weights that pretraining begins with."""
+    settings = run.recipe.pretrain
+    torch.manual_seed(derive(seed, "pretrain", "initial weights"))
+    if arm in ("untrained", "supervised"):
+        return backbones.untrained(settings.backbone, store, settings.stem)
+    return trained_backbone.network_of(run, _pretrained(run, arm, seed), store.bands)
+
+
+def show(scores: dict[str, Any]) -> None:
+    """The scores as a table, and the verdict."""
+    note = f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised from scratch"
+    titles = {arm: title(arm) for arm in scores["scores"]}
+    console.console.print(scoring.table(scores["scores"], titles, note))
+    for text in scores["warnings"]:
+        console.warn(text)
+    for text in (scores["split"], scores["verdict"], scores["cause"]):
+        console.say(text)

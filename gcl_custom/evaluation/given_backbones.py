@@ -1,0 +1,287 @@
+"""Where a backbone's weights come from, as the command line names it: a run, timm, a file, or no training at all.
+
+    run:RUN[/ARM]              a pretrained backbone of another run, by default its arm gcl, with all its seeds; a
+                               cell of a study is the run STUDY/cells/CELL
+    timm:NAME                  timm's own weights, from the local cache of the Hugging Face hub or the network
+    FILE.safetensors@NAME      a state dict for timm's network NAME
+    FILE.pth@NAME              the same as torch writes it, read as tensors only
+    untrained:NAME             timm's network NAME as initialised, with the seeds of the recipe: the floor
+
+Networks see unit tiles, from 0 to 1. timm's weights have seen tiles less a mean and over a deviation of each band, so
+``Normalised`` does the same to theirs. What a file's weights have seen, the file does not say: they get unit tiles, or
+with ``:normalised`` behind the network's name the mean and the deviation that timm states for it. ``:small`` behind any
+network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining import backbones, trained_backbone
+from gcl_custom.randomness import derive
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import arms, plan
+from gcl_custom.runs.run import Run, kept_run
+from gcl_custom.runs.stage import Stage
+from gcl_custom.weights.state_dicts import fit_state, read_state
+
+GRAMMAR = (
+    "NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=FILE.safetensors@NETWORK or "
+    "NAME=FILE.pth@NETWORK. NETWORK is one of timm's, with :small behind it for a small stem, and of a file with "
+    ":normalised for weights that have seen normalised bands"
+)
+WRAPPINGS = ("state_dict", "model")
+"""Keys under which training scripts keep the weights in a file with more."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone to evaluate."""
+
+    name: str
+    spec: str
+    seeds: Sequence[int]
+    """Of its trainings: those of its run, or those of the recipe."""
+    fixed: bool
+    """The weights are the same for every seed."""
+    identity: Mapping[str, Any]
+    """What its output depends on, beside tiles and stages."""
+    input: str
+    """What the network sees of a tile, in words."""
+    stages: Callable[[int], list[Stage]]
+    """By seed, the stages that its weights come from."""
+    build: Callable[[int], tuple[nn.Module, int]]
+    """By seed, the network with its weights, and its width. Raises UserError."""
+
+
+class Normalised(nn.Module):
+    """A network that sees tiles less a mean and over a deviation of each band."""
+
+    mean: Float[Tensor, "c 1 1"]
+    deviation: Float[Tensor, "c 1 1"]
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        representations: Tensor = self.network((tiles - self.mean) / self.deviation)
+        return representations
+
+
+def sources(run: Run, store: TileStore, given: Sequence[str]) -> list[Source]:
+    """The backbones of ``--backbone``, in their order.
+
+    Raises:
+        UserError: where one cannot be understood, is not there, or does not fit the tiles.
+    """
+    found: list[Source] = []
+    for text in given:
+        name, separator, spec = text.partition("=")
+        if not separator or not spec or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise UserError(f"--backbone {text!r}: write it as {GRAMMAR}")
+        if any(other.name == name for other in found):
+            raise UserError(f"--backbone {text!r}: there is a backbone {name} already; give each its own name")
+        found.append(_source(run, store, name, spec))
+    return found
+
+
+def _source(run: Run, store: TileStore, name: str, spec: str) -> Source:
+    kind, _, rest = spec.partition(":")
+    if kind == "run" and rest:
+        return _of_run(run, store, name, spec, rest)
+    if kind == "timm" and rest:
+        return _of_timm(run.recipe, store, name, spec, rest)
+    if kind == "untrained" and rest:
+        return _untrained(run.recipe, store, name, spec, rest)
+    file, _, network = spec.rpartition("@")
+    if file.endswith((".safetensors", ".pth", ".pt")) and network:
+        return _of_file(run.recipe, store, name, spec, Path(file), network)
+    raise UserError(f"--backbone {name}={spec}: write it as {GRAMMAR}")
+
+
+def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Source:
+    runs, (other_name, arm) = run.path.parent, (text, "")
+    if not (runs / text / "recipe.yaml").is_file() and "/" in text:
+        other_name, _, arm = text.rpartition("/")
+    if not (runs / other_name / "recipe.yaml").is_file():
+        known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
+        raise UserError(f"--backbone {name}={spec}: there is no run {other_name!r} in {runs}. There are: {known}")
+    other = kept_run(runs / other_name)
+    pretrained = {(arm, seed): plan.pretrain(other, arm, seed) for arm, seed in arms.pretrainings(other.recipe)}
+    done = [key for key, stage in pretrained.items() if stage.done]
+    arm = arm or "gcl"
+    seeds = [seed for found, seed in done if found == arm]
+    if not seeds:
+        there = ", ".join(sorted({found for found, _ in done})) or "none"
+        raise UserError(
+            f"--backbone {name}={spec}: run {other_name} has no finished pretraining of arm {arm} with its recipe; "
+            f"finished arms: {there}. Run: gcl-custom compare-supervised --run {other_name}"
+        )
+    settings = other.recipe.pretrain
+    bands = TileStore(plan.tiles(other).path).bands
+    if bands != store.bands:
+        raise UserError(
+            f"--backbone {name}={spec}: it was trained on tiles of {bands} bands, and {run.recipe.data.root} has "
+            f"tiles of {store.bands}. Evaluate it on imagery with the same bands"
+        )
+
+    def build(seed: int) -> tuple[nn.Module, int]:
+        network, width = trained_backbone.network_of(other, pretrained[cast(Arm, arm), seed], store.bands)
+        return _fitting(network, store, f"--backbone {name}={spec}"), width
+
+    identity = {"network": settings.backbone, "stem": settings.stem}
+    return Source(
+        name, spec, seeds, False, identity, "unit tiles", lambda seed: [pretrained[cast(Arm, arm), seed]], build
+    )
+
+
+def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> Source:
+    where = f"--backbone {name}={spec}"
+    network, stem, _ = _network(text, where, options=("small",))
+    if not timm.is_model_pretrained(network):
+        raise UserError(f"{where}: timm has the network {network!r}, but no weights for it. See timm.list_pretrained()")
+    about = get_pretrained_cfg(network)
+    assert about is not None, "timm has weights for it"
+    mean, deviation = _normalisation(network, store, where)
+
+    def build(_: int) -> tuple[nn.Module, int]:
+        try:
+            found = timm.create_model(network, pretrained=True, num_classes=0).state_dict()
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{where}: timm's weights are neither in the local cache nor can be fetched ({reason}). Connect this "
+                f"machine to the network once, or copy the file here and give it as FILE.safetensors@{network}"
+            ) from None
+        net, width = backbones.build(network, store.bands, stem, where)
+        fit_state(where, found, net)
+        return _fitting(Normalised(net, mean, deviation), store, where), width
+
+    identity = {
+        "network": network,
+        "stem": stem,
+        "weights": about.hf_hub_id or about.url,
+        "mean": mean,
+        "deviation": deviation,
+    }
+    return Source(name, spec, recipe.compare.seeds, True, identity, _in_words(mean, deviation), lambda _: [], build)
+
+
+def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> Source:
+    where = f"--backbone {name}={spec}"
+    network, stem, _ = _network(text, where, options=("small",))
+
+    def build(seed: int) -> tuple[nn.Module, int]:
+        torch.manual_seed(derive(seed, "pretrain", "initial weights"))
+        net, width = backbones.untrained(network, store, stem, where)
+        return _fitting(net, store, where), width
+
+    return Source(
+        name, spec, recipe.compare.seeds, False, {"network": network, "stem": stem}, "unit tiles", lambda _: [], build
+    )
+
+
+def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path, text: str) -> Source:
+    where = f"--backbone {name}={spec}"
+    network, stem, normalised = _network(text, where, options=("small", "normalised"))
+    if not path.is_file():
+        raise UserError(f"{where}: there is no file {path} (looked for from {Path.cwd()})")
+    content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    identity: dict[str, Any] = {"network": network, "stem": stem, "content": content}
+    sees = "unit tiles"
+    if normalised:
+        mean, deviation = _normalisation(network, store, where)
+        identity |= {"mean": mean, "deviation": deviation}
+        sees = _in_words(mean, deviation)
+
+    def build(_: int) -> tuple[nn.Module, int]:
+        net, width = backbones.build(network, store.bands, stem, where)
+        fit_state(where, _stripped(read_state(path, where, WRAPPINGS), net, network, where), net)
+        return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
+
+    return Source(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
+
+
+def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, bool]:
+    """(name, stem, whether it sees normalised tiles) of a network with options behind it."""
+    name, *chosen = text.split(":")
+    for option in chosen:
+        if option not in options:
+            raise UserError(f"{where}: behind the network may stand :{' or :'.join(options)}, not :{option}")
+    backbones.require_known(name, where)
+    return name, "small" if "small" in chosen else "standard", "normalised" in chosen
+
+
+def _normalisation(network: str, store: TileStore, where: str) -> tuple[list[float], list[float]]:
+    """Mean and deviation of red, green and blue in [0, 1], as timm states them for its weights."""
+    about = get_pretrained_cfg(network, allow_unregistered=False)
+    if about is None:
+        raise UserError(f"{where}: timm states no mean and deviation for {network}. Leave :normalised out")
+    if not store.rgb:
+        raise UserError(
+            f"{where}: weights for red, green and blue, but the tiles have {store.bands} bands that are not these. "
+            f"Choose weights for the same bands, or name the bands in a card (data.card)"
+        )
+    return list(about.mean), list(about.std)
+
+
+def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:
+    def three(values: Sequence[float]) -> str:
+        return " ".join(f"{value:g}" for value in values)
+
+    return f"unit tiles, less the mean {three(mean)} and over the deviation {three(deviation)}"
+
+
+def _stripped(found: dict[str, Tensor], net: nn.Module, network: str, where: str) -> dict[str, Tensor]:
+    """The part of a state dict that is the network, without the prefix of its keys and without timm's classifier.
+
+    The prefix is the one under which the most keys of the network stand. Other prefixes are other parts of a training,
+    such as a projector. Counters of batch norms, which old files lack and nothing here reads, may be missing.
+    """
+    wanted = net.state_dict()
+    last = next(reversed([name for name in wanted if not name.endswith("num_batches_tracked")]))
+    prefixes = {""} | {name.removesuffix(last) for name in found if name.endswith(f".{last}")}
+    hits = {prefix: sum(f"{prefix}{name}" in found for name in wanted) for prefix in sorted(prefixes)}
+    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
+    if len(best) > 1 and hits[best[0]]:
+        raise UserError(f"{where}: several networks fit, under {', '.join(best)}. Save the one that is meant alone")
+    part = {name.removeprefix(best[0]): value for name, value in found.items() if name.startswith(best[0])}
+    head = get_pretrained_cfg(network, allow_unregistered=True)
+    classifier = head.classifier if head is not None else None
+    for name in (classifier,) if isinstance(classifier, str) else classifier or ():
+        part = {key: value for key, value in part.items() if not key.startswith(f"{name}.")}
+    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    return counters | part
+
+
+def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:
+    """The network, if it takes tiles of this size.
+
+    Raises:
+        UserError: it does not.
+    """
+    mode = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, store.bands, store.size, store.size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{where}: the network does not take tiles of {store.size} px ({str(error).splitlines()[0]}). Set "
+            f"data.size to what it was made for, with data.upscale: true if the files are smaller"
+        ) from None
+    return network.train(mode)

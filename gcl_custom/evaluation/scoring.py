@@ -1,0 +1,198 @@
+"""Scoring a backbone with labels: probes of it frozen, and trainings of the whole network with a share of the labels.
+
+Which backbones, in which folders, and what is made of their scores, the stages say; each probe and each training is a
+stage of its own, so that interrupted work goes on where it was. All backbones scored with one seed see the same labels
+and the same validation and test tiles, so their scores are paired.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from jaxtyping import Int
+from rich import box
+from rich.table import Table
+from torch import Tensor, nn
+
+from gcl_custom import console
+from gcl_custom.errors import UserError
+from gcl_custom.evaluation.classifier import EVALUATIONS, Classifier
+from gcl_custom.evaluation.inference import infer, labelled, predict
+from gcl_custom.evaluation.verdict import TOP_5, column_title, in_columns, percent, probed_metrics
+from gcl_custom.files import read_json, write_json
+from gcl_custom.imagery.splits import subset, subset_of_sets
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.probes import Labelled, knn, linear_probe
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
+from gcl_custom.training.batches import Batches
+from gcl_custom.training.loop import fit
+
+BuildBackbone = Callable[[], tuple[nn.Module, int]]
+"""Makes a backbone, ready to be scored or trained, and says its width."""
+
+
+def require_labels(run: Run) -> None:
+    """Check that the tiles can be scored on, before any time is spent.
+
+    Raises:
+        UserError: where a split has no labelled tile, or the training tiles are of fewer than two classes.
+    """
+    store = TileStore(plan.tiles(run).path)
+    advice = (
+        "A comparison needs labels: put the tiles of each class in a folder of its own, name the classes in a card "
+        "(data.card), or give a table of labels (data.labels). Pretraining needs none: gcl-custom pretrain"
+    )
+    for split in ("train", "valid", "test"):
+        if not len(labelled(store, split)):
+            raise UserError(f"{run.recipe.data.root}: none of the {split} tiles has a label. {advice}")
+    found = set() if store.multi_label else set(store.labels[labelled(store, "train")].tolist())
+    if len(found) == 1:
+        raise UserError(
+            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[found.pop()]}). "
+            f"{advice}"
+        )
+
+
+# ---------------------------------------------------------------- probes
+
+
+def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
+    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
+    if stage.done:
+        return cast(dict[str, Any], read_json(stage.path / "probes.json"))
+    task = task_of(store.multi_label)
+    stage.begin()
+    backbone, _ = build()
+    index = {split: labelled(store, split) for split in ("train", "valid", "test")}
+    found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
+    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
+    classes = len(store.classes)
+    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
+    decided = {
+        "linear": task.decide(linear.scores),
+        "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+    }
+    truth = store.labels[index["test"]]
+    kept: dict[str, Any] = {
+        **{metric: predictions.tolist() for metric, predictions in decided.items()},
+        "penalty": linear.penalty,
+        "valid": linear.valid_score,
+        "converged": linear.converged,
+    }
+    if TOP_5 in probed_metrics(store.classes, store.multi_label):
+        kept[TOP_5] = linear.ranked(5).tolist()
+    write_json(stage.path / "probes.json", kept)
+    figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
+    stage.finish(**figures, penalty=linear.penalty)
+    console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
+    return kept
+
+
+def doubt(name: str) -> str:
+    """What to say of a linear probe that was stopped before its optimum."""
+    return f"The linear probe of {name} did not converge: its score may be too low."
+
+
+# ---------------------------------------------------------------- trainings with labels
+
+
+def best_rate(rates: Sequence[float], valid: Callable[[float], float]) -> float:
+    """The learning rate with the best validation score; of equal ones the lowest. A single one is not tried out."""
+    return max(sorted(rates), key=valid) if len(rates) > 1 else rates[0]
+
+
+def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: float) -> dict[str, Any]:
+    """What a training with labels depends on, beside tiles and weights."""
+    everything = share == "all"
+    return {
+        "labels": share,
+        "learning_rate": rate,
+        "batch": recipe.compare.batch,
+        "epochs": (recipe.compare.supervised_epochs or recipe.pretrain.epochs) if everything else None,
+        "steps": None if everything else recipe.compare.finetune_steps,
+        "handcrafted": recipe.pretrain.handcrafted.model_dump(mode="json"),
+        "backbone": backbone,
+        "seed": seed,
+        "precision": recipe.hardware.precision,
+    }
+
+
+def train(
+    stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
+) -> dict[str, Any]:
+    """Train with a share of the labels: the validation score, and what is said of each test tile.
+
+    With all labels for as many epochs as the supervised baseline, with fewer for ``compare.finetune_steps``. The test
+    tiles are classified here, once, and scored only if the learning rate is the chosen one.
+    """
+    if not stage.done:
+        stage.begin()
+        outcome = _train(stage, store, recipe, build, share, seed, rate)
+        write_json(stage.path / "predictions.json", outcome)
+        stage.finish(valid=outcome["valid"])
+        (stage.path / "last.ckpt").unlink(missing_ok=True)  # three times the weights, dozens of times
+        console.say(f"{stage.name}: validation {percent(outcome['valid'])}")
+    return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
+
+
+def _train(
+    stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
+) -> dict[str, Any]:
+    index = train_tiles(store, share, seed)
+    processes = recipe.hardware.devices
+    batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
+    batches = Batches(index, batch, seed, store.read)
+    epochs = recipe.compare.supervised_epochs or recipe.pretrain.epochs
+    if share != "all":
+        epochs = math.ceil(recipe.compare.finetune_steps / batches.steps_per_epoch)
+    backbone, width = build()
+    steps = epochs * batches.steps_per_epoch
+    module = Classifier(backbone, width, store, recipe.pretrain, recipe.hardware, rate, steps, seed)
+    module.evaluate_every = max(1, epochs // EVALUATIONS)
+    fit(module, batches, stage, recipe.hardware, epochs, seed)
+    valid, test = (labelled(store, split) for split in ("valid", "test"))
+    return {
+        "valid": task_of(store.multi_label).score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
+        "test": predict(module, store, test, recipe.hardware).tolist(),
+    }
+
+
+def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
+    """The training tiles whose labels may be used: of one seed the same for every backbone."""
+    tiles = labelled(store, "train")
+    if share == "all":
+        return tiles
+    draw = subset_of_sets if store.multi_label else subset
+    return tiles[draw(store.labels[tiles], float(share), seed)]
+
+
+# ---------------------------------------------------------------- what a person reads
+
+
+def caption(measure: str) -> str:
+    """What the numbers of a table are."""
+    if measure == "mAP":
+        return "mAP (mean average precision over classes) on test tiles in %, with 95 % intervals."
+    return "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals."
+
+
+def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:
+    """Scores with their intervals: a row for each backbone, by its title."""
+    columns, rows = in_columns(scores)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
+    shown.add_column("")
+    for column in columns:
+        shown.add_column(column_title(column), justify="right")
+    for name, cells in rows.items():
+        shown.add_row(titles[name], *(_cell(cells.get(column)) for column in columns))
+    return shown
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return ""
+    return f"{100 * score['mean']:.2f}\n[dim]{100 * score['low']:.1f}–{100 * score['high']:.1f}[/]"

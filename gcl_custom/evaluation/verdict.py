@@ -1,0 +1,261 @@
+"""From the predictions of all arms and seeds to the scores, the answers to four questions, and the verdict in words.
+
+    1. Does GCL beat handcrafted augmentations only?
+    2. Does GCL beat the supervised baseline?
+    3. Does a control without in-painting show the same gain?
+    4. Is GCL better than the backbone that pretraining began with?
+
+The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
+
+    linear, knn          probes of the frozen backbone, with all labels
+    linear_top5          the same linear probe; right where the true class is among the five with the highest scores
+    finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
+    supervised@0.01      the supervised baseline with that share; supervised@all with all labels
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Shaped
+
+from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.probes import confusion
+from gcl_custom.measures.statistics import Comparison, Ranked, Result, Right, compare, mean_interval
+
+TITLES = {
+    "gcl": "GCL",
+    "handcrafted": "handcrafted augmentations only",
+    "reconstructed": "the reconstructed control",
+    "paired": "the paired control",
+    "supervised": "the supervised baseline",
+    "untrained": "an untrained backbone",
+}
+TOP_5 = "linear_top5"
+PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
+CONTROLS = ("reconstructed", "paired")
+CAUTION = "a gain that a control shows too is not the generator's"
+
+
+class Figure(NamedTuple):
+    arm: str
+    metric: str
+
+
+Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
+"""What each seed's classifier said of each labelled test tile: its class; of a top-5 figure the five likeliest; with
+several labels a tile, a score for each class. The same seeds and tiles for every figure."""
+Truth = Int[np.ndarray, "tiles"] | Bool[np.ndarray, "tiles classes"]
+
+
+def title(arm: str) -> str:
+    """An arm's name in a table or a legend."""
+    return capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
+
+
+def metric_title(metric: str) -> str:
+    kind, _, labels = metric.partition("@")
+    if kind in PROBES:
+        return PROBES[kind]
+    return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
+
+
+def column_title(column: str) -> str:
+    """Of one of in_columns."""
+    return PROBES.get(column) or share_title(column)
+
+
+def probed_metrics(classes: Sequence[str], multi_label: bool = False) -> list[str]:
+    """The metrics of a probe, in the order of their columns; top-5 only of more than five classes, one a tile."""
+    return [metric for metric in PROBES if metric != TOP_5 or (len(classes) > 5 and not multi_label)]
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
+    return text if text.startswith("kNN") else text[0].upper() + text[1:]
+
+
+def share_name(fraction: float) -> str:
+    """A label fraction as it stands in names of figures and stages."""
+    return "all" if fraction == 1 else f"{fraction:g}"
+
+
+def share_title(labels: str) -> str:
+    """1 % of labels, 10 % of labels, all labels."""
+    return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
+
+
+def summarise(predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
+    results = {figure: result(predicted, labels) for figure, predicted in predictions.items()}
+    measure = measure_of(labels)
+    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
+    for figure, found in results.items():
+        scores[figure.arm][figure.metric] = score(found, seeds)
+    answers = _answers(results)
+    return {
+        "measure": measure,
+        "seeds": list(seeds),
+        "test_tiles": len(labels),
+        "classes": list(classes),
+        "scores": scores,
+        "confusion": {
+            f"{arm} {metric}": _confusion(predictions[Figure(arm, metric)], labels, len(classes))
+            for arm, metric in (("gcl", "linear"), ("supervised", "supervised@all"))
+            if Figure(arm, metric) in predictions and labels.ndim == 1
+        },
+        "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
+        "verdict": _verdict(results, measure),
+        "cause": _cause(results),
+    }
+
+
+def hits(
+    predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
+) -> Bool[np.ndarray, "seeds tiles"]:
+    """Whether the class is the true one, or among five."""
+    found: Bool[np.ndarray, "seeds tiles"]
+    found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
+    return found
+
+
+def result(predicted: Shaped[np.ndarray, "seeds tiles *_"], truth: Truth) -> Result:
+    """Predictions beside the labels."""
+    return Right(hits(predicted, truth)) if truth.ndim == 1 else Ranked(predicted, truth)
+
+
+def measure_of(truth: Truth) -> str:
+    return task_of(multi_label=truth.ndim == 2).measure
+
+
+def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
+    """Score per seed, and the mean with its interval: Student's t over seeds; of one seed, over test tiles."""
+    estimate = mean_interval(found.scores)
+    if len(seeds) == 1:
+        low, high = found.interval()
+    else:
+        low, high = estimate.low, estimate.high  # type: ignore[assignment]  # there is one, with several seeds
+    return {
+        "seeds": {str(seed): float(value) for seed, value in zip(seeds, found.scores, strict=True)},
+        "mean": estimate.mean,
+        "low": max(0.0, low),
+        "high": min(1.0, high),
+        "interval": "tiles" if len(seeds) == 1 else "seeds",
+    }
+
+
+def _confusion(predicted: Int[np.ndarray, "seeds tiles"], labels: Int[np.ndarray, "tiles"], classes: int) -> Any:
+    """Summed over seeds; row the true class, column the predicted one."""
+    truth = np.broadcast_to(labels, predicted.shape).reshape(-1)
+    return confusion(torch.tensor(truth), torch.tensor(predicted.reshape(-1)), classes).tolist()
+
+
+Results = Mapping[Figure, Result]
+
+
+def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
+    """None where an arm is missing from the comparison."""
+    if ours not in results or theirs not in results:
+        return None
+    measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
+    if theirs.arm == "supervised":
+        measure = f"With {share_title(theirs.metric.partition('@')[2])}"
+        our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"
+    return compare(measure, our_name, TITLES[theirs.arm], results[ours], results[theirs])
+
+
+def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
+    comparison = _compare(results, ours, theirs)
+    return comparison is not None and comparison.outcome == "better"
+
+
+def _answers(results: Results) -> dict[str, list[Comparison]]:
+    """Question -> comparisons, the deciding one first; questions that the arms cannot answer are left out."""
+    linear = Figure("gcl", "linear")
+    metrics = [figure.metric for figure in results if figure.arm == "gcl"]
+    tuned = [metric for metric in metrics if metric.startswith("finetune")]
+    asked = {
+        "Does GCL beat handcrafted augmentations only?": [
+            (Figure("gcl", metric), Figure("handcrafted", metric)) for metric in metrics
+        ],
+        "Does GCL beat the supervised baseline?": [
+            (linear, Figure("supervised", "supervised@all")),
+            *((Figure("gcl", m), Figure("supervised", m.replace("finetune", "supervised"))) for m in tuned),
+        ],
+        "Does a control without in-painting show the same gain?": [
+            pair
+            for control in CONTROLS
+            for pair in (
+                (Figure(control, "linear"), Figure("handcrafted", "linear")),
+                (linear, Figure(control, "linear")),
+            )
+        ],
+        "Has pretraining learned anything?": [(linear, Figure("untrained", "linear"))],
+    }
+    answers = {
+        question: [found for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
+        for question, pairs in asked.items()
+    }
+    return {question: comparisons for question, comparisons in answers.items() if comparisons}
+
+
+def _verdict(results: Results, measure: str) -> str:
+    """The sentence at the top: GCL's linear probe against handcrafted augmentations and the supervised baseline."""
+    linear = Figure("gcl", "linear")
+    phrases = []
+    for other in (Figure("handcrafted", "linear"), Figure("supervised", "supervised@all")):
+        found = _compare(results, linear, other)
+        if found is not None:
+            relation = {
+                "better": "is better than",
+                "worse": "is worse than",
+                "not shown": "is not shown to differ from",
+            }
+            theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
+            theirs += f" ({percent(float(results[other].scores.mean()))})"
+            phrases.append(f"{relation[found.outcome]} {theirs}")
+    mean = percent(float(results[linear].scores.mean()))
+    seeds = len(results[linear].scores)
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}, {results[linear].tiles:,} test tiles"
+    if not phrases:
+        return f"GCL reaches {mean} (linear probe, {measure}; {count}); there is no other arm to compare it with."
+    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
+
+
+def _cause(results: Results) -> str:
+    """Whether a gain over handcrafted augmentations can be the generator's."""
+    linear, handcrafted = Figure("gcl", "linear"), Figure("handcrafted", "linear")
+    gain = _compare(results, linear, handcrafted)
+    if gain is None:
+        return "Without the arm handcrafted, no gain can be measured."
+    if gain.outcome != "better":
+        return "No gain over handcrafted augmentations is shown, so there is none to explain."
+    controls = [Figure(control, "linear") for control in CONTROLS if Figure(control, "linear") in results]
+    if not controls:
+        return f"No control was trained, so the cause of the gain is open ({CAUTION})."
+    unbeaten = [c for c in controls if not _better(results, linear, c)]
+    if not unbeaten:
+        return "GCL is also better than every control, so the gain is the generator's."
+    sharing = [c for c in unbeaten if _better(results, c, handcrafted)]
+    if sharing:
+        names = " and ".join(TITLES[c.arm] for c in sharing)
+        shows = "shows" if len(sharing) == 1 else "show"
+        return f"The gain is not shown to be the generator's: {names} {shows} it too, and {CAUTION}."
+    names = " and ".join(TITLES[c.arm] for c in unbeaten)
+    return f"The gain is not shown to be the generator's: GCL is not shown to be better than {names}."
+
+
+def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Scores as a table: its columns, and for each arm column -> score.
+
+    The columns are the probes and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    """
+    table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
+    known = {column for cells in table.values() for column in cells}
+    shares = sorted(known - set(PROBES), key=lambda share: 1.0 if share == "all" else float(share))
+    return [*(probe for probe in PROBES if probe in known), *shares], table
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"

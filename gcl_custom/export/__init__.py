@@ -1,0 +1,1 @@
+"""Finished backbones for other software and for folders of images."""

@@ -1,0 +1,143 @@
+"""The backbone of a run: which pretraining is meant, its network, and what a tile must be like for it."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gcl_custom import __version__
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.trained_backbone import network_of
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.file import load_card
+from gcl_custom.recipe.imagery import Card
+from gcl_custom.runs import arms, plan
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
+
+SAMPLE = 4
+"""Tiles that an exported network is compared on."""
+
+
+@dataclass(frozen=True)
+class TrainedBackbone:
+    """A finished pretraining of a run.
+
+    Attributes:
+        network: unit tiles (b c h w) -> representations (b width), in evaluation mode.
+        store: the run's tiles, which say what stored values become 0 and 1.
+    """
+
+    run: Run
+    arm: Arm
+    seed: int
+    network: nn.Module
+    width: int
+    store: TileStore
+
+    @property
+    def architecture(self) -> str:
+        """The name that timm knows it by, without a tag, which would name weights that are not used here."""
+        return self.run.recipe.pretrain.backbone.partition(".")[0]
+
+    @property
+    def small_stem(self) -> bool:
+        """Whether the max-pooling of timm's network was removed."""
+        return self.run.recipe.pretrain.stem == "small"
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """What timm.create_model has to be told beside the name and num_classes=0."""
+        return {"in_chans": self.store.bands, **backbones.options(self.network)}
+
+    @cached_property
+    def card(self) -> Card | None:
+        """Of the data set, where the recipe names one."""
+        name = self.run.recipe.data.card
+        return load_card(name) if name else None
+
+    @property
+    def bands(self) -> str:
+        """Names of the bands, or their number."""
+        if self.card:
+            return ", ".join(self.card.bands)
+        return "red, green, blue" if self.store.rgb else f"{self.store.bands}, unnamed"
+
+    @property
+    def input(self) -> str:
+        """What the network is to be given, in words."""
+        store = self.store
+        return (
+            f"float32 of shape (batch, {store.bands}, {store.size}, {store.size}); bands: {self.bands}. A file becomes "
+            f"a tile by resizing its shorter side to {store.size} px (bilinear, antialiased) and taking the centre. "
+            f"Each band's {store.dtype} value v becomes (v - low) / (high - low), cut off to 0..1, with low = "
+            f"{store.low.tolist()} and high = {store.high.tolist()}. That is all: no mean is taken off and nothing is "
+            f"divided by a deviation, neither before the network nor inside it. Pixels without data are v = 0."
+        )
+
+    def tiles(self) -> Float[Tensor, "b c h w"]:
+        """A few unit tiles of the run, spread evenly, to compare networks on."""
+        return self.store.unit(self.store.read(spread(torch.arange(len(self.store)), SAMPLE)))
+
+    def about(self) -> dict[str, str]:
+        """What a reader of the weights should know, as texts."""
+        return {
+            "made_by": f"gcl-custom {__version__}",
+            "run": self.run.path.name,
+            "arm": self.arm,
+            "seed": str(self.seed),
+            "architecture": self.architecture,
+            "stem": self.run.recipe.pretrain.stem,
+            "model_args": json.dumps(self.model_args),
+            "num_features": str(self.width),
+            "input": self.input,
+            "low": json.dumps(self.store.low.tolist()),
+            "high": json.dumps(self.store.high.tolist()),
+            "licence_of_data": self.card.licence if self.card else "not stated",
+        }
+
+
+def find_pretraining(run: Run, arm: str, seed: int | None) -> tuple[Arm, int, Stage]:
+    """The pretraining that is meant; without a seed, of the first of the comparison.
+
+    Raises:
+        UserError: there is no such arm, or its pretraining is not finished, or was made from other settings.
+    """
+    known = [name for name in get_args(Arm) if name != "supervised"]
+    if arm not in known:
+        raise UserError(f"--arm {arm}: no backbone is pretrained so. There are: {', '.join(known)}")
+    seed = run.recipe.compare.seeds[0] if seed is None else seed
+    stage = plan.pretrain(run, cast(Arm, arm), seed)
+    if stage.done:
+        return cast(Arm, arm), seed, stage
+    if (stage.path / "stage.json").is_file():
+        state = "was made from other settings or inputs than the run now has"
+    else:
+        state = "is not finished"
+    expected = arms.pretrainings(run.recipe)
+    finished = [f"--arm {a} --seed {s}" for a, s in expected if plan.pretrain(run, a, s).done]
+    if (arm, seed) not in expected:
+        remedy = f"It is not in the recipe either: see compare.arms, compare.seeds ({run.recipe.compare.seeds})"
+    elif (arm, seed) == expected[0]:
+        remedy = f"Run: gcl-custom pretrain --run {run.path.name}"
+    else:
+        remedy = f"Run: {stage.remedy}"
+    raise UserError(f"{stage.path} {state}. {remedy}. Finished here: {'; '.join(finished) or 'none'}")
+
+
+def load_backbone(run: Run, arm: str, seed: int | None) -> TrainedBackbone:
+    """The backbone that is meant, with its weights.
+
+    Raises:
+        UserError: as find and network_of do.
+    """
+    name, number, stage = find_pretraining(run, arm, seed)
+    store = TileStore(plan.tiles(run).path)
+    network, width = network_of(run, stage, store.bands)
+    return TrainedBackbone(run, name, number, network.eval(), width, store)

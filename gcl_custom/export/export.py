@@ -1,0 +1,223 @@
+"""Stage: the backbone of a run -> a file or folder that other software reads.
+
+Whatever is written is read back before it takes its name, by the software that it is for, and must give the
+representations of the run's own network: in float64 for timm, where equal weights and equations leave only rounding of
+1e-15, and in float32 for ONNX, whose runtime adds in another order.
+"""
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from gcl_custom import console
+from gcl_custom.errors import UserError
+from gcl_custom.export import backbone_of_run
+from gcl_custom.export.backbone_of_run import TrainedBackbone
+from gcl_custom.export.model_card import model_card
+from gcl_custom.files import require_free, write_atomically, write_json
+from gcl_custom.runs.run import Run
+
+TOLERANCE = 1e-5
+ONNX_TOLERANCE = 1e-4
+ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
+ONNX_BYTES = 2**31 - 2**24
+"""Most bytes of weights that fit one file: a protobuf message holds 2 GiB."""
+IMPORTS = ["import timm, torch", "from safetensors.torch import load_file", ""]
+
+
+def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False) -> None:
+    """Write the backbone of a pretraining in one of the FORMATS to ``out``.
+
+    Raises:
+        UserError: no such format or backbone, ``out`` is taken, the format cannot hold this network or needs packages
+            that are missing, or what was written gives other representations.
+    """
+    if to == "torchvision":
+        raise UserError(
+            "--to torchvision: use --to timm. timm's ResNets load in torchvision as they are, into a network whose fc "
+            "is torch.nn.Identity(); most other architectures have other names there, or do not exist"
+        )
+    if to not in FORMATS:
+        raise UserError(f"--to {to}: there is no such format. There are: {', '.join(FORMATS)}")
+    require_free(out, overwrite, folder=to == "huggingface")
+    known = backbone_of_run.load_backbone(run, arm, seed)
+    lines = FORMATS[to](known, out)
+    console.say(
+        f"wrote {out}: {known.architecture} ({known.arm}, seed {known.seed}), checked against the run's network"
+    )
+    console.say("\n".join(f"    {line}" for line in lines))
+    console.say(f"input:  {known.input}")
+
+
+def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
+    """Safetensors in timm's naming; returns the lines of Python that load them."""
+    options = "".join(f", {name}={value}" for name, value in known.model_args.items())
+    lines = [
+        *IMPORTS,
+        f'backbone = timm.create_model("{known.architecture}", num_classes=0{options})',
+        *_stem_line(known),
+        f'backbone.load_state_dict(load_file("{out.name}"))',
+    ]
+    network = timm.create_model(known.architecture, num_classes=0, **known.model_args)
+    with write_atomically(out) as part:
+        _save(known, part, lines)
+        network.load_state_dict(load_file(part))
+        _require_same(known, _with_stem(known, network))
+    return lines
+
+
+def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
+    """A folder with weights, timm's config.json and a model card; returns the lines of Python that load it.
+
+    In a folder that is there already these three files are replaced, and everything else is left as it is.
+    """
+    lines = [
+        "import timm, torch",
+        "",
+        f'backbone = timm.create_model("local-dir:{out.name}", pretrained=True)  # or hf-hub:OWNER/NAME',
+        *_stem_line(known),
+    ]
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        _save(known, part / "model.safetensors", lines)
+        write_json(part / "config.json", _config(known))
+        with write_atomically(part / "README.md") as file:
+            file.write_text(model_card(known, lines), encoding="utf-8")
+        network = timm.create_model(f"local-dir:{part}", pretrained=True)
+        _require_same(known, _with_stem(known, network))
+        if not out.exists():
+            os.replace(part, out)
+        else:
+            for path in sorted(part.iterdir()):
+                os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return lines
+
+
+def to_onnx(known: TrainedBackbone, out: Path) -> list[str]:
+    """An ONNX model of tiles (batch c h w) -> representations (batch d), for any batch; returns lines that run it.
+
+    Raises:
+        UserError: a package is missing, the weights are too many, or torch cannot export this network.
+    """
+    if missing := [name for name in ONNX_NEEDS if find_spec(name) is None]:
+        raise UserError(
+            f"--to onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
+            f"Run: pip install 'gcl-custom[onnx]', or pip install {' '.join(ONNX_NEEDS)}"
+        )
+    weights = sum(value.nbytes for value in known.network.state_dict().values())
+    if weights > ONNX_BYTES:
+        raise UserError(f"{known.architecture} has {weights / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB")
+    lines = [
+        "import onnxruntime",
+        "",
+        f'session = onnxruntime.InferenceSession("{out.name}")',
+        '(representations,) = session.run(None, {"tiles": tiles})',
+    ]
+    tiles = known.tiles()
+    try:
+        program = torch.onnx.export(
+            known.network, (tiles,), dynamo=True, verbose=False, input_names=["tiles"],
+            output_names=["representations"], dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"torch {torch.__version__} cannot export {known.architecture} to ONNX: {reason}") from None
+    assert program is not None, "torch returns a program unless it writes a file itself"
+    program.model.metadata_props.update(known.about() | {"how_to_load": "\n".join(lines)})
+    with write_atomically(out) as part:
+        program.save(part)
+        for batch in (tiles, tiles[:1]):
+            with torch.inference_mode():
+                ours = known.network(batch)
+            _require_close(ours, _run_onnx(part, batch), ONNX_TOLERANCE, "onnxruntime")
+    return lines
+
+
+FORMATS: dict[str, Callable[[TrainedBackbone, Path], list[str]]] = {
+    "timm": to_timm,
+    "onnx": to_onnx,
+    "huggingface": to_huggingface,
+}
+
+
+def _stem_line(known: TrainedBackbone) -> list[str]:
+    line = 'backbone.set_submodule("maxpool", torch.nn.Identity())  # pretrain.stem: small'
+    return [line] if known.small_stem else []
+
+
+def _with_stem(known: TrainedBackbone, network: nn.Module) -> nn.Module:
+    if known.small_stem:
+        network.set_submodule("maxpool", nn.Identity())
+    return network
+
+
+def _config(known: TrainedBackbone) -> dict[str, object]:
+    """timm's description of a network and of what its own transforms make of an image: unit floats, nothing more."""
+    bands, size = known.store.bands, known.store.size
+    shipped: Any = known.network.pretrained_cfg
+    # Where the size of the position embedding comes from; timm would take it from the config of its own weights.
+    built_for = {"img_size": shipped["input_size"][-1]} if shipped["fixed_input_size"] else {}
+    return {
+        "architecture": known.architecture,
+        "num_classes": 0,
+        "num_features": known.width,
+        "pretrained_cfg": {
+            "input_size": [bands, size, size],
+            "fixed_input_size": False,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": [0.0] * bands,
+            "std": [1.0] * bands,
+            "num_classes": 0,
+            "first_conv": None,
+            "classifier": None,
+            "custom_load": False,
+        },
+        "model_args": known.model_args | built_for,
+    }
+
+
+def _save(known: TrainedBackbone, path: Path, lines: list[str]) -> None:
+    about = {"format": "pt", **known.about(), "how_to_load": "\n".join(lines)}
+    # As bytes: safetensors gives its own files to their owner alone, and these are made to be passed on.
+    path.write_bytes(save({name: value.contiguous() for name, value in known.network.state_dict().items()}, about))
+
+
+def _require_same(known: TrainedBackbone, other: nn.Module) -> None:
+    ours, theirs = copy.deepcopy(known.network).double(), other.eval().double()
+    tiles = known.tiles().double()
+    with torch.inference_mode():
+        _require_close(ours(tiles), theirs(tiles), TOLERANCE, type(other).__module__.partition(".")[0])
+
+
+def _require_close(ours: Float[Tensor, "b d"], theirs: Float[Tensor, "b d"], tolerance: float, reader: str) -> None:
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
+        apart = f"by up to {(ours - theirs).abs().max():.2g}" if ours.shape == theirs.shape else "even in shape"
+        raise UserError(
+            f"The network as {reader} reads it gives representations that differ {apart}, so nothing was written. "
+            f"Another version of {reader} may have changed this architecture; try another format with --to"
+        )
+
+
+def _run_onnx(path: Path, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    import onnxruntime  # an optional extra
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"tiles": np.ascontiguousarray(tiles.numpy())})
+    return torch.from_numpy(found)

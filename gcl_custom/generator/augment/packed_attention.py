@@ -1,0 +1,68 @@
+"""Attention over some positions of each tile, packed one after another.
+
+b  tiles     n  positions of a tile     d  width of the network     p  packed positions of all tiles
+m  most of them in one tile
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class PackedPositions:
+    """Some positions of each tile, packed one after another, so that no tile pays for another that has more of them.
+
+    Attention alone mixes positions, and takes a list a tile, filled up with zeros to the longest.
+
+    Args:
+        where: the positions.
+    """
+
+    def __init__(self, where: Bool[Tensor, "b n"]) -> None:
+        self.flat: Int[Tensor, " p"] = where.flatten().nonzero()[:, 0]
+        tiles, most = self._shape = len(where), int(where.sum(dim=1).max())
+        first = most * torch.arange(tiles, device=where.device)
+        self._slots = (first[:, None] + where.cumsum(dim=1) - 1)[where]
+
+    def padded(self, packed: Float[Tensor, "p d"]) -> Float[Tensor, "b m d"]:
+        lists = packed.new_zeros(*self._shape, packed.shape[1])
+        lists.flatten(0, 1).index_copy_(0, self._slots, packed)
+        return lists
+
+    def packed(self, padded: Float[Tensor, "b m d"]) -> Float[Tensor, "p d"]:
+        return padded.flatten(0, 1).index_select(0, self._slots)
+
+
+def attention(
+    queries: Float[Tensor, "b heads m e"], keys: Float[Tensor, "b heads n e"], values: Float[Tensor, "b heads n e"]
+) -> Float[Tensor, "b heads m e"]:
+    """Scaled dot-product attention.
+
+    Written out where a gradient is wanted on a CPU: there the fused kernel's backward pass in bf16 took 3 to 9 times as
+    long (64 tokens, 3 to 8 heads), and more than all the rest of a training step.
+    """
+    if queries.device.type == "cpu" and torch.is_grad_enabled():
+        weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+        return torch.matmul(weights.softmax(dim=-1), values)
+    return F.scaled_dot_product_attention(queries, keys, values)
+
+
+@dataclass
+class Cache:
+    """What decoding keeps from step to step."""
+
+    pairs: list[Float[Tensor, "b n dd"]] = field(default_factory=list)
+    """Of each block keys and values of all positions, as the last computation of each position left them."""
+    table: Float[Tensor, "k d"] | None = None
+    """What each token adds to the embedding of its neighbours."""
+
+    def renew(self, block: int, pair: Float[Tensor, "*p dd"], rows: PackedPositions | None) -> Float[Tensor, "b n dd"]:
+        """Put in what was computed at some positions (None: at all) and give back all."""
+        if rows is None:
+            self.pairs[block:] = [pair]
+        else:
+            self.pairs[block].flatten(0, 1).index_copy_(0, rows.flat, pair)
+        return self.pairs[block]

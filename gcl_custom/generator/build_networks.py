@@ -1,0 +1,125 @@
+"""The networks of a token generator, own or public, by the recipe's choice: one way to build each.
+
+Each family is imported when it is chosen. All tokenizers have the methods of the own VQGAN, and all transformers those
+of the own MaskGIT.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.generator.own.maskgit import MaskGIT
+from gcl_custom.generator.own.vqgan import VQGAN
+from gcl_custom.recipe.generator import (
+    AnyMaskGITSettings,
+    AnyTokenizerSettings,
+    MaskGITSettings,
+    PublicMaskGITSettings,
+    PublicTokenizerSettings,
+    TokenizerSettings,
+)
+from gcl_custom.weights.state_dicts import load_weights
+
+if TYPE_CHECKING:
+    from gcl_custom.generator.public.halton_maskgit import HaltonMaskGIT
+    from gcl_custom.generator.public.llamagen import LlamaGenTokenizer
+    from gcl_custom.generator.public.mage import MageTransformer
+    from gcl_custom.generator.public.mage_tokenizer import MageTokenizer
+
+    AnyTokenizer = VQGAN | LlamaGenTokenizer | MageTokenizer
+    AnyTransformer = MaskGIT | HaltonMaskGIT | MageTransformer
+else:  # shapes are checked while tests run, when not all families are imported
+    AnyTokenizer = AnyTransformer = nn.Module
+
+SQUARE = PublicTokenizerSettings.pixels_per_token
+TOKENIZER, TRANSFORMER = "generator.tokenizer.weights", "generator.maskgit.weights"
+
+
+def tokenizer(settings: AnyTokenizerSettings, bands: int, finished: Path | None = None) -> AnyTokenizer:
+    """A tokenizer with its weights, from which a stage starts or which it has finished.
+
+    Args:
+        bands: of the tiles.
+        finished: the weights of a finished stage; without them, those that the recipe names are taken, or none.
+
+    Raises:
+        UserError: weights that are missing or do not fit, or tiles that a public network cannot see.
+    """
+    file = finished or (Path(settings.weights) if settings.weights else None)
+    if isinstance(settings, TokenizerSettings):
+        net = VQGAN(bands, settings)
+        if file:
+            load_weights(file, net)
+        return net
+    if bands != 3:
+        raise UserError(
+            f"generator.tokenizer: {settings.name} sees red, green and blue, but the tiles have {bands} bands. Train a "
+            f"tokenizer of your own (generator.tokenizer.name: vqgan)"
+        )
+    assert file is not None, "a public tokenizer has weights"
+    found = _public_tokenizer(settings, file)
+    if found.pixels_per_token != SQUARE:
+        raise UserError(
+            f"{TOKENIZER}: {settings.weights} has tokens of {found.pixels_per_token} px, not of {SQUARE} as the public "
+            f"{settings.name}: it is another network"
+        )
+    return found
+
+
+def _public_tokenizer(settings: PublicTokenizerSettings, file: Path) -> AnyTokenizer:
+    match settings.name:
+        case "llamagen":
+            from gcl_custom.generator.public.llamagen import LlamaGenTokenizer
+
+            return LlamaGenTokenizer.from_file(file, TOKENIZER)
+        case "mage":
+            from gcl_custom.generator.public.mage_tokenizer import MageTokenizer
+
+            return MageTokenizer.from_file(file, TOKENIZER)
+
+
+def transformer(settings: AnyMaskGITSettings, codes: int, grid: int, finished: Path | None = None) -> AnyTransformer:
+    """A transformer over tokens with its weights, from which a stage starts or which it has finished.
+
+    Args:
+        codes: of the tokenizer.
+        grid: side of the grid of tokens of a tile.
+        finished: as for ``tokenizer``.
+
+    Raises:
+        UserError: weights that are missing or do not fit, or a grid that a public network does not know.
+    """
+    file = finished or (Path(settings.weights) if settings.weights else None)
+    if isinstance(settings, MaskGITSettings):
+        own = MaskGIT(codes, grid, settings)
+        if file:
+            load_weights(file, own)
+        return own
+    assert file is not None, "a public transformer has weights"
+    found = _public_transformer(settings, file)
+    if found.grid != grid:
+        size, square = found.grid * SQUARE, grid * SQUARE
+        raise UserError(
+            f"generator.maskgit: {settings.name} works on {found.grid} by {found.grid} tokens, so on tiles of {size} "
+            f"px, not of {square}: set data.size to {size}, with data.upscale: true where files are smaller"
+        )
+    if found.codes != codes:
+        raise UserError(
+            f"generator.maskgit: {settings.weights} knows {found.codes} codes, but the tokenizer has {codes}: they do "
+            f"not belong together"
+        )
+    return found
+
+
+def _public_transformer(settings: PublicMaskGITSettings, file: Path) -> AnyTransformer:
+    match settings.name:
+        case "halton":
+            from gcl_custom.generator.public.halton_maskgit import HaltonMaskGIT
+
+            return HaltonMaskGIT.from_file(file, TRANSFORMER, heads=settings.heads)
+        case "mage":
+            from gcl_custom.generator.public.mage import MageTransformer
+
+            return MageTransformer.from_file(file, TRANSFORMER, heads=settings.heads)

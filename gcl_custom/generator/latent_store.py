@@ -1,0 +1,101 @@
+"""The stored features of tiles that a generator without an encoder was inverted for: found once, read by all that
+starts from them.
+
+    b  tiles of a request     n  training tiles
+
+``latents.npy`` has a row for each training tile, and a row has a field for each tensor of a tile's features.
+"""
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from gcl_custom.files import write_atomically
+from gcl_custom.imagery.tile_rows import TileRows
+from gcl_custom.imagery.tile_store import TileStore
+
+FILE = "latents.npy"
+
+
+class Latents:
+    """Features by the number of the tile, from the folder of their stage."""
+
+    def __init__(self, folder: Path, store: TileStore) -> None:
+        self._path = folder / FILE
+        self._rows = TileRows(store.index("train"), "only training tiles are inverted")
+
+    @cached_property
+    def _latents(self) -> np.ndarray:
+        latents: np.ndarray = np.load(self._path, mmap_mode="r")
+        return latents
+
+    def read(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        """Each tensor of the features of tiles (b *shape), by its name."""
+        found = self._latents[self._rows.of(tiles).numpy()]
+        return {name: torch.from_numpy(found[name].copy()) for name in found.dtype.names}
+
+
+class LatentWriter:
+    """Writes the features of tiles block by block, from one process or from several at once.
+
+    A block is a file of its own until all are there. So it is there whole or not at all, and how wide features are need
+    not be known before some are found. With another size of blocks, all are written anew.
+
+    Args:
+        folder: of the stage.
+        tiles: their numbers.
+        block: tiles of a block.
+    """
+
+    def __init__(self, folder: Path, tiles: Int[Tensor, " n"], block: int) -> None:
+        self._folder, self._blocks = folder, folder / f"blocks-{block}"
+        self.count, self._tiles = len(tiles), tiles.split(block)
+        self._blocks.mkdir(exist_ok=True)
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the blocks that are still to be written; none once all are put together."""
+        if (self._folder / FILE).is_file():
+            return []
+        return [number for number in range(len(self._tiles)) if not self._file(number).is_file()]
+
+    @property
+    def written(self) -> int:
+        """How many tiles are, by whatever process."""
+        return self.count - sum(len(self._tiles[number]) for number in self.pending)
+
+    def tiles(self, number: int) -> Int[Tensor, " b"]:
+        """Those of a block."""
+        return self._tiles[number]
+
+    def write(self, number: int, features: Any) -> None:
+        """Keep the features of the tiles of a block, a named tuple of tensors (b *shape)."""
+        parts = {name: value.cpu().numpy() for name, value in features._asdict().items()}
+        rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
+        for name, part in parts.items():
+            rows[name] = part
+        with write_atomically(self._file(number)) as whole, whole.open("wb") as file:
+            np.save(file, rows)
+
+    def finish(self) -> None:
+        """Put all blocks together into one file."""
+        if not (self._folder / FILE).is_file():
+            kind = np.load(self._file(0)).dtype
+            with write_atomically(self._folder / FILE) as part:
+                whole = np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=(self.count,))
+                start = 0
+                for number, tiles in enumerate(self._tiles):
+                    whole[start : start + len(tiles)] = np.load(self._file(number))
+                    start += len(tiles)
+                whole.flush()
+        for blocks in self._folder.glob("blocks-*"):
+            shutil.rmtree(blocks)
+
+    def _file(self, number: int) -> Path:
+        return self._blocks / f"{number:06d}.npy"

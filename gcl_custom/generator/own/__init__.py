@@ -1,0 +1,1 @@
+"""The networks that are trained on the user's own tiles: VQGAN and MaskGIT."""

@@ -1,0 +1,1 @@
+"""Generators that others trained, a file for each family."""

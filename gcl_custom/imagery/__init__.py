@@ -1,0 +1,1 @@
+"""From files to packed tiles: decoding, layouts, labels, splits, the tile store."""

@@ -1,0 +1,144 @@
+"""The tile store: all tiles of a run, read and resized once, in one memory-mapped file.
+
+    b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
+
+A store is a folder with ``tiles.bin``, the pixels (slot, c, h, w) of one integer type, and ``tiles.json``, which says
+for each tile, in the order of the relative paths, its slot, file, label and split. Slots are only ever appended, so a
+second packing after files were added or taken away re-uses what is there.
+"""
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Integer, UInt
+from torch import Tensor
+
+from gcl_custom.errors import UserError
+
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+PIXELS = "tiles.bin"
+INDEX = "tiles.json"
+MOMENTS_SAMPLE = 1000
+
+
+def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
+    """Pixels as torch.uint8, or torch.int32 for uint16 (torch has few operations on uint16)."""
+    return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
+
+
+def has_label(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Bool[Tensor, " n"]:
+    """Whether each tile bears a label, or one of several."""
+    return labels >= 0 if labels.ndim == 1 else labels.any(1)
+
+
+def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """At most so many entries, spread evenly from the first to the last."""
+    return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
+
+
+def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """The first entry and every k-th after it, with the smallest k that leaves at most so many: mostly fewer."""
+    return index[:: math.ceil(len(index) / most)]
+
+
+class TileStore:
+    """Packed tiles of one size, number of bands and integer type; cheap to open, and pickled by its path.
+
+    Attributes:
+        count: number of tiles, n.
+        bands: number of bands, c.
+        size: side of a tile in pixels.
+        dtype: "uint8" or "uint16".
+        rgb: whether the bands are red, green and blue.
+        files: file of each tile, relative to the data root, sorted.
+        classes: names of the labels.
+        multi_label: whether a tile may have several labels.
+        labels: label of each tile, -1 where it has none; with several labels a tile, whether it bears each of them.
+        has_label: whether a tile has any.
+        split: 0 train, 1 valid, 2 test.
+        low, high: values of each band that become 0 and 1 in unit floats.
+
+    Raises:
+        UserError: the folder holds no finished store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        index = self.path / INDEX
+        if not index.is_file():
+            raise UserError(
+                f"{self.path} holds no packed tiles ({INDEX} is missing). Run: gcl-custom fit-generator RECIPE"
+            )
+        about: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        self.dtype: Literal["uint8", "uint16"] = about["dtype"]
+        self.bands: int = about["bands"]
+        self.size: int = about["size"]
+        self.rgb: bool = about["rgb"]
+        self.classes: list[str] = about["classes"]
+        self.files: list[str] = about["files"]
+        self.count: int = len(self.files)
+        self.multi_label: bool = about["multi_label"]
+        self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+        self.has_label: Bool[Tensor, " n"]
+        if self.multi_label:
+            labels = torch.zeros(self.count, len(self.classes), dtype=torch.bool)
+            for tile, borne in enumerate(about["labels"]):
+                labels[tile, borne] = True
+        else:
+            labels = torch.tensor(about["labels"], dtype=torch.int64)
+        self.labels, self.has_label = labels, has_label(labels)
+        self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
+        self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
+        self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
+        self._slots = np.array(about["slots"], dtype=np.int64)
+
+    def __reduce__(self) -> tuple[type["TileStore"], tuple[Path]]:
+        return TileStore, (self.path,)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        shape = (-1, self.bands, self.size, self.size)
+        return np.memmap(self.path / PIXELS, dtype=self.dtype, mode="r").reshape(shape)
+
+    def index(self, split: SplitName) -> Int[Tensor, " m"]:
+        """Numbers of the tiles of a split, ascending."""
+        return torch.nonzero(self.split == SPLITS.index(split)).flatten()
+
+    def watched(self, most: int) -> Int[Tensor, " m"]:
+        """Validation tiles, or training tiles where there are none, spread evenly and at most so many."""
+        index = self.index("valid")
+        index = index if len(index) else self.index("train")
+        return spread(index, most)
+
+    @cached_property
+    def moments(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """Mean and standard deviation of each band in unit floats, over at most 1,000 training tiles."""
+        tiles = (self.unit(self.read(tile[None]))[0].double() for tile in spread(self.index("train"), MOMENTS_SAMPLE))
+        sums = [torch.stack([tile.mean((1, 2)), tile.square().mean((1, 2))]) for tile in tiles]
+        mean, square = torch.stack(sums).mean(0)
+        deviation = (square - mean**2).clamp(min=1 / 255**2).sqrt()  # a band may be constant
+        return mean.float(), deviation.float()
+
+    def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+        """Tiles as stored, in the type of tensor_of."""
+        return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
+
+    def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Stored values -> float32 in [0, 1]: low becomes 0, high 1, and what lies beyond is cut off."""
+        low, high = (edge.to(raw.device)[:, None, None] for edge in (self.low, self.high))
+        return ((raw.float() - low) / (high - low)).clamp_(0, 1)
+
+    def raw(self, unit: Float[Tensor, "b c h w"]) -> Integer[Tensor, "b c h w"]:
+        """Unit floats -> stored values, rounded, of the type that read gives; unit undone."""
+        low, high = (edge.to(unit.device)[:, None, None] for edge in (self.low, self.high))
+        values = (unit.float().clamp(0, 1) * (high - low) + low).round_()
+        return values.to(torch.uint8 if self.dtype == "uint8" else torch.int32)

@@ -1,0 +1,1 @@
+"""Numbers about tensors: probes, distances, signs of collapse, intervals."""

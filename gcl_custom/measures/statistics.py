@@ -1,0 +1,210 @@
+"""What scores can show: intervals, and paired tests with a verdict in words.
+
+An accuracy varies for two reasons: another seed trains another backbone, and another sample of test tiles scores it
+differently. Each has its own paired interval here, and a difference is *shown* only when both leave zero out:
+
+    over seeds   Student's t on the differences of the seeds' accuracies (the test tiles held fixed)
+    over tiles   Student's t on the differences of the tiles' correctness, averaged over seeds (the seeds held fixed)
+
+Several labels a tile are scored by mAP, which is no mean over tiles: there the interval over tiles is the bootstrap's,
+from the 2.5th to the 97.5th percentile of the differences that other samples of the same tiles give, paired.
+
+This is stricter than either test alone. Each interval holds 95 % by itself: of twenty comparisons of equal arms, one
+would look like a difference to a single test.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from gcl_custom.measures.average_precision import mean_average_precision, resampled
+
+CONFIDENCE = 0.95
+PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)
+
+Outcome = Literal["better", "worse", "not shown"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; without an interval (None) where a single value shows no variation."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None = None
+    """Two-sided p value of a mean of zero."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
+    """Mean and Student's t interval of independent values; of paired differences, this is the paired t-test.
+
+    Where all values are equal the interval has no width: p is then 1 for a mean of zero and 0 otherwise.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("a mean needs at least one value")
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Estimate(mean, None, None)
+    error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    if error <= 1e-12 * abs(mean):  # equal values, up to rounding
+        return Estimate(mean, mean, mean, p=0.0 if mean else 1.0)
+    freedom = sample.size - 1
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def wilson(right: int, tiles: int) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927): sound near 0 and 1, too."""
+    if not 0 <= right <= tiles or tiles == 0:
+        raise ValueError(f"{right} right of {tiles} tiles is no share")
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    share = right / tiles
+    centre = (share + z * z / (2 * tiles)) / (1 + z * z / tiles)
+    half = z / (1 + z * z / tiles) * math.sqrt(share * (1 - share) / tiles + z * z / (4 * tiles * tiles))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Right:
+    """Whether each seed classified each test tile rightly: the score is the share."""
+
+    right: Bool[np.ndarray, "seeds tiles"]
+
+    @property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        shares: Float[np.ndarray, " seeds"] = self.right.mean(axis=1)
+        return shares
+
+    @property
+    def tiles(self) -> int:
+        return self.right.shape[1]
+
+    def interval(self) -> tuple[float, float]:
+        """Of the score, over other test tiles."""
+        return wilson(int(self.right.sum()), self.right.size)
+
+    def over_tiles(self, other: "Right | Ranked") -> Estimate:
+        """This score minus another one's, with its paired interval over other test tiles."""
+        assert isinstance(other, Right)
+        return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The scores that each seed gave each class of each test tile, and the classes that the tiles bear: mAP."""
+
+    given: Float[np.ndarray, "seeds tiles classes"]
+    truth: Bool[np.ndarray, "tiles classes"]
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        return np.array([mean_average_precision(rows, self.truth) for rows in self.given])
+
+    @property
+    def tiles(self) -> int:
+        return len(self.truth)
+
+    @cached_property
+    def _resampled(self) -> Float[np.ndarray, "draws"]:
+        return resampled(self.given, self.truth)
+
+    def interval(self) -> tuple[float, float]:
+        """Of the score, over other test tiles."""
+        low, high = np.percentile(self._resampled, PERCENTILES)
+        return float(low), float(high)
+
+    def over_tiles(self, other: "Right | Ranked") -> Estimate:
+        """This score minus another one's, with its paired interval over other test tiles."""
+        assert isinstance(other, Ranked)
+        differences = self._resampled - other._resampled
+        low, high = np.percentile(differences, PERCENTILES)
+        smaller = min((differences <= 0).mean(), (differences >= 0).mean())
+        mean = float(self.scores.mean() - other.scores.mean())
+        return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
+
+
+Result = Right | Ranked
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Score of ``ours`` minus score of ``theirs``, over the same seeds and the same test tiles."""
+
+    measure: str
+    """What the scores are of, such as: Linear probe."""
+    ours: str
+    theirs: str
+    seeds: Estimate
+    tiles: Estimate
+    seed_count: int
+    tile_count: int
+
+    @property
+    def difference(self) -> float:
+        return self.seeds.mean
+
+    @property
+    def outcome(self) -> Outcome:
+        if not (self.seeds.excludes_zero and self.tiles.excludes_zero):
+            return "not shown"
+        return "better" if self.difference > 0 else "worse"
+
+    def sentence(self) -> str:
+        """The verdict in words, with the difference, both intervals, and how many seeds and tiles they rest on."""
+        relation = {
+            "better": f"{self.measure}: {self.ours} is better than {self.theirs}",
+            "worse": f"{self.measure}: {self.ours} is worse than {self.theirs}",
+            "not shown": f"{self.measure}: no difference shown between {self.ours} and {self.theirs}",
+        }[self.outcome]
+        tiles = f"over {self.tile_count:,} test tiles {points_between(self.tiles)}"
+        if self.seed_count == 1:
+            return (
+                f"{relation}, {points(self.difference)} with one seed (95 % interval {tiles}); "
+                "one seed cannot show a difference, because another seed may give another backbone."
+            )
+        seeds = f"over {self.seed_count} seeds {points_between(self.seeds)}"
+        return f"{relation}, {points(self.difference)} (95 % intervals: {seeds}; {tiles})."
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"difference": self.difference, "outcome": self.outcome, "sentence": self.sentence()}
+
+
+def compare(measure: str, ours: str, theirs: str, our_result: Result, their_result: Result) -> Comparison:
+    """Paired comparison of two arms.
+
+    Args:
+        measure, ours, theirs: names for the sentence.
+        our_result, their_result: row by row of the same seed, column by column of the same test tile.
+    """
+    assert our_result.tiles == their_result.tiles, "paired tiles"
+    assert len(our_result.scores) == len(their_result.scores), "paired seeds, or numpy would repeat the shorter"
+    over_seeds = mean_interval(our_result.scores - their_result.scores)
+    over_tiles = our_result.over_tiles(their_result)
+    return Comparison(measure, ours, theirs, over_seeds, over_tiles, len(our_result.scores), our_result.tiles)
+
+
+def points(difference: float) -> str:
+    """A difference of two scores, in percentage points with its sign."""
+    return f"{_signed(difference)} points"
+
+
+def points_between(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "unknown"
+    return f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "−")

@@ -1,0 +1,87 @@
+"""Backbones: a timm name becomes a network without a head, for any number of bands and any tile size."""
+
+import difflib
+import inspect
+from typing import Any
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining.small_maps import SmallMapConv2d
+
+_ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
+"""Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
+
+
+Backbone = tuple[nn.Module, int]
+"""A network and its width."""
+
+
+def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:
+    """An untrained backbone and its width, the length of a representation.
+
+    The network maps unit tiles (b c h w) to representations (b d). Weights come from torch's global generator.
+
+    Args:
+        name: any timm name. Transformers take tiles of any size, too.
+        named_by: what gave the name, for messages.
+        stem: "small" removes the max-pooling of a ResNet's stem, so that tiles of 64 px and less keep some extent.
+
+    Raises:
+        UserError: timm has no such network, or "small" was asked for something that is no ResNet.
+    """
+    require_known(name, named_by)
+    network = timm.create_model(name, num_classes=0, in_chans=bands)
+    if any_size := options(network):
+        network = timm.create_model(name, num_classes=0, in_chans=bands, **any_size)
+    if stem == "small":
+        if not isinstance(network, ResNet):
+            raise UserError(
+                f"pretrain.stem: small removes the max-pooling of a ResNet's stem, but {name} is no ResNet of timm's. "
+                f"Set it to standard, or choose a ResNet"
+            )
+        network.set_submodule("maxpool", nn.Identity())
+    for module in network.modules():
+        if type(module) is nn.Conv2d and SmallMapConv2d.suits(module):
+            module.__class__ = SmallMapConv2d  # keeps its weights and their names
+    width: Any = network.head_hidden_size
+    return network.to(memory_format=torch.channels_last), int(width)
+
+
+@torch.no_grad()
+def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:
+    """A backbone to begin training with: ``build``, whose patches are embedded as if unit tiles were standardised.
+
+    A network that begins with patches, such as a vision transformer, would see in unit tiles little but their mean;
+    one that begins with batch normalisation standardises by itself. The weights of the embedding become those that do
+    to tiles what the initial ones do to (tiles - mean) / deviation of each band.
+    """
+    network, width = build(name, store.bands, stem, named_by)
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first and first.bias is not None and first.in_channels == store.bands and first.kernel_size == first.stride:
+        mean, deviation = (moment[:, None, None] for moment in store.moments)
+        first.weight /= deviation
+        first.bias -= (first.weight * mean).sum((1, 2, 3))
+    return network, width
+
+
+def require_known(name: str, named_by: str) -> None:
+    """Check a name before anything is built.
+
+    Raises:
+        UserError: timm has no such network.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else "See timm.list_models()."
+        raise UserError(f"{named_by}: timm has no network {name!r}. {hint}")
+
+
+def options(network: nn.Module) -> dict[str, Any]:
+    """What timm has to be told, beside name, classes and bands, for tiles of any size; empty for most networks."""
+    accepted = inspect.signature(type(network)).parameters
+    return {option: True for option in _ANY_SIZE if option in accepted}

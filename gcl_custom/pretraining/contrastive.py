@@ -1,0 +1,208 @@
+"""Stage: contrastive pretraining on pairs of views; one module for every method.
+
+    b  tiles in a batch     c  bands     h w  pixels of a tile     k  generative views per tile     s  side of a view
+
+The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
+generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
+handcrafted one. Where a recipe asks for it, a tile has several second views in one step, each paired with the first.
+Labels are read only for the online kNN accuracy, from which nothing is chosen.
+
+With several pairs the method is called for each of them as the step before left it, and goes on as one of them, in turn
+(step modulo pairs), left it. So in a step a centre moves once, a queue takes up one pair without seeing any view twice,
+and running statistics count once, as with a single pair; the loss and its gradient are those of all pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+from torch.func import functional_call
+
+from gcl_custom import console
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures import collapse
+from gcl_custom.measures.label_free import lidar
+from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.probes import Labelled, knn
+from gcl_custom.methods.by_name import METHODS
+from gcl_custom.pictures import grid
+from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
+from gcl_custom.randomness import Randomness
+from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.training import optimizers
+from gcl_custom.training.batches import Batch
+from gcl_custom.training.loop import Trainable
+from gcl_custom.views.handcrafted import handcrafted, paired, small_crop
+
+WATCHED = 512
+"""Validation tiles, at most, that signs of collapse, LiDAR and the online kNN accuracy are computed from."""
+LIDAR_VIEWS = 4
+"""Handcrafted views of each of these tiles for LiDAR; its paper (arXiv:2312.04000) takes 50."""
+SHOWN = 8
+
+
+class Contrastive(Trainable):
+    """A backbone and a contrastive method.
+
+    Args:
+        store: how stored values become unit floats, and the validation tiles.
+        steps: training steps of the whole run, for the schedule.
+        batch: tiles in a batch, over all processes.
+        reader: of the training tiles that pictures show.
+    """
+
+    def __init__(
+        self, store: TileStore, reader: Reader, settings: PretrainSettings, steps: int, batch: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
+        self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
+        self._share_done = 0.0
+        self.evaluate_every = settings.probe_every or settings.epochs
+        self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
+        self._steps, self._batch = steps, batch
+        self._size = settings.crop_size or store.size
+
+    def views(self, batch: Batch) -> tuple[Float[Tensor, "b c _s _s"], ...]:
+        """The first view of each tile, those paired with it, its small crops: a function of seed, step and tile."""
+        settings, store = self._settings, self._store
+        # Drawn on the CPU, so that choosing tiles never waits for the device.
+        rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
+        anchors = store.unit(batch.data[settings.anchor][:, 0])
+        first = self._handcrafted(anchors, 0, rng)
+        places = range(1, 1 + settings.generative_views)
+        if settings.mixing_rate > 0:
+            stored = batch.data[settings.source]
+            k = stored.shape[1]
+            order, usable = order_of_views(k, rng), self._reader.usable(rng.tiles, k)
+            others = [self._mixed(anchors, stored, order, usable, place, rng) for place in places]
+        else:
+            others = [self._handcrafted(anchors, place, rng) for place in places]
+        small = [small_crop(anchors, settings, crop, store.rgb, rng) for crop in range(settings.small_crops.count)]
+        return first, *others, *small
+
+    def _mixed(
+        self,
+        anchors: Float[Tensor, "b c h w"],
+        stored: Integer[Tensor, "b k c h w"],
+        order: Int[Tensor, "b k"],
+        usable: Bool[Tensor, "b k"],
+        place: int,
+        rng: Randomness,
+    ) -> Float[Tensor, "b c s s"]:
+        """The views of one place in the step, handcrafted or generative as drawn; the first view has place 0."""
+        own = rng if place == 1 else apart(rng, place)
+        which = order[:, (place - 1) % stored.shape[1]]
+        kept = usable.gather(1, which[:, None]).squeeze(1)
+        mixed = (own.uniform("mixing") < self._settings.mixing_rate) & kept
+        views = torch.empty(len(anchors), anchors.shape[1], self._size, self._size, device=anchors.device)
+        if len(chosen := mixed.nonzero().squeeze(1)):
+            there = chosen.to(views.device)
+            tiles = self._store.unit(stored[there, which[chosen].to(views.device)])
+            views[there] = self._paired(tiles, replace(own, tiles=own.tiles[chosen]))
+        if len(chosen := (~mixed).nonzero().squeeze(1)):
+            there = chosen.to(views.device)
+            views[there] = self._handcrafted(anchors[there], place, replace(rng, tiles=rng.tiles[chosen]))
+        return views
+
+    def _handcrafted(self, anchors: Float[Tensor, "b c h w"], place: int, rng: Randomness) -> Float[Tensor, "b c s s"]:
+        own = rng if place < 2 else apart(rng, place)
+        return handcrafted(anchors, self._settings.handcrafted, min(place, 1), self._size, self._store.rgb, own)
+
+    def _paired(self, tiles: Float[Tensor, "b c h w"], rng: Randomness) -> Float[Tensor, "b c s s"]:
+        settings = self._settings
+        return paired(tiles, settings.pairing, settings.handcrafted, self._size, self._store.rgb, rng)
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Representations of unit tiles."""
+        representations: Tensor = self.backbone(tiles.contiguous(memory_format=torch.channels_last))
+        return representations
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
+        views = self.views(batch)
+        self._share_done = batch.step / self._steps
+        terms = self._terms([self(view) for view in views], views, batch.step)
+        loss = torch.stack(list(terms.values())).sum()
+        self.record({"loss": loss, **terms})
+        return loss
+
+    def _terms(self, seen: Sequence[Tensor], views: Sequence[Tensor], step: int) -> dict[str, Tensor]:
+        """The method's terms, mean over the pairs of the first view and each other large one."""
+        pairs = self._settings.generative_views
+        if pairs == 1:
+            return self.method(seen, views, self._share_done)
+        small = range(1 + pairs, len(views))
+        found: list[dict[str, Tensor]] = []
+        remembered = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
+        for pair in range(pairs):
+            members = (0, 1 + pair, *small)
+            arguments = [seen[i] for i in members], [views[i] for i in members], self._share_done
+            if pair == step % pairs:
+                found.append(self.method(*arguments))
+            else:
+                copies = {name: buffer.clone() for name, buffer in remembered.items()}
+                found.append(functional_call(self.method, copies, arguments))
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
+        super().optimizer_step(*arguments, **options)
+        self.method.follow(self.backbone, self._share_done)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
+        schedule = optimizers.warmup_cosine(self._steps, self._settings.warmup)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def evaluate(self) -> dict[str, float]:
+        """Signs of collapse, LiDAR, and where labels exist the kNN score of one half of the watched tiles by the other.
+
+        The score is the accuracy; of several labels a tile, the mAP.
+        """
+        watched = self._store.watched(WATCHED)
+        tiles = self._store.unit(self._store.read(watched).to(self.device))
+        representations = self._represent(tiles)
+        std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
+        if warning := collapse.warning(std, rank):
+            console.warn(warning)
+        figures = {"embedding_std": std, "effective_rank": rank}
+        if len(watched) >= 2:
+            figures["lidar"] = self._lidar(tiles, watched)
+        if self._settings.probe_every and self._store.classes:
+            has_label = self._store.has_label[watched]
+            known = representations.cpu()[has_label], self._store.labels[watched][has_label]
+            if len(known[1]) >= 2:
+                (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
+                votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
+                task = task_of(self._store.multi_label)
+                figures["knn"] = task.score(task.decide(votes), query_labels)
+        return figures
+
+    def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Representations of unit tiles by the backbone that training is for."""
+        kept = self.method.kept(self.backbone)
+        parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
+        return torch.cat(parts).float()
+
+    def _lidar(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]) -> float:
+        """LiDAR of views that are the same at every epoch, half drawn as the first of a pair and half as the second."""
+        found = []
+        for some, part in zip(torch.split(tiles, self._batch), torch.split(numbers, self._batch), strict=True):
+            views = [
+                self._handcrafted(some, view % 2, Randomness(self._seed, "lidar", view, part))
+                for view in range(LIDAR_VIEWS)
+            ]
+            found.append(torch.stack([self._represent(view) for view in views], dim=1))
+        return lidar(torch.cat(found).cpu())  # in float64, which not every device has
+
+    def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
+        """Positive pairs, the first view above the others."""
+        tiles = self._store.index("train")[:SHOWN]
+        data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
+        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[: 1 + self._settings.generative_views])}

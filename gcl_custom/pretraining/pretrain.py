@@ -1,0 +1,42 @@
+"""Stage: contrastive pretraining on pairs of views."""
+
+from typing import Any
+
+import torch
+
+from gcl_custom import console
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.pairs import Reader
+from gcl_custom.pretraining.trained_backbone import BACKBONE
+from gcl_custom.randomness import derive
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.runs import arms, plan
+from gcl_custom.runs.run import Run
+from gcl_custom.training.batches import Batches
+from gcl_custom.training.loop import fit
+from gcl_custom.weights.state_dicts import save_weights
+
+
+def pretrain(run: Run, arm: Arm, seed: int) -> None:
+    """Pretrain the backbone of an arm of the comparison; gcl is the recipe as it stands.
+
+    Writes ``backbone.safetensors``: the backbone alone, in the naming of timm.
+    """
+    stage = plan.pretrain(run, arm, seed)
+    if stage.done:
+        console.say(f"{stage.name}: done before, in {stage.path}")
+        return
+    stage.begin()
+    settings = arms.arm_settings(run.recipe, arm)
+    store, reader = TileStore(plan.tiles(run).path), Reader(run, settings)
+    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader)
+    torch.manual_seed(derive(seed, "pretrain", "initial weights"))
+    module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
+    history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
+    save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
+    facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
+    left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
+    if left_out:
+        facts["views_left_out"] = left_out
+    stage.finish(parameters=sum(weight.numel() for weight in module.backbone.parameters()), **facts)

@@ -1,0 +1,43 @@
+"""A convolution that is faster on small maps."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """The same convolution, trained on a CPU as one product of matrices where its output has at most 4 by 4 pixels.
+
+    On so small a map oneDNN's convolutions take up to 5 times as long (512 channels, 2 by 2 pixels, batch 128, bf16),
+    and the deep layers of a ResNet are such maps when tiles have 64 px or less. Outside of training it is an ordinary
+    convolution, so that what is exported does not depend on the size of a tile.
+    """
+
+    LARGEST = 4
+
+    @staticmethod
+    def suits(convolution: nn.Conv2d) -> bool:
+        """Whether the convolution has one group, no bias, no dilation, and zeros around the map."""
+        plain = convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.bias is None
+        padded = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+        return plain and padded and convolution.kernel_size != (1, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d _ _"]:
+        if self.training and x.device.type == "cpu":
+            (above, beside), (height, width) = (int(padding) for padding in self.padding), x.shape[2:]
+            numbers = torch.arange((height + 2 * above) * (width + 2 * beside)).view(height + 2 * above, -1)
+            (tall, wide), (down, right) = self.kernel_size, self.stride
+            windows = numbers.unfold(0, tall, down).unfold(1, wide, right)
+            if max(windows.shape[:2]) <= self.LARGEST:
+                pixels = nn.functional.pad(x, (beside, beside, above, above))
+                return self._by_product(rearrange(pixels, "b c h w -> b (h w) c"), windows)
+        return super().forward(x)
+
+    def _by_product(self, pixels: Float[Tensor, "b n c"], windows: Int[Tensor, "h w k l"]) -> Float[Tensor, "b d h w"]:
+        """The windows of pixels, by their numbers, as rows of a matrix, times the kernels."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else pixels.dtype
+        seen = pixels.to(dtype).index_select(1, windows.flatten())
+        rows = rearrange(seen, "b (places taps) c -> b places (taps c)", taps=windows[0, 0].numel())
+        kernels = rearrange(self.weight.to(dtype), "d c k l -> d (k l c)")
+        return rearrange(nn.functional.linear(rows, kernels), "b (h w) d -> b d h w", h=len(windows))

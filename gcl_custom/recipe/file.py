@@ -1,0 +1,221 @@
+"""Recipes and cards from files: safe YAML, ``--set`` overrides, shipped ones, and a message for each mistake."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from gcl_custom.errors import RecipeError
+from gcl_custom.recipe.imagery import Card
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.section import Section
+
+S = TypeVar("S", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that takes 1e-3 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain Python values from safe YAML; ``where`` names the source in the message of a RecipeError."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def shipped(kind: Literal["recipes", "recipes/studies", "datasets"]) -> dict[str, Path]:
+    """Name -> path of the recipes, studies or cards that ship with the package."""
+    packaged = Path(str(resources.files("gcl_custom"))) / kind
+    folder = packaged if packaged.is_dir() else Path(str(resources.files("gcl_custom"))).parent / kind
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: a YAML file, or the name of a recipe that ships with the package.
+        overrides: ``key.path=value`` texts, the value in YAML, checked like the file.
+
+    Raises:
+        RecipeError: listing every mistake at once, each with its place and what is allowed.
+    """
+    path, values = read_mapping(path, "recipe")
+    for override in overrides:
+        _override(values, override)
+    return check_values(Recipe, values, str(path))
+
+
+def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[Path, dict[str, Any]]:
+    """The path and the keys of a file, given by its path or by its shipped name; its name is its stem by default.
+
+    Raises:
+        RecipeError: there is no such file, or it holds something else.
+    """
+    path = Path(given)
+    known = shipped("recipes" if what == "recipe" else "recipes/studies")
+    if not path.exists() and str(path) in known:
+        path = known[str(path)]
+    if not path.is_file():
+        close = difflib.get_close_matches(path.stem, known, n=1)
+        hint = f" Did you mean the shipped {what} {close[0]!r}?" if close else " See: gcl-custom recipes list"
+        raise RecipeError(f"There is no {what} file {path}.{hint}")
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a {what} is a mapping of sections, not {type(values).__name__}")
+    return path, {"name": path.stem, **values}
+
+
+def load_card(name: str) -> Card:
+    """A data set's card by shipped name or by path."""
+    path = shipped("datasets").get(name, Path(name))
+    if not path.is_file():
+        raise RecipeError(
+            f"data.card: there is no card {name!r}. Shipped: {', '.join(shipped('datasets'))}; or give a path"
+        )
+    return check_values(Card, parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that load_recipe reads back to an equal one."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, separator, value = text.partition("=")
+    if not separator or not all(key.split(".")):
+        raise RecipeError(f"--set {text!r}: write it as key.path=value, such as --set pretrain.epochs=10")
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        here = here.setdefault(parent, {})
+        if not isinstance(here, dict):
+            raise RecipeError(f"--set {text!r}: {parent} is a value, not a section")
+    here[last] = parse_yaml(value, f"--set {text}")
+
+
+def check_values(model: type[S], values: object, where: str) -> S:
+    """Validate whole, or raise one RecipeError with every mistake."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(model, values, mistake) for mistake in error.errors()]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise RecipeError(f"{where}: {count}\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def _explain(model: type[Section], values: object, mistake: Any) -> str:
+    place = _place(mistake["loc"], values)
+    name = ".".join(str(part) for part in place) or "the recipe"
+    kind = mistake["type"]
+    if kind == "extra_forbidden":
+        section = _section_at(model, mistake["loc"][:-1])
+        allowed = sorted(section.model_fields) if section else []
+        close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(allowed)}"
+        return f"{name}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{name}: missing; it has no default, so give a value"
+    if kind == "value_error":
+        return f"{name}: {mistake['ctx']['error']}"
+    if kind == "union_tag_invalid":
+        tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
+        return f"{name}.name: given {tag!r}; it should be one of {expected}{_close(tag, expected)}"
+    given = mistake["input"]
+    shown = "" if isinstance(given, dict) else f"given {given!r}; "
+    message = mistake["msg"][0].lower() + mistake["msg"][1:]
+    if kind == "literal_error" and isinstance(given, str):
+        message += _close(given, mistake["ctx"]["expected"])
+    return f"{name}: {shown}{message}"
+
+
+def _close(given: str, quoted: str) -> str:
+    """A suggestion from a text that lists what is allowed in quotes; empty where nothing is close."""
+    close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", quoted), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _place(loc: tuple[Any, ...], values: object) -> list[Any]:
+    """An error's place without the tags of unions, which do not stand in the file as keys."""
+    here, place = values, []
+    for step in loc:
+        if isinstance(here, dict) and step not in here and step in _tags(Recipe):
+            continue
+        place.append(step)
+        here = here[step] if isinstance(here, (dict, list)) and _holds(here, step) else None
+    return place
+
+
+@cache
+def _tags(model: type[Section]) -> frozenset[str]:
+    """The names of all sections that a recipe may choose from."""
+    sections = [s for field in model.model_fields.values() for s in _sections_in(field.annotation)]
+    own = [name for s in sections if "name" in s.model_fields for name in get_args(s.model_fields["name"].annotation)]
+    return frozenset(own).union(*(_tags(section) for section in sections))
+
+
+def _holds(container: dict[Any, Any] | list[Any], step: object) -> bool:
+    if isinstance(container, dict):
+        return step in container
+    return isinstance(step, int) and step < len(container)
+
+
+def _section_at(model: type[Section], loc: tuple[Any, ...]) -> type[Section] | None:
+    """The section that a place leads to, through optional values and tagged unions."""
+    here: type[Section] = model
+    candidates: list[type[Section]] = [model]
+    for step in loc:
+        tagged = [
+            c for c in candidates if "name" in c.model_fields and step in get_args(c.model_fields["name"].annotation)
+        ]
+        if tagged:
+            candidates = tagged
+        else:
+            annotations = [c.model_fields[step].annotation for c in candidates if step in c.model_fields]
+            candidates = [section for annotation in annotations for section in _sections_in(annotation)]
+        if not candidates:
+            return None
+        here = candidates[0]
+    return here
+
+
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union, list, tuple) or get_args(annotation):
+        for argument in get_args(annotation):
+            yield from _sections_in(argument)

@@ -1,0 +1,236 @@
+"""The grammar of the section ``generator``: who makes generative views."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, Tag, model_validator
+
+from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings
+from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+
+# ---------------------------------------------------------------- tokens: a tokenizer and a transformer
+
+
+class TokenizerLossesSettings(Section):
+    """What any tokenizer is trained with."""
+
+    batch: Count = 32
+    learning_rate: Positive = 4e-4
+    perceptual: PerceptualSettings = EfficientNetLite0Settings()
+    adversary_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Of the discriminator's first layer; each of the next two has twice as many."""
+    adversary_start: Share = 0.5
+    """Share of the run after which the discriminator joins; 1 trains without it."""
+    adversary_warmup: Share = 0.1
+    """Share of the run over which its weight then grows from 0."""
+    adversary_weight: Annotated[float, Field(ge=0)] = 0.4
+    """Of the adversarial loss, before the adaptive factor and the trust in the discriminator."""
+    lecam: Annotated[float, Field(ge=0)] = 0.001
+    """Weight of the LeCam regulariser of the discriminator."""
+
+
+class TokenizerSettings(TokenizerLossesSettings):
+    """The VQGAN: encoder, quantizer, decoder and its losses."""
+
+    name: Literal["vqgan"] = "vqgan"
+    weights: str | None = None
+    """vqgan.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
+    epochs: Annotated[int, Field(ge=0)] = 300
+    """0 takes weights as they are."""
+    codes: Annotated[int, Field(ge=2, le=65536)] = 1024
+    code_width: Count = 32
+    """Length of a code."""
+    pixels_per_token: Literal[4, 8, 16] = 8
+    """Side, in pixels, of the square that one token stands for."""
+    channels: Annotated[int, Field(ge=16, multiple_of=16)] = 128
+    """Width of the networks at the resolution of the tokens."""
+    blocks: Count = 4
+    """Residual blocks at each of two resolutions, the tokens' and twice that, in the encoder and in the decoder."""
+    codebook: Literal["ema", "gradient"] = "ema"
+    commitment: Positive = 0.25
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    revive_after: Count = 200
+    """Training steps without use after which a code is moved to a live feature."""
+
+    @model_validator(mode="after")
+    def _something_to_take(self) -> "TokenizerSettings":
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs 0 takes weights as they are, but no weights are given")
+        return self
+
+
+class PublicTokenizerSettings(TokenizerLossesSettings):
+    """A tokenizer that others trained; it sees red, green and blue."""
+
+    name: Literal["llamagen", "mage"]
+    weights: str
+    """Its public file. ``gcl-custom weights`` says where to get it."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Of further training on the own tiles; 0 takes the weights as they are."""
+    learning_rate: Positive = 1e-4
+    pixels_per_token: ClassVar[int] = 16
+
+    @property
+    def codes(self) -> int:
+        """Size of the public codebook."""
+        return {"llamagen": 16384, "mage": 1024}[self.name]
+
+
+class MaskGITSettings(Section):
+    """The label-free transformer that predicts hidden tokens."""
+
+    name: Literal["maskgit"] = "maskgit"
+    weights: str | None = None
+    """maskgit.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
+    epochs: Annotated[int, Field(ge=0)] = 3000
+    """0 takes weights as they are."""
+    batch: Count = 48
+    learning_rate: Positive = 3e-4
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 512
+    depth: Count = 12
+    heads: Count = 8
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Of the weights that are used after training."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MaskGITSettings":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs 0 takes weights as they are, but no weights are given")
+        return self
+
+
+class PublicMaskGITSettings(Section):
+    """A transformer over tokens that others trained, used without any label; its sizes are read from its file."""
+
+    name: Literal["halton", "mage"]
+    weights: str
+    """Its public file. ``gcl-custom weights`` says where to get it."""
+    heads: Count | None = None
+    """Of attention, which no tensor tells; without it, those of the public model of this width."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Of further training on the own tiles; 0 takes the weights as they are."""
+    batch: Count = 48
+    learning_rate: Positive = 1e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Of the weights that are used after training."""
+
+
+AnyTokenizerSettings = Annotated[
+    Annotated[TokenizerSettings, Tag("vqgan")]
+    | Annotated[PublicTokenizerSettings, Tag("llamagen")]
+    | Annotated[PublicTokenizerSettings, Tag("mage")],
+    named("vqgan"),
+]
+AnyMaskGITSettings = Annotated[
+    Annotated[MaskGITSettings, Tag("maskgit")]
+    | Annotated[PublicMaskGITSettings, Tag("halton")]
+    | Annotated[PublicMaskGITSettings, Tag("mage")],
+    named("maskgit"),
+]
+TOKENIZER_OF = {"halton": "llamagen", "mage": "mage"}
+"""The tokenizer on whose codes each public transformer was trained."""
+
+
+class TokenGeneratorSettings(Section):
+    """A tokenizer and a transformer: views are tiles with some tokens in-painted. Own networks, or public ones."""
+
+    name: Literal["tokens"] = "tokens"
+    tokenizer: AnyTokenizerSettings = TokenizerSettings()
+    maskgit: AnyMaskGITSettings = MaskGITSettings()
+
+    @property
+    def features(self) -> PerceptualSettings:
+        return self.tokenizer.perceptual
+
+    @model_validator(mode="after")
+    def _same_codes(self) -> "TokenGeneratorSettings":
+        wanted = TOKENIZER_OF.get(self.maskgit.name)
+        if wanted and self.tokenizer.name != wanted:
+            raise ValueError(
+                f"maskgit {self.maskgit.name} speaks the codes of the tokenizer {wanted}, not of "
+                f"{self.tokenizer.name}: set generator.tokenizer.name to {wanted}"
+            )
+        return self
+
+
+# ---------------------------------------------------------------- other generators
+
+
+class IcGanSettings(Section):
+    """IC-GAN: the tile's SwAV features are kept, the noise is fresh. Its weights are CC-BY-NC 4.0."""
+
+    name: Literal["icgan"]
+    weights: str
+    """G_ema_best0.pth of the public archive."""
+    encoder: str
+    """SwAV's ResNet-50, swav_800ep_pretrain.pth.tar."""
+    truncation: Positive = 0.7
+    """Half the largest magnitude of a number of the noise."""
+    inversion_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of a search for the noise that shows the tile; 0 has none, and then only fresh noise is of use."""
+    strength: Share = 1.0
+    """From the noise that was found by inversion, 0, to a fresh one, 1."""
+    features: PerceptualSettings = EfficientNetLite0Settings()
+    """Network whose features compare views with tiles."""
+
+    @model_validator(mode="after")
+    def _start(self) -> "IcGanSettings":
+        if self.strength < 1 and not self.inversion_steps:
+            raise ValueError("strength below 1 starts from the noise of the tile: set inversion_steps above 0")
+        return self
+
+
+class ImageToImageSettings(Section):
+    """Diffusion: noise is added to the tile and taken off again, guided by its caption."""
+
+    name: Literal["diffusion"]
+    model: str = "stabilityai/sdxl-turbo"
+    """A folder or hub id of any image-to-image model of diffusers. That of SDXL-Turbo may not be used commercially."""
+    strength: Share = 0.2
+    """Share of the noise that is added: 0 returns the tile, 1 keeps nothing of it."""
+    steps: Count = 10
+    """Of the whole schedule; strength times steps of them are taken, at least one."""
+    guidance: Annotated[float, Field(ge=0)] = 0.0
+    """Of the caption, beyond what the model was distilled with."""
+    captions: str | None = "Salesforce/blip-image-captioning-base"
+    """A folder or hub id of BLIP, which captions every tile once; none leaves the prompt empty."""
+    features: PerceptualSettings = EfficientNetLite0Settings()
+    """Network whose features compare views with tiles."""
+
+    @model_validator(mode="after")
+    def _a_step(self) -> "ImageToImageSettings":
+        if self.strength > 0 and int(self.steps * self.strength) < 1:
+            raise ValueError(
+                f"steps {self.steps} times strength {self.strength:g} is less than one step: raise steps to "
+                f"{-int(-1 // self.strength)} or more"
+            )
+        return self
+
+
+class UnclipSettings(Section):
+    """Stable unCLIP: an image made anew from the CLIP embedding of the tile alone."""
+
+    name: Literal["unclip"]
+    model: str = "sd2-community/stable-diffusion-2-1-unclip"
+    """A folder or hub id."""
+    steps: Count = 10
+    noise_level: Annotated[int, Field(ge=0, le=999)] = 0
+    """Noise added to the embedding, in steps of the model's own schedule."""
+    guidance: Annotated[float, Field(ge=0)] = 10.0
+    """How far each step is drawn away from what is predicted without the embedding; 1 or less not at all, in half the
+    time."""
+    features: PerceptualSettings = EfficientNetLite0Settings()
+    """Network whose features compare views with tiles."""
+
+
+GeneratorSettings = Annotated[
+    Annotated[TokenGeneratorSettings, Tag("tokens")]
+    | Annotated[IcGanSettings, Tag("icgan")]
+    | Annotated[ImageToImageSettings, Tag("diffusion")]
+    | Annotated[UnclipSettings, Tag("unclip")],
+    named("tokens"),
+]

@@ -1,0 +1,115 @@
+"""The grammar of the section ``views``: what is augmented, and how."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+
+# ---------------------------------------------------------------- views
+
+
+class RandomMaskSettings(Section):
+    """Each token is hidden independently with views.mask_probability."""
+
+    name: Literal["random"] = "random"
+
+
+class CentreSettings(Section):
+    """All tokens but the outer ring are hidden."""
+
+    name: Literal["centre"]
+
+
+class OutpaintingSettings(Section):
+    """The tile is shrunk and laid at one of nine places, drawn for each view; all around it is in-painted."""
+
+    name: Literal["outpainting"]
+    share: Annotated[float, Field(gt=0, lt=1)] = 196 / 256
+    """Side of the shrunk tile, as a share of the canvas."""
+    unlaid: Share = 0.0
+    """Probability that the tile is not laid for a view: it keeps its size, nothing is hidden, and the view is its plain
+    reconstruction."""
+
+
+class LatentNoiseSettings(Section):
+    """Gaussian noise is added to the latent."""
+
+    name: Literal["noise"]
+    strength: Annotated[float, Field(ge=0)] = 0.5
+    """Its standard deviation, in that of the latents."""
+
+
+class InterpolationSettings(Section):
+    """The latent moves towards that of another training tile."""
+
+    name: Literal["interpolation"]
+    strength: Share = 0.3
+    """0 is the tile, 1 the other one."""
+
+
+class SteeringSettings(Section):
+    """A learned linear edit of the latent that mimics an edit of the image (arXiv:1907.07171)."""
+
+    name: Literal["steering"]
+    edit: Literal["zoom", "shift", "brightness"] = "zoom"
+    strength: Share = 1.0
+    """Largest size of the edit, drawn evenly to either side."""
+    steps: Count = 500
+    """Of training the edit."""
+
+
+class NavigatorSettings(Section):
+    """A learned step in the latent space that makes the contrastive task hard (COP-Gen, NeurIPS 2022)."""
+
+    name: Literal["navigator"]
+    strength: Annotated[float, Field(gt=0)] = 0.5
+    """Length of the step, in standard deviations of the latents."""
+    steps: Count = 500
+    """Of training the navigator."""
+
+
+MASKS = ("random", "centre", "outpainting")
+"""Strategies that hide tokens; the others edit a continuous latent."""
+LEARNT = ("steering", "navigator")
+
+StrategySettings = Annotated[
+    Annotated[RandomMaskSettings, Tag("random")]
+    | Annotated[CentreSettings, Tag("centre")]
+    | Annotated[OutpaintingSettings, Tag("outpainting")]
+    | Annotated[LatentNoiseSettings, Tag("noise")]
+    | Annotated[InterpolationSettings, Tag("interpolation")]
+    | Annotated[SteeringSettings, Tag("steering")]
+    | Annotated[NavigatorSettings, Tag("navigator")],
+    named("random"),
+]
+
+
+class ViewsSettings(Section):
+    """Generative views: made once per tile and kept."""
+
+    per_tile: Annotated[int, Field(ge=1, le=8)] = 1
+    strategy: StrategySettings | None = None
+    """What is augmented. Without it, the generator's own: random masks for tokens, fresh noise for icgan and unclip,
+    noise and denoising for diffusion."""
+    mask_probability: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of tokens hidden, each independently."""
+    decoding_steps: Annotated[int, Field(ge=1, le=64)] = 12
+    order: Literal["confidence", "halton"] = "confidence"
+    """Which tokens are kept after a decoding step: the most confident, or the next of the Halton sequence."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
+    sampling_temperature: Positive = 1.0
+    """Of the distribution that tokens are drawn from."""
+    refresh: Annotated[int, Field(ge=0)] = 2
+    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
+    and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
+    batch: Count = 64
+    least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
+    below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
+    changed without making the views again; none measures nothing."""
+
+
+OF_INPAINTING = ("mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh")
+"""Keys of ``views`` that only in-painting reads."""

@@ -1,0 +1,1 @@
+"""What runs and studies left, as pages, tables and plots."""

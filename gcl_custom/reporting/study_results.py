@@ -1,0 +1,164 @@
+"""From the finished cells of a study to a table and a plot.
+
+Test scores are reported, validation scores are for choosing: the best cell is the one with the best validation score of
+its linear probe.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Shaped
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure as Canvas
+
+from gcl_custom import console, tables
+from gcl_custom.evaluation.inference import labelled
+from gcl_custom.evaluation.verdict import metric_title, result, title
+from gcl_custom.files import read_json, write_atomically
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.statistics import Comparison, compare
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import CELLS
+from gcl_custom.runs.study import Cell, Grid, label
+
+MARKERS = "osD^vPX*<>"
+
+
+def show_study(grid: Grid) -> None:
+    """Write ``results.json``, ``table.md``, ``plot.svg`` and ``plot.png``, and show the table."""
+    with grid.alone():
+        results = collect(grid)
+        done = [found for found in results["cells"] if found["scores"]]
+        publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
+    if done:
+        best = max(done, key=lambda found: found["valid"]["mean"])
+        console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
+        where = ["--run", f"{grid.path.name}/{CELLS}/{best['name']}", "--runs", str(grid.path.parent)]
+        console.say(f"its backbone: gcl-custom export --to timm --out FILE {shlex.join(where)}")
+    for found in done:
+        if found["gain"]:
+            console.say(f"{found['name']}: {found['gain']['sentence']}")
+    console.say(f"{len(done)} of {len(grid.cells)} cells done; table, plot and results in {grid.path}")
+
+
+def publish(
+    folder: Path, results: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], canvas: Canvas | None
+) -> None:
+    """Write results.json, table.md, plot.svg and plot.png, and show the table."""
+    tables.publish(folder, results, columns, rows)
+    if canvas is not None:
+        for kind in ("svg", "png"):
+            with write_atomically(folder / f"plot.{kind}") as part:
+                canvas.savefig(part, format=kind, dpi=150)
+
+
+def collect(grid: Grid) -> dict[str, Any]:
+    """All that the table and the plot are made from, as JSON; cells that are not finished have no scores."""
+    axes = {axis: [label(value) for value in values] for axis, values in grid.study.grid.items()}
+    return {"study": grid.study.name, "axes": axes, "cells": [_outcome(grid, cell) for cell in grid.cells]}
+
+
+def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
+    place = {axis: label(value) for axis, value in cell.place.items()}
+    outcome: dict[str, Any] = {"name": cell.name, "place": place, "scores": None, "gain": None}
+    stage = plan.compare(cell.run)
+    if not stage.done:
+        return outcome
+    seeds = cell.run.recipe.compare.seeds
+    pretrained = [plan.pretrain(cell.run, "gcl", seed) for seed in seeds]
+    valid = [read_json(plan.probe(cell.run, "gcl", seed).path / "probes.json")["valid"] for seed in seeds]
+    outcome["scores"] = read_json(stage.path / "scores.json")["scores"]
+    outcome["valid"] = {"seeds": valid, "mean": float(np.mean(valid))}
+    outcome["effective_rank"] = float(np.mean([stage.facts["effective_rank"] for stage in pretrained]))
+    outcome["seconds"] = float(np.mean([stage.seconds for stage in pretrained]))
+    other = grid.baseline_of(cell)
+    if other is not None and plan.compare(other.run).done and other.run.recipe.compare.seeds == seeds:
+        outcome["gain"] = _gain(cell, other).as_dict()
+    return outcome
+
+
+def _gain(cell: Cell, other: Cell) -> Comparison:
+    """The linear probe of a cell against its baseline's, over the same seeds and test tiles."""
+    store = TileStore(plan.tiles(cell.run).path)
+    truth = store.labels[labelled(store, "test")].numpy()
+    return compare("Linear probe", cell.name, other.name, *(result(_predicted(c), truth) for c in (cell, other)))
+
+
+def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
+    stages = [plan.probe(cell.run, "gcl", seed) for seed in cell.run.recipe.compare.seeds]
+    return np.array([read_json(stage.path / "probes.json")["linear"] for stage in stages])
+
+
+def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows, one row a cell and a last one for the untrained backbone; scores in percent, intervals."""
+    done = [found["scores"] for found in results["cells"] if found["scores"]]
+    scored = [(arm, metric) for scores in done for arm, metrics in scores.items() for metric in metrics]
+    kept = list(dict.fromkeys(pair for pair in scored if pair[0] != "untrained"))
+    several = len({arm for arm, _ in kept}) > 1
+    names = [f"{title(arm)}, {metric_title(metric)}" if several else metric_title(metric) for arm, metric in kept]
+    axes = [axis.rpartition(".")[2].replace("_", " ") for axis in results["axes"]]
+    columns = [*axes, "chosen by: validation", *names, "effective rank", "seconds"]
+    if grid.study.baseline:
+        columns.append("linear probe against the baseline")
+    rows = []
+    for found in results["cells"]:
+        row = list(found["place"].values())
+        if found["scores"] is None:
+            row.append("not run yet")
+        else:
+            scores = [found["scores"].get(arm, {}).get(metric) for arm, metric in kept]
+            row += [f"{100 * found['valid']['mean']:.1f}", *(_points(score) if score else "" for score in scores)]
+            row += [f"{found['effective_rank']:.1f}", f"{found['seconds']:.0f}"]
+            row += [_against(found)] if grid.study.baseline else []
+        rows.append(row)
+    if done and "untrained" in done[0]:
+        floor = [done[0]["untrained"].get(metric) if arm == "gcl" else None for arm, metric in kept]
+        rows.append(["untrained", *[""] * len(axes), *(_points(score) if score else "" for score in floor)])
+    return columns, [row + [""] * (len(columns) - len(row)) for row in rows]
+
+
+def _points(score: dict[str, Any]) -> str:
+    interval = "" if score["low"] is None else f" ({100 * score['low']:.1f}-{100 * score['high']:.1f})"
+    return f"{100 * score['mean']:.1f}{interval}"
+
+
+def _against(found: dict[str, Any]) -> str:
+    gain = found["gain"]
+    return f"{100 * gain['difference']:+.1f}, {gain['outcome']}" if gain else "baseline"
+
+
+def draw(grid: Grid, results: dict[str, Any]) -> Canvas:
+    """The linear probe on test tiles over the last axis, one line for each combination of the other axes."""
+    *others, last = results["axes"]
+    ticks = results["axes"][last]
+    numeric = all(isinstance(value, int | float) for value in grid.study.grid[last])
+    places = [float(tick) for tick in ticks] if numeric else [float(number) for number in range(len(ticks))]
+    lines: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for found in results["cells"]:
+        if found["scores"]:
+            name = ", ".join(f"{axis.rpartition('.')[2]} {found['place'][axis]}" for axis in others)
+            lines.setdefault(name, []).append(
+                (places[ticks.index(found["place"][last])], found["scores"]["gcl"]["linear"])
+            )
+    canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
+    axes = canvas.add_subplot()
+    step = (max(places) - min(places) or 1.0) * 0.012
+    for number, (name, points) in enumerate(lines.items()):
+        x = [place + step * (number - (len(lines) - 1) / 2) for place, _ in points]
+        mean = [100 * score["mean"] for _, score in points]
+        bars = [[100 * abs(score["mean"] - score[side]) for _, score in points] for side in ("low", "high")]
+        line = "-" if numeric else ""
+        axes.errorbar(x, mean, yerr=bars, marker=MARKERS[number % len(MARKERS)], linestyle=line, capsize=3, label=name)
+    axes.set_xticks(places, ticks, rotation=0 if numeric or len(ticks) < 7 else 30)
+    axes.set_xlabel(last)
+    axes.set_ylabel("linear probe on test tiles, %")
+    axes.grid(alpha=0.2)
+    if others:
+        axes.legend(frameon=False, fontsize=8)
+    return canvas

@@ -1,0 +1,242 @@
+"""How data flows: which stage reads what, and which part of the recipe it depends on.
+
+A stage depends on nothing that is not named here, so its output stays valid when something else changes.
+"""
+
+from pathlib import Path
+from typing import Any
+from typing import cast
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.views import LEARNT
+from gcl_custom.recipe.generator import ImageToImageSettings
+from gcl_custom.recipe.section import Section
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
+from gcl_custom.runs.arms import arm_settings
+from gcl_custom.runs.arms import mixes_views
+from gcl_custom.runs.arms import reads_reconstructions
+from gcl_custom.runs.arms import normalised
+from gcl_custom.runs.arms import pretrainings
+from gcl_custom.runs.arms import needs_views
+from gcl_custom.runs.arms import needs_reconstructions
+from gcl_custom.runs.arms import needs_generator
+
+TOKENIZER, MASKGIT, EDIT = "vqgan.safetensors", "maskgit.safetensors", "edit.safetensors"
+"""Files of the weights in the folders of their stages."""
+CAPTIONS = "captions.jsonl"
+
+
+def _plain(section: Section) -> dict[str, Any]:
+    return section.model_dump(mode="json")
+
+
+def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
+    """A section with what the weights hold that it names, in place of where they are.
+
+    Args:
+        key: of the section in the recipe.
+    """
+    plain = _plain(section)
+    for name, content in run.contents.items():
+        if name.startswith(f"{key}."):
+            *way, last = name.removeprefix(f"{key}.").split(".")
+            inner = plain
+            for step in way:
+                inner = inner[step]
+            inner[last] = content
+    return plain
+
+
+def _compute(recipe: Recipe) -> dict[str, Any]:
+    """Bits of the result change with the precision, so a stage must not go on in another one."""
+    return {"precision": recipe.hardware.precision}
+
+
+def tiles(run: Run) -> Stage:
+    data = _plain(run.recipe.data)
+    del data["symmetry"]
+    return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
+
+
+def tokenizer(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "generator.tokenizer": _with_contents(run, "generator.tokenizer", recipe.tokens.tokenizer),
+        "data.symmetry": recipe.data.symmetry,
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("tokenizer", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def tokens(run: Run) -> Stage:
+    settings = {"data.symmetry": run.recipe.token_symmetry, "hardware": _compute(run.recipe)}
+    return run.stage("tokens", settings, [tokenizer(run)], "gcl-custom fit-generator")
+
+
+def maskgit(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "generator.maskgit": _with_contents(run, "generator.maskgit", recipe.tokens.maskgit),
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("maskgit", settings, [tokens(run)], "gcl-custom fit-generator")
+
+
+def captions(run: Run) -> Stage:
+    """What BLIP says of each tile, for diffusion."""
+    settings = {"generator.captions": run.contents["generator.captions"], "hardware": _compute(run.recipe)}
+    return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def latents(run: Run) -> Stage:
+    """What tiles are inverted to, which no augmentation has a say in."""
+    recipe = run.recipe
+    generator = _with_contents(run, "generator", recipe.generator)
+    inversion = {key: value for key, value in generator.items() if key not in ("strength", "features")}
+    settings = {"generator": inversion, "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("latents", settings, [tiles(run)], "gcl-custom fit-generator")
+
+
+def edit(run: Run) -> Stage:
+    """A learned edit of latents."""
+    recipe = run.recipe
+    assert recipe.views.strategy is not None
+    settings = {"views.strategy": _plain(recipe.views.strategy), "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("edit", {**settings, **_frozen(run)}, _encoder(run), "gcl-custom fit-generator")
+
+
+def _frozen(run: Run) -> dict[str, Any]:
+    """Settings of a generator that no stage trains."""
+    return {"generator": None if run.recipe.has_tokens else _with_contents(run, "generator", run.recipe.generator)}
+
+
+def _encoder(run: Run) -> list[Stage]:
+    """What must be there before a generator encodes and decodes tiles."""
+    if run.recipe.inverts:
+        return [latents(run)]
+    return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
+
+
+def generator(run: Run) -> list[Stage]:
+    """The stages that make a generator ready, in the order of their work."""
+    recipe, made = run.recipe, [tiles(run)]
+    if recipe.has_tokens:
+        made += [tokenizer(run), tokens(run)]
+    if recipe.inpaints:
+        made.append(maskgit(run))
+    if isinstance(recipe.generator, ImageToImageSettings) and recipe.generator.captions and recipe.views.strategy is None:
+        made.append(captions(run))
+    if recipe.inverts:
+        made.append(latents(run))
+    if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
+        made.append(edit(run))
+    return made
+
+
+def _made(run: Run) -> list[Stage]:
+    """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
+    made = generator(run)[1:] or [tiles(run)]
+    return made[-1:] if run.recipe.inpaints else made
+
+
+def views(run: Run) -> Stage:
+    recipe = run.recipe
+    plain = _plain(recipe.views)
+    if plain["least_similarity"] is not None:  # where similarity is measured, how much is asked for changes no view
+        plain["least_similarity"] = "measured"
+    settings = {"views": plain, **_frozen(run), "seed": recipe.seed, "hardware": _compute(recipe)}
+    return run.stage("views", settings, _made(run), "gcl-custom make-views")
+
+
+def weights(run: Run) -> list[Path]:
+    """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
+    if not run.recipe.has_tokens:
+        return []
+    files = [tokenizer(run).path / TOKENIZER]
+    return [*files, maskgit(run).path / MASKGIT] if run.recipe.inpaints else files
+
+
+def reconstructions(run: Run) -> Stage:
+    recipe = run.recipe
+    made = [tokens(run)] if recipe.has_tokens else _encoder(run)
+    return run.stage("reconstructions", {**_frozen(run), "hardware": _compute(recipe)}, made, "gcl-custom make-views")
+
+
+def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
+    """One pretraining; it reads the views only if its settings mix them in."""
+    settings = arm_settings(run.recipe, arm)
+    inputs, threshold = [tiles(run)], None
+    if mixes_views(settings):
+        inputs.append(views(run))
+        threshold = run.recipe.views.least_similarity
+    if reads_reconstructions(settings):
+        inputs.append(reconstructions(run))
+    plain = {
+        "pretrain": _plain(normalised(settings)),
+        "views.least_similarity": threshold,
+        "seed": seed,
+        "hardware": _compute(run.recipe),
+    }
+    return run.stage(f"pretrain/{arm}-{seed}", plain, inputs, "gcl-custom compare-supervised")
+
+
+def probe(run: Run, arm: str, seed: int) -> Stage:
+    """Linear probe and kNN of one backbone; the arm ``untrained`` needs no pretraining."""
+    recipe = run.recipe
+    inputs = [tiles(run)] if arm == "untrained" else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
+    settings = probe_settings(recipe, [recipe.pretrain.backbone, recipe.pretrain.stem], seed)
+    return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
+
+
+def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
+    """What a probe depends on, beside tiles and weights."""
+    return {
+        "penalties": recipe.compare.penalties,
+        "neighbours": recipe.compare.neighbours,
+        "backbone": backbone,
+        "seed": seed,
+        "precision": recipe.hardware.precision,
+    }
+
+
+def compare(run: Run) -> Stage:
+    recipe = run.recipe
+    settings = {
+        "compare": _plain(recipe.compare),
+        "handcrafted": _plain(recipe.pretrain.handcrafted),
+        "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],
+        "hardware": _compute(recipe),
+    }
+    inputs = [tiles(run), *(pretrain(run, arm, seed) for arm, seed in pretrainings(recipe))]
+    return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")
+
+
+def cost_benefit(run: Run, tiles: int) -> Stage:
+    """What each augmentation of the recipe costs and changes, on at most so many tiles."""
+    recipe = run.recipe
+    # How many views there are and which of them pretraining takes changes none of them.
+    apart = ("per_tile", "batch", "least_similarity")
+    views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
+    settings = {
+        "tiles": tiles,
+        "cost_benefit.fid_weights": run.contents.get("cost_benefit.fid_weights"),
+        "views": views,
+        **_frozen(run),
+        "handcrafted": _plain(recipe.pretrain.handcrafted),
+        "seed": recipe.seed,
+        "hardware": _compute(recipe),
+    }
+    return run.stage("cost_benefit", settings, _made(run), "gcl-custom cost-benefit")
+
+
+def stages(run: Run) -> list[Stage]:
+    """All stages of a run, in the order of their work; cost_benefit is no part of it, since nothing waits for it."""
+    recipe = run.recipe
+    made = generator(run) if needs_generator(recipe) else [tiles(run)]
+    generative = [views(run)] if needs_views(recipe) else []
+    controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
+    arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
+    return [*made, *generative, *controls, *arms, compare(run)]

@@ -1,0 +1,110 @@
+"""Run folders: the copy of the recipe, the stages made from it, and which run a command works on."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from gcl_custom.weights.digests import contents
+from gcl_custom.errors import StaleStage
+from gcl_custom.errors import UserError
+from gcl_custom.files import locked
+from gcl_custom.files import read_json
+from gcl_custom.files import write_json
+from gcl_custom.files import write_text
+from gcl_custom.weights.needed import needed
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.file import dump_recipe
+from gcl_custom.recipe.file import load_recipe
+from gcl_custom.runs.stage import Pool
+from gcl_custom.runs.stage import Stage
+
+CELLS, STAGES = "cells", "stages"
+"""Folders of a study: of its cells, each a run, and of the pool that has their stages."""
+
+WEIGHTS = "weights.json"
+"""Remembers what the weights hold that a recipe names; see ``contents``."""
+
+
+@dataclass
+class Run:
+    """A folder with everything that a recipe led to."""
+
+    path: Path
+    recipe: Recipe
+    redo: bool = False
+    pool: Pool | None = None
+
+    def stage(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        inputs: Sequence[Stage] = (),
+        remedy: str = "",
+    ) -> Stage:
+        """The stage of that name, as these settings and inputs define it."""
+        path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
+        remedy = f"{remedy} --run {self.path.name}"
+        return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
+
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """Key of the recipe that names weights -> what they hold; remembered beside the run."""
+        kept = (self.pool.path if self.pool else self.path) / WEIGHTS
+        before = read_json(kept) if kept.is_file() else {}
+        found, known = contents(self.recipe, before)
+        if known != before and kept.parent.is_dir():
+            with suppress(OSError):  # a folder that cannot be written to is read without a memory
+                write_json(kept, known)
+        return found
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Keep the resolved recipe and mark the run as the latest; a refused recipe does not replace the one before."""
+        kept = self.path / "recipe.yaml"
+        before = kept.read_text(encoding="utf-8") if kept.is_file() else None
+        write_text(kept, dump_recipe(self.recipe))
+        with locked(self.path.parent, wait=True):  # the cells of a study have one, and may begin at the same moment
+            write_text(self.path.parent / "latest", self.path.name)
+        try:
+            yield
+        except StaleStage:
+            if before is not None:
+                write_text(kept, before)
+            raise
+
+
+def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
+    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run, too."""
+    recipe, study = load_recipe(path / "recipe.yaml", overrides), path.parent.parent
+    if path.parent.name != CELLS or not (study / STAGES).is_dir():
+        return Run(path, recipe, redo)
+    return Run(path, recipe, redo, Pool(study / STAGES, lender=study.parent / recipe.name))
+
+
+def open_run(
+    runs: Path, recipe: str | None, name: str | None, overrides: Sequence[str] = (), redo: bool = False
+) -> Run:
+    """The run that a command works on: of a recipe, of a name, or the latest one.
+
+    A recipe without a name works in the run that bears the recipe's name; a name without a recipe goes on with the
+    recipe that this run keeps.
+
+    Raises:
+        UserError: where there is no such run yet.
+    """
+    if recipe is None:
+        latest = runs / "latest"
+        if name is None and not latest.is_file():
+            raise UserError(f"There is no run in {runs} yet. Start one with a recipe: gcl-custom fit-generator RECIPE")
+        name = name or latest.read_text(encoding="utf-8").strip()
+        kept = runs / name / "recipe.yaml"
+        if not kept.is_file():
+            known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
+            raise UserError(f"There is no run {name!r} in {runs}. There are: {', '.join(known) or 'none'}")
+        return kept_run(runs / name, overrides, redo)
+    loaded = load_recipe(recipe, overrides)
+    return Run(runs / (name or loaded.name), loaded, redo)

@@ -1,0 +1,204 @@
+"""Studies: a grid over the keys of a recipe, each cell a run, and each stage that cells have in common made once.
+
+    name: masks
+    recipe: eurosat-small
+    settings: {compare.arms: [gcl], compare.fractions: []}     # of every cell
+    grid:
+      views.mask_probability: [0.25, 0.5, 0.75]                # an axis of values of one key
+      method:                                                  # or of named changes to several
+        vicreg: {pretrain.method.name: vicreg}
+        byol: {pretrain.method.name: byol, pretrain.optimizer.learning_rate: 1e-3}
+    baseline: {method: vicreg}                               # what the other cells are compared with
+
+A study's folder holds ``stages/``, the pool, ``cells/``, and the table that ``study_results`` makes.
+"""
+
+import itertools
+import json
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from gcl_custom.runs import plan
+from gcl_custom.console import duration, say
+from gcl_custom.errors import Busy, RecipeError
+from gcl_custom.files import locked
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
+from gcl_custom.recipe.section import Section
+from gcl_custom.runs.run import CELLS, Run, STAGES
+from gcl_custom.runs.stage import Pool
+
+Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+class Study(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    recipe: str
+    """A shipped recipe's name, or a path relative to the study's file."""
+    settings: dict[str, Any] = Field(default={})
+    """Keys of the recipe, as --set has them, for every cell."""
+    grid: Annotated[dict[str, Axis], Field(min_length=1)]
+    baseline: dict[str, Any] = Field(default={})
+    """Axis -> value: each cell is compared with the one that has these instead of its own."""
+
+    @model_validator(mode="after")
+    def _baseline(self) -> "Study":
+        for axis, value in self.baseline.items():
+            if axis not in self.grid:
+                raise ValueError(f"baseline names {axis}, which is no axis of the grid: {', '.join(self.grid)}")
+            if value not in self.grid[axis]:
+                raise ValueError(f"baseline: {axis} has no value {value!r}: {', '.join(map(str, self.grid[axis]))}")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the grid."""
+
+    place: dict[str, Any]
+    """Axis -> its value, or the name of its changes."""
+    run: Run
+
+    @property
+    def name(self) -> str:
+        return self.run.path.name
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A study with its cells, all of them checked."""
+
+    study: Study
+    path: Path
+    cells: Sequence[Cell]
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other process makes the table, so that who sees the most cells also writes last."""
+        return locked(self.path / CELLS, wait=True)
+
+    def baseline_of(self, cell: Cell) -> Cell | None:
+        """The cell that this one is compared with; None for the baseline itself, or where the study names none."""
+        place = {**cell.place, **self.study.baseline}
+        return None if place == cell.place else next(other for other in self.cells if other.place == place)
+
+
+def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), redo: bool = False) -> Grid:
+    """Read a study and check the recipe of every cell.
+
+    Args:
+        given: a YAML file, or the name of a study that ships with the package.
+        runs: folder of all runs; the study gets a folder there, and a run of the recipe there lends its stages.
+        overrides: ``key.path=value`` texts, for every cell.
+
+    Raises:
+        RecipeError: listing every mistake of the study, or of the first cell whose recipe has any.
+    """
+    path, values = read_mapping(given, "study")
+    study = check_values(Study, values, str(path))
+    beside = path.parent / study.recipe
+    recipe = beside if beside.is_file() else study.recipe
+    for override in overrides:
+        if override.partition("=")[0] in study.grid:
+            raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
+    cells = []
+    for place in itertools.product(*([(axis, value) for value in values] for axis, values in study.grid.items())):
+        changes = {**study.settings}
+        for axis, value in place:
+            options = study.grid[axis]
+            changes |= options[value] if isinstance(options, dict) else {axis: value}
+        texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        try:
+            loaded = load_recipe(recipe, [*texts, *overrides])
+        except RecipeError as error:
+            raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
+        cells.append(_cell(runs / study.name, dict(place), loaded, redo, runs))
+    return Grid(study, runs / study.name, cells)
+
+
+def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
+    pool = Pool(folder / STAGES, lender=runs / recipe.name)
+    return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
+
+
+def _cell_name(place: Sequence[tuple[str, Any]]) -> str:
+    """Such as mask_probability=0.25,mixing_rate=0.5: a folder's name, and what --cell takes."""
+    return ",".join(f"{axis.rpartition('.')[2]}={label(value)}" for axis, value in place)
+
+
+def label(value: object) -> str:
+    """A value of an axis in a name or a table."""
+    if isinstance(value, list):
+        return "+".join(label(part) for part in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def commands(grid: Grid, given: str, overrides: Sequence[str], runs: Path) -> list[str]:
+    """For each cell the command that does it alone, as a scheduler takes it."""
+    settings = [part for text in overrides for part in ("--set", text)]
+    words = [["gcl-custom", "study", given, "--cell", cell.name, *settings, "--runs", str(runs)] for cell in grid.cells]
+    return [shlex.join(each) for each in words]
+
+
+def compared(run: Run) -> bool:
+    """Whether a cell of a study has its scores."""
+    return plan.compare(run).done
+
+
+def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
+    """Do the cells that are not finished, in order, or only the one of that name.
+
+    Several processes may work on one study, each on cells of its own: a stage that two of them need is made by one,
+    while the other waits. A cell that another process is at is passed over, and waited for at the end, so that
+    everything is finished afterwards, whoever did it.
+
+    Raises:
+        UserError: there is no cell of that name, or another process works on it.
+    """
+    cells = [cell for cell in grid.cells if only in (None, cell.name)]
+    if not cells:
+        names = "\n".join(f"  {cell.name}" for cell in grid.cells)
+        raise RecipeError(f"The study {grid.study.name} has no cell {only!r}. There are:\n{names}")
+    began, worked, passed = time.monotonic(), 0, list[tuple[str, Cell]]()
+    for number, cell in enumerate(cells, start=1):
+        title = f"cell {number} of {len(cells)}, {cell.name}"
+        try:
+            if not _do(title, cell, job):
+                continue
+        except Busy:
+            if only is not None:
+                raise
+            say(f"{title}: passed over, another process is working on it")
+            passed.append((title, cell))
+            continue
+        worked += 1
+        left = (time.monotonic() - began) / worked * sum(not compared(other.run) for other in cells[number:])
+        if left:
+            say(f"cell {number} of {len(cells)} done; about {duration(left)} left")
+    for title, cell in passed:
+        if not compared(cell.run):
+            say(f"{title}: waiting for the other process that is working on it")
+        _do(title, cell, job, wait=True)
+
+
+def _do(title: str, cell: Cell, job: Callable[[Run], None], wait: bool = False) -> bool:
+    """Do a cell; False where it is done already.
+
+    Raises:
+        Busy: another process is at it, and is not to be waited for.
+    """
+    if not compared(cell.run):
+        with locked(cell.run.path, wait, "do another cell, see --list"):
+            if not compared(cell.run):  # another process may have finished it by now
+                say(title)
+                with cell.run.saved():
+                    job(cell.run)
+                return True
+    say(f"{title}: done before")
+    return False

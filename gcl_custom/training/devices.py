@@ -1,0 +1,111 @@
+"""Where to compute, and in which precision."""
+
+import math
+import platform
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from gcl_custom.console import warn
+from gcl_custom.errors import UserError
+from gcl_custom.recipe.hardware import HardwareSettings
+
+Made = TypeVar("Made")
+
+
+def pick_device(hardware: HardwareSettings) -> torch.device:
+    """The device of this process.
+
+    Raises:
+        UserError: where the recipe asks for an accelerator that is not there.
+    """
+    available = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wanted = hardware.accelerator
+    if wanted == "auto":
+        wanted = next(name for name in ("gpu", "mps", "cpu") if available[name])
+    if not available[wanted]:
+        raise UserError(
+            f"hardware.accelerator is {wanted}, but torch finds none here. Use --set hardware.accelerator=auto"
+        )
+    return torch.device("cuda" if wanted == "gpu" else wanted)
+
+
+def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
+    """Whether matrices are multiplied in bf16: asked for, or left to us where the device has units for it."""
+    if hardware.precision != "auto":
+        return hardware.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capable = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
+
+
+def autocast(hardware: HardwareSettings, device: torch.device) -> AbstractContextManager[object]:
+    """For inference outside of a trainer: bf16 where the recipe and the device have it."""
+    if uses_bf16(hardware, device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+class Pieces:
+    """Makes something of as many tiles at a time as the device has memory for, which is found by trying.
+
+    Args:
+        most: tiles to begin with.
+        what: is made, for messages.
+    """
+
+    def __init__(self, most: int, what: str) -> None:
+        self._size, self._what = most, what
+
+    def __call__(self, make: Callable[[Tensor], Made], tiles: Int[Tensor, " b"]) -> list[Made]:
+        """What is made of each piece.
+
+        Raises:
+            UserError: there is not enough memory for one tile.
+        """
+        while True:
+            try:
+                return [make(some) for some in tiles.split(self._size)]
+            except torch.OutOfMemoryError:
+                if self._size == 1:
+                    raise UserError(
+                        f"{self._what}: the device has not enough memory for one tile. Take a smaller generator, lower "
+                        f"hardware.precision, or set hardware.accelerator to cpu"
+                    ) from None
+                self._size = math.ceil(min(self._size, len(tiles)) / 2)
+                warn(f"{self._what}: out of memory; going on with {self._size} tiles at a time")
+
+
+def processor() -> str:
+    """The processor's model. Linux keeps it in /proc; elsewhere the platform has to do."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
+        if found:
+            return found.group(1)
+    return platform.processor() or platform.machine()
+
+
+def described(device: torch.device) -> str:
+    """What a reader should know beside a time: the model, and on a CPU the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{processor()}, " + (device.type if device.type != "cpu" else f"{threads} thread{'s' * (threads > 1)}")
+
+
+def precision_of(hardware: HardwareSettings, device: torch.device) -> torch.dtype:
+    """What these models compute in: as the recipe says, or fp16 on a GPU, in which they are published.
+
+    Left to us, another device computes in bf16 where it has units for that.
+    """
+    if hardware.precision == "auto" and device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if uses_bf16(hardware, device) else torch.float32

@@ -1,0 +1,112 @@
+"""Optimizers from recipe settings, LARS among them, and the learning-rate schedule."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from gcl_custom.recipe.pretraining import LarsSettings, OptimizerSettings
+
+BASE_BATCH = 256
+"""Learning rates of recipes are for this batch (Goyal et al., arXiv:1706.02677, section 2.1)."""
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg, arXiv:1708.03888, algorithm 1).
+
+        g ← g + β w;   g ← g · η ‖w‖ / ‖g‖ in adaptive groups;   v ← m v + g;   w ← w - lr v
+
+    As in the VICReg authors' code, the trust ratio's denominator is the norm of the decayed gradient, not
+    ‖g‖ + β ‖w‖ (eq. 6), and the learning rate stands outside the momentum.
+
+    Args:
+        params: parameters or groups; a group with ``adaptive=False`` is plain SGD with momentum.
+        weight_decay: β.
+        trust: η.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float = 0.001,
+        adaptive: bool = True,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adaptive": adaptive}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what the closure, if any, returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._update(weights, group)
+        return loss
+
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """One group, with the operations on lists of tensors that torch's own optimizers use."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        if group["adaptive"]:
+            w, g = (torch.stack(list(torch._foreach_norm(tensors))) for tensors in (weights, gradients))
+            ratios = torch.where((w > 0) & (g > 0), group["trust"] * w / g, 1.0)
+            gradients = list(torch._foreach_mul(gradients, list(ratios.unbind())))
+        for weight in weights:
+            if "velocity" not in self.state[weight]:
+                self.state[weight]["velocity"] = torch.zeros_like(weight)
+        velocities = [self.state[weight]["velocity"] for weight in weights]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, gradients)
+        torch._foreach_add_(weights, velocities, alpha=-group["lr"])
+
+
+def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimizer:
+    """The optimizer of a recipe, its learning rate scaled linearly from a batch of 256 to the given one.
+
+    Biases and the weights of normalisation, which have one axis, are exempt from weight decay and from LARS's
+    adaptation.
+    """
+    rate = settings.learning_rate * batch / BASE_BATCH
+    matrices, vectors = without_decay(module)
+    if isinstance(settings, LarsSettings):
+        groups = [matrices, vectors | {"adaptive": False}]
+        return LARS(groups, rate, settings.momentum, settings.weight_decay)
+    return torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def without_decay(module: nn.Module) -> list[dict[str, Any]]:
+    """Two groups of trained parameters: those of several axes, and those of one, which weights do not decay in."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    return [{"params": [p for p in trained if p.ndim > 1]}, vectors]
+
+
+def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
+    """Step -> factor of the learning rate: up to 1 over the first share of the steps, then down to 0 by a cosine."""
+    rising = round(steps * warmup)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+
+    return factor
+
+
+def rise_times_cosine(share_done: float, rising: float) -> float:
+    """Factor of the learning rate: a cosine from 1 to 0 over the whole run, times a rise over its first share.
+
+    Unlike ``warmup_cosine``, which begins to fall only where the rise ends.
+    """
+    return min(share_done / rising, 1.0) * (1 + math.cos(math.pi * share_done)) / 2

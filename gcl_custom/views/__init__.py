@@ -1,0 +1,1 @@
+"""Views of tiles: generative ones, made once and kept, and handcrafted ones."""

@@ -1,0 +1,196 @@
+"""The view store: the generative views of every training tile, in one memory-mapped file.
+
+    b  tiles of a request     k  views of a tile     c h w  a view     n  training tiles
+
+A store is a folder with ``views.npy`` (n, k, c, h, w), in the integer type of the tiles, and ``tiles.npy``, the number
+in the tile store that each row belongs to; where a recipe asks for it also ``similarity.npy`` (n, k), how much each
+view looks like its tile. It keeps pixels, not tokens: decoding tokens costs 10 ms a tile on a CPU,
+too much to pay again in each epoch, while reading pixels costs next to nothing.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from gcl_custom.console import progress
+from gcl_custom.errors import UserError
+from gcl_custom.files import write_atomically
+from gcl_custom.imagery.tile_rows import TileRows
+from gcl_custom.imagery.tile_store import TileStore, tensor_of
+from gcl_custom.training.devices import Pieces
+
+VIEWS = "views.npy"
+TILES = "tiles.npy"
+SIMILARITY = "similarity.npy"
+BLOCKS = "blocks.npy"
+
+
+class ViewStore:
+    """Finished generative views; cheap to open, and pickled by its path.
+
+    Attributes:
+        per_tile: views of each tile, k.
+
+    Raises:
+        UserError: the folder holds no views.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not (self.path / VIEWS).is_file():
+            raise UserError(f"{self.path} holds no views ({VIEWS} is missing). Run: gcl-custom make-views")
+        self._rows = TileRows(torch.from_numpy(np.load(self.path / TILES)), "only training tiles have views")
+        self.per_tile: int = self._views.shape[1]
+
+    def __reduce__(self) -> tuple[type["ViewStore"], tuple[Path]]:
+        return ViewStore, (self.path,)
+
+    @cached_property
+    def _views(self) -> np.ndarray:
+        views: np.ndarray = np.load(self.path / VIEWS, mmap_mode="r")
+        return views
+
+    def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+        """View number ``which`` of each tile, of the type that TileStore.read gives."""
+        return tensor_of(self._views[self._rows.of(tiles).numpy(), which.cpu().numpy()])
+
+    def similar(self, tiles: Int[Tensor, " b"], least: float) -> Bool[Tensor, "b k"]:
+        """Which of each tile's views are at least so similar to it; only where similarity was measured."""
+        return self.similarity[self._rows.of(tiles)] >= least
+
+    @cached_property
+    def similarity(self) -> Float[Tensor, "n k"]:
+        return torch.from_numpy(np.load(self.path / SIMILARITY))
+
+
+class Written(NamedTuple):
+    """What a finished store took to write."""
+
+    seconds: float
+    """Added up over all processes."""
+    changed: float
+    """The share of each view's tokens that were changed, added up over all views; 0 of views without tokens."""
+
+
+Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], float]]
+"""Numbers of tiles, and which of the k views -> views as the tile store keeps them, and their sum of ``changed``."""
+
+
+class ViewWriter:
+    """Writes the views of all training tiles, block by block, from one process or from several at once.
+
+    Blocks of tiles are fixed, and a block counts as written only once its pixels are on the disk. So if ``make`` is a
+    function of its arguments, a store that was interrupted ends up the same, byte for byte, however many processes
+    wrote it before and after.
+
+    Args:
+        path: folder of the store; the files are made there, unless an earlier process has done so.
+        per_tile: views of each tile, k.
+        block: tiles of a block.
+
+    Raises:
+        UserError: there is not enough room on the disk.
+    """
+
+    def __init__(self, path: Path, store: TileStore, per_tile: int, block: int) -> None:
+        self._path, self.tiles, self._per_tile, self._block = path, store.index("train"), per_tile, block
+        self._pieces = Pieces(block, path.name)
+        shape = (len(self.tiles), per_tile, store.bands, store.size, store.size)
+        if not (path / BLOCKS).is_file():
+            _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
+            with write_atomically(path / TILES) as part, part.open("wb") as file:
+                np.save(file, self.tiles.numpy())
+            np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape).flush()
+            with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
+                np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
+        self._views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
+        # Of each block its seconds, nan as long as it is not written, and its sum of what changed.
+        self._blocks = np.lib.format.open_memmap(path / BLOCKS, mode="r+")
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the blocks that are still to be written."""
+        return [int(number) for number in np.flatnonzero(np.isnan(self._blocks[:, 0]))]
+
+    @property
+    def views(self) -> int:
+        """How many are written, by whatever process."""
+        whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
+        return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
+
+    @property
+    def written(self) -> Written:
+        """Of a finished store."""
+        return Written(*self._blocks.sum(axis=0).tolist())
+
+    def write(self, number: int, make: Make) -> None:
+        """Make all views of the tiles of a block."""
+        began, start = time.monotonic(), number * self._block
+        some, changed = self.tiles[start : start + self._block], 0.0
+        for which in range(self._per_tile):
+            made, changed_in_these = self._in_pieces(make, some, which)
+            self._views[start : start + len(some), which] = made.cpu().numpy()
+            changed += changed_in_these
+        self._views.flush()
+        self._note(number, time.monotonic() - began, changed)
+
+    def _note(self, number: int, seconds: float, changed: float) -> None:
+        """A block is written once this is noted."""
+        self._blocks[number, 1] = changed
+        self._blocks[number, 0] = seconds
+        self._blocks.flush()
+
+    def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
+        parts = self._pieces(lambda some: make(some, which), tiles)
+        return torch.cat([made for made, _ in parts]), sum(changed for _, changed in parts)
+
+
+def write_similarity(
+    path: Path,
+    store: TileStore,
+    block: int,
+    compare: Callable[[Int[Tensor, " b"], Integer[Tensor, "b k c h w"]], Float[Tensor, "b k"]],
+    after_block: Callable[[], None],
+) -> None:
+    """Write how similar each view of a finished store is to its tile, or go on where an earlier process stopped.
+
+    Args:
+        path: folder of the store.
+        block: tiles of a block; blocks are fixed, and one with a gap is compared again, whole.
+        compare: tile numbers and their views -> similarities.
+        after_block: called once a block is safe.
+    """
+    views, tiles = np.load(path / VIEWS, mmap_mode="r"), store.index("train")
+    if not (path / SIMILARITY).is_file():
+        with write_atomically(path / SIMILARITY) as part, part.open("wb") as file:
+            np.save(file, np.full(views.shape[:2], np.nan, dtype=np.float32))
+    similarity = np.lib.format.open_memmap(path / SIMILARITY, mode="r+")
+    with progress(len(tiles), "similarity") as ticker:
+        for start in range(0, len(tiles), block):
+            rows = slice(start, start + block)
+            some = tiles[rows]
+            if np.isnan(similarity[rows]).any():
+                similarity[rows] = compare(some, tensor_of(np.array(views[rows]))).cpu().numpy()
+                similarity.flush()
+                ticker.advance(len(some))
+                after_block()
+            else:
+                ticker.skip(len(some))
+
+
+def _require_room(path: Path, wanted: int) -> None:
+    free = shutil.disk_usage(path).free
+    if wanted > free:
+        raise UserError(
+            f"{path} needs {wanted / 1e9:.1f} GB for its views, but the disk has {free / 1e9:.1f} GB free. "
+            f"Make room, or lower views.per_tile or data.size"
+        )

@@ -1,0 +1,241 @@
+"""Models of the Hugging Face hub, from a folder or from what was fetched before; no network and no pickle.
+
+A pipeline of diffusers is a folder with ``model_index.json`` and one folder for each part, such as ``unet/``; a model
+of transformers is one folder. Parts are looked for before anything is read, networks are read part by part, so that a
+message can name the one that is wrong, and a tensor that is missing is an error: both libraries would draw it at random
+and go on.
+"""
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from gcl_custom.errors import UserError
+from gcl_custom.weights.state_dicts import first_of
+
+INDEX = "model_index.json"
+PICKLE, SAFE = "pytorch_model.bin", "model.safetensors"
+"""The weights of a model of transformers as they were kept once, and as they are read."""
+NETWORKS = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "image_encoder": ("transformers", "CLIPVisionModelWithProjection"),
+    "image_normalizer": (
+        "diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer",
+        "StableUnCLIPImageNormalizer",
+    ),
+}
+"""Networks that are read, by the name of their part: where their class stands, and its name."""
+PLAIN = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor", "image_noising_scheduler")
+"""Parts without weights."""
+UNUSED = ("safety_checker",)
+"""Parts that make no view."""
+FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+"""What the two libraries raise for a damaged or an unknown folder."""
+
+
+def require_installed(where: str) -> None:
+    """The two libraries are an extra, since importing them slows every command down.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    missing = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{where} needs {' and '.join(missing)}. Run: pip install 'gcl-custom[diffusion]'")
+
+
+def require_colours(where: str, bands: int) -> None:
+    """Public image models know red, green and blue alone; to be called before any work.
+
+    Raises:
+        UserError: the tiles have other than three bands.
+    """
+    if bands != 3:
+        raise UserError(
+            f"{where}: this model was trained on red, green and blue, and the tiles' number of bands is {bands}. "
+            f"Give files of three bands, or take a generator that is trained on your own tiles"
+        )
+
+
+def found(model: str) -> Path | None:
+    """The folder that a model lies in: itself, or where the hub's client has put it before; no network is used."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def folder_of(model: str, where: str) -> Path:
+    """The folder that a model lies in; see ``found``.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = found(model)
+    if folder is None:
+        raise no_model(model, where)
+    return folder
+
+
+def no_model(model: str, where: str) -> UserError:
+    """What to say where a model is missing."""
+    return UserError(
+        f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model of the "
+        f"hub by that name. Where there is a network: gcl-custom weights RECIPE --download. Or copy its folder here "
+        f"and give the path"
+    )
+
+
+def load_pipeline(
+    kind: str, model: str, where: str, device: torch.device, precision: torch.dtype, **options: Any
+) -> Any:
+    """A pipeline of diffusers on a device, without progress bars, safety checker or watermark.
+
+    The VAE stays in fp32 where its configuration asks for it (SDXL's overflows in fp16).
+
+    Args:
+        kind: name of the class of diffusers that reads the pipeline, such as AutoPipelineForImage2Image.
+        options: passed to the pipeline where its model has them.
+
+    Raises:
+        UserError: no such model, a part that is missing, damaged or not of a known kind, or pickled weights alone.
+    """
+    require_installed(where)
+    folder = folder_of(model, where)
+    names = _parts(folder, model, where)
+    import diffusers
+
+    with quiet():
+        parts: dict[str, Any] = {name: None for name in UNUSED if name in names}
+        for name in names:
+            if name in NETWORKS:
+                network = load_network(*NETWORKS[name], folder / name, f"{model}: its part {name}", where, precision)
+                upcast = name == "vae" and precision == torch.float16 and network.config.force_upcast
+                parts[name] = network.to(device, torch.float32 if upcast else precision)
+        if "text_encoder_2" in names:
+            parts["add_watermarker"] = False
+        try:
+            pipeline = getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, **parts, **options)
+        except FAULTS as error:
+            raise UserError(f"{where}: {model} is no model for {kind}: {_line(error)}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.enable_slicing()  # tile by tile: a batch of 512 px takes no more memory than one
+    return pipeline
+
+
+def load_network(
+    module: str, name: str, folder: Path, what: str, where: str, precision: torch.dtype | None = None
+) -> Any:
+    """One network of diffusers or transformers, on the CPU, every tensor of it from safetensors.
+
+    Args:
+        module, name: where its class stands, and its name.
+        folder: what holds its configuration and weights.
+        what: what a message shall call it.
+
+    Raises:
+        UserError: files or tensors are missing, surplus, damaged or of other shapes.
+    """
+    weights = _require_weights(folder, what, where)
+    halved = [file for file in weights if ".fp16" in file]
+    options: dict[str, Any] = {"torch_dtype": precision}  # diffusers' name, whose message gives shapes that differ
+    if module == "transformers":
+        options = {"dtype": precision, "ignore_mismatched_sizes": True}  # so that they are stated, below
+    if halved and (precision == torch.float16 or len(halved) == len(weights)):
+        options["variant"] = "fp16"
+    with quiet():
+        try:
+            network, info = getattr(importlib.import_module(module), name).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            )
+        except FAULTS as error:
+            raise UserError(f"{where}: {what} in {folder} cannot be read as {name}: {_line(error)}{FETCH}") from None
+    faults = [f"missing {key}" for key in sorted(info["missing_keys"])]
+    faults += [f"surplus {key}" for key in sorted(info["unexpected_keys"]) if not key.endswith("position_ids")]
+    faults += [f"{key} is {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in info["mismatched_keys"]]
+    if faults:
+        raise UserError(f"{where}: {what} in {folder} does not fit {name}: {first_of(faults)}{FETCH}")
+    return network.eval().requires_grad_(False)
+
+
+FETCH = ". Fetch it anew where there is a network: gcl-custom weights RECIPE --download"
+
+
+def _parts(folder: Path, model: str, where: str) -> list[str]:
+    """Names of a pipeline's parts; each that is used is there."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        about = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+    except FileNotFoundError:
+        raise UserError(f"{where}: {model} is no pipeline of diffusers: {folder} has no {INDEX}{FETCH}") from None
+    except (ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{where}: {model}: {folder / INDEX} is damaged ({_line(error)}){FETCH}") from None
+    for name, (_, kind) in about.items():
+        if name not in (*NETWORKS, *PLAIN, *UNUSED) or (name in NETWORKS and kind != NETWORKS[name][1]):
+            raise UserError(
+                f"{where}: {model} has a part {name} of class {kind}, which is not read. Stable Diffusion 1, 2 and XL "
+                f"are, with the models distilled from them, and Stable unCLIP"
+            )
+    names = [name for name in about if name not in UNUSED]
+    missing = [name for name in names if not (folder / name).is_dir() or not any((folder / name).iterdir())]
+    if missing:
+        raise UserError(f"{where}: {model} lacks its {', '.join(missing)} in {folder}{FETCH}")
+    for name in names:
+        if name in NETWORKS:
+            _require_weights(folder / name, f"{model}: its part {name}", where)
+    return list(about)
+
+
+def _require_weights(folder: Path, what: str, where: str) -> list[str]:
+    """Names of a network's safetensors."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{where}: {what} has no config.json in {folder}{FETCH}")
+    found = [file.name for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
+    if not found:
+        pickles = [file.name for suffix in ("bin", "pt", "pth", "ckpt") for file in sorted(folder.glob(f"*.{suffix}"))]
+        held = f", but pickles, which are not read, since they may run code: {', '.join(pickles)}"
+        raise UserError(f"{where}: {what} has no safetensors in {folder}{held if pickles else ''}{FETCH}")
+    return found
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a message of others, without the advice that follows; with the next where it announces one."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {others[0].strip()}" if others and first.endswith(":") else first
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars, no advice and no warnings about their own code from the two libraries; what matters is raised."""
+    import diffusers.utils.logging as of_diffusers
+    import transformers.utils.logging as of_transformers
+
+    logs = (of_diffusers, of_transformers)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity(log.CRITICAL)
+        log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()

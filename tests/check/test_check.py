@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_step_costs import TINY
+
+from gcl_custom.check import check, step_costs, survey
+from gcl_custom.console import console
+from gcl_custom.recipe.file import load_recipe
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs.run import Run
+
+
+def folder(root: Path, count: int = 40) -> Path:
+    for number in range(count):
+        place = root / ("forest", "water")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{number:03d}.png")
+    return root
+
+
+def recipe_for(data: DataSettings, **sections: object) -> Recipe:
+    return TINY.model_copy(update={"data": data, **sections})
+
+
+def test_of_many_files_some_are_read_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "MOST_READ", 20)
+    root = folder(tmp_path / "root")
+    for path in sorted((root / "forest").iterdir())[::2]:
+        path.write_text("text")
+    survey.survey(DataSettings(root=str(root), size=16))
+    out = capsys.readouterr().out
+    assert "20 of 40 files were read" in out
+    assert "packing would stop: 50% are unusable, and data.bad_files allows 5%" in out
+
+
+def test_check_writes_nothing_and_shows_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_costs, "REPEATS", 1)
+    root = folder(tmp_path / "root")
+    before = sorted(tmp_path.rglob("*"))
+    check.check(Run(tmp_path / "runs" / "r", recipe_for(DataSettings(root=str(root), size=16))))
+    assert sorted(tmp_path.rglob("*")) == before
+    out = capsys.readouterr().out
+    for text in ("forest", "4 x 4 tokens of 16 codes", "label fraction 0.1: 2 of 28", "tokenizer", "compare", "memory"):
+        assert text in out
+
+
+def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "root")
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    rows = [f"{file},{'a;b' if number % 2 else 'a'}" for number, file in enumerate(files[:-4])]
+    (root / "labels.csv").write_text("\n".join(["file,labels", *rows]))
+    data = DataSettings(root=str(root), size=16, labels="labels.csv")
+    tiles = survey.survey(data)
+    assert sum(tiles.count(split, 0) for split in ("train", "valid", "test")) == 36
+    assert sum(tiles.count(split, 1) for split in ("train", "valid", "test")) == 18
+    assert sum(tiles.count(split, -1) for split in ("train", "valid", "test")) == 4
+    assert tiles.share(0.5) == round(0.5 * len(tiles.labelled))
+    assert tiles.share(0.001) == 1  # one tile with both
+    check.show_tiles(tiles, recipe_for(data))
+    assert "label fraction" in capsys.readouterr().out
+
+
+def test_a_study_on_imagenet_is_reported_before_anything_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped recipe on a folder laid out like ImageNet: no weights, no network, and yet all that is known."""
+    monkeypatch.setattr(step_costs, "REPEATS", 1)
+    monkeypatch.setattr(console, "_width", 250)
+    monkeypatch.setattr(check, "LARGE", 1_000_000)
+    monkeypatch.chdir(tmp_path)
+    for split, each in (("train", 8), ("val", 2)):
+        for wnid in ("n01440764", "n01443537", "n02094433"):
+            place = tmp_path / "imagenet" / split / wnid
+            place.mkdir(parents=True)
+            for number in range(each):
+                colour = tuple(np.random.default_rng(number).integers(0, 256, 3).tolist())
+                Image.new("RGB", (180 + 40 * number, 260), colour).save(place / f"{wnid}_{number}.JPEG")
+    quick = ["data.root=imagenet", "pretrain.backbone=resnet10t", "pretrain.batch=4", "compare.batch=4",
+             "pretrain.crop_size=32", "pretrain.method.projector=[16, 16]", "hardware.devices=2"]  # fmt: skip
+    before = sorted(tmp_path.rglob("*"))
+    check.check(Run(tmp_path / "runs" / "r", load_recipe("imagenet-inpainting", quick)))
+    assert sorted(tmp_path.rglob("*")) == before
+    out = capsys.readouterr().out
+    for text in (
+        "unusable files: none (all 30 files were read)",
+        "n02094433",
+        "16 x 16 tokens of 16384 codes",
+        "Halton-MaskGIT, base, 256 px",
+        "LlamaGen's tokenizer, 256 px, 72 M parameters",
+        "weights/ImageNet_256_base.pth",
+        "1.71 GB",
+        "2 of 2 weights are missing or damaged",
+        "published: 98.9 ms a view (in-painting with a MaskGIT of 227 M, 12 steps, one RTX 3090, batch 1)",
+        "taken as it is",
+        "that of one device; 2 will share the training and the views",
+        "at least",
+        "the generative views are kept as raw pixels and come to 4.13 MB",
+    ):
+        assert text in out
+    assert "NO COMMERCIAL USE" not in out
+
+
+def test_licences_that_forbid_commercial_use_are_told_and_weights_that_are_there_are_not_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check.show_weights(load_recipe("imagenet-noise")) == ({"generator.weights": 4 * 116 * 10**6}, False)
+    assert capsys.readouterr().out.count("may not be used commercially") == 2
+    assert check.show_weights(load_recipe("quickstart")) == ({}, True)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_generator_is_measured_without_the_network_of_fid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check.show_weights(load_recipe("quickstart", ["cost_benefit.fid_weights=w.pth"])) == ({}, True)
+    assert "1 of 1 weights are missing" in capsys.readouterr().out

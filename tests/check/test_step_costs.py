@@ -1,0 +1,90 @@
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gcl_custom.check import step_costs
+from gcl_custom.check.step_costs import Bench, TokenCosts, measure
+from gcl_custom.generator.own.vqgan import VQGAN
+from gcl_custom.recipe.file import check_values
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.views import LatentNoiseSettings
+from gcl_custom.weights.state_dicts import save_weights
+
+TINY = check_values(
+    Recipe,
+    {
+        "name": "tiny",
+        "data": {"root": "none", "size": 16},
+        "generator": {
+            "tokenizer": {"batch": 4, "codes": 16, "channels": 16, "blocks": 1, "code_width": 8, "pixels_per_token": 4,
+                          "perceptual": {"name": "none"}},
+            "maskgit": {"batch": 4, "width": 32, "depth": 1, "heads": 2},
+        },
+        "views": {"batch": 4},
+        "pretrain": {"backbone": "resnet10t", "stem": "small", "batch": 4, "method": {"projector": [16, 16]}},
+        "compare": {"batch": 4},
+        "hardware": {"accelerator": "cpu", "precision": "fp32"},
+    },
+    "test",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_costs, "REPEATS", 1)
+
+
+@pytest.mark.parametrize("bands", [3, 5])
+def test_every_kind_of_batch_is_measured(bands: int) -> None:
+    before = torch.random.get_rng_state()
+    measured = measure(TINY, bands, rgb=bands == 3, tokens=True)
+    assert torch.equal(before, torch.random.get_rng_state())
+    found = measured.tokens
+    assert isinstance(found, TokenCosts)
+    assert found.tokenizer
+    assert found.adversary
+    assert found.views
+    kinds = (found.tokenizer, found.adversary, found.maskgit, found.tokenise, found.views)
+    for cost in (*kinds, measured.pretrain, measured.supervised, measured.embed):
+        assert cost
+        seconds, memory, parameters = astuple(cost)
+        assert 0 < seconds < 60
+        assert memory >= 4 * parameters > 0
+    parameters = sum(p.numel() for p in VQGAN(bands, TINY.tokens.tokenizer).parameters())
+    assert found.tokenizer.parameters == parameters
+    assert found.tokenizer.memory > 4 * 4 * parameters
+    assert found.adversary.parameters > parameters
+    assert found.views.memory == 4 * found.views.parameters
+
+
+def test_only_what_a_recipe_does_is_measured(tmp_path: Path) -> None:
+    assert measure(TINY, 3, rgb=True, tokens=False).tokens is None
+    save_weights(tmp_path / "vqgan.safetensors", VQGAN(3, TINY.tokens.tokenizer))
+    taken = TINY.tokens.tokenizer.model_copy(update={"epochs": 0, "weights": str(tmp_path / "vqgan.safetensors")})
+    generator = TINY.tokens.model_copy(update={"tokenizer": taken})
+    edited = TINY.views.model_copy(update={"strategy": LatentNoiseSettings(name="noise")})
+    found = measure(TINY.model_copy(update={"generator": generator, "views": edited}), 3, True, True).tokens
+    assert found
+    assert (found.tokenizer, found.adversary, found.maskgit, found.views) == (None, None, None, None)
+    assert found.tokenise.seconds > 0
+
+
+def test_what_a_batch_keeps_is_counted_and_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x w is kept as x alone for the gradient of w: 4 bytes a number."""
+    monkeypatch.setattr(step_costs, "SECONDS", 0.0)  # so that 8 tiles are measured
+    layer = nn.Linear(100, 50, bias=False)
+    seen: list[int] = []
+
+    def step(count: int) -> None:
+        seen.append(count)
+        tiles: Tensor = torch.ones(count, 100)
+        layer(tiles).sum().backward()
+
+    cost = Bench(TINY, 3, True).cost(step, 64, [layer])
+    assert set(seen) == {8}
+    assert cost.parameters == 5000
+    assert cost.memory == 64 * 100 * 4 + 4 * 4 * 5000
+    assert cost.seconds > 0

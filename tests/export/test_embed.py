@@ -1,0 +1,147 @@
+"""Representations of a folder: those of the linear probe, with coordinates, whatever else lies in the folder."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import rasterio.warp
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from gcl_custom.errors import UserError
+from gcl_custom.evaluation import compare_supervised
+from gcl_custom.evaluation.inference import infer, labelled
+from gcl_custom.export import embed
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(make_run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on GeoTIFFs of four bands of uint16."""
+    made: Run = make_run(tmp_path_factory.mktemp("embed"), bands=4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(run: Run) -> Any:
+    out = run.path.parent / "all.parquet"
+    embed.embed(run, Path(run.recipe.data.root), out)
+    return pyarrow.parquet.read_table(out)
+
+
+def array(table: Any) -> np.ndarray:
+    return np.stack(table["representation"].to_numpy())
+
+
+def test_tiles_are_seen_as_the_linear_probe_sees_them(run: Run, table: Any) -> None:
+    store = TileStore(plan.tiles(run).path)
+    network, _ = compare_supervised._backbone(run, store, "gcl", 3)
+    assert table["file"].to_pylist() == store.files
+    expected = infer(network, store, torch.arange(len(store)), run.recipe.hardware)
+    np.testing.assert_allclose(array(table), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_classifier_of_the_table_scores_what_the_comparison_reports(run: Run, table: Any) -> None:
+    store = TileStore(plan.tiles(run).path)
+    reported = compare_supervised.probe(run, store, "gcl", 3)
+    train, test = (labelled(store, split).numpy() for split in ("train", "test"))
+    found, labels = array(table).astype(np.float64), store.labels.numpy()
+    scaler = StandardScaler().fit(found[train])
+    theirs = LogisticRegression(C=1 / (len(train) * reported["penalty"]), max_iter=5000, tol=1e-8)
+    theirs.fit(scaler.transform(found[train]), labels[train])
+    ours = task_of(False).score(torch.tensor(reported["linear"]), store.labels[test])
+    assert theirs.score(scaler.transform(found[test]), labels[test]) == pytest.approx(ours, abs=0.01)
+    assert ours > 1 / 3
+
+
+def test_coordinates_are_those_of_the_centre(table: Any) -> None:
+    row = table["file"].to_pylist().index("lake/7.tif")
+    found = {name: table[name][row].as_py() for name in ("x", "y", "crs", "longitude", "latitude")}
+    assert (found["x"], found["y"], found["crs"]) == (507_000 + 160, 5_500_000 - 160, "EPSG:32633")
+    east, north = rasterio.warp.transform("EPSG:4326", "EPSG:32633", [found["longitude"]], [found["latitude"]])
+    assert (east[0], north[0]) == pytest.approx((found["x"], found["y"]), abs=0.01)
+    assert 15 < found["longitude"] < 15.2  # the zone's central meridian is 15 degrees east
+
+
+def test_columns_have_types_that_every_reader_knows(table: Any) -> None:
+    types = {field.name: str(field.type) for field in table.schema}
+    assert types.pop("representation").startswith("fixed_size_list<element: float>")
+    assert types == {"file": "string", "crs": "string"} | dict.fromkeys(("x", "y", "longitude", "latitude"), "double")
+
+
+def test_array_and_csv_say_the_same_as_parquet(run: Run, table: Any, tmp_path: Path) -> None:
+    embed.embed(run, Path(run.recipe.data.root), tmp_path / "all.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "all.npy"), array(table))
+    with (tmp_path / "all.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == table["file"].to_pylist()
+    assert [float(row["longitude"]) for row in rows] == table["longitude"].to_pylist()
+
+
+def test_unusable_files_are_listed_and_the_rest_is_embedded(
+    run: Run, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over several batches, one of them with nothing usable, and nested deeper than in training."""
+    root, deep = Path(run.recipe.data.root), tmp_path / "images" / "a" / "b"
+    shutil.copytree(root / "lake", deep)
+    good = sorted(path.name for path in deep.iterdir())
+    whole = (deep / "0.tif").read_bytes()
+    (deep / "00.tif").write_bytes(whole[: len(whole) // 2])
+    (deep / "01.png").write_bytes(b"no image at all")
+    Image.new("RGB", (32, 32)).save(deep / "02.png")
+    Image.new("RGB", (32, 32)).save(deep / "02.jpg")
+    monkeypatch.setattr(embed, "INFERENCE_BATCH", 2)
+    embed.embed(run, tmp_path / "images", tmp_path / "some.parquet")
+    found = pyarrow.parquet.read_table(tmp_path / "some.parquet")
+    assert found["file"].to_pylist() == [f"a/b/{name}" for name in good]
+    at = {file: row for row, file in enumerate(table["file"].to_pylist())}
+    np.testing.assert_allclose(array(found), array(table)[[at[f"lake/{name}"] for name in good]], rtol=1e-5, atol=1e-6)
+    listed = dict(line.split("\t") for line in (tmp_path / "some.parquet.unusable.txt").read_text("utf-8").splitlines())
+    assert set(listed) == {f"a/b/{name}" for name in ("00.tif", "01.png", "02.png", "02.jpg")}
+    assert "truncated or damaged" in listed["a/b/00.tif"]
+    assert "3, the data set has 4" in listed["a/b/02.png"]
+
+
+def test_a_list_of_unusable_files_does_not_outlive_its_output(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "all.parquet.unusable.txt").write_text("old\treason\n")
+    embed.embed(run, Path(run.recipe.data.root) / "lake", tmp_path / "all.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet"]
+
+
+def test_files_without_coordinates_have_nulls(make_run: Callable[..., Any], tmp_path: Path) -> None:
+    run: Run = make_run(tmp_path)
+    embed.embed(run, Path(run.recipe.data.root), tmp_path / "png.parquet", arm="handcrafted", seed=4)
+    table = pyarrow.parquet.read_table(tmp_path / "png.parquet")
+    assert all(table[name].null_count == len(table) for name in ("x", "y", "crs", "longitude", "latitude"))
+    store = TileStore(plan.tiles(run).path)
+    network, _ = compare_supervised._backbone(run, store, "handcrafted", 4)
+    expected = infer(network, store, torch.arange(len(store)), run.recipe.hardware)
+    np.testing.assert_allclose(array(table), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_usable_no_image_and_a_taken_place_are_refused(run: Run, tmp_path: Path) -> None:
+    root = Path(run.recipe.data.root)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError, match="holds no image"):
+        embed.embed(run, tmp_path / "images", tmp_path / "x.npy")
+    (tmp_path / "images" / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"None of the 1 files.*not an image"):
+        embed.embed(run, tmp_path / "images", tmp_path / "x.npy")
+    with pytest.raises(UserError, match=r"\.parquet or \.npy"):
+        embed.embed(run, root, tmp_path / "x.hdf5")
+    (tmp_path / "x.csv").write_text("mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        embed.embed(run, root, tmp_path / "x.npy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "x.csv"]
+    embed.embed(run, root, tmp_path / "x.npy", overwrite=True)
+    assert (tmp_path / "x.csv").read_text("utf-8").startswith("file,x,y,crs,longitude,latitude")

@@ -1,0 +1,272 @@
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image, ImageFile
+from rasterio.enums import ColorInterp
+
+from gcl_custom.imagery.decoding import Form, Tile, Unusable, decode, form_of, place_of, reading, tile_from
+
+RGB = Form(3, "uint8")
+
+
+def picture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """Smooth colours, so that JPEG keeps them nearly."""
+    small = np.random.default_rng(seed).integers(40, 215, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(path: Path, pixels: np.ndarray, **options: object) -> bytes:
+    bands, height, width = pixels.shape
+    with (
+        reading(),
+        rasterio.open(
+            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype, **options
+        ) as target,
+    ):
+        target.write(pixels)
+    return path.read_bytes()
+
+
+def read(data: bytes, form: Form = RGB, size: int = 48, upscale: bool = False, nodata: float = 0.5) -> Tile:
+    with reading():
+        return tile_from(data, form, size, upscale, nodata)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "error"),
+    [
+        ("RGB", "PNG", {}, 0),
+        ("RGB", "WEBP", {"lossless": True}, 0),
+        ("RGB", "TIFF", {}, 0),
+        ("RGB", "JPEG", {"quality": 95, "subsampling": 0}, 2),
+        ("RGB", "JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 2),
+        ("CMYK", "JPEG", {"quality": 95}, 2),
+        ("P", "PNG", {}, 0),
+        ("P", "TIFF", {}, 0),
+    ],
+)
+def test_every_format_gives_the_same_colours(mode: str, kind: str, options: dict, error: int) -> None:
+    image = Image.fromarray(picture())
+    image = image.quantize(128) if mode == "P" else image.convert(mode)
+    with reading():
+        pixels = decode(encoded(image, kind, **options)).pixels
+    truth = np.asarray(image.convert("RGB") if mode == "P" else picture()).transpose(2, 0, 1).astype(int)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels - truth).mean() <= error
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_followed(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the upper edge is on the right
+    with reading():
+        pixels = decode(encoded(Image.fromarray(picture()), kind, exif=exif, quality=100)).pixels
+    assert pixels.shape == (3, 64, 48)
+    turned = np.rot90(picture(), -1).transpose(2, 0, 1).astype(int)
+    assert np.abs(pixels - turned).mean() < 6
+
+
+def test_greyscale_among_rgb_is_repeated_and_alpha_is_dropped_as_nodata() -> None:
+    grey = read(encoded(Image.fromarray(picture()).convert("L"), "JPEG"))
+    assert grey.grey
+    assert np.array_equal(grey.pixels[0], grey.pixels[2])
+    rgba = np.dstack([picture(), np.full((48, 64), 255, dtype=np.uint8)])
+    rgba[:, :20, 3] = 0
+    tile = read(encoded(Image.fromarray(rgba), "PNG"))
+    assert tile.alpha
+    assert tile.nodata == pytest.approx(12 / 48)  # the centre crop begins at column 8
+    assert not tile.pixels[:, :, :12].any()
+    assert np.array_equal(tile.pixels[:, :, 12:], picture()[:, 20:56].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_truncated_files_are_refused_even_if_another_library_asked_for_leniency(
+    kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(Image.fromarray(picture(200, 200)), kind)
+    with pytest.raises(Unusable, match="truncated or damaged"):
+        read(data[: int(len(data) * share)])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_damaged_files_end_in_a_reason_and_never_in_a_crash() -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        data = encoded(Image.fromarray(picture()), kind)
+        for _ in range(60):
+            broken = bytearray(data)
+            for place in rng.integers(0, len(data), 3):
+                broken[place] ^= int(rng.integers(1, 256))
+            with contextlib.suppress(Unusable):
+                assert read(bytes(broken), upscale=True, nodata=1.0).pixels.shape == (3, 48, 48)
+
+
+@pytest.mark.parametrize("data", [b"", b"Not an image but a text, which someone called picture.jpg." * 4])
+def test_text_is_not_an_image(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").write_bytes(data)
+    with pytest.raises(Unusable, match="not an image"):
+        read(data)
+    with pytest.raises(Unusable, match="not an image"):
+        form_of(tmp_path / "picture.jpg")
+
+
+def test_rasters_keep_their_values_and_their_nodata(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1, 60000, (5, 40, 40)).astype(np.uint16)
+    values[:, :10] = 65535
+    values[2, 20, 20] = 65535
+    data = tiff(tmp_path / "a.tif", values, nodata=65535)
+    tile = read(data, Form(5, "uint16"), size=40)
+    assert tile.nodata == 0.25
+    assert not tile.pixels[:, :10].any()
+    assert tile.pixels[2, 20, 20] == 0
+    values[values == 65535] = 0
+    assert np.array_equal(tile.pixels, values)
+    with pytest.raises(Unusable, match="nodata"):
+        read(data, Form(5, "uint16"), size=40, nodata=0.2)
+
+
+def test_int16_is_cut_off_at_zero_and_float_is_refused(tmp_path: Path) -> None:
+    values = np.arange(-800, 800).reshape(1, 40, 40).astype(np.int16)
+    tile = read(tiff(tmp_path / "a.tif", values), Form(1, "uint16"), size=40)
+    assert tile.pixels.dtype == np.uint16
+    assert np.array_equal(tile.pixels, values.clip(0))
+    with pytest.raises(Unusable, match="float32"):
+        read(tiff(tmp_path / "b.tif", values.astype(np.float32)), size=40)
+
+
+def test_sixteen_bit_png_keeps_its_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (3, 32, 32)).astype(np.uint16)
+    with reading():
+        with rasterio.open(
+            tmp_path / "a.png", "w", driver="PNG", count=3, height=32, width=32, dtype="uint16"
+        ) as target:
+            target.write(values)
+        assert form_of(tmp_path / "a.png") == Form(3, "uint16")
+    assert np.array_equal(read((tmp_path / "a.png").read_bytes(), Form(3, "uint16"), size=32).pixels, values)
+
+
+def test_an_alpha_band_of_a_raster_masks(tmp_path: Path) -> None:
+    values = np.full((4, 32, 32), 200, dtype=np.uint8)
+    values[3, :8] = 0
+    roles = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    with (
+        reading(),
+        rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=4, height=32, width=32, dtype="uint8") as target,
+    ):
+        target.colorinterp = roles
+        target.write(values)
+    tile = read((tmp_path / "a.tif").read_bytes(), size=32)
+    assert (tile.alpha, tile.nodata) == (True, 0.25)
+    assert not tile.pixels[:, :8].any()
+
+
+def test_wrong_bands_types_and_sizes_name_the_cause(tmp_path: Path) -> None:
+    four = tiff(tmp_path / "four.tif", np.ones((4, 48, 48), dtype=np.uint8), photometric="minisblack", alpha="no")
+    with pytest.raises(Unusable, match="4, the data set has 3"):
+        read(four)
+    with pytest.raises(Unusable, match="uint8 among tiles of uint16"):
+        read(encoded(Image.fromarray(picture()), "PNG"), Form(3, "uint16"))
+    small = encoded(Image.fromarray(picture(20, 30)), "PNG")
+    with pytest.raises(Unusable, match=r"30 x 20 px, data.size is 48: .*data.upscale"):
+        read(small)
+    assert read(small, upscale=True).pixels.shape == (3, 48, 48)
+
+
+def test_resizing_averages_the_shorter_side_and_takes_the_centre() -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    large = blocks.repeat(4, 0).repeat(4, 1)
+    tile = read(encoded(Image.fromarray(large), "PNG"), size=16).pixels
+    reference = np.asarray(Image.fromarray(large).resize((24, 16), Image.Resampling.BILINEAR))[:, 4:20].transpose(
+        2, 0, 1
+    )
+    assert np.abs(tile.astype(int) - reference).max() <= 1
+
+
+def test_a_jpeg_decoded_smaller_is_close_to_one_decoded_whole() -> None:
+    data = encoded(Image.fromarray(picture(350, 350)), "JPEG", quality=95)
+    with reading():
+        fast, whole = decode(data, at_least=64).pixels, decode(data).pixels
+    assert whole.shape == (3, 350, 350)
+    assert fast.shape == (3, 88, 88)
+    difference = read(data, size=64).pixels.astype(float) - np.asarray(
+        Image.fromarray(whole.transpose(1, 2, 0)).resize((64, 64), Image.Resampling.BILINEAR)
+    ).transpose(2, 0, 1)
+    assert 10 * np.log10(255**2 / np.square(difference).mean()) > 40
+
+
+def test_nodata_does_not_darken_its_border_when_resized(tmp_path: Path) -> None:
+    values = np.full((2, 64, 64), 1000, dtype=np.uint16)
+    values[:, :, :21] = 0
+    tile = read(tiff(tmp_path / "a.tif", values, nodata=0), Form(2, "uint16"), size=32)
+    assert set(np.unique(tile.pixels)) == {0, 1000}
+    assert tile.nodata == pytest.approx(21 / 64, abs=1 / 32)
+
+
+def test_every_real_raster_is_read_or_refused_with_a_reason(real_data: Path) -> None:
+    warnings.simplefilter("error")
+    files = sorted((real_data / "geotiff").glob("*.tif"))
+    assert len(files) == 11
+    with reading():
+        for path in files:
+            form = form_of(path)
+            tile = tile_from(path.read_bytes(), form, 128, False, 0.5)
+            assert tile.pixels.shape == (form.bands, 128, 128)
+            with rasterio.open(path) as dataset:
+                assert (form.bands, form.dtype) == (dataset.count, "uint16")
+                assert tile.nodata == 0 or dataset.nodata is not None
+            assert tile.pixels.max() > 0
+            with pytest.raises(Unusable, match="data set has"):
+                tile_from(path.read_bytes(), form._replace(bands=form.bands + 1), 128, False, 0.5)
+            with pytest.raises(Unusable, match=r"data\.upscale"):
+                tile_from(path.read_bytes(), form, 1024, False, 0.5)
+
+
+SITE = 'LOCAL_CS["site",LOCAL_DATUM["x",0],UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'
+
+
+def geotiff(crs: str | None, place: tuple[float, ...]) -> bytes:
+    """A GeoTIFF of 40 x 20 pixels."""
+    with reading(), rasterio.MemoryFile() as memory:
+        about = {"driver": "GTiff", "width": 40, "height": 20, "count": 1, "dtype": "uint8"}
+        with memory.open(**about, crs=crs, transform=rasterio.Affine(*place)) as file:
+            file.write(np.ones((1, 20, 40), np.uint8))
+        return bytes(memory.read())
+
+
+def test_a_place_is_that_of_the_centre_also_of_a_turned_raster() -> None:
+    place = place_of(geotiff("EPSG:4326", (0.01, 0, 10, 0, -0.02, 50)))
+    assert place is not None
+    assert place[:2] == pytest.approx((10.2, 49.8))
+    assert (place.longitude, place.latitude) == pytest.approx((10.2, 49.8))
+    assert place.crs == "EPSG:4326"
+    turned = place_of(geotiff("EPSG:4326", (0, 0.02, 10, 0.01, 0, 50)))
+    assert turned is not None
+    assert turned[:2] == pytest.approx((10.2, 50.2))
+
+
+def test_what_lies_nowhere_on_earth_has_no_longitude() -> None:
+    building = place_of(geotiff(SITE, (1, 0, 100, 0, -1, 200)))
+    assert building is not None
+    assert building[:2] == (120, 190)
+    assert (building.longitude, building.latitude) == (None, None)
+    far = place_of(geotiff("EPSG:32633", (1, 0, 1e9, 0, -1, 1e9)))
+    assert far is not None
+    assert far.longitude is None
+    with reading():
+        assert place_of(geotiff(None, (1, 0, 0, 0, 1, 0))) is None
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    assert place_of(buffer.getvalue()) is None

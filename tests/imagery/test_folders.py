@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import pytest
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.folders import FoundFile, find_tiles, labels_of
+from gcl_custom.recipe.imagery import Card
+
+CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
+
+
+def lay_out(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x") if not path.endswith("/") else (root / path).mkdir(exist_ok=True)
+    return root
+
+
+def test_flat_and_nested_folders_are_unlabelled(tmp_path: Path) -> None:
+    root = lay_out(
+        tmp_path, "b.JPG", "deep/er/a.tif", "deep/c.webp", ".hidden.jpg", ".git/d.jpg", "notes.txt", "e.png.aux.xml"
+    )
+    layout = find_tiles(root, None)
+    assert layout.files == [FoundFile(path, None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
+    assert (layout.classes, layout.splits) == ([], [])
+    assert layout.notes == ["files that are no images by their names, passed over: 2"]
+
+
+def test_one_folder_is_not_a_class(tmp_path: Path) -> None:
+    assert find_tiles(lay_out(tmp_path, "tiles/a.jpg", "tiles/b.jpg"), None).classes == []
+
+
+def test_class_folders_with_an_empty_one_and_an_unlabelled_one(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/c.jpg", "burnt/", "unlabelled/d.jpg")
+    layout = find_tiles(root, None)
+    assert layout.classes == ["forest", "water"]
+    assert [file.label for file in layout.files] == ["forest", "forest", None, "water"]
+    assert "class folder burnt: empty, so it is no class" in layout.notes
+    assert "images outside the class folders, used without a label: 1" in layout.notes
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
+def test_given_splits_with_classes_inside(tmp_path: Path, valid: str) -> None:
+    root = lay_out(
+        tmp_path, "train/a/1.jpg", "train/b/2.jpg", f"{valid}/a/3.jpg", "test/b/4.jpg", "extra/5.jpg", "6.jpg"
+    )
+    layout = find_tiles(root, None)
+    assert layout.splits == ["train", "valid", "test"]
+    assert {(file.split, file.label) for file in layout.files} == {
+        ("train", "a"), ("train", "b"), ("valid", "a"), ("test", "b")
+    }  # fmt: skip
+    assert layout.notes == [f"images outside train, {valid}, test, left out: 2"]
+
+
+def test_given_splits_without_classes_and_with_one_missing(tmp_path: Path) -> None:
+    layout = find_tiles(lay_out(tmp_path, "train/1.jpg", "train/x/2.jpg", "test/3.jpg"), None)
+    assert (layout.splits, layout.classes) == (["train", "test"], [])
+
+
+def test_labels_of_the_train_split_alone(tmp_path: Path) -> None:
+    layout = find_tiles(lay_out(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/c/4.jpg"), None)
+    assert layout.classes == ["a", "b"]
+    assert [file.label for file in layout.files if file.split == "test"] == [None, None]
+
+
+def test_two_names_for_one_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="val, validation"):
+        find_tiles(lay_out(tmp_path, "train/1.jpg", "val/2.jpg", "validation/3.jpg"), None)
+
+
+def test_a_card_overrules_the_folders(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "b/1.jpg", "a/2.jpg", "a/deep/3.jpg", "other/4.jpg")
+    layout = find_tiles(root, CARD.model_copy(update={"classes": ["b", "a", "gone"]}))
+    assert layout.classes == ["b", "a"]
+    assert [file.label for file in layout.files] == ["a", "a", "b", None]
+    assert "class gone: no image in the train split, so it is left out" in layout.notes
+    assert find_tiles(root, CARD).classes == []
+    given = CARD.model_copy(update={"splits": {"test": "other", "train": "a"}, "classes": ["deep"]})
+    assert [(file.split, file.label) for file in find_tiles(root, given).files] == [
+        ("train", None), ("train", "deep"), ("test", None)
+    ]  # fmt: skip
+
+
+def test_a_card_may_leave_the_classes_to_the_folders(tmp_path: Path) -> None:
+    card = CARD.model_copy(update={"classes": "folders", "splits": {"train": "train", "test": "val"}})
+    root = lay_out(tmp_path, "train/n2/1.JPEG", "train/n1/2.JPEG", "val/n1/3.JPEG", "val/n3/4.JPEG", "devkit/5.png")
+    layout = find_tiles(root, card)
+    assert layout.classes == ["n1", "n2"]
+    assert [(file.split, file.label) for file in layout.files] == [
+        ("train", "n1"), ("train", "n2"), ("test", "n1"), ("test", None),
+    ]  # fmt: skip
+    lay_out(root, "train/loose.JPEG")
+    with pytest.raises(UserError, match="card c says that folders are classes, so every image"):
+        find_tiles(root, card)
+
+
+def test_a_card_that_does_not_fit_says_so(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "a/1.jpg", "b/2.jpg")
+    with pytest.raises(UserError, match=r"the test split is .*which is no folder"):
+        find_tiles(root, CARD.model_copy(update={"splits": {"train": "a", "test": "none"}}))
+    with pytest.raises(UserError, match="must name the folder of train"):
+        find_tiles(root, CARD.model_copy(update={"splits": {"test": "a"}}))
+    with pytest.raises(UserError, match="none of the class folders that the card states: c, d"):
+        find_tiles(root, CARD.model_copy(update={"classes": ["c", "d"]}))
+
+
+def test_missing_and_empty_roots_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*--set data\.root="):
+        find_tiles(tmp_path / "none", None)
+    with pytest.raises(UserError, match=r"holds no image \(other files: 1\)"):
+        find_tiles(lay_out(tmp_path, "readme.txt"), None)
+    with pytest.raises(UserError, match="the folder of the train split, holds no image"):
+        find_tiles(lay_out(tmp_path, "train/", "test/1.jpg"), None)
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "root", "a/1.jpg", "b/2.jpg")
+    (root / "c").symlink_to(lay_out(tmp_path / "elsewhere", "3.jpg"))
+    (root / "a" / "up").symlink_to(root)
+    assert [file.path for file in find_tiles(root, None).files] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
+
+
+def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "x/1.jpg", "x/2.jpg", "y/3.jpg", "4.jpg")
+    (root / "labels.csv").write_text(
+        "file,labels,split\nx/1.jpg,water;forest,train\nx/2.jpg,field,test\n4.jpg,forest,valid"
+    )
+    layout = find_tiles(root, None, "labels.csv")
+    assert layout.files == [
+        FoundFile("4.jpg", "valid", "forest"), FoundFile("x/1.jpg", "train", "forest;water"),
+        FoundFile("x/2.jpg", "test", "field"), FoundFile("y/3.jpg", None, None),
+    ]  # fmt: skip
+    assert (layout.classes, layout.multi_label) == (["field", "forest", "water"], True)
+    assert "images without a row in labels.csv, used without a label: 1" in layout.notes
+    kept, labels = labels_of(layout.files, layout.classes, multi_label=True)
+    assert kept == ["forest", "water"]  # no field in the train split
+    assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "about/../about/labels.csv", "absolute"])
+def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name: str) -> None:
+    """Wherever it lies below the root and however it is named; another file of its name is."""
+    root = lay_out(tmp_path, "1.jpg", "about/", "other/labels.csv", "readme.txt")
+    labels = str(tmp_path / "about" / "labels.csv") if name == "absolute" else name
+    (root / labels).write_text("file,labels\n1.jpg,a")
+    passed = "files that are no images by their names, passed over: {}"
+    assert find_tiles(root, None, labels).notes == [passed.format(2)]
+    assert find_tiles(root, None).notes == [passed.format(3)]
+    (root / "readme.txt").unlink()
+    (root / "other" / "labels.csv").unlink()
+    assert find_tiles(root, None, labels).notes == []
+
+
+def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "train/1.jpg", "test/2.jpg")
+    (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
+    layout = find_tiles(root, None, "labels.csv")
+    assert [(file.split, file.label) for file in layout.files] == [("test", "a"), ("train", "a")]  # split by folders
+    assert not layout.multi_label
+    assert find_tiles(root, None, "labels.csv", multi_label=True).multi_label

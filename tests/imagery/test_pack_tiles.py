@@ -1,0 +1,313 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery import pack_tiles, packing_journal
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+
+
+def colours(seed: int, side: int = 24) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def folder(root: Path, count: int = 30, classes: tuple[str, ...] = ("forest", "water")) -> Path:
+    for number in range(count):
+        place = root / classes[number % len(classes)]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours(number)).save(place / f"{number:03d}.png")
+    return root
+
+
+def raster(path: Path, pixels: np.ndarray, nodata: float | None = None) -> None:
+    bands, height, width = pixels.shape
+    place = {"crs": "EPSG:4326", "transform": rasterio.Affine(10, 0, 0, 0, -10, 0), "nodata": nodata}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype, **place
+    ) as target:
+        target.write(pixels)
+
+
+def run_on(root: Path, runs: Path | None = None, **data: object) -> Run:
+    settings = DataSettings(root=str(root), size=16, **data)
+    return Run((runs or root.parent) / "run", Recipe(name="run", data=settings))
+
+
+def packed(run: Run) -> TileStore:
+    pack_tiles.pack_tiles(run)
+    return TileStore(plan.tiles(run).path)
+
+
+def content(run: Run) -> str:
+    return str(plan.tiles(run).facts["content"])
+
+
+def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    for number in range(30):
+        Image.fromarray(colours(number, 16)).save(root / ("forest", "water")[number % 2] / f"{number:03d}.png")
+    tiles = packed(run_on(root))
+    assert tiles.files == sorted(tiles.files)
+    assert (tiles.count, tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (
+        30,
+        3,
+        "uint8",
+        True,
+        ["forest", "water"],
+    )
+    for number, file in enumerate(tiles.files):
+        truth = np.asarray(Image.open(root / file)).transpose(2, 0, 1)
+        assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), truth)
+        assert tiles.classes[int(tiles.labels[number])] == Path(file).parent.name
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 4, 4]
+    assert tiles.low.tolist() == [0] * 3
+    assert tiles.high.tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("block", [0, 2, 5])
+@pytest.mark.parametrize("torn", ["pixels", "journal"])
+def test_a_killed_packing_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, torn: str
+) -> None:
+    root = folder(tmp_path / "root")
+    (root / "forest" / "copy.png").write_bytes((root / "forest" / "000.png").read_bytes())
+    (root / "forest" / "bad.png").write_bytes(b"no image")
+    monkeypatch.setattr(pack_tiles, "BLOCK_FILES", 5)
+    whole, killed = run_on(root, tmp_path / "1"), run_on(root, tmp_path / "2")
+    pack_tiles.pack_tiles(whole)
+
+    append, blocks = packing_journal.Archive.append, iter(range(100))
+
+    def killing(self: packing_journal.Archive, lines: list) -> None:
+        if next(blocks) == block:
+            raise KeyboardInterrupt
+        append(self, lines)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packing_journal.Archive, "append", killing)
+        with pytest.raises(KeyboardInterrupt):
+            pack_tiles.pack_tiles(killed)
+    # A kill in the middle of a write leaves a part of a block, or of a line.
+    path = plan.tiles(killed).path
+    with (path / ("tiles.bin" if torn == "pixels" else "packing.jsonl")).open("ab") as file:
+        file.write(b'["forest/0')
+    assert not plan.tiles(killed).done
+    pack_tiles.pack_tiles(killed)
+    for name in ("tiles.bin", "tiles.json", "packing.jsonl", "unusable.txt"):
+        assert (path / name).read_bytes() == (plan.tiles(whole).path / name).read_bytes()
+    assert content(whole) == content(killed)
+
+
+def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "root")
+    run = run_on(root)
+    pack_tiles.pack_tiles(run)
+    before = content(run)
+    assert pack_tiles.changed(run) is None
+    decoded: list[bytes] = []
+    real = pack_tiles.tile_from
+    monkeypatch.setattr(pack_tiles, "tile_from", lambda data, *rest: decoded.append(data) or real(data, *rest))
+
+    pack_tiles.pack_tiles(run)
+    assert decoded == []
+
+    os.utime(root / "forest" / "000.png", (1, 1))
+    assert pack_tiles.changed(run) is not None
+    pack_tiles.pack_tiles(run)
+    assert (decoded, content(run), pack_tiles.changed(run)) == ([], before, None)
+
+    (root / "forest" / "000.png").rename(root / "forest" / "renamed.png")
+    Image.fromarray(colours(99)).save(root / "water" / "001.png")
+    (root / "water" / "003.png").unlink()
+    Image.fromarray(colours(100)).save(root / "water" / "new.png")
+    assert "2 not packed yet, 2 gone" in str(pack_tiles.changed(run))
+    pack_tiles.pack_tiles(run)
+    assert len(decoded) == 2
+    assert content(run) != before
+    again = run_on(root, tmp_path / "fresh")
+    renewed, fresh = TileStore(plan.tiles(run).path), packed(again)
+    every = torch.arange(fresh.count)
+    assert renewed.files == fresh.files
+    assert torch.equal(renewed.read(every), fresh.read(every))
+    assert content(run) == content(again)
+
+
+def test_packed_tiles_outlive_their_files(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    run = run_on(root)
+    pack_tiles.pack_tiles(run)
+    root.rename(tmp_path / "elsewhere")
+    assert pack_tiles.changed(run) is None
+    pack_tiles.pack_tiles(run)
+
+
+def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    whole = (root / "forest" / "000.png").read_bytes()
+    (root / "forest" / "text.jpg").write_text("a text")
+    (root / "forest" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(colours(0, 8)).save(root / "water" / "tiny.png")
+    Image.fromarray(colours(0)).convert("L").save(root / "water" / "grey.jpg")
+    raster(root / "water" / "four.tif", np.ones((4, 16, 16), dtype=np.uint16))
+    tiles = packed(run_on(root, bad_files=0.2))
+    assert tiles.count == 31
+    assert "water/grey.jpg" in tiles.files
+    listed = dict(
+        line.split("\t")
+        for line in (plan.tiles(run_on(root, bad_files=0.2)).path / "unusable.txt").read_text().splitlines()
+    )
+    assert sorted(listed) == ["forest/cut.png", "forest/text.jpg", "water/four.tif", "water/tiny.png"]
+    assert listed["forest/text.jpg"] == "not an image"
+    assert listed["forest/cut.png"].startswith("truncated or damaged")
+    assert listed["water/four.tif"] == "number of bands (4, the data set has 3)"
+    assert "8 x 8 px, data.size is 16" in listed["water/tiny.png"]
+    with pytest.raises(UserError, match=r"4 of 35 files .*1 not an image.*data\.bad_files allows\s+5%") as refusal:
+        pack_tiles.pack_tiles(run_on(root, tmp_path / "strict"))
+    assert str(refusal.value).count("\n  ") == 4
+    assert packed(run_on(root, tmp_path / "strict", bad_files=0.2)).count == 31
+
+
+def test_a_file_that_becomes_readable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "root")
+    real = Path.read_bytes
+
+    def denied(self: Path) -> bytes:
+        if self.name == "004.png":
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", denied)
+        with pytest.raises(UserError, match="1 cannot be opened"):
+            pack_tiles.pack_tiles(run_on(root, bad_files=0.0))
+    assert packed(run_on(root, bad_files=0.0)).count == 30
+
+
+def test_rasters_of_sixteen_bits_get_edges_from_the_train_tiles(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for split, low in (("train", 1000), ("valid", 5000), ("test", 9000)):
+        (root / split).mkdir(parents=True)
+        for number in range(4):
+            values = np.random.default_rng(number).integers(low, low + 1000, (6, 20, 20)).astype(np.int16)
+            values[:, :4] = -999
+            raster(root / split / f"{number}.tif", values, nodata=-999)
+    tiles = packed(run_on(root))
+    assert (tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (6, "uint16", False, [])
+    assert tiles.labels.unique().tolist() == [-1]
+    assert torch.all((tiles.low >= 1000) & (tiles.low < 1200))  # resizing narrows the range
+    assert torch.all((tiles.high > 1800) & (tiles.high <= 2000))
+    assert tiles.unit(tiles.read(tiles.index("test")))[:, :, 8:].min() == 1
+
+
+def test_a_given_split_that_is_missing_is_drawn_from_train(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    folder(root / "train", 40)
+    folder(root / "test", 10)
+    tiles = packed(run_on(root))
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [32, 8, 10]
+    assert all(tiles.files[tile].startswith("test/") for tile in tiles.index("test").tolist())
+
+
+def test_copies_in_different_splits_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    for split in ("train", "valid", "test"):
+        folder(root / split, 6 if split == "train" else 2)
+    tiles = packed(run_on(root))
+    assert tiles.count == 10
+    assert plan.tiles(run_on(root)).facts["duplicates_across_splits"] == 6
+    assert "6 tiles are copies of one another" in capsys.readouterr().out
+
+
+def test_synthetic_scenes_are_drawn_before_packing(tmp_path: Path) -> None:
+    run = run_on(tmp_path / "root", synthetic=SyntheticScenesSettings(tiles=40, pixels=16))
+    tiles = packed(run)
+    assert (tiles.count, len(tiles.classes)) == (40, 5)
+    pack_tiles.pack_tiles(run)
+
+
+def test_too_few_tiles_say_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has 1 usable tile, and none for the valid and the test split"):
+        pack_tiles.pack_tiles(run_on(folder(tmp_path / "one", 1)))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="holds no image"):
+        pack_tiles.pack_tiles(run_on(tmp_path / "none"))
+    with pytest.raises(UserError, match="there is no folder"):
+        pack_tiles.pack_tiles(run_on(tmp_path / "missing"))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.jpg").write_text("text")
+    with pytest.raises(UserError, match=r"none of 1 files .* not an image"):
+        pack_tiles.pack_tiles(run_on(tmp_path / "texts"))
+
+
+def test_a_class_without_a_usable_train_tile_is_left_out(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    (root / "aspen").mkdir()
+    (root / "aspen" / "bad.jpg").write_text("text")
+    tiles = packed(run_on(root))
+    assert tiles.classes == ["forest", "water"]
+    assert set(tiles.labels.tolist()) == {0, 1}
+
+
+def test_more_tiles_than_room_are_refused_before_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "root")
+    monkeypatch.setattr(pack_tiles.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(UserError, match=r"30 tiles need .* are free"):
+        pack_tiles.pack_tiles(run_on(root))
+
+
+def test_other_settings_start_the_archive_anew(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    pack_tiles.pack_tiles(run_on(root))
+    run = run_on(root)
+    run.redo = True
+    smaller = Run(run.path, Recipe(name="run", data=DataSettings(root=str(root), size=24)), redo=True)
+    assert packed(smaller).size == 24
+    journal = (plan.tiles(smaller).path / "packing.jsonl").read_text().splitlines()
+    assert json.loads(journal[0])["size"] == 24
+    assert len(journal) == 31
+
+
+def test_real_data_sets_are_packed_whole(real_data: Path, tmp_path: Path) -> None:
+    given = DataSettings(root=str(real_data / "wildfire"), card="wildfire-prediction", size=128)
+    run = Run(tmp_path / "wildfire", Recipe(name="wildfire", data=given))
+    tiles = packed(run)
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [1680, 360, 360]
+    assert tiles.classes == ["nowildfire", "wildfire"]
+    assert plan.tiles(run).facts["unusable"] == 0
+
+
+def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root")
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    sets = {file: {"wet"} if number % 3 else {"dry", "wet"} for number, file in enumerate(files[:-1])}
+
+    def write() -> None:
+        rows = [f"{file},{';'.join(sorted(names))}" for file, names in sets.items()]
+        (root / "labels.csv").write_text("\n".join(["file,labels", *rows]))
+
+    write()
+    run = run_on(root, labels="labels.csv")
+    store = packed(run)
+    assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
+    found = {
+        file: {store.classes[i] for i in row.nonzero()} for file, row in zip(store.files, store.labels, strict=True)
+    }
+    assert found == sets | {files[-1]: set()}
+    assert store.has_label.tolist() == [True] * (len(files) - 1) + [False]
+    assert all(store.labels[store.index(split)].any(0).all() for split in ("train", "valid", "test"))
+    before = content(run)
+    assert pack_tiles.changed(run) is None
+    sets[files[0]] = {"dry"}
+    write()
+    assert packed(run).labels[0].tolist() == [True, False]
+    assert content(run) != before

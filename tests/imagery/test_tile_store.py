@@ -1,0 +1,87 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore, spread, thinned
+
+# ---------------------------------------------------------------- the store
+
+
+def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
+    top = 256 if dtype == "uint8" else 50000
+    pixels = np.random.default_rng(0).integers(0, top, (6, 4, 16, 16)).astype(dtype)
+    pixels.tofile(path / "tiles.bin")
+    edges = (
+        ([0.0] * 4, [255.0] * 4)
+        if dtype == "uint8"
+        else ([100.0, 0.0, 5.5, 20.0], [40000.0, 49999.0, 3000.25, 60000.0])
+    )
+    about = {
+        "dtype": dtype, "bands": 4, "size": 16, "rgb": False, "classes": ["a", "b"], "files": list("pqrst"),
+        "labels": [0, 1, -1, 0, 1], "split": [0, 2, 1, 0, 0], "multi_label": False, "slots": [5, 0, 2, 1, 3],
+        "low": edges[0], "high": edges[1],
+    }  # fmt: skip
+    (path / "tiles.json").write_text(json.dumps(about))
+    return TileStore(path), pixels[[5, 0, 2, 1, 3]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_store_reads_its_slots_and_survives_pickling(tmp_path: Path, dtype: str) -> None:
+    tiles, truth = store(tmp_path, dtype)
+    again = pickle.loads(pickle.dumps(tiles))
+    wanted = torch.tensor([3, 0, 0, 4])
+    for opened in (tiles, again):
+        raw = opened.read(wanted)
+        assert raw.dtype == (torch.uint8 if dtype == "uint8" else torch.int32)
+        assert np.array_equal(raw.numpy(), truth[wanted.numpy()])
+    assert (tiles.count, len(tiles), tiles.bands, tiles.size) == (5, 5, 4, 16)
+    assert tiles.index("train").tolist() == [0, 3, 4]
+    assert tiles.index("valid").tolist() == [2]
+    assert len(pickle.dumps(tiles)) < 1000
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_raw_undoes_unit_between_the_edges(tmp_path: Path, dtype: str) -> None:
+    tiles, _ = store(tmp_path, dtype)
+    raw = tiles.read(torch.arange(5))
+    unit = tiles.unit(raw)
+    assert unit.dtype == torch.float32
+    assert 0 <= unit.min() <= unit.max() <= 1
+    back = tiles.raw(unit)
+    assert back.dtype == raw.dtype
+    low, high = tiles.low[:, None, None], tiles.high[:, None, None]
+    inside = (raw >= low) & (raw <= high)
+    assert inside.any()
+    assert torch.equal(back[inside], raw[inside])
+    assert torch.equal(back, torch.minimum(torch.maximum(raw.float(), low), high).round().to(raw.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_moments_are_those_of_all_pixels_of_the_training_tiles(tmp_path: Path, dtype: str) -> None:
+    tiles, _ = store(tmp_path, dtype)
+    deviation, mean = torch.std_mean(tiles.unit(tiles.read(tiles.index("train"))), (0, 2, 3), correction=0)
+    torch.testing.assert_close(tiles.moments, (mean, deviation))
+
+
+def test_the_deviation_of_a_constant_band_is_no_zero(tmp_path: Path) -> None:
+    tiles, _ = store(tmp_path, "uint8")
+    np.zeros((6, 4, 16, 16), np.uint8).tofile(tmp_path / "tiles.bin")
+    assert torch.allclose(tiles.moments[1], torch.tensor(1 / 255))
+
+
+def test_a_folder_without_a_store_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gcl-custom fit-generator"):
+        TileStore(tmp_path)
+
+
+def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
+    ten = torch.arange(10, 20)
+    assert spread(ten, 4).tolist() == [10, 13, 16, 19]
+    assert thinned(ten, 4).tolist() == [10, 13, 16, 19]
+    assert thinned(ten, 6).tolist() == [10, 12, 14, 16, 18]
+    assert spread(ten, 12).tolist() == thinned(ten, 12).tolist() == ten.tolist()

@@ -1,0 +1,228 @@
+"""Pretraining: what the views of a pair are made of, what is read, and that the stage leaves a backbone."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.methods.by_name import METHODS
+from gcl_custom.pretraining import backbones, pretrain
+from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.pairs import Reader
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.methods import BarlowTwinsSettings, VICRegSettings
+from gcl_custom.recipe.pretraining import AdamWSettings, PretrainSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.training.batches import Batch
+from gcl_custom.views.view_store import TILES, VIEWS
+
+TILE_COUNT, SIZE, VIEWS_PER_TILE = 30, 16, 3
+
+
+SETTINGS = PretrainSettings(
+    backbone="test_resnet",
+    method=VICRegSettings(projector=[16, 16]),
+    optimizer=AdamWSettings(name="adamw"),
+    epochs=2,
+    batch=6,
+    mixing_rate=0.5,
+    pairing=[],
+    probe_every=1,
+)
+
+
+def with_changes(**changes: object) -> PretrainSettings:
+    return SETTINGS.model_copy(update=changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose tiles are dark (below 100), reconstructions middling (100), and views bright (200, 201, 202)."""
+    recipe = Recipe(
+        name="r",
+        data=DataSettings(root="none", size=SIZE),
+        pretrain=SETTINGS,
+        hardware=HardwareSettings(accelerator="cpu", precision="fp32"),
+    )
+    run = Run(tmp_path / "run", recipe)
+    labels = np.arange(TILE_COUNT) % 2
+    split = np.repeat([0, 1], [18, 12])
+    tiles = plan.tiles(run)
+    tiles.begin()
+    noise = np.random.default_rng(0).integers(0, 40, (TILE_COUNT, 3, SIZE, SIZE))
+    (noise + 50 * labels[:, None, None, None]).astype(np.uint8).tofile(tiles.path / "tiles.bin")
+    about = {
+        "dtype": "uint8",
+        "bands": 3,
+        "size": SIZE,
+        "rgb": True,
+        "classes": ["dark", "bright"],
+        "low": [0] * 3,
+        "high": [255] * 3,
+        "files": [f"{i}.png" for i in range(TILE_COUNT)],
+        "multi_label": False,
+        "slots": list(range(TILE_COUNT)),
+        "labels": labels.tolist(),
+        "split": split.tolist(),
+    }
+    (tiles.path / "tiles.json").write_text(json.dumps(about))
+    tiles.finish()
+    for stage, values in ((plan.reconstructions(run), [100]), (plan.views(run), [200, 201, 202])):
+        stage.path.mkdir()
+        views = np.broadcast_to(np.array(values)[:, None, None, None], (18, len(values), 3, SIZE, SIZE))
+        np.save(stage.path / VIEWS, views.astype(np.uint8))
+        np.save(stage.path / TILES, np.arange(18))
+    return run
+
+
+def module_of(run: Run, settings: PretrainSettings) -> Contrastive:
+    store = TileStore(plan.tiles(run).path)
+    return Contrastive(store, Reader(run, settings), settings, steps=10, batch=18, seed=0)
+
+
+@pytest.mark.parametrize("changes", [{"source": "raw"}, {"source": "reconstructed"}, {"pairing": ["crop", "flip"]}])
+def test_at_rate_0_batches_and_weights_are_the_same_whatever_stands_for_a_generative_view(
+    run: Run, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained twice, since the plan, for which these keys do not count there, would take the first for the second."""
+    seen: list[list[Tensor]] = []
+    views = Contrastive.views
+
+    def watched(self: Contrastive, batch: Batch) -> tuple[Tensor, ...]:
+        seen[-1] += views(self, batch)
+        return views(self, batch)
+
+    monkeypatch.setattr(Contrastive, "views", watched)
+    trained = []
+    for settings in (with_changes(mixing_rate=0.0), with_changes(mixing_rate=0.0, **changes)):
+        run.recipe = run.recipe.model_copy(update={"pretrain": settings})
+        seen.append([])
+        pretrain.pretrain(run, "gcl", 0)
+        folder = plan.pretrain(run, "gcl", 0).path
+        trained.append(load_file(folder / "backbone.safetensors"))
+        shutil.rmtree(folder)
+    assert len(seen[0]) == len(seen[1]) > 0
+    assert all(map(torch.equal, *seen))
+    assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
+
+
+def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrain.pretrain(run, "paired", 1)
+    stage = plan.pretrain(run, "paired", 1)
+    assert stage.done
+    network, _ = backbones.build("test_resnet", 3)
+    network.load_state_dict(load_file(stage.path / "backbone.safetensors"))
+    assert {"parameters", "loss", "invariance", "variance", "covariance"} < set(stage.facts)
+    assert {"embedding_std", "effective_rank", "lidar", "knn"} < set(stage.facts)
+    rows = json.loads((stage.path / "history.json").read_text())
+    assert all({"effective_rank", "lidar"} < set(row) for row in rows)
+    assert stage.facts["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert list((stage.path / "pictures").glob("pairs-*.png"))
+    monkeypatch.setattr(pretrain, "fit", lambda *_: pytest.fail("a finished stage is not run again"))
+    pretrain.pretrain(run, "paired", 1)
+
+
+SMALL_HEADS = {
+    "vicreg": {"projector": [16, 16]},
+    "barlow_twins": {"projector": [16, 16]},
+    "simclr": {"projector": [16, 8]},
+    "byol": {"projector": [16, 8]},
+    "dino": {"projector": [16, 8], "outputs": 12},
+    "swav": {"projector": [16, 8], "prototypes": 12, "queue": 12, "queue_from": 0.4},
+}
+
+
+def work(run: Run, killed_at: int | None) -> None:
+    torch.set_num_threads(1)
+    step = Contrastive.training_step
+
+    def dying(self: Contrastive, batch: Batch, index: int) -> Tensor:
+        if batch.step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, index)
+
+    Contrastive.training_step = dying  # type: ignore[method-assign]
+    pretrain.pretrain(run, "paired", 0)
+
+
+@pytest.mark.parametrize(("name", "pairs"), [*((name, 1) for name in METHODS), ("swav", 3)])
+def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, pairs: int, run: Run) -> None:
+    """Teachers, centre, queue and prototypes included: whatever a method remembers is in the checkpoint."""
+    crops = {"count": 2, "size": 16} if name in ("dino", "swav") else {}
+    settings = {"name": name, **SMALL_HEADS[name]}
+    values = run.recipe.model_dump(mode="json")
+    values["pretrain"] |= {
+        "method": settings,
+        "small_crops": crops,
+        "generative_views": pairs,
+        "batch": 3 * (1 + pairs),
+    }
+    values["views"] |= {"per_tile": 3}
+    values["hardware"] |= {"checkpoint_minutes": 1e-9}
+    recipe = Recipe.model_validate_json(json.dumps(values))
+    for place, kills in (("whole", (None,)), ("killed", (2, 5, None))):
+        shutil.copytree(run.path, run.path.parent / place)
+        for killed_at in kills:
+            here = Run(run.path.parent / place, recipe)
+            process = multiprocessing.get_context("fork").Process(target=work, args=(here, killed_at))
+            process.start()
+            process.join()
+            assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
+    whole, killed = (
+        load_file(run.path.parent / place / "pretrain" / "paired-0" / "backbone.safetensors")
+        for place in ("whole", "killed")
+    )
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    start = module_of(run, settings=recipe.pretrain).backbone.state_dict()
+    assert any(not torch.equal(whole[key], start[key]) for key in whole), "something was learnt"
+
+
+def test_barlow_twins_that_overflows_stops(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projections beyond fp32 at one step, in both views, with the real method's loss and gradient."""
+    section = BarlowTwinsSettings(name="barlow_twins", projector=[16, 16])
+    settings = with_changes(method=section)
+    step = Contrastive.training_step
+
+    def exploding(self: Contrastive, batch: Batch, index: int) -> Tensor:
+        factor = 1e39 if batch.step == 3 else 1.0
+        hook = self.method.projector.register_forward_hook(lambda *given: given[-1] * factor)
+        loss = step(self, batch, index)
+        hook.remove()
+        return loss
+
+    monkeypatch.setattr(Contrastive, "training_step", exploding)
+    run.recipe = run.recipe.model_copy(update={"pretrain": settings})
+    with pytest.raises(UserError, match=r"at step 3, so training stopped"):
+        pretrain.pretrain(run, "paired", 0)
+    kept = torch.load(plan.pretrain(run, "paired", 0).path / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def test_arms_of_a_seed_start_with_equal_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def stop(module: Contrastive, *_: object) -> None:
+        started.append([weight.clone() for weight in module.parameters()])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "fit", stop)
+    for arm, seed in (("paired", 0), ("handcrafted", 0), ("handcrafted", 1)):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.pretrain(run, arm, seed)
+    same, other = (all(map(torch.equal, started[0], started[i])) for i in (1, 2))
+    assert same
+    assert not other

@@ -1,0 +1,38 @@
+import xml.etree.ElementTree as ET
+
+from gcl_custom.reporting.plots import Line, Point, curves, forest, label_fractions
+
+POINTS = [Point(0.01, 0.5, 0.4, 0.6), Point(1.0, 0.9, 0.88, 0.92)]
+
+
+def texts(svg: str) -> list[str]:
+    root = ET.fromstring(svg.replace("xlink:href", "href"))
+    return ["".join(node.itertext()) for node in root.iter("text")]
+
+
+def test_label_fractions_has_axes_units_and_legend() -> None:
+    svg = label_fractions({"gcl": ("GCL & friends, fine-tuned", POINTS)}, {0.01: "1 %", 1.0: "all"})
+    found = texts(svg)
+    assert {"1 %", "all", "GCL & friends, fine-tuned", "top-1 accuracy on test tiles, %"} <= set(found)
+    assert "share of the training labels (logarithmic)" in found
+
+
+def test_forest_names_every_row_in_order() -> None:
+    rows = [("gcl", "First", POINTS[0], [0.45, 0.55]), ("supervised", "Second", POINTS[1], [0.9])]
+    found = texts(forest(rows))
+    assert found.index("First") < found.index("Second")
+    assert "top-1 accuracy on test tiles, %" in found
+
+
+def test_a_history_of_one_epoch_is_a_visible_mark() -> None:
+    single = curves("loss", [Line("x", "gcl", [1], [0.5])])
+    assert single.count("<use") > curves("loss", [Line("x", "gcl", [1, 2], [0.5, 0.4])]).count("<use") - 2
+    assert {"loss", "epoch"} <= set(texts(single))
+
+
+def test_same_figures_make_the_same_plot_and_nothing_is_loaded() -> None:
+    one, two = (curves("loss", [Line("x", "", [1, 2], [0.5, 0.4])]) for _ in range(2))
+    assert one == two
+    assert "http" not in one.replace("http://www.w3.org", "")
+    assert "<metadata" not in one
+    assert "#010203" not in one

@@ -1,0 +1,22 @@
+import torch
+from torch import nn
+
+from gcl_custom.training import batch_norm
+
+
+def test_joined_batch_norms_keep_weights_names_and_what_they_do_alone() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
+    tiles, names = torch.randn(6, 3, 2, 2), list(net.state_dict())
+    expected = [net(tiles), net.eval()(tiles)]
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    for module in net:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+    batch_norm.join_batch_norms(net)
+    found = [net.train()(tiles), net.eval()(tiles)]
+    assert list(net.state_dict()) == names
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, state[name])

@@ -1,0 +1,108 @@
+"""LARS against lightly's and a slow formula; the schedule against its definition."""
+
+import copy
+import math
+
+import pytest
+import torch
+from lightly.utils.lars import LARS as LightlyLARS  # noqa: N811
+from torch import nn
+
+from gcl_custom.recipe.pretraining import AdamWSettings, LarsSettings
+from gcl_custom.training.optimizers import LARS, make, rise_times_cosine, warmup_cosine
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+    for step in range(start, start + steps):
+        tiles = torch.randn(10, 6, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        net(tiles).square().mean().backward()
+        optimizer.step()
+
+
+def test_lars_is_the_slow_formula() -> None:
+    weight = nn.Parameter(torch.randn(5, 3))
+    optimizer = LARS([weight], lr=0.3, momentum=0.9, weight_decay=0.01)
+    expected, velocity = weight.detach().clone(), torch.zeros(5, 3)
+    for _ in range(4):
+        gradient = torch.randn(5, 3)
+        decayed = gradient + 0.01 * expected
+        velocity = 0.9 * velocity + 0.001 * expected.norm() / decayed.norm() * decayed
+        expected = expected - 0.3 * velocity
+        weight.grad = gradient
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize("decay", [1e-8, 1e-4])
+def test_lars_agrees_with_lightlys(decay: float) -> None:
+    """The trust ratios' denominators differ by less than the decay, ‖g + βw‖ against ‖g‖ + β‖w‖."""
+    ours, theirs = network(), network()
+    vectors = {"params": [p for p in theirs.parameters() if p.ndim == 1], "weight_decay": 0.0}
+    matrices = {"params": [p for p in theirs.parameters() if p.ndim > 1]}
+    settings = LarsSettings(learning_rate=0.5, weight_decay=decay)
+    train(ours, make(settings, ours, 256), 20)
+    train(theirs, LightlyLARS([matrices, vectors], lr=0.5, momentum=0.9, weight_decay=decay), 20)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [LarsSettings(), AdamWSettings(name="adamw")])
+def test_state_makes_resumption_exact(settings: LarsSettings | AdamWSettings) -> None:
+    undisturbed = network()
+    train(undisturbed, make(settings, undisturbed, 64), 6)
+    net = network()
+    optimizer = make(settings, net, 64)
+    train(net, optimizer, 3)
+    saved = copy.deepcopy((net.state_dict(), optimizer.state_dict()))
+    resumed = network()
+    resumed.load_state_dict(saved[0])
+    optimizer = make(settings, resumed, 64)
+    optimizer.load_state_dict(saved[1])
+    train(resumed, optimizer, 3, start=3)
+    for a, b in zip(resumed.parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_biases_and_normalisation_are_exempt() -> None:
+    net = network()
+    matrices, vectors = make(LarsSettings(weight_decay=0.1), net, 256).param_groups
+    assert [p.ndim for p in matrices["params"]] == [2, 2]
+    assert [p.ndim for p in vectors["params"]] == [1, 1, 1, 1]
+    assert (matrices["weight_decay"], matrices["adaptive"]) == (0.1, True)
+    assert (vectors["weight_decay"], vectors["adaptive"]) == (0.0, False)
+
+
+def test_frozen_weights_stay() -> None:
+    net = network()
+    net[0].requires_grad_(False)
+    before = net[0].weight.clone()
+    train(net, make(AdamWSettings(name="adamw"), net, 256), 2)
+    assert torch.equal(net[0].weight, before)
+
+
+def test_learning_rate_grows_with_the_batch() -> None:
+    rates = [make(LarsSettings(learning_rate=0.2), network(), batch).param_groups[0]["lr"] for batch in (128, 512)]
+    assert rates == pytest.approx([0.1, 0.4])
+
+
+def test_schedule_rises_then_falls_by_a_cosine() -> None:
+    factor = warmup_cosine(steps=110, warmup=10 / 110)
+    assert [factor(step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1, 1])
+    assert factor(60) == pytest.approx(0.5)
+    assert factor(85) == pytest.approx((1 + math.cos(0.75 * math.pi)) / 2)
+    assert 0 < factor(109) < 1e-3
+    assert warmup_cosine(steps=4, warmup=0.0)(0) == 1
+    assert warmup_cosine(steps=4, warmup=1.0)(3) == 1
+
+
+def test_a_rise_times_a_cosine_ends_at_zero_and_stays_below_the_peak() -> None:
+    shares = {0.0: 0.0, 0.01: 0.5, 0.5: 0.5, 1.0: 0.0}
+    assert [rise_times_cosine(share, 0.02) for share in shares] == pytest.approx(list(shares.values()), abs=1e-3)
+    highest = max(rise_times_cosine(step / 1000, 0.02) for step in range(1001))
+    assert highest == pytest.approx((1 + math.cos(math.pi * 0.02)) / 2)
