@@ -4,6 +4,7 @@ All pages share one folder, in which a reader may have begun: ``tiles/``, a few 
 ``mine.yaml``, a recipe that takes seconds, with its run finished.
 """
 
+import ast
 import importlib
 import re
 import tomllib
@@ -151,6 +152,24 @@ def test_a_misspelt_option_or_key_is_found(folder: Path) -> None:
 def test_every_key_of_a_card_is_explained() -> None:
     text = (ROOT / "docs" / "imagery.md").read_text(encoding="utf-8")
     assert [key for key in Card.model_fields if f"| `{key}` |" not in text] == []
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code() -> None:
+    """Between quotation marks in the tables; ``...`` stands for whatever a message fills in."""
+    texts = []
+    for path in (ROOT / "gcl_custom").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r'"([^"]+)"', page)
+    assert len(messages) > 20
+    patterns = {text: ".*".join(map(re.escape, text.split("..."))) for text in messages}
+    assert [text for text, pattern in patterns.items() if not any(re.search(pattern, known) for known in texts)] == []
 
 
 def test_pages_show_the_results_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
