@@ -94,6 +94,8 @@ def parse(words: Sequence[str]) -> None:
             return
         context = command.make_context("gcl-custom", rest[:1], parent=context)
         command, rest = command.commands[rest[0]], rest[1:]
+    if not rest:  # named in a sentence, without what it works on
+        return
     given = command.make_context(words[1], rest, parent=context).params
     name = given.get("recipe") or given.get("study") or "NAME"
     known = {*shipped("recipes"), *shipped("recipes/studies")}
