@@ -19,8 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gcl_custom.devices import pick_device, processor, uses_bf16
-from gcl_custom.recipe_file import load_card, load_recipe
+from gcl_custom.recipe import Hardware
+from gcl_custom.recipe_file import load_card
 from gcl_custom.verdict import column_title, in_columns, title
 
 HERE = Path(__file__).parent
@@ -37,21 +40,22 @@ Kept = dict[str, Any]
 
 def collect(run: Path, command: str, commit: str) -> Path:
     """Keep the results of a finished comparison."""
-    loaded = load_recipe(run / "recipe.yaml")
-    recipe = loaded.model_dump(mode="json")
+    # Not by the grammar: the run may be of an earlier version, with other keys.
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    hardware = Hardware(**{key: recipe["hardware"][key] for key in ("precision", "accelerator")})
     del recipe["data"]["root"]  # where one machine has its imagery
     records = {path.parent.relative_to(run).as_posix(): _read(path) for path in sorted(run.rglob("stage.json"))}
-    card = load_card(loaded.data.card) if loaded.data.card else None
+    card = load_card(recipe["data"]["card"]) if recipe["data"]["card"] else None
     finished = datetime.fromtimestamp(records["compare"]["counted_to"], UTC)
     kept = {
-        "name": loaded.name,
-        "data": card.title if card else loaded.name,
+        "name": recipe["name"],
+        "data": card.title if card else recipe["name"],
         "notes": card.notes if card else "",
         "command": command,
         "commit": commit,
         "date": finished.date().isoformat(),
         "processor": processor(),
-        "precision": "bf16" if uses_bf16(loaded.hardware, pick_device(loaded.hardware)) else "fp32",
+        "precision": "bf16" if uses_bf16(hardware, pick_device(hardware)) else "fp32",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "seconds": {name: round(record["seconds"], 1) for name, record in records.items()},
         "generator": {name: records[name]["facts"] for name in ("tokenizer", "maskgit") if name in records},
