@@ -20,8 +20,8 @@ import yaml
 from conftest import draw
 from pages import PAGES, ROOT, Block, blocks, linked_files, loose_commands
 
-from gcl_custom.recipe import Card
-from gcl_custom.recipe_file import load_card, load_recipe, shipped
+from gcl_custom.recipe.file import load_card, load_recipe, shipped
+from gcl_custom.recipe.imagery import Card
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 APP: typer.Typer = importlib.import_module(PROJECT["scripts"]["gcl-custom"].partition(":")[0]).app

@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
-from gcl_custom.devices import pick_device, processor, uses_bf16
-from gcl_custom.recipe import Hardware
-from gcl_custom.recipe_file import load_card
-from gcl_custom.verdict import column_title, in_columns, title
+from gcl_custom.evaluation.verdict import column_title, in_columns, title
+from gcl_custom.recipe.file import load_card
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.training.devices import pick_device, processor, uses_bf16
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -42,7 +42,7 @@ def collect(run: Path, command: str, commit: str) -> Path:
     """Keep the results of a finished comparison."""
     # Not by the grammar: the run may be of an earlier version, with other keys.
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    hardware = Hardware(**{key: recipe["hardware"][key] for key in ("precision", "accelerator")})
+    hardware = HardwareSettings(**{key: recipe["hardware"][key] for key in ("precision", "accelerator")})
     del recipe["data"]["root"]  # where one machine has its imagery
     records = {path.parent.relative_to(run).as_posix(): _read(path) for path in sorted(run.rglob("stage.json"))}
     card = load_card(recipe["data"]["card"]) if recipe["data"]["card"] else None
