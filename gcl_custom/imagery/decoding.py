@@ -29,6 +29,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from torch import Tensor
 
+from gcl_custom.imagery.source import Window
+
 PNG = b"\x89PNG\r\n\x1a\n"
 RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 """First bytes of TIFF, BigTIFF and JPEG 2000."""
@@ -71,7 +73,7 @@ class Tile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Centre of a file on earth; its tile, cut from the centre, has the same."""
+    """Centre of a source on earth. Its tile is cut from the centre, so it has the same."""
 
     x: float
     y: float
@@ -121,18 +123,21 @@ def form_of(path: Path) -> Form:
         raise Unusable("not an image") from None
 
 
-def decode(data: bytes, at_least: int | None = None) -> Picture:
+def decode(data: bytes, at_least: int | None = None, window: Window | None = None) -> Picture:
     """The pixels of a file's bytes, upright (EXIF orientation), as uint8 or uint16.
 
     Palettes and CMYK become red, green and blue; int16 is cut off at 0. A truncated file is never filled up.
 
     Args:
-        at_least: a JPEG may come out smaller by a factor of 2, 4 or 8 as long as no side gets shorter than this.
+        at_least: a whole JPEG may come out smaller by a factor of 2, 4 or 8 as long as no side gets shorter than this.
+        window: decode this part only; of a raster only its blocks are read, other files are decoded whole.
 
     Raises:
-        Unusable: not an image, truncated, damaged, or of a type that is not stored.
+        Unusable: not an image, truncated, damaged, of a type that is not stored, or smaller than the window needs.
     """
-    return _raster(data) if _is_raster(data) else _pillow(data, at_least)
+    if _is_raster(data):
+        return _raster(data, window)
+    return _pillow(data, at_least) if window is None else _crop(_pillow(data, None), window)
 
 
 def _is_raster(head: bytes) -> bool:
@@ -161,13 +166,31 @@ def _pillow(data: bytes, at_least: int | None) -> Picture:
     return Picture(pixels[:-1], None if valid.all() else valid, alpha=True)
 
 
-def _raster(data: bytes) -> Picture:
+def _crop(picture: Picture, window: Window) -> Picture:
+    _, height, width = picture.pixels.shape
+    _require_inside(window, width, height)
+    part = tuple(slice(*ends) for ends in window.ends)
+    valid = None if picture.valid is None or picture.valid[part].all() else picture.valid[part]
+    return picture._replace(pixels=picture.pixels[:, *part], valid=valid)
+
+
+def _require_inside(window: Window, width: int, height: int) -> None:
+    (_, bottom), (_, right) = window.ends
+    if bottom > height or right > width:
+        needed = f"{window.width} x {window.height} px at column {window.column}, row {window.row}"
+        raise Unusable("window outside the file", f"{needed}; the file has {width} x {height} px")
+
+
+def _raster(data: bytes, window: Window | None) -> Picture:
     try:
         with rasterio.MemoryFile(data) as file, file.open() as dataset:
             _stored_as(dataset)
             bands, alpha = _bands_of(dataset)
-            pixels = dataset.read(bands)
-            masks = dataset.read_masks(bands) > 0
+            if window:
+                _require_inside(window, dataset.width, dataset.height)
+            ends = window.ends if window else None
+            pixels = dataset.read(bands, window=ends)
+            masks = dataset.read_masks(bands, window=ends) > 0
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
@@ -194,17 +217,18 @@ def _stored_as(dataset: rasterio.DatasetReader) -> str:
     return STORED_AS[dtype]
 
 
-def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
+def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:
     """A file's bytes -> a tile of the given form: shorter side to ``size``, antialiased, then the centre.
 
     Args:
-        upscale: enlarge files smaller than ``size`` pixels.
-        nodata: share of pixels without data above which the file is unusable.
+        upscale: enlarge files, or windows, smaller than ``size`` pixels.
+        nodata: share of pixels without data above which there is no tile.
+        window: make the tile from this part of the file.
 
     Raises:
         Unusable: with the reason.
     """
-    pixels, valid, alpha = decode(data, at_least=size)
+    pixels, valid, alpha = decode(data, at_least=size, window=window)
     grey = len(pixels) == 1 and form.bands == 3
     if grey:
         pixels = repeat(pixels, "1 h w -> c h w", c=3)
@@ -223,14 +247,15 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float) 
     return Tile(pixels, missing, grey, alpha)
 
 
-def place_of(data: bytes) -> Place | None:
-    """Where a file lies, as the file itself says; None for one without a coordinate reference system."""
+def place_of(data: bytes, window: Window | None = None) -> Place | None:
+    """The centre of a file, or of a window, as the file itself says; None without a coordinate reference system."""
     if not _is_raster(data):
         return None
     with rasterio.MemoryFile(data) as file, file.open() as dataset:
         if not dataset.crs:
             return None
-        column, row, (a, b, c, d, e, f) = dataset.width / 2, dataset.height / 2, dataset.transform[:6]
+        left, top, width, height = window or (0, 0, dataset.width, dataset.height)
+        column, row, (a, b, c, d, e, f) = left + width / 2, top + height / 2, dataset.transform[:6]
         x, y = a * column + b * row + c, d * column + e * row + f
         try:
             (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [x], [y])

@@ -17,6 +17,11 @@ class Window(NamedTuple):
     width: int
     height: int
 
+    @property
+    def ends(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First row and the one after the last, first column and the one after the last."""
+        return (self.row, self.row + self.height), (self.column, self.column + self.width)
+
 
 class Source(NamedTuple):
     """A file below a root, or a window of one.
