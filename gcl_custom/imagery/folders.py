@@ -27,6 +27,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
 from gcl_custom.imagery.label_table import SEPARATOR, read_labels
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.recipe.imagery import Card
 
@@ -42,9 +43,8 @@ FORM_SAMPLE = 256
 UNLABELLED = {"unlabelled", "unlabeled"}
 
 
-class FoundFile(NamedTuple):
-    path: str
-    """Relative to the root, with forward slashes."""
+class FoundTile(NamedTuple):
+    source: Source
     split: SplitName | None
     label: str | None
     """A class; of several, their names joined by semicolons, as in a table of labels."""
@@ -52,9 +52,9 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The images of a root, sorted by path, and what to tell the reader about how they were found."""
+    """The tiles of a root, sorted by path, and what to tell the reader about how they were found."""
 
-    files: list[FoundFile]
+    tiles: list[FoundTile]
     classes: list[str]
     """In label order; empty where the tiles are unlabelled."""
     notes: list[str]
@@ -64,7 +64,7 @@ class Layout:
     @property
     def splits(self) -> list[SplitName]:
         """The splits that the folders give."""
-        given = {file.split for file in self.files}
+        given = {tile.split for tile in self.tiles}
         return [name for name in SPLITS if name in given]
 
 
@@ -121,31 +121,32 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
     if stated and not classes:
         raise UserError(f"{root} holds none of the class folders that the card states: {', '.join(stated)}")
     known = set(classes)
-    files = [
-        FoundFile(path, split, _folder(inner) if _folder(inner) in known else None) for path, split, inner in placed
+    tiles = [
+        FoundTile(Source(path), split, _folder(inner) if _folder(inner) in known else None)
+        for path, split, inner in placed
     ]
-    if classes and (unlabelled := sum(file.label is None for file in files)):
+    if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
-    return Layout(files, classes, notes)
+    return Layout(tiles, classes, notes)
 
 
 def _by_table(
     path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
 ) -> Layout:
     rows = read_labels(path, [image for image, _, _ in placed])
-    files = []
+    tiles = []
     for image, split, _ in placed:
-        row = rows.get(image)
-        files.append(FoundFile(image, row.split or split, row.labels) if row else FoundFile(image, split, None))
-    if len(rows) < len(files):
-        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(files) - len(rows)}"]
+        row, source = rows.get(image), Source(image)
+        tiles.append(FoundTile(source, row.split or split, row.labels) if row else FoundTile(source, split, None))
+    if len(rows) < len(tiles):
+        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(tiles) - len(rows)}"]
     sets = [row.labels.split(SEPARATOR) for row in rows.values()]
     several = multi_label or any(len(names) > 1 for names in sets)
-    return Layout(files, sorted({name for names in sets for name in names}), notes, several)
+    return Layout(tiles, sorted({name for names in sets for name in names}), notes, several)
 
 
 def labels_of(
-    files: Sequence[FoundFile], classes: Sequence[str], multi_label: bool = False
+    files: Sequence[FoundTile], classes: Sequence[str], multi_label: bool = False
 ) -> tuple[list[str], Int[Tensor, " n"] | Bool[Tensor, "n classes"]]:
     """The classes with a file in the train split, and each file's label among them: -1 for none.
 
@@ -160,23 +161,23 @@ def labels_of(
     return kept, torch.tensor([numbers.get(file.label or "", -1) for file in files])
 
 
-def common_form(root: Path, files: Sequence[FoundFile], card: Card | None) -> Form:
+def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Form:
     """Bands and integer type of the data set: of the card, and of most of a sample of the files.
 
     Raises:
         UserError: where no file of the sample is an image.
     """
-    step = max(1, len(files) // FORM_SAMPLE)
+    step = max(1, len(tiles) // FORM_SAMPLE)
     forms: Counter[Form] = Counter()
     reasons: Counter[str] = Counter()
-    for file in files[::step]:
+    for tile in tiles[::step]:
         try:
-            forms[form_of(root / file.path)] += 1
+            forms[form_of(root / tile.source.path)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
         raise UserError(
-            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {files[0].path}: "
+            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {tiles[0].source}: "
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     form = max(sorted(forms), key=lambda form: forms[form])

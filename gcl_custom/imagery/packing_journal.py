@@ -1,8 +1,8 @@
 """What a packing leaves on the disk while it works, so that a kill costs one block at most.
 
 ``tiles.bin`` is only appended to, a block at a time; once a block is on the disk, the journal ``packing.jsonl`` gets a
-line for each of its files. A slot belongs to the digest of a file's bytes, so files that were renamed, touched or
-merely are still there are not decoded again.
+line for each of its sources. A slot belongs to the digest of what a source holds, so files that were renamed, touched
+or merely are still there are not decoded again.
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import PIXELS
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -22,17 +23,17 @@ JOURNAL = "packing.jsonl"
 
 
 class Record(NamedTuple):
-    """A line of the journal: what became of a file."""
+    """A line of the journal: what became of a source."""
 
-    path: str
+    source: Source
     size: int
     mtime_ns: int
     digest: str
     slot: int | None
-    """Where its tile lies in tiles.bin; None where the file is unusable."""
+    """Where its tile lies in tiles.bin; None where it has none."""
     kind: str = ""
     detail: str = ""
-    """Why it is unusable; the like have the same kind."""
+    """Why it has no tile; the like have the same kind."""
     grey: bool = False
     alpha: bool = False
 
@@ -41,12 +42,20 @@ class Record(NamedTuple):
         """What is compared before a file is read again."""
         return self.size, self.mtime_ns
 
+    def line(self) -> str:
+        return json.dumps([str(self.source), *self[1:]], ensure_ascii=False)
+
+    @classmethod
+    def of_line(cls, line: str) -> "Record":
+        text, *others = json.loads(line)
+        return cls(Source.parse(text), *others)
+
 
 class Archive:
     """tiles.bin and its journal; everything in it was made with the same settings.
 
     Attributes:
-        records: the last line about each path.
+        records: the last line about each source.
         digests: the first line about each content.
         slots: number of tiles in tiles.bin.
         tile_bytes: size of one of them.
@@ -55,7 +64,7 @@ class Archive:
     def __init__(self, folder: Path, form: Form, data: DataSettings) -> None:
         self._pixels, self._journal = folder / PIXELS, folder / JOURNAL
         self.tile_bytes = form.bands * data.size**2 * np.dtype(form.dtype).itemsize
-        self.records: dict[str, Record] = {}
+        self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
         header = json.dumps({**form._asdict(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
@@ -64,7 +73,7 @@ class Archive:
             self._pixels.write_bytes(b"")
             self._journal.write_text(f"{header}\n", encoding="utf-8")
         for line in lines[1:] if lines and lines[0] == header else []:
-            self._learn(Record(*json.loads(line)))
+            self._learn(Record.of_line(line))
         # A block whose pixels were written but not its lines is written again.
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
@@ -78,7 +87,7 @@ class Archive:
         return whole.decode("utf-8").splitlines()
 
     def _learn(self, record: Record) -> None:
-        self.records[record.path] = record
+        self.records[record.source] = record
         self.digests.setdefault(record.digest, record)
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
@@ -89,12 +98,12 @@ class Archive:
             for fresh, tile in block:
                 record = fresh
                 if known := self.digests.get(fresh.digest):
-                    record = known._replace(path=fresh.path, size=fresh.size, mtime_ns=fresh.mtime_ns)
+                    record = known._replace(source=fresh.source, size=fresh.size, mtime_ns=fresh.mtime_ns)
                 elif tile is not None:
                     record = fresh._replace(slot=self.slots)
                     pixels.write(tile.tobytes())
                 self._learn(record)
-                lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+                lines.append(f"{record.line()}\n")
             pixels.flush()
             os.fsync(pixels.fileno())
             journal.write("".join(lines).encode("utf-8"))

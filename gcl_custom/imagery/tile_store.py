@@ -2,9 +2,9 @@
 
     b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
 
-A store is a folder with ``tiles.bin``, the pixels (slot, c, h, w) of one integer type, and ``tiles.json``, which says
-for each tile, in the order of the relative paths, its slot, file, label and split. Slots are only ever appended, so a
-second packing after files were added or taken away re-uses what is there.
+A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one integer type. ``tiles.json``
+holds for each tile, in the order of the relative paths, its slot, label, split and, under ``files``, its source. Slots
+are only ever appended, so a second packing after files were added or taken away reuses what is there.
 """
 
 import json
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int, Integer, UInt
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.source import Source
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
@@ -56,7 +57,7 @@ class TileStore:
         size: side of a tile in pixels.
         dtype: "uint8" or "uint16".
         rgb: whether the bands are red, green and blue.
-        files: file of each tile, relative to the data root, sorted.
+        sources: where each tile was cut from.
         classes: names of the labels.
         multi_label: whether a tile may have several labels.
         labels: label of each tile, -1 where it has none; with several labels a tile, whether it bears each of them.
@@ -81,8 +82,8 @@ class TileStore:
         self.size: int = about["size"]
         self.rgb: bool = about["rgb"]
         self.classes: list[str] = about["classes"]
-        self.files: list[str] = about["files"]
-        self.count: int = len(self.files)
+        self._files: list[str] = about["files"]
+        self.count: int = len(self._files)
         self.multi_label: bool = about["multi_label"]
         self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
         self.has_label: Bool[Tensor, " n"]
@@ -103,6 +104,10 @@ class TileStore:
 
     def __len__(self) -> int:
         return self.count
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        return [Source.parse(text) for text in self._files]
 
     @cached_property
     def _pixels(self) -> np.ndarray:

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery import pack_tiles, packing_journal
+from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
+from gcl_custom.imagery.folders import FoundTile, Layout
+from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -57,7 +59,7 @@ def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None
     for number in range(30):
         Image.fromarray(colours(number, 16)).save(root / ("forest", "water")[number % 2] / f"{number:03d}.png")
     tiles = packed(run_on(root))
-    assert tiles.files == sorted(tiles.files)
+    assert tiles.sources == sorted(tiles.sources, key=str)
     assert (tiles.count, tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (
         30,
         3,
@@ -65,10 +67,10 @@ def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None
         True,
         ["forest", "water"],
     )
-    for number, file in enumerate(tiles.files):
-        truth = np.asarray(Image.open(root / file)).transpose(2, 0, 1)
+    for number, source in enumerate(tiles.sources):
+        truth = np.asarray(Image.open(root / source.path)).transpose(2, 0, 1)
         assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), truth)
-        assert tiles.classes[int(tiles.labels[number])] == Path(file).parent.name
+        assert tiles.classes[int(tiles.labels[number])] == Path(source.path).parent.name
     assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 4, 4]
     assert tiles.low.tolist() == [0] * 3
     assert tiles.high.tolist() == [255] * 3
@@ -115,8 +117,8 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     before = content(run)
     assert pack_tiles.changed(run) is None
     decoded: list[bytes] = []
-    real = pack_tiles.tile_from
-    monkeypatch.setattr(pack_tiles, "tile_from", lambda data, *rest: decoded.append(data) or real(data, *rest))
+    real = read_tile.tile_from
+    monkeypatch.setattr(read_tile, "tile_from", lambda data, *rest: decoded.append(data) or real(data, *rest))
 
     pack_tiles.pack_tiles(run)
     assert decoded == []
@@ -137,7 +139,7 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     again = run_on(root, tmp_path / "fresh")
     renewed, fresh = TileStore(plan.tiles(run).path), packed(again)
     every = torch.arange(fresh.count)
-    assert renewed.files == fresh.files
+    assert renewed.sources == fresh.sources
     assert torch.equal(renewed.read(every), fresh.read(every))
     assert content(run) == content(again)
 
@@ -161,7 +163,7 @@ def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
     raster(root / "water" / "four.tif", np.ones((4, 16, 16), dtype=np.uint16))
     tiles = packed(run_on(root, bad_files=0.2))
     assert tiles.count == 31
-    assert "water/grey.jpg" in tiles.files
+    assert Source("water/grey.jpg") in tiles.sources
     listed = dict(
         line.split("\t")
         for line in (plan.tiles(run_on(root, bad_files=0.2)).path / "unusable.txt").read_text().splitlines()
@@ -215,7 +217,7 @@ def test_a_given_split_that_is_missing_is_drawn_from_train(tmp_path: Path) -> No
     folder(root / "test", 10)
     tiles = packed(run_on(root))
     assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [32, 8, 10]
-    assert all(tiles.files[tile].startswith("test/") for tile in tiles.index("test").tolist())
+    assert all(tiles.sources[tile].path.startswith("test/") for tile in tiles.index("test").tolist())
 
 
 def test_copies_in_different_splits_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +235,32 @@ def test_synthetic_scenes_are_drawn_before_packing(tmp_path: Path) -> None:
     tiles = packed(run)
     assert (tiles.count, len(tiles.classes)) == (40, 5)
     pack_tiles.pack_tiles(run)
+
+
+def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing makes windows yet: here the layout does."""
+    root = tmp_path / "root"
+    root.mkdir()
+    scenes = {name: colours(number, 64).transpose(2, 0, 1) for number, name in enumerate(("east.tif", "west.tif"))}
+    for name, pixels in scenes.items():
+        raster(root / name, pixels)
+    windows = [Window(column, row, 16, 16) for column in range(0, 64, 16) for row in range(0, 64, 16)]
+    found = [FoundTile(Source(name, window), None, name[:4]) for name in scenes for window in windows]
+    monkeypatch.setattr(pack_tiles, "find_tiles", lambda *rest: Layout(found, ["east", "west"], []))
+    run = run_on(root)
+    tiles = packed(run)
+    assert tiles.sources == [tile.source for tile in found]
+    for number, (path, window) in enumerate(tiles.sources):
+        rows, columns = (slice(*ends) for ends in window.ends)
+        assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), scenes[path][:, rows, columns])
+        assert tiles.classes[int(tiles.labels[number])] == path[:4]
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 6, 4]
+    assert plan.tiles(run).facts["duplicates_across_splits"] == 0
+    assert pack_tiles.changed(run) is None
+    before = content(run)
+    monkeypatch.setattr(read_tile, "tile_from", None)  # nothing is decoded again
+    assert packed(Run(run.path, run.recipe, redo=True)).sources == tiles.sources
+    assert content(run) == before
 
 
 def test_too_few_tiles_say_so(tmp_path: Path) -> None:
@@ -300,7 +328,8 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     store = packed(run)
     assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
     found = {
-        file: {store.classes[i] for i in row.nonzero()} for file, row in zip(store.files, store.labels, strict=True)
+        source.path: {store.classes[i] for i in row.nonzero()}
+        for source, row in zip(store.sources, store.labels, strict=True)
     }
     assert found == sets | {files[-1]: set()}
     assert store.has_label.tolist() == [True] * (len(files) - 1) + [False]

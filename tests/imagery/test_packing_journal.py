@@ -5,6 +5,7 @@ import pytest
 
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.packing_journal import Archive, Record
+from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
 
 FORM = Form(2, "uint8")
@@ -16,7 +17,7 @@ def tile(number: int) -> np.ndarray:
 
 
 def record(path: str, digest: str) -> Record:
-    return Record(path, 10, 1, digest, None)
+    return Record(Source(path), 10, 1, digest, None)
 
 
 def filled(folder: Path) -> Archive:
@@ -28,7 +29,8 @@ def filled(folder: Path) -> Archive:
 
 def test_a_content_is_kept_once_and_reopening_gives_the_same(tmp_path: Path) -> None:
     archive = filled(tmp_path)
-    assert {path: found.slot for path, found in archive.records.items()} == {"a": 0, "b": None, "c": 1, "copy of a": 0}
+    slots = {str(source): found.slot for source, found in archive.records.items()}
+    assert slots == {"a": 0, "b": None, "c": 1, "copy of a": 0}
     assert (tmp_path / "tiles.bin").stat().st_size == 2 * archive.tile_bytes == 2 * 512
     again = Archive(tmp_path, FORM, DATA)
     assert (again.records, again.digests, again.slots) == (archive.records, archive.digests, 2)
