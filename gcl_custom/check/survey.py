@@ -1,4 +1,4 @@
-"""The tiles that packing would find, and the files that it could not use."""
+"""Surveying imagery: the tiles that packing would find, and the files that it could not use."""
 
 import math
 from collections import Counter
@@ -20,14 +20,14 @@ from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.imagery import Card, DataSettings
 
 MOST_READ = 4000
-"""Files read whole; of more files, so many are read, spread evenly over the paths."""
+"""Most files that are read. Of more files, some are chosen, spread evenly over the paths."""
 
 
 def survey(data: DataSettings) -> FoundTiles:
-    """Find the tiles and read files, as packing would; synthetic scenes that are not drawn yet are counted only.
+    """Find the tiles and read files, as packing would. Synthetic scenes that are not drawn yet are only counted.
 
     Raises:
-        UserError: as packing would.
+        UserError: packing would raise it, too.
     """
     root = Path(data.root)
     card = load_card(data.card) if data.card else None
@@ -56,7 +56,7 @@ def _tiles(layout: Layout, form: Form, card: Card | None, data: DataSettings) ->
 
 
 def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:
-    """Reason of each unusable source among those that are read; shown, too."""
+    """Read files, tell the user about the unusable ones, and return their reasons."""
     step = math.ceil(len(tiles) / MOST_READ)
     chosen = [tile.source for tile in tiles[::step]]
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:

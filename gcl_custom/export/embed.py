@@ -1,9 +1,9 @@
-"""Stage: a folder of images -> the representation of each, by a backbone of a run, and where on earth it lies.
+"""Stage: a folder of images -> their representations by a backbone of a run, and their places on earth.
 
-    n  usable files     d  width of the backbone
+    n  usable tiles     d  width of the backbone
 
-Files are decoded, resized and scaled as when the run's tiles were packed, and go through the network as they do for
-the linear probe, so a classifier of these representations scores what the comparison reports.
+Files are decoded, resized and scaled as when the run's tiles were packed, and pass through the network as for the
+linear probe. So a classifier of these representations scores what the comparison reports.
 """
 
 import csv
@@ -33,13 +33,13 @@ from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
 
-FORMS = (".parquet", ".npy")
+FORMATS = (".parquet", ".npy")
 EXAMPLES = 5
-"""Unusable files that a message names."""
+"""Number of unusable files that a message names."""
 
 
 class Seen(NamedTuple):
-    """A source, its tile or the reason why there is none, and its place where it has one."""
+    """A source, its tile or the reason why it has none, and its place if it is known."""
 
     source: Source
     tile: Tile | Unusable
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What was embedded, a row for each source in the order of the paths."""
+    """The results, a row for each usable source in the order of the paths."""
 
     sources: list[Source]
     places: list[Place | None]
@@ -57,16 +57,17 @@ class Table(NamedTuple):
 def embed(
     run: Run, folder: Path, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False
 ) -> None:
-    """Write the representations of all images below ``folder`` to ``out``, and what could not be read beside it.
+    """Write the representations of all images below ``folder`` to ``out``, and a list of unusable files beside it.
 
-    ``.parquet``: columns file, representation (d floats), x, y, crs, longitude, latitude. ``.npy``: the array (n, d),
-    and the other columns in a ``.csv`` of the same name. Held in memory as float32 until they are written: 4 n d bytes.
+    A ``.parquet`` has the columns file, representation (d floats), x, y, crs, longitude and latitude. A ``.npy`` holds
+    the array (n, d), and a ``.csv`` of the same name the other columns. All representations are held in memory until
+    they are written: 4 n d bytes.
 
     Raises:
-        UserError: no such backbone, no image, no usable one, or ``out`` is taken or of another format.
+        UserError: there is no such backbone or no usable image, or ``out`` exists or is of another format.
     """
-    if out.suffix not in FORMS:
-        raise UserError(f"--out {out}: representations are written as {' or '.join(FORMS)}; let it end so")
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out}: representations are written as {' or '.join(FORMATS)}; let it end so")
     for path in _written(out):
         require_free(path, overwrite)
     sources = _sources(folder)
@@ -103,7 +104,7 @@ def _sources(folder: Path) -> list[Source]:
 def _embed(
     known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sequence[Source]
 ) -> tuple[Table, list[tuple[Source, Unusable]]]:
-    """The table, and what could not be read with its reason."""
+    """Embed the sources; return the table, and the unusable sources with their reasons."""
     recipe, store = known.run.recipe, known.store
     representations = np.empty((len(sources), known.width), np.float32)
     embedded: list[Source] = []
@@ -128,7 +129,7 @@ def _embed(
 
 
 def _read_ahead(sources: Sequence[Source], read: "partial[Seen]") -> Iterator[list[Seen]]:
-    """Batches of tiles, read by threads, the next one while the network works on this one."""
+    """Yield batches of tiles. Threads read the next batch while the network works on this one."""
     batches = [sources[start : start + INFERENCE_BATCH] for start in range(0, len(sources), INFERENCE_BATCH)]
     with ThreadPoolExecutor() as pool:
         ahead = pool.map(read, batches[0])
@@ -147,14 +148,14 @@ def _read(folder: Path, form: Form, data: DataSettings, source: Source) -> Seen:
 
 
 def _state_unusable(bad: Sequence[tuple[Source, Unusable]], count: int, folder: Path, out: Path) -> None:
-    """List the files without a tile beside the output, and say how many they are.
+    """List the unusable files beside the output, and tell the user how many there are.
 
     Raises:
-        UserError: no file has one.
+        UserError: no file is usable.
     """
     listing = out.with_name(f"{out.name}.unusable.txt")
     if not bad:
-        listing.unlink(missing_ok=True)  # of an output that was there before
+        listing.unlink(missing_ok=True)  # of an earlier output
         return
     lines = [f"{source}\t{problem}" for source, problem in bad]
     summary = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for _, problem in bad).most_common())

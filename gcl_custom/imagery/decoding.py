@@ -1,11 +1,11 @@
-"""One file -> one tile.
+"""Decoding: the bytes of a file -> a tile.
 
     c  bands     h w  pixels of a file     s  side of a tile
 
-The first bytes of a file say what it is, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow the rest,
-for three reasons: torchvision's PNG decoder crashes the process on some damaged files and takes the indices of a
-palette for its colours, its JPEG decoder is to be removed, and Pillow is as fast where tiles are made smaller, since it
-lets the JPEG decoder leave out the frequencies that a smaller tile cannot hold.
+The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
+reads the rest. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
+indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where tiles are made smaller,
+because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
 """
 
 import io
@@ -37,8 +37,8 @@ RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
 
 
-class Unusable(Exception):  # noqa: N818  says what the file is
-    """A file that cannot become a tile: ``kind`` groups the like, ``detail`` is about this one."""
+class Unusable(Exception):  # noqa: N818  says what the source is
+    """A source that cannot become a tile: ``kind`` groups equal problems, ``detail`` is about this one."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind} ({detail})" if detail else kind)
@@ -46,7 +46,7 @@ class Unusable(Exception):  # noqa: N818  says what the file is
 
 
 class Form(NamedTuple):
-    """What all tiles of a store have in common before they are resized."""
+    """What all tiles of a store have in common, apart from their size."""
 
     bands: int
     dtype: str
@@ -54,18 +54,19 @@ class Form(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A decoded file; an alpha band is no band, it says which pixels hold data."""
+    """Decoded pixels. An alpha band is not among the bands; it says which pixels hold data."""
 
     pixels: UInt[np.ndarray, "c h w"]
     valid: Bool[np.ndarray, "h w"] | None
-    """Where there is data; None where there is data everywhere."""
+    """Whether a pixel holds data; None if all do."""
     alpha: bool
+    """Whether there was an alpha band."""
 
 
 class Tile(NamedTuple):
     pixels: UInt[np.ndarray, "c h w"]
     nodata: float
-    """Share of pixels without data; they are 0 in all bands."""
+    """Share of pixels without data. They are 0 in all bands."""
     grey: bool
     """Whether one band was repeated to three."""
     alpha: bool
@@ -79,17 +80,18 @@ class Place(NamedTuple):
     y: float
     """In units of the coordinate reference system."""
     crs: str
-    """EPSG:NUMBER, or WKT where it has none."""
+    """EPSG:NUMBER, or WKT if the system has no number."""
     longitude: float | None
     latitude: float | None
-    """In degrees (WGS 84); None where the system lies nowhere on earth."""
+    """In degrees (WGS 84); None if the system has no place on earth."""
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Around all reading of files: truncated ones are refused, and tiles need neither coordinates nor tidy metadata.
+    """Put this around all reading of files: it refuses truncated files and silences warnings about metadata.
 
-    Both settings belong to the process, so this stands around a pool of threads, never inside one.
+    Tiles need neither coordinates nor tidy metadata. Both settings belong to the process, so the context is entered
+    around a pool of threads, never inside one.
     """
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -103,7 +105,7 @@ def reading() -> Iterator[None]:
 
 
 def form_of(path: Path) -> Form:
-    """Bands and integer type of a file, from its header.
+    """Read bands and integer type of a file from its header.
 
     Raises:
         Unusable: not an image, or of a type that is not stored.
@@ -124,16 +126,16 @@ def form_of(path: Path) -> Form:
 
 
 def decode(data: bytes, at_least: int | None = None, window: Window | None = None) -> Picture:
-    """The pixels of a file's bytes, upright (EXIF orientation), as uint8 or uint16.
+    """Decode a file's bytes to pixels of uint8 or uint16, turned upright as EXIF says.
 
-    Palettes and CMYK become red, green and blue; int16 is cut off at 0. A truncated file is never filled up.
+    Palettes and CMYK become red, green and blue. Negative int16 values become 0. A truncated file is refused.
 
     Args:
-        at_least: a whole JPEG may come out smaller by a factor of 2, 4 or 8 as long as no side gets shorter than this.
-        window: decode this part only; of a raster only its blocks are read, other files are decoded whole.
+        at_least: allow a whole JPEG to come out smaller, by a factor of 2, 4 or 8, with no side shorter than this.
+        window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
 
     Raises:
-        Unusable: not an image, truncated, damaged, of a type that is not stored, or smaller than the window needs.
+        Unusable: not an image, truncated, damaged, of a type that is not stored, or the window leaves the file.
     """
     if _is_raster(data):
         return _raster(data, window)
@@ -201,7 +203,7 @@ def _raster(data: bytes, window: Window | None) -> Picture:
         pixels = pixels.clip(0).astype(np.uint16)
     if masks.all():
         return Picture(pixels, None, alpha)
-    # A band may lack data where others have it: it is 0 there, and the pixel still counts as data.
+    # If only some bands of a pixel lack data, they become 0 and the pixel still counts as data.
     return Picture(pixels * masks, masks.any(axis=0), alpha)
 
 
@@ -218,15 +220,15 @@ def _stored_as(dataset: rasterio.DatasetReader) -> str:
 
 
 def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:
-    """A file's bytes -> a tile of the given form: shorter side to ``size``, antialiased, then the centre.
+    """Make a tile of the given form: decode, resize the shorter side to ``size`` (antialiased), crop the centre.
 
     Args:
-        upscale: enlarge files, or windows, smaller than ``size`` pixels.
-        nodata: share of pixels without data above which there is no tile.
-        window: make the tile from this part of the file.
+        upscale: whether to enlarge what is smaller than ``size`` pixels.
+        nodata: largest share of pixels without data.
+        window: use only this part of the file.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: there is no such tile.
     """
     pixels, valid, alpha = decode(data, at_least=size, window=window)
     grey = len(pixels) == 1 and form.bands == 3
@@ -248,7 +250,7 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, 
 
 
 def place_of(data: bytes, window: Window | None = None) -> Place | None:
-    """The centre of a file, or of a window, as the file itself says; None without a coordinate reference system."""
+    """Locate the centre of a file or window by the file's georeference; None if it has none."""
     if not _is_raster(data):
         return None
     with rasterio.MemoryFile(data) as file, file.open() as dataset:
@@ -259,7 +261,7 @@ def place_of(data: bytes, window: Window | None = None) -> Place | None:
         x, y = a * column + b * row + c, d * column + e * row + f
         try:
             (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [x], [y])
-        except (RasterioError, CPLE_BaseError):  # a local system, of some building site
+        except (RasterioError, CPLE_BaseError):  # a local system, such as that of a building site
             longitude = latitude = math.inf
         known = math.isfinite(longitude) and math.isfinite(latitude)
         degrees = (longitude, latitude) if known else (None, None)
@@ -279,7 +281,7 @@ def _resized(
     if shape != (height, width) and valid is None and pixels.dtype == np.uint8:
         pixels = resize(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
     elif shape != (height, width):
-        # Averages are taken over the pixels that hold data, so that nodata does not darken what it borders on.
+        # Only pixels that hold data are averaged, so that nodata does not darken its neighbours.
         weight = torch.ones(1, height, width) if valid is None else torch.from_numpy(valid)[None].float()
         share = resize(weight)
         mean = resize(torch.from_numpy(pixels.astype(np.float32)) * weight) / share.clamp(min=1e-6)

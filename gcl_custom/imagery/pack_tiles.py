@@ -1,4 +1,4 @@
-"""Stage: the files of a folder -> the tile store, with labels and splits. A killed packing goes on where it was."""
+"""Stage: a folder of files -> the tile store, with labels and splits. A killed packing continues where it stopped."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, find_tiles, is_rgb, labels_of
-from gcl_custom.imagery.packing_journal import Archive, Record
+from gcl_custom.imagery.packing_journal import PackingJournal, Record
 from gcl_custom.imagery.read_tile import UNREAD, read_tile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
@@ -32,16 +32,16 @@ from gcl_custom.runs.stage import Stage
 
 UNUSABLE = "unusable.txt"
 BLOCK_BYTES = 64 * 2**20
-BLOCK_FILES = 256
+BLOCK_TILES = 256
 EDGE_SAMPLE = 2**24
-"""Pixels of each band that decide which values become 0 and 1."""
+"""Number of pixels of each band that decide which values become 0 and 1."""
 
 
 def pack_tiles(run: Run) -> None:
-    """Pack the tiles of a run, or only what changed since.
+    """Pack the tiles of a run. After a change of the files, read only those that changed.
 
     Raises:
-        UserError: the root is missing or empty, too many files are unusable, or a split would have no tile.
+        UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
     stage, data = plan.tiles(run), run.recipe.data
     news = changed(run)
@@ -55,19 +55,19 @@ def pack_tiles(run: Run) -> None:
         synthetic_scenes.draw(root, data.synthetic)
     card = load_card(data.card) if data.card else None
     layout = find_tiles(root, card, data.labels, data.multi_label)
-    # Nothing was made from an unfinished packing: after an error it may start again with the settings that mend it.
+    # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
     stage.begin()
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.tiles, card)
-        archive = Archive(stage.path, form, data)
-        _fill(archive, root, layout.tiles, form, data, stage)
-    usable = _usable(archive, layout.tiles, root, data, stage.path)
-    index = _index(archive, usable, layout, form, data, card, stage.path)
+        journal = PackingJournal(stage.path, form, data)
+        _fill(journal, root, layout.tiles, form, data, stage)
+    usable = _usable(journal, layout.tiles, root, data, stage.path)
+    index = _index(journal, usable, layout, form, data, card, stage.path)
     write_json(stage.path / INDEX, index)
-    digests = [archive.records[tile.source].digest for tile in usable]
+    digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
@@ -88,9 +88,9 @@ def pack_tiles(run: Run) -> None:
 
 
 def changed(run: Run) -> str | None:
-    """How the files differ from those that were packed, by path, size and time of change; None where they do not.
+    """Say how the files differ, by path, size and time of change, from those that were packed; None if they do not.
 
-    A root that is gone is no difference: later stages read the packed tiles only.
+    A missing root does not count as a change, because later stages read packed tiles only.
     """
     stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
     if not stage.done or not root.is_dir():
@@ -106,33 +106,34 @@ def changed(run: Run) -> str | None:
 
 
 def _fill(
-    archive: Archive, root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings, stage: Stage
+    journal: PackingJournal, root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings, stage: Stage
 ) -> None:
     pending = []
     for tile in tiles:
-        known = archive.records.get(tile.source)
+        known = journal.records.get(tile.source)
         if known is None or known.kind == UNREAD or known.state != _state(root, tile.source):
             pending.append(tile.source)
-    needed, free = len(pending) * archive.tile_bytes, shutil.disk_usage(stage.path).free
+    needed, free = len(pending) * journal.tile_bytes, shutil.disk_usage(stage.path).free
     if needed > free:
         raise UserError(
             f"{stage.path}: {len(pending):,} tiles need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
             f"Make room, choose another place with --runs, or lower data.size"
         )
-    length = max(1, min(BLOCK_FILES, BLOCK_BYTES // archive.tile_bytes))
-    read = partial(_read, root=root, form=form, data=data, digests=archive.digests)
+    length = max(1, min(BLOCK_TILES, BLOCK_BYTES // journal.tile_bytes))
+    pack = partial(_packed, root=root, form=form, data=data, digests=journal.digests)
     with ThreadPoolExecutor() as pool, progress(len(tiles), "packing tiles") as bar:
         bar.advance(len(tiles) - len(pending))
         for start in range(0, len(pending), length):
             block = pending[start : start + length]
-            archive.append(list(pool.map(read, block)))
+            journal.append(list(pool.map(pack, block)))
             stage.tick()
             bar.advance(len(block))
 
 
-def _read(
+def _packed(
     source: Source, root: Path, form: Form, data: DataSettings, digests: dict[str, Record]
 ) -> tuple[Record, UInt[np.ndarray, "c h w"] | None]:
+    """The record of a source, and its pixels if they are new."""
     state = _state(root, source)
     found = read_tile(root, source, form, data)
     record = Record(source, *state, found.digest(), None)
@@ -150,11 +151,15 @@ def _state(root: Path, source: Source) -> tuple[int, int]:
 
 
 def _usable(
-    archive: Archive, tiles: Sequence[FoundTile], root: Path, data: DataSettings, folder: Path
+    journal: PackingJournal, tiles: Sequence[FoundTile], root: Path, data: DataSettings, folder: Path
 ) -> list[FoundTile]:
-    """The tiles that could be made; the others are listed, and too many of them end the run."""
-    usable = [tile for tile in tiles if archive.records[tile.source].slot is not None]
-    bad = [record for tile in tiles if (record := archive.records[tile.source]).slot is None]
+    """The tiles that could be read. The others are listed.
+
+    Raises:
+        UserError: too many cannot be used.
+    """
+    usable = [tile for tile in tiles if journal.records[tile.source].slot is not None]
+    bad = [record for tile in tiles if (record := journal.records[tile.source]).slot is None]
     lines = [f"{record.source}\t{Unusable(record.kind, record.detail)}" for record in bad]
     with write_atomically(folder / UNUSABLE) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -169,8 +174,8 @@ def _usable(
         )
     if bad:
         warn(f"{len(bad)} of {len(tiles)} files are unusable and left out ({summary}): {folder / UNUSABLE}")
-    grey = sum(archive.records[tile.source].grey for tile in usable)
-    alpha = sum(archive.records[tile.source].alpha for tile in usable)
+    grey = sum(journal.records[tile.source].grey for tile in usable)
+    alpha = sum(journal.records[tile.source].alpha for tile in usable)
     if grey:
         warn(f"{grey} greyscale files: the one band stands for red, green and blue")
     if alpha:
@@ -179,7 +184,7 @@ def _usable(
 
 
 def _index(
-    archive: Archive,
+    journal: PackingJournal,
     usable: list[FoundTile],
     layout: Layout,
     form: Form,
@@ -187,13 +192,13 @@ def _index(
     card: Card | None,
     folder: Path,
 ) -> dict[str, Any]:
-    """Everything that tiles.json says."""
+    """The contents of tiles.json."""
     classes, labels = labels_of(usable, layout.classes, layout.multi_label)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
     split = divide(usable, labels, data)
-    slots = [archive.records[tile.source].slot for tile in usable]
+    slots = [journal.records[tile.source].slot for tile in usable]
     low, high = [0.0] * form.bands, [255.0] * form.bands
     if form.dtype == "uint16":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
@@ -215,7 +220,7 @@ def _index(
 
 
 def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[float], list[float]]:
-    """The 0.1 and 99.9 percentiles of each band over the given tiles, without zeros, which may be nodata."""
+    """The 0.1 and 99.9 percentiles of each band over the given tiles. Zeros are left out: they may be nodata."""
     pixels = np.memmap(path, dtype=form.dtype, mode="r").reshape(-1, form.bands, size, size)
     step = -(-len(slots) * size * size // EDGE_SAMPLE)
     low, high = [], []
@@ -229,7 +234,7 @@ def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[flo
 
 
 def _content(digests: Sequence[str], index: dict[str, Any]) -> str:
-    """Digest of everything that later stages see: sources, contents, labels, splits."""
+    """Digest of all that later stages see: sources, their digests, labels and splits."""
     text = json.dumps([index["files"], digests, index["classes"], index["labels"], index["split"]])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -241,11 +246,11 @@ def _listing(root: Path, tiles: Sequence[FoundTile]) -> str:
 
 
 def _duplicates(digests: Sequence[str], split: Sequence[int]) -> int:
-    """Number of tiles whose very content is in another split, too: such tiles make test scores too good."""
-    places: dict[str, list[int]] = defaultdict(list)
+    """Count the tiles whose digest also occurs in another split. Such copies inflate test scores."""
+    splits: dict[str, list[int]] = defaultdict(list)
     for digest, code in zip(digests, split, strict=True):
-        places[digest].append(code)
-    count = sum(len(codes) for codes in places.values() if len(set(codes)) > 1)
+        splits[digest].append(code)
+    count = sum(len(codes) for codes in splits.values() if len(set(codes)) > 1)
     if count:
         warn(f"{count} tiles are copies of one another in different splits: scores on them say too much")
     return count

@@ -1,8 +1,8 @@
-"""What a packing leaves on the disk while it works, so that a kill costs one block at most.
+"""Packed tiles and their journal on the disk, written so that a kill loses one block at most.
 
-``tiles.bin`` is only appended to, a block at a time; once a block is on the disk, the journal ``packing.jsonl`` gets a
-line for each of its sources. A slot belongs to the digest of what a source holds, so files that were renamed, touched
-or merely are still there are not decoded again.
+``tiles.bin`` is only appended to, a block at a time. Once a block is on the disk, the journal ``packing.jsonl`` gets a
+line for each of its sources. A slot belongs to a digest, so a source that was renamed, touched or left as it was is not
+decoded again.
 """
 
 import json
@@ -23,23 +23,23 @@ JOURNAL = "packing.jsonl"
 
 
 class Record(NamedTuple):
-    """A line of the journal: what became of a source."""
+    """What became of a source: a line of the journal."""
 
     source: Source
     size: int
     mtime_ns: int
     digest: str
     slot: int | None
-    """Where its tile lies in tiles.bin; None where it has none."""
+    """Position of its tile in tiles.bin; None if it has no tile."""
     kind: str = ""
     detail: str = ""
-    """Why it has no tile; the like have the same kind."""
+    """Why it has no tile: the kind of problem, and details of this one."""
     grey: bool = False
     alpha: bool = False
 
     @property
     def state(self) -> tuple[int, int]:
-        """What is compared before a file is read again."""
+        """Size and time of change of the file. While they stay the same, it is not read again."""
         return self.size, self.mtime_ns
 
     def line(self) -> str:
@@ -51,14 +51,14 @@ class Record(NamedTuple):
         return cls(Source.parse(text), *others)
 
 
-class Archive:
-    """tiles.bin and its journal; everything in it was made with the same settings.
+class PackingJournal:
+    """``tiles.bin`` and its journal, all made with the same settings. Other settings start both anew.
 
     Attributes:
-        records: the last line about each source.
-        digests: the first line about each content.
+        records: the last line of each source.
+        digests: the first line of each digest.
         slots: number of tiles in tiles.bin.
-        tile_bytes: size of one of them.
+        tile_bytes: size of a tile there.
     """
 
     def __init__(self, folder: Path, form: Form, data: DataSettings) -> None:
@@ -74,11 +74,11 @@ class Archive:
             self._journal.write_text(f"{header}\n", encoding="utf-8")
         for line in lines[1:] if lines and lines[0] == header else []:
             self._learn(Record.of_line(line))
-        # A block whose pixels were written but not its lines is written again.
+        # A kill may leave the pixels of a block without its lines; the block is then written again.
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
     def _whole_lines(self) -> list[str]:
-        """Lines of the journal; one that was torn by a kill is cut off."""
+        """Lines of the journal. A last line that a kill left unfinished is cut off."""
         if not self._journal.is_file():
             return []
         whole, _, torn = self._journal.read_bytes().rpartition(b"\n")
@@ -92,7 +92,7 @@ class Archive:
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
     def append(self, block: Sequence[tuple[Record, UInt[np.ndarray, "c h w"] | None]]) -> None:
-        """Put a block on the disk, pixels first. A content that is there already keeps its slot and its reason."""
+        """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
         with self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []
             for fresh, tile in block:

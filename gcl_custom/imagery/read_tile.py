@@ -1,4 +1,4 @@
-"""A source -> its tile, or the reason why it has none: the one place where packing, check and embed read files."""
+"""Reading a tile from its source. Packing, check and embed read imagery here and nowhere else."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ UNREAD = "cannot be opened"
 
 @dataclass(frozen=True)
 class ReadTile:
-    """What was read for a source; its tile, place and digest are made when they are asked for.
+    """The bytes of a source's file. Tile, place and digest are computed on request.
 
     Attributes:
-        content: the bytes of the source's file, or why they cannot be read.
+        content: the bytes, or the reason why the file cannot be opened.
     """
 
     source: Source
@@ -25,6 +25,7 @@ class ReadTile:
     data: DataSettings
 
     def tile(self) -> Tile | Unusable:
+        """The tile, or the reason why there is none."""
         if isinstance(self.content, Unusable):
             return self.content
         try:
@@ -35,13 +36,13 @@ class ReadTile:
             return problem
 
     def place(self) -> Place | None:
-        """Where the tile lies on earth; ask only where there is a tile."""
+        """Where the tile lies on earth, if the file says so. Call it only if there is a tile."""
         return None if isinstance(self.content, Unusable) else place_of(self.content, self.source.window)
 
     def digest(self) -> str:
-        """Equal for sources that give the same tile: that of the file's bytes, and of the window.
+        """Digest of the file's bytes and the window: sources with the same digest give the same tile.
 
-        A file that cannot be opened has one of its own, since the reason belongs to the path, not to a content.
+        A file that cannot be opened gets a digest of its own, because the reason belongs to its path.
         """
         if isinstance(self.content, Unusable):
             return f"{UNREAD}: {self.source}"
@@ -52,7 +53,7 @@ class ReadTile:
 
 
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
-    """Read the file of a source, once and whole."""
+    """Read the source's file, whole and once. A file with several windows is read for each of them."""
     try:
         content: bytes | Unusable = (root / source.path).read_bytes()
     except OSError as error:

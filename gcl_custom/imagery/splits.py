@@ -1,4 +1,7 @@
-"""Train, validation and test tiles, and shares of the labels: functions of paths, labels and a seed. No pixels."""
+"""The split into training, validation and test tiles, and shares of the labels.
+
+All are functions of sources, labels and a seed. No pixels are needed.
+"""
 
 import hashlib
 from collections import Counter
@@ -18,7 +21,7 @@ from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 
 def missing_splits(tiles: Sequence[FoundTile]) -> list[SplitName]:
-    """The splits that no folder gives."""
+    """The splits that neither a folder nor a table gives."""
     given = {tile.split for tile in tiles}
     return [name for name in SPLITS if name not in given]
 
@@ -26,7 +29,7 @@ def missing_splits(tiles: Sequence[FoundTile]) -> list[SplitName]:
 def divide(
     tiles: Sequence[FoundTile], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], data: DataSettings
 ) -> Int[Tensor, " n"]:
-    """The split of each tile: as folders or a table give it, and for the splits that none gives, drawn from the rest.
+    """The split of each tile. Splits that neither folders nor a table give are drawn from the training tiles.
 
     Raises:
         UserError: a split has no tile.
@@ -56,7 +59,11 @@ def strata(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Int[Tensor,
 
 
 def in_words(facts: Mapping[str, Any]) -> str:
-    """Which kind of split scores rest on, and what it cannot rule out, from what the packed tiles state."""
+    """Say which kind of split the scores rest on, and what it cannot rule out.
+
+    Args:
+        facts: those of the packed tiles.
+    """
     if facts["split"] == "random":
         sentence = (
             "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
@@ -75,9 +82,8 @@ def random_split(
     """Split each class at random by the shares of the recipe: 0 train, 1 valid, 2 test.
 
     Args:
-        sources: of the tiles.
-        labels: -1 where a tile has none; such tiles count as one class.
-        among: the splits to divide between, train first; fewer than three where folders give the others.
+        labels: -1 for a tile without one; these tiles are divided like a class.
+        among: the splits to divide between, train first; fewer than three if folders give the others.
 
     The split of a tile depends on the seed, its source and its rank in its class, not on the order of the tiles. One
     tile more or less moves at most the tiles at the borders. A class of three tiles or more is in every split, a
@@ -95,7 +101,7 @@ def random_split(
 
 
 def _counts(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers near total * shares that sum to total; none is 0 where total allows it."""
+    """Round total * shares to whole numbers that sum to total; none is 0 if total allows it."""
     if total < len(shares):
         return [total] + [0] * (len(shares) - 1)
     counts = [max(1, int(total * share)) for share in shares]

@@ -84,19 +84,19 @@ def test_a_killed_packing_resumes_to_the_same_bytes(
     root = folder(tmp_path / "root")
     (root / "forest" / "copy.png").write_bytes((root / "forest" / "000.png").read_bytes())
     (root / "forest" / "bad.png").write_bytes(b"no image")
-    monkeypatch.setattr(pack_tiles, "BLOCK_FILES", 5)
+    monkeypatch.setattr(pack_tiles, "BLOCK_TILES", 5)
     whole, killed = run_on(root, tmp_path / "1"), run_on(root, tmp_path / "2")
     pack_tiles.pack_tiles(whole)
 
-    append, blocks = packing_journal.Archive.append, iter(range(100))
+    append, blocks = packing_journal.PackingJournal.append, iter(range(100))
 
-    def killing(self: packing_journal.Archive, lines: list) -> None:
+    def killing(self: packing_journal.PackingJournal, lines: list) -> None:
         if next(blocks) == block:
             raise KeyboardInterrupt
         append(self, lines)
 
     with monkeypatch.context() as patched:
-        patched.setattr(packing_journal.Archive, "append", killing)
+        patched.setattr(packing_journal.PackingJournal, "append", killing)
         with pytest.raises(KeyboardInterrupt):
             pack_tiles.pack_tiles(killed)
     # A kill in the middle of a write leaves a part of a block, or of a line.
@@ -293,7 +293,7 @@ def test_more_tiles_than_room_are_refused_before_packing(tmp_path: Path, monkeyp
         pack_tiles.pack_tiles(run_on(root))
 
 
-def test_other_settings_start_the_archive_anew(tmp_path: Path) -> None:
+def test_other_settings_start_the_journal_anew(tmp_path: Path) -> None:
     root = folder(tmp_path / "root")
     pack_tiles.pack_tiles(run_on(root))
     run = run_on(root)
