@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from PIL import Image, ImageFile
 from rasterio.enums import ColorInterp
+from small_images import tiff
 
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, decode, form_of, place_of, reading, tile_from
 from gcl_custom.imagery.source import Window
@@ -25,18 +26,6 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def tiff(path: Path, pixels: np.ndarray, **options: object) -> bytes:
-    bands, height, width = pixels.shape
-    with (
-        reading(),
-        rasterio.open(
-            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype, **options
-        ) as target,
-    ):
-        target.write(pixels)
-    return path.read_bytes()
 
 
 def read(data: bytes, form: Form = RGB, size: int = 48, upscale: bool = False, nodata: float = 0.5) -> Tile:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from small_images import tiff
 
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, place_of, reading, tile_from
 from gcl_custom.imagery.read_tile import ReadTile, read_tile
@@ -21,9 +22,7 @@ def scene(tmp_path: Path) -> Path:
     path = tmp_path / "north" / "scene.tif"
     path.parent.mkdir()
     pixels = np.random.default_rng(0).integers(1, 9000, (2, 16, 32)).astype(np.uint16)
-    about = {"driver": "GTiff", "count": 2, "height": 16, "width": 32, "dtype": "uint16", "crs": "EPSG:32633"}
-    with rasterio.open(path, "w", **about, transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_500_000)) as file:
-        file.write(pixels)
+    tiff(path, pixels, crs="EPSG:32633", transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_500_000))
     return path
 
 
