@@ -107,7 +107,7 @@ def _embed(
     """Embed the sources; return the table, and the unusable sources with their reasons."""
     recipe, store = known.run.recipe, known.store
     representations = np.empty((len(sources), known.width), np.float32)
-    embedded: list[Source] = []
+    usable: list[Source] = []
     places: list[Place | None] = []
     bad: list[tuple[Source, Unusable]] = []
     read = partial(_read, folder, Form(store.bands, store.dtype), recipe.data)
@@ -119,13 +119,13 @@ def _embed(
                     bad.append((source, tile))
                 else:
                     tiles.append(tile.pixels)
-                    embedded.append(source)
+                    usable.append(source)
                     places.append(place)
             if tiles:
                 found = infer_batch(known.network, store, tensor_of(np.stack(tiles)), recipe.hardware)
-                representations[len(embedded) - len(tiles) : len(embedded)] = found.cpu().numpy()
+                representations[len(usable) - len(tiles) : len(usable)] = found.cpu().numpy()
             bar.advance(len(batch))
-    return Table(embedded, places, representations[: len(embedded)]), bad
+    return Table(usable, places, representations[: len(usable)]), bad
 
 
 def _read_ahead(sources: Sequence[Source], read: "partial[Seen]") -> Iterator[list[Seen]]:
