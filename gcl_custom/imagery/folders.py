@@ -91,7 +91,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
         )
     notes = [f"files that are no images by their names, passed over: {others}"] if others else []
     folders = _split_folders(root, card)
-    kept = [found for path in images if (found := _in_split(path, folders))]
+    kept = [image for path in images if (image := _in_split(path, folders))]
     if len(kept) < len(images):
         notes.append(f"images outside {', '.join(folders.values())}, left out: {len(images) - len(kept)}")
     if not any(split in (None, "train") for _, split, _ in kept):
