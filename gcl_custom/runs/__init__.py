@@ -1,0 +1,1 @@
+"""Runs: folders of stages with fingerprints, and the plan of which stage reads what."""

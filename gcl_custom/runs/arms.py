@@ -1,0 +1,60 @@
+"""The arms of a comparison: which pretrainings there are, and what each of them reads."""
+
+from typing import Any
+from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.pretraining import PretrainSettings
+
+def arm_settings(recipe: Recipe, arm: Arm) -> PretrainSettings:
+    """The pretraining section that an arm of the comparison stands for."""
+    change: dict[Arm, dict[str, Any]] = {
+        "gcl": {},
+        "handcrafted": {"mixing_rate": 0.0},
+        "reconstructed": {"source": "reconstructed"},
+        "paired": {"source": "raw"},
+    }
+    return recipe.pretrain.model_copy(update=change[arm])
+
+
+def mixes_views(settings: PretrainSettings) -> bool:
+    """Whether these settings show in-painted tiles at all."""
+    return settings.mixing_rate > 0 and settings.source == "inpainted"
+
+
+def reads_reconstructions(settings: PretrainSettings) -> bool:
+    """Whether these settings show reconstructed tiles at all."""
+    return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
+
+
+OF_MIXING = ("source", "pairing")
+"""Keys of ``pretrain`` that only generative views read: which they are, and what follows them."""
+
+
+def normalised(settings: PretrainSettings) -> PretrainSettings:
+    """At mixing rate 0, defaults for the keys that do nothing there, so that cells of a study share the pretraining."""
+    if settings.mixing_rate > 0:
+        return settings
+    return settings.model_copy(update={key: getattr(PretrainSettings(), key) for key in OF_MIXING})
+
+
+def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
+    """Every pretraining that a comparison needs, the recipe's own first."""
+    return [(arm, seed) for arm in recipe.compare.arms if arm != "supervised" for seed in recipe.compare.seeds]
+
+
+def _arms(recipe: Recipe) -> list[PretrainSettings]:
+    return [arm_settings(recipe, arm) for arm in recipe.compare.arms if arm != "supervised"]
+
+
+def needs_views(recipe: Recipe) -> bool:
+    """Whether some pretraining of the recipe shows generative views."""
+    return any(mixes_views(arm) for arm in _arms(recipe))
+
+
+def needs_reconstructions(recipe: Recipe) -> bool:
+    return any(map(reads_reconstructions, _arms(recipe)))
+
+
+def needs_generator(recipe: Recipe) -> bool:
+    """Whether anything of the generator is seen in some pretraining; with handcrafted views alone nothing is."""
+    return needs_views(recipe) or needs_reconstructions(recipe)
