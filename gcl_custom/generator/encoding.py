@@ -32,18 +32,17 @@ def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[A
     Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
     """
     strategy = run.recipe.views.strategy
-    if run.recipe.inverts:
-        from gcl_custom.generator.public.icgan import Features
-
-        latents = Latents(plan.latents(run).path, store)
-        return lambda tiles, _: Features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
-    if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
+    if run.recipe.generator.inverts:
+        latents, features = Latents(plan.latents(run).path, store), INVERTED[run.recipe.generator.name]()
+        return lambda tiles, _: features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
+    moves = strategy is not None and strategy.moves_tiles
+    if run.recipe.inpaints and not moves:
         stored = Tokens(plan.tokens(run).path, store)
         return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
     kept: list[tuple[Tensor, Any]] = []
 
     def encode(tiles: Int[Tensor, " b"], rng: Randomness) -> Any:
-        if run.recipe.inpaints:
+        if moves:
             return generator.encode(store.unit(store.read(tiles)), rng)
         if not kept or not torch.equal(kept[0][0], tiles):
             kept[:] = [(tiles, generator.encode(store.unit(store.read(tiles)), replace(rng, step=0)))]
@@ -52,6 +51,14 @@ def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[A
     return encode
 
 
+def _of_icgan() -> Callable[..., Any]:
+    from gcl_custom.generator.public.icgan import Features
+
+    return Features
+
+
+INVERTED = {"icgan": _of_icgan}
+"""Name of a family whose tiles are inverted -> what gives the class of its features."""
 LATENTS = 256
 """Most training tiles whose latents tell the spread of all, and on which edits are learned."""
 BLOCK = 32

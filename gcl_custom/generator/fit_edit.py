@@ -14,7 +14,7 @@ from gcl_custom.generator.augment.navigator import Navigator, fit_navigator, sma
 from gcl_custom.generator.augment.steering import Steering, fit_steering
 from gcl_custom.generator.chosen_edit import learned, with_chosen_edit
 from gcl_custom.generator.encoding import encoded, rows_of, some_tiles
-from gcl_custom.generator.loading import load_latent_generator
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pictures import grid, save_picture
 from gcl_custom.randomness import Randomness, derive
@@ -41,7 +41,7 @@ def fit_edit(run: Run) -> None:
     assert isinstance(settings, SteeringSettings | NavigatorSettings)
     stage.begin()
     store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
+    generator = load_unedited(run, store)
     features = encoded(run, store, generator, some_tiles(store))
     latents = generator.latent(features).clone()
     torch.manual_seed(derive(seed, STAGE, "weights"))

@@ -13,7 +13,7 @@ import torch
 from gcl_custom.console import say
 from gcl_custom.generator.encoding import draws, joined
 from gcl_custom.generator.latent_store import LatentWriter
-from gcl_custom.generator.loading import load_frozen
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -50,7 +50,7 @@ def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:
 def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
     """What inverts the tiles of a block, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
-    generator, writer = load_frozen(run, store), _writer(run, stage, store)
+    generator, writer = load_unedited(run, store), _writer(run, stage, store)
     in_pieces = Pieces(run.recipe.views.batch, STAGE)
 
     def encode(tiles: torch.Tensor) -> object:

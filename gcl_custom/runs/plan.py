@@ -3,14 +3,13 @@
 A stage depends on nothing that is not named here, so its output stays valid when something else changes.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.generator import ImageToImageSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
-from gcl_custom.recipe.views import LEARNT
 from gcl_custom.runs.arms import (
     arm_settings,
     mixes_views,
@@ -97,7 +96,7 @@ def latents(run: Run) -> Stage:
     """What tiles are inverted to, which no augmentation has a say in."""
     recipe = run.recipe
     generator = _with_contents(run, "generator", recipe.generator)
-    inversion = {key: value for key, value in generator.items() if key not in ("strength", "features")}
+    inversion = {key: value for key, value in generator.items() if key not in recipe.generator.of_augmentation}
     settings = {"generator": inversion, "seed": recipe.seed, "hardware": _compute(recipe)}
     return run.stage("latents", settings, [tiles(run)], "gcl-custom fit-generator")
 
@@ -107,44 +106,40 @@ def edit(run: Run) -> Stage:
     recipe = run.recipe
     assert recipe.views.strategy is not None
     settings = {"views.strategy": _plain(recipe.views.strategy), "seed": recipe.seed, "hardware": _compute(recipe)}
-    return run.stage("edit", {**settings, **_frozen(run)}, _encoder(run), "gcl-custom fit-generator")
+    made = _after(run, recipe.generator.encoded_after)
+    return run.stage("edit", {**settings, **_frozen(run)}, made, "gcl-custom fit-generator")
+
+
+OF_GENERATOR = {
+    "tokenizer": tokenizer,
+    "tokens": tokens,
+    "maskgit": maskgit,
+    "captions": captions,
+    "latents": latents,
+    "edit": edit,
+}
+"""Stages that a generator may need, by their name in ``Recipe.generator_stages``."""
 
 
 def _frozen(run: Run) -> dict[str, Any]:
-    """Settings of a generator that no stage trains."""
-    return {"generator": None if run.recipe.has_tokens else _with_contents(run, "generator", run.recipe.generator)}
+    """The section of a generator that no stage trains; of others the stages stand for it."""
+    generator = run.recipe.generator
+    return {"generator": None if generator.trained else _with_contents(run, "generator", generator)}
 
 
-def _encoder(run: Run) -> list[Stage]:
-    """What must be there before a generator encodes and decodes tiles."""
-    if run.recipe.inverts:
-        return [latents(run)]
-    return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
+def _after(run: Run, names: Iterable[str]) -> list[Stage]:
+    """The stages of these names, or the tiles where there are none."""
+    return [OF_GENERATOR[name](run) for name in names] or [tiles(run)]
 
 
 def generator(run: Run) -> list[Stage]:
     """The stages that make a generator ready, in the order of their work."""
-    recipe, made = run.recipe, [tiles(run)]
-    if recipe.has_tokens:
-        made += [tokenizer(run), tokens(run)]
-    if recipe.inpaints:
-        made.append(maskgit(run))
-    if (
-        isinstance(recipe.generator, ImageToImageSettings)
-        and recipe.generator.captions
-        and recipe.views.strategy is None
-    ):
-        made.append(captions(run))
-    if recipe.inverts:
-        made.append(latents(run))
-    if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
-        made.append(edit(run))
-    return made
+    return [tiles(run), *(OF_GENERATOR[name](run) for name in run.recipe.generator_stages)]
 
 
 def _made(run: Run) -> list[Stage]:
     """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
-    made = generator(run)[1:] or [tiles(run)]
+    made = _after(run, run.recipe.generator_stages)
     return made[-1:] if run.recipe.inpaints else made
 
 
@@ -159,16 +154,14 @@ def views(run: Run) -> Stage:
 
 def weights(run: Run) -> list[Path]:
     """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
-    if not run.recipe.has_tokens:
-        return []
-    files = [tokenizer(run).path / TOKENIZER]
-    return [*files, maskgit(run).path / MASKGIT] if run.recipe.inpaints else files
+    files = {"tokenizer": TOKENIZER, "maskgit": MASKGIT}
+    return [OF_GENERATOR[name](run).path / files[name] for name in run.recipe.generator_stages if name in files]
 
 
 def reconstructions(run: Run) -> Stage:
-    recipe = run.recipe
-    made = [tokens(run)] if recipe.has_tokens else _encoder(run)
-    return run.stage("reconstructions", {**_frozen(run), "hardware": _compute(recipe)}, made, "gcl-custom make-views")
+    made = _after(run, run.recipe.generator.reconstructed_after)
+    settings = {**_frozen(run), "hardware": _compute(run.recipe)}
+    return run.stage("reconstructions", settings, made, "gcl-custom make-views")
 
 
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:

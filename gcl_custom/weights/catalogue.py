@@ -6,6 +6,7 @@ and README of the authors' repositories. What nobody states is left out. Nothing
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MILLION, MB = 10**6, 10**6
 
@@ -111,3 +112,22 @@ CATALOGUE = (
     ),
 )  # fmt: skip
 """The first of those that serve the same choice stands for it where a recipe names a file by another name."""
+
+# ---------------------------------------------------------------- what others have measured
+
+
+class Speed(NamedTuple):
+    """A published figure."""
+
+    milliseconds: float
+    """For one view, one tile at a time."""
+    of: str
+
+
+RTX = "one RTX 3090, batch 1"
+PUBLISHED = {
+    "icgan": Speed(19.8, f"IC-GAN, {RTX}"),
+    "centre": Speed(98.9, f"in-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+    "outpainting": Speed(100.9, f"out-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+}
+"""S. Armstrong, dissertation, Colorado State University 2024. Of the others, nobody has published one."""

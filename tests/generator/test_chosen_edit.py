@@ -10,7 +10,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.generator.augment.latent_edits import partners
 from gcl_custom.generator.chosen_edit import learned, with_chosen_edit
-from gcl_custom.generator.loading import load_latent_generator
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.generator.vqgan_latent import VqganLatent
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parts(folder: Path, strategy: object) -> tuple[Run, TileStore, VqganLatent]:
     run = Run(folder, RECIPE.model_copy(update={"views": ViewsSettings(strategy=strategy)}))
     store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
+    generator = load_unedited(run, store)
     assert isinstance(generator, VqganLatent)
     return run, store, generator
 

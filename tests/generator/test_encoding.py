@@ -6,7 +6,7 @@ from test_fit_maskgit import RECIPE, with_tokenizer
 from torch import Tensor
 
 from gcl_custom.generator.encoding import BLOCK, encoded, rows_of, some_tiles
-from gcl_custom.generator.loading import load_latent_generator
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.generator.public.icgan import Features
 from gcl_custom.generator.vqgan_latent import VqganLatent
 from gcl_custom.imagery.tile_store import TileStore
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parts(folder: Path, strategy: object) -> tuple[Run, TileStore, VqganLatent]:
     run = Run(folder, RECIPE.model_copy(update={"views": ViewsSettings(strategy=strategy)}))
     store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
+    generator = load_unedited(run, store)
     assert isinstance(generator, VqganLatent)
     return run, store, generator
 

@@ -16,7 +16,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator import fit_edit
 from gcl_custom.generator.augment import navigator, steering
 from gcl_custom.generator.augment.interface import rows
-from gcl_custom.generator.loading import load_generator, load_latent_generator
+from gcl_custom.generator.loading import load_generator, load_unedited
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.recipe import Recipe
@@ -94,7 +94,7 @@ def test_it_learns_on_the_latents_of_training_tiles(tmp_path: Path, capsys: pyte
     run = Run(run.path, recipe("steering"))
     fit_edit.fit_edit(run)
     store = TileStore(plan.tiles(run).path)
-    generator, tiles = load_latent_generator(run, store), store.index("train")
+    generator, tiles = load_unedited(run, store), store.index("train")
     latents = generator.encode(store.unit(store.read(tiles)), Randomness(0, "edit", 0, tiles)).clone()
     expected = steering.Steering("zoom", tuple(latents.shape[1:]))
     steering.fit_steering(expected, lambda latent, which: generator.render(latent), latents, 0, STEPS)

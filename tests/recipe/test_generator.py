@@ -68,9 +68,9 @@ def test_what_does_not_fit_together_is_refused(sections: dict[str, Any], message
 
 
 def test_only_an_inverted_icgan_reconstructs() -> None:
-    assert not recipe(generator=ICGAN, compare=ARMS).reconstructs
-    assert recipe(generator={**ICGAN, "inversion_steps": 10}).reconstructs
-    assert recipe(generator={"name": "diffusion"}).reconstructs
+    assert not recipe(generator=ICGAN, compare=ARMS).generator.reconstructs
+    assert recipe(generator={**ICGAN, "inversion_steps": 10}).generator.reconstructs
+    assert recipe(generator={"name": "diffusion"}).generator.reconstructs
 
 
 def test_latent_edits_are_open_to_every_continuous_latent() -> None:
