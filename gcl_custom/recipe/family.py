@@ -57,8 +57,8 @@ class GeneratorSection(Section):
         return self.encoded_after
 
     def named_weights(self, strategy: StrategySection | None) -> Iterator[NamedWeights]:
-        """The weights of its own that it takes from elsewhere, the feature network's left out."""
-        raise NotImplementedError
+        """The weights that it takes from elsewhere, beside those of its feature network."""
+        yield from ()
 
     def refusal(self, strategy: StrategySection) -> str | None:
         """Why a strategy does not go with it; None where it does."""
