@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_fit_maskgit import RECIPE, with_tokenizer
+from token_runs import RECIPE, with_tokenizer
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import fit_edit
