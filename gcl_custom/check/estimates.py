@@ -1,4 +1,4 @@
-"""What the stages of a recipe take: arithmetic from the tiles and from what single batches cost. Nothing is run."""
+"""Time, memory and disk of a recipe's stages, computed from the tiles and the costs of single batches."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
 
 
 Networks = TokenCosts | None
-"""What batches of a generator of tokens cost; none of other generators, and where weights are missing."""
+"""Costs of the batches of a token generator; None for other generators, and where weights are missing."""
 
 
 def _tokenizer(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
@@ -139,7 +139,7 @@ def _maskgit(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mappin
 
 
 def _encoded(recipe: Recipe, tiles: FoundTiles, costs: Networks) -> tuple[int, float | None, int]:
-    """How many tiles are encoded to tokens, counting each way; the seconds of it, and the bytes of the tokens."""
+    """Number of tiles to encode, counting each way, with the seconds that it takes and the bytes of the tokens."""
     encoded = (tiles.count("train") + tiles.count("valid")) * WAYS[recipe.token_symmetry]
     kept = encoded * (recipe.data.size // recipe.tokens.tokenizer.pixels_per_token) ** 2 * 2
     return encoded, encoded / recipe.views.batch * costs.tokenise.seconds if costs else None, kept
@@ -175,7 +175,7 @@ OF_GENERATOR = {
 def _made(
     recipe: Recipe, train: int, tile: int, costs: TokenCosts | None, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
-    """Views and reconstructions; those that cannot be measured take a published time where there is one."""
+    """Views and reconstructions. If they cannot be measured, a published time is taken where there is one."""
     number = train * recipe.views.per_tile
     alone = sum(weights.get(each.key, 0) for each in named(recipe) if each.makes_views) or None
     if arms.needs_views(recipe):

@@ -1,7 +1,7 @@
-"""The networks of a token generator, own or public, by the recipe's choice: one way to build each.
+"""Builds the networks of a token generator, own or public, by the recipe's choice.
 
-Each family is imported when it is chosen. All tokenizers have the methods of the own VQGAN, and all transformers those
-of the own MaskGIT.
+The module of a public network is imported when it is chosen. All tokenizers have the methods of the own VQGAN, and all
+transformers have those of the own MaskGIT.
 """
 
 from collections.abc import Callable
@@ -35,15 +35,15 @@ else:  # shapes are checked while tests run, when not all families are imported
     AnyTokenizer = AnyTransformer = nn.Module
 
 SQUARE = PublicTokenizerSettings.pixels_per_token
-TOKENIZER, TRANSFORMER = "generator.tokenizer.weights", "generator.maskgit.weights"
+TOKENIZER_KEY, TRANSFORMER_KEY = "generator.tokenizer.weights", "generator.maskgit.weights"
 
 
 def tokenizer(settings: AnyTokenizerSettings, bands: int, finished: Path | None = None) -> AnyTokenizer:
-    """A tokenizer with its weights, from which a stage starts or which it has finished.
+    """A tokenizer with its weights: those that a stage starts from, or those that it has finished.
 
     Args:
         bands: of the tiles.
-        finished: the weights of a finished stage; without them, those that the recipe names are taken, or none.
+        finished: the weights of a finished stage. Without them, those that the recipe names are taken, or none.
 
     Raises:
         UserError: weights that are missing or do not fit, or tiles that a public network cannot see.
@@ -56,14 +56,14 @@ def tokenizer(settings: AnyTokenizerSettings, bands: int, finished: Path | None 
     built = TOKENIZERS[settings.name](_file(settings, finished), settings, bands)
     if built.pixels_per_token != settings.pixels_per_token:
         raise UserError(
-            f"{TOKENIZER}: {settings.weights} has tokens of {built.pixels_per_token} px, not of "
+            f"{TOKENIZER_KEY}: {settings.weights} has tokens of {built.pixels_per_token} px, not of "
             f"{settings.pixels_per_token} as the public {settings.name}: it is another network"
         )
     return built
 
 
 def transformer(settings: AnyMaskGITSettings, codes: int, grid: int, finished: Path | None = None) -> AnyTransformer:
-    """A transformer over tokens with its weights, from which a stage starts or which it has finished.
+    """A transformer over tokens with its weights: those that a stage starts from, or those that it has finished.
 
     Args:
         codes: of the tokenizer.
@@ -105,13 +105,13 @@ def _vqgan(file: Path | None, settings: TokenizerSettings, bands: int) -> VQGAN:
 def _llamagen(file: Path, settings: PublicTokenizerSettings, bands: int) -> "LlamaGenTokenizer":
     from gcl_custom.generator.public.llamagen import LlamaGenTokenizer
 
-    return LlamaGenTokenizer.from_file(file, TOKENIZER)
+    return LlamaGenTokenizer.from_file(file, TOKENIZER_KEY)
 
 
 def _mage_tokenizer(file: Path, settings: PublicTokenizerSettings, bands: int) -> "MageTokenizer":
     from gcl_custom.generator.public.mage_tokenizer import MageTokenizer
 
-    return MageTokenizer.from_file(file, TOKENIZER)
+    return MageTokenizer.from_file(file, TOKENIZER_KEY)
 
 
 def _maskgit(file: Path | None, settings: MaskGITSettings, codes: int, grid: int) -> MaskGIT:
@@ -124,13 +124,13 @@ def _maskgit(file: Path | None, settings: MaskGITSettings, codes: int, grid: int
 def _halton(file: Path, settings: PublicMaskGITSettings, codes: int, grid: int) -> "HaltonMaskGIT":
     from gcl_custom.generator.public.halton_maskgit import HaltonMaskGIT
 
-    return HaltonMaskGIT.from_file(file, TRANSFORMER, heads=settings.heads)
+    return HaltonMaskGIT.from_file(file, TRANSFORMER_KEY, heads=settings.heads)
 
 
 def _mage(file: Path, settings: PublicMaskGITSettings, codes: int, grid: int) -> "MageTransformer":
     from gcl_custom.generator.public.mage import MageTransformer
 
-    return MageTransformer.from_file(file, TRANSFORMER, heads=settings.heads)
+    return MageTransformer.from_file(file, TRANSFORMER_KEY, heads=settings.heads)
 
 
 TOKENIZERS: dict[str, Callable[..., AnyTokenizer]] = {

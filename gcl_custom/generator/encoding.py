@@ -1,4 +1,4 @@
-"""What a generator encodes the tiles of a store to: read from a stage's output where there is one."""
+"""Features of the tiles of a store: read from a stage's output where there is one, otherwise encoded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,14 +22,14 @@ Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
 
 
 def draws(run: Run, tiles: Int[Tensor, " b"], view: int = 0) -> Randomness:
-    """The random numbers of a view of some tiles; what a generator draws to encode them are those of view 0."""
+    """The random numbers of a view of some tiles. Encoding draws those of view 0."""
     return Randomness(run.recipe.seed, "views", view, tiles)
 
 
 def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[Any]) -> Encode:
-    """What views of training tiles start from: stored tokens or latents where there are some, or the tiles, encoded.
+    """What gives the features that views of training tiles start from: stored tokens or latents, or encoded tiles.
 
-    Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
+    Several views of the same tiles share these features, unless each view lays the tile at another place.
     """
     strategy = run.recipe.views.strategy
     if run.recipe.generator.inverts:
@@ -60,12 +60,12 @@ def _of_icgan() -> Callable[..., Any]:
 INVERTED = {"icgan": _of_icgan}
 """Name of a family whose tiles are inverted -> what gives the class of its features."""
 LATENTS = 256
-"""Most training tiles whose latents tell the spread of all, and on which edits are learned."""
+"""Most training tiles for the spread of latents and for learning an edit."""
 BLOCK = 32
 
 
 def some_tiles(store: TileStore) -> Int[Tensor, " n"]:
-    """The training tiles that edits are learned on, spread evenly."""
+    """The training tiles for learning an edit, spread evenly."""
     return spread(store.index("train"), LATENTS)
 
 
@@ -76,7 +76,7 @@ def encoded(run: Run, store: TileStore, generator: LatentGenerator[Any], tiles: 
 
 
 def joined(parts: list[Any]) -> Any:
-    """The features of several batches of tiles as those of one."""
+    """The features of several batches of tiles, as one batch."""
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from gcl_custom.console import progress, say
 from gcl_custom.files import write_atomically
 from gcl_custom.generator.augment.edit_training import State
-from gcl_custom.generator.augment.interface import rows
+from gcl_custom.generator.augment.interface import picture_rows
 from gcl_custom.generator.augment.navigator import Navigator, fit_navigator, small_encoder
 from gcl_custom.generator.augment.steering import Steering, fit_steering
 from gcl_custom.generator.chosen_edit import learned, with_chosen_edit
@@ -77,7 +77,7 @@ def fit_edit(run: Run) -> None:
     tiles = spread(store.index("train"), SHOWN)
     rng, start = Randomness(seed, STAGE, 1, tiles.to(generator.device)), encoded(run, store, generator, tiles)
     with torch.inference_mode():
-        shown = rows(with_chosen_edit(run, store, generator), store.unit(store.read(tiles)), start, rng)
+        shown = picture_rows(with_chosen_edit(run, store, generator), store.unit(store.read(tiles)), start, rng)
     save_picture(stage.path / "edits.png", grid(shown))
     stage.finish(tiles=len(latents), **{f"loss_{name}": value for name, value in losses.items()})
     checkpoint.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Stage: find the features of the training tiles once, where the generator has no encoder and descends to them.
+"""Stage: invert the training tiles once, for a generator without an encoder, which finds features by descent.
 
-They are a function of (seed, tile), so an interrupted stage goes on to the same ones. All that starts from a training
-tile reads them: views, reconstructions, learned edits, and the partners that interpolation goes to.
+The features are a function of (seed, tile), so an interrupted stage ends with the same ones. Everything that starts
+from a training tile reads them: views, reconstructions, learned edits, and the partners of interpolation.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The generator that a run's stages have finished, with its weights, and what it encodes the tiles of a store to."""
+"""Loads the generator that a run's stages have finished, with its weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -123,10 +123,10 @@ FAMILIES: dict[str, Callable[[Run, TileStore, Any], Any]] = {
 def reconstruct(
     run: Run, store: TileStore, generator: Generator | None = None
 ) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
-    """Numbers of training tiles -> what they become when they are encoded and decoded only.
+    """What gives the plain reconstructions of training tiles, by their numbers.
 
     Args:
-        generator: the run's, where it is loaded already; without it, what is needed of it is.
+        generator: that of the run, if it is loaded already. Without it, the parts that are needed are loaded.
     """
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
     if run.recipe.generator.has_tokens:

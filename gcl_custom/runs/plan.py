@@ -1,6 +1,6 @@
-"""How data flows: which stage reads what, and which part of the recipe it depends on.
+"""The flow of data: which stages each stage reads, and on which part of the recipe it depends.
 
-A stage depends on nothing that is not named here, so its output stays valid when something else changes.
+A stage depends only on what is named here, so its output stays valid when something else changes.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ def _plain(section: Section) -> dict[str, Any]:
 
 
 def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
-    """A section with what the weights hold that it names, in place of where they are.
+    """A section with digests of the weights in place of their paths.
 
     Args:
         key: of the section in the recipe.
@@ -50,7 +50,7 @@ def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
 
 
 def _compute(recipe: Recipe) -> dict[str, Any]:
-    """Bits of the result change with the precision, so a stage must not go on in another one."""
+    """The precision changes bits of the result, so a stage must not go on in another one."""
     return {"precision": recipe.hardware.precision}
 
 
@@ -87,13 +87,13 @@ def maskgit(run: Run) -> Stage:
 
 
 def captions(run: Run) -> Stage:
-    """What BLIP says of each tile, for diffusion."""
+    """Captions of the tiles, for diffusion."""
     settings = {"generator.captions": run.contents["generator.captions"], "hardware": _compute(run.recipe)}
     return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
 
 
 def latents(run: Run) -> Stage:
-    """What tiles are inverted to, which no augmentation has a say in."""
+    """Latents that tiles are inverted to. They depend on no augmentation."""
     recipe = run.recipe
     generator = _with_contents(run, "generator", recipe.generator)
     inversion = {key: value for key, value in generator.items() if key not in recipe.generator.of_augmentation}
@@ -138,7 +138,7 @@ def generator(run: Run) -> list[Stage]:
 
 
 def _made(run: Run) -> list[Stage]:
-    """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
+    """Inputs of the views. Where the generator in-paints, its last stage stands for the others."""
     made = _after(run, run.recipe.generator_stages)
     return made[-1:] if run.recipe.inpaints else made
 
@@ -153,7 +153,7 @@ def views(run: Run) -> Stage:
 
 
 def weights(run: Run) -> list[Path]:
-    """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
+    """Files of the generator's weights in the run's own folder, the tokenizer's first."""
     files = {"tokenizer": TOKENIZER, "maskgit": MASKGIT}
     return [OF_GENERATOR[name](run).path / files[name] for name in run.recipe.generator_stages if name in files]
 
@@ -191,7 +191,7 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
 
 
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
-    """What a probe depends on, beside tiles and weights."""
+    """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
         "neighbours": recipe.compare.neighbours,
@@ -214,9 +214,9 @@ def compare(run: Run) -> Stage:
 
 
 def cost_benefit(run: Run, tiles: int) -> Stage:
-    """What each augmentation of the recipe costs and changes, on at most so many tiles."""
+    """Costs and effects of each augmentation of the recipe, on at most so many tiles."""
     recipe = run.recipe
-    # How many views there are and which of them pretraining takes changes none of them.
+    # These keys set how many views there are and which of them pretraining takes. They change no view.
     apart = ("per_tile", "batch", "least_similarity")
     views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
     settings = {

@@ -1,4 +1,4 @@
-"""Public weights, as plain data: what they are, where they lie, and under which licence.
+"""Public weights, as plain data: their titles, places and licences, and times that others have measured.
 
 Publishers state the licences, sizes, sides and digests: model cards and file listings on the hub, elsewhere the LICENSE
 and README of the authors' repositories. What nobody states is left out. Nothing is looked up on a network.
@@ -111,13 +111,13 @@ CATALOGUE = (
         size=4 * 24 * MB, estimated=True, sha256="6726825d",
     ),
 )  # fmt: skip
-"""The first of those that serve the same choice stands for it where a recipe names a file by another name."""
+"""If a recipe names an unknown file, the first entry of its choice stands for the file."""
 
 # ---------------------------------------------------------------- what others have measured
 
 
 class Speed(NamedTuple):
-    """A published figure."""
+    """A published time."""
 
     milliseconds: float
     """For one view, one tile at a time."""
@@ -130,4 +130,4 @@ PUBLISHED = {
     "centre": Speed(98.9, f"in-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
     "outpainting": Speed(100.9, f"out-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
 }
-"""S. Armstrong, dissertation, Colorado State University 2024. Of the others, nobody has published one."""
+"""S. Armstrong, dissertation, Colorado State University 2024. Nobody has published times of the others."""

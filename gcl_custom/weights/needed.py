@@ -39,7 +39,7 @@ class Needed:
 
 
 def needed(recipe: Recipe) -> list[Needed]:
-    """The weights that a recipe takes from elsewhere, the generator's first; own networks that start anew take none."""
+    """The weights that a recipe takes from elsewhere, the generator's first. Own networks that start anew take none."""
     found: dict[str, Needed] = {}
     for key, choice, given, folder, read, _ in named(recipe):
         if not read:
@@ -52,10 +52,10 @@ def needed(recipe: Recipe) -> list[Needed]:
 
 
 def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
-    """What is known of the weights of this name for this choice, and whether they are exactly those of the catalogue.
+    """The entry of the catalogue for weights of this name, and whether they are exactly those of the entry.
 
-    A folder or file by another name is most likely a copy or another of the same family: its licence is that of the
-    family, while size and digest are unknown.
+    A folder or file of another name is most likely a copy, or another model of the same family. It has the licence of
+    the family, and an unknown size and digest.
     """
     family = [public for public in CATALOGUE if public.choice == choice]
     for public in family:
