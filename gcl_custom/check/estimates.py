@@ -97,11 +97,13 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
         yield _comparison(recipe, tiles, costs, number)
 
 
-Networks = TokenCosts | None
+MaybeTokenCosts = TokenCosts | None
 """Costs of the batches of a token generator; None for other generators, and where weights are missing."""
 
 
-def _tokenizer(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _tokenizer(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
     tokenizer = recipe.tokens.tokenizer
     size = weights.get("generator.tokenizer.weights", 0)
     steps = tokenizer.epochs * _per_epoch(tiles.count("train"), tokenizer.batch)
@@ -117,13 +119,17 @@ def _tokenizer(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapp
         yield StageCost("tokenizer", what, None, None, 4 * size, UNKNOWN)
 
 
-def _tokens(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _tokens(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
     if not recipe.inpaints:  # otherwise they are counted with the transformer
         encoded, reading, kept = _encoded(recipe, tiles, costs)
         yield StageCost("tokens", f"{encoded:,} of them", reading, None, kept, MEASURED if costs else UNKNOWN)
 
 
-def _maskgit(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _maskgit(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
     maskgit = recipe.tokens.maskgit
     encoded, reading, kept = _encoded(recipe, tiles, costs)
     size = weights.get("generator.maskgit.weights", 0)
@@ -138,25 +144,29 @@ def _maskgit(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mappin
         yield StageCost("maskgit", what, seconds, costs.maskgit.memory, _kept(costs.maskgit) + kept)
 
 
-def _encoded(recipe: Recipe, tiles: FoundTiles, costs: Networks) -> tuple[int, float | None, int]:
+def _encoded(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts) -> tuple[int, float | None, int]:
     """Number of tiles to encode, counting each way, with the seconds that it takes and the bytes of the tokens."""
     encoded = (tiles.count("train") + tiles.count("valid")) * WAYS[recipe.token_symmetry]
     kept = encoded * (recipe.data.size // recipe.tokens.tokenizer.pixels_per_token) ** 2 * 2
     return encoded, encoded / recipe.views.batch * costs.tokenise.seconds if costs else None, kept
 
 
-def _captions(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _captions(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
     count = len(tiles.split)
     yield StageCost("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
 
 
-def _latents(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _latents(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
     generator, count = recipe.generator, tiles.count("train")
     what = f"{count:,} tiles, {generator.descent_steps:,} steps each"
     yield StageCost("latents", what, None, None, count * 4 * generator.latent_numbers, UNKNOWN)
 
 
-def _edit(recipe: Recipe, tiles: FoundTiles, costs: Networks, weights: Mapping[str, int]) -> Iterator[StageCost]:
+def _edit(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]) -> Iterator[StageCost]:
     assert recipe.views.strategy is not None
     yield StageCost("edit", f"{recipe.views.strategy.training_steps:,} steps", None, None, 0, UNKNOWN)
 

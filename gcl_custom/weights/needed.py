@@ -41,13 +41,14 @@ class Needed:
 def needed(recipe: Recipe) -> list[Needed]:
     """The weights that a recipe takes from elsewhere, the generator's first. Own networks that start anew take none."""
     found: dict[str, Needed] = {}
-    for key, choice, given, folder, read, _ in named(recipe):
-        if not read:
+    for weights in named(recipe):
+        if not weights.read:
             continue
+        key, given, folder = weights.key, weights.given, weights.folder
         if before := found.get(given):
             found[given] = Needed((*before.keys, key), given, folder, before.public, before.exact)
         else:
-            found[given] = Needed((key,), given, folder, *recognised(choice, given))
+            found[given] = Needed((key,), given, folder, *recognised(weights.choice, given))
     return list(found.values())
 
 

@@ -1,4 +1,4 @@
-"""Edits as a recipe chooses them: what strength 0 gives, whom interpolation goes to, and latents of many tiles."""
+"""Edits as a recipe chooses them: what strength 0 gives, and whom interpolation goes to."""
 
 from pathlib import Path
 

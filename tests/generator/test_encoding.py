@@ -1,3 +1,5 @@
+"""Features of many tiles, and the tiles that edits are learned on."""
+
 from pathlib import Path
 
 import pytest

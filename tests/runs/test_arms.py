@@ -1,3 +1,5 @@
+"""The arms of a comparison, and what they need."""
+
 from pathlib import Path
 
 from planned_runs import RECIPE, changed

@@ -1,3 +1,5 @@
+"""What makes a stage stale, and what does not."""
+
 from pathlib import Path
 
 import pytest

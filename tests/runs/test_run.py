@@ -1,3 +1,5 @@
+"""The folder of a run, and which run a command works on."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""The weights that a recipe names, and published times."""
+
 from typing import Any
 
 import pytest

@@ -1,3 +1,5 @@
+"""Packed positions and the cache of decoding, against full computation."""
+
 import torch
 from small_maskgit import CODES, GRID, example, small
 
