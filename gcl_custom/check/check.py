@@ -39,7 +39,7 @@ def check(run: Run) -> None:
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)
     say("measuring a few steps of each network ...")
-    tokens = recipe.has_tokens and there and arms.needs_generator(recipe)
+    tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
     show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
 
@@ -59,7 +59,7 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
     in_tokens = ""
-    if recipe.has_tokens and arms.needs_generator(recipe):
+    if recipe.generator.has_tokens and arms.needs_generator(recipe):
         tokenizer = recipe.tokens.tokenizer
         grid = recipe.data.size // tokenizer.pixels_per_token
         in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"

@@ -182,11 +182,12 @@ def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
         rng = Randomness(recipe.seed, STAGE, 0, numbers.to(at.device))
         return at.decode(at.augment(at.encode(tiles, rng), rng))
 
-    if isinstance(generator, TokenGenerator):
+    if recipe.inpaints:  # the transformer has no part in it
         yield Augmentation("reconstruction, p = 0", again, generator.networks[:1], files[:1], stored=True)
-    elif recipe.reconstructs:
+    elif recipe.generator.reconstructs:
         yield Augmentation("reconstruction", again, generator.networks, files, stored=True)
-    if isinstance(generator, TokenGenerator) and recipe.random_masks:
+    if recipe.random_masks:
+        assert isinstance(generator, TokenGenerator)
         for p in sorted({recipe.views.mask_probability, *MASK_PROBABILITIES}):
             change = partial(view, at=generator.at(p))
             yield Augmentation(f"in-painting, p = {p:g}", change, generator.networks, files, stored=True)

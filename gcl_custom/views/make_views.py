@@ -18,7 +18,7 @@ from torch import Tensor
 from gcl_custom.console import say, warn
 from gcl_custom.generator.augment.interface import Generator, changed
 from gcl_custom.generator.encoding import draws, encoder
-from gcl_custom.generator.loading import load_frozen, load_generator, reconstruct
+from gcl_custom.generator.loading import load_generator, load_unedited, reconstruct
 from gcl_custom.imagery.tile_store import TileStore, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.pictures import grid, save_picture
@@ -66,7 +66,7 @@ def make_views(run: Run) -> None:
         facts["changed_tokens"] = written.changed / views
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
     line += f"; feature distance to the tiles {facts['feature_distance']:.2f}"
-    if run.recipe.reconstructs:
+    if run.recipe.generator.reconstructs:
         plain = _features(network, sample, reconstruct(run, store, generator))
         facts["feature_distance_reconstructions"] = frechet_distance(originals, plain)
         line += f", of plain reconstructions {facts['feature_distance_reconstructions']:.2f}"
@@ -84,7 +84,7 @@ def try_generator(run: Run) -> None:
     Raises:
         UserError: its weights are missing or do not fit, or it cannot see tiles of these bands.
     """
-    load_frozen(run, TileStore(plan.tiles(run).path))
+    load_unedited(run, TileStore(plan.tiles(run).path))
     say(f"generator: {run.recipe.generator.name} is there and fits")
 
 

@@ -10,48 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_view_store import tile_store
+from token_runs import RECIPE, continued, with_tokenizer
 
-from gcl_custom.generator import fit_maskgit, tokenise
+from gcl_custom.generator import fit_maskgit
 from gcl_custom.generator.fit_maskgit import MaskGITTraining
 from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.generator.token_store import Tokens
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.recipe.generator import MaskGITSettings, TokenGeneratorSettings, TokenizerSettings
-from gcl_custom.recipe.hardware import HardwareSettings
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.views import ViewsSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.batches import Batch
-from gcl_custom.weights.state_dicts import save_weights
-
-RECIPE = Recipe(
-    name="r",
-    data=DataSettings(root="none", size=16, symmetry="flip"),
-    generator=TokenGeneratorSettings(
-        tokenizer=TokenizerSettings(codes=8, code_width=4, channels=16, blocks=1, pixels_per_token=4),
-        maskgit=MaskGITSettings(epochs=6, batch=5, width=32, depth=1, heads=2, learning_rate=1e-2),
-    ),
-    views=ViewsSettings(decoding_steps=2),
-    hardware=HardwareSettings(accelerator="cpu", precision="fp32", checkpoint_minutes=1e-9),
-)
-
-
-def with_tokenizer(folder: Path, recipe: Recipe = RECIPE) -> Run:
-    """A run whose tiles and tokenizer are finished: random tiles, an untrained tokenizer."""
-    run = Run(folder, recipe)
-    for stage in (plan.tiles(run), plan.tokenizer(run)):
-        if stage.name == "tiles":
-            tile_store(stage.path)
-        stage.begin()
-        if stage.name == "tokenizer":
-            torch.manual_seed(0)
-            save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.tokens.tokenizer))
-        stage.finish(content="same")
-    tokenise.tokenise(run)
-    return run
 
 
 def training_on(run: Run) -> MaskGITTraining:
@@ -118,11 +86,6 @@ def test_the_recipe_s_label_smoothing_reaches_any_network(
     tiles = training._store.index("train")[:3]
     training.training_step(Batch(0, tiles, training._tokens.read(tiles)), 0)
     assert told == [smoothing]
-
-
-def continued(epochs: int, weights: Path) -> Recipe:
-    maskgit = RECIPE.tokens.maskgit.model_copy(update={"epochs": epochs, "weights": str(weights)})
-    return RECIPE.model_copy(update={"generator": RECIPE.tokens.model_copy(update={"maskgit": maskgit})})
 
 
 def test_weights_of_another_run_are_kept_until_there_are_better_ones(tmp_path: Path) -> None:
