@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "generator.augment": {ROOT, "recipe"},
     "runs": {ROOT, "recipe", "weights"},
     "measures": {ROOT, "recipe", "weights"},
-    "imagery": {ROOT, "recipe", "runs"},
+    "imagery": {ROOT, "recipe", "runs", "measures"},
     "training": {ROOT, "recipe", "runs"},
     "methods": {"recipe", "training"},
     "generator.own": {"recipe", "generator.augment", "measures", "training"},

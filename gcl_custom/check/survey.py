@@ -12,7 +12,7 @@ from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import Form, Unusable, reading, tile_from
-from gcl_custom.imagery.folders import FoundFile, Layout, common_form, find_tiles, is_rgb, labels_of
+from gcl_custom.imagery.folders import FoundFile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.splits import divide
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.imagery import Card, DataSettings
@@ -37,7 +37,7 @@ def survey(data: DataSettings) -> FoundTiles:
         ]
         form = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
         return _tiles(Layout(files, names, []), form, card, data)
-    layout = find_tiles(root, card, data.labels, data.multi_label)
+    layout = layout_of(data, card)
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
@@ -48,8 +48,9 @@ def survey(data: DataSettings) -> FoundTiles:
 
 
 def _tiles(layout: Layout, form: Form, card: Card | None, data: DataSettings) -> FoundTiles:
-    classes, labels = labels_of(layout.files, layout.classes, layout.multi_label)
-    return FoundTiles(form, is_rgb(card, form), classes, labels, divide(layout.files, labels, data))
+    classes, labels = labels_of(layout.files, layout.classes, layout.kind)
+    split = divide(layout.files, labels, layout.kind, data)
+    return FoundTiles(form, is_rgb(card, form), classes, labels, layout.kind, split)
 
 
 def unusable(root: Path, files: Sequence[FoundFile], form: Form, data: DataSettings) -> dict[str, Unusable]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gcl_custom.evaluation.inference import labelled, predict
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
@@ -57,7 +56,6 @@ class Classifier(Trainable):
         self._store, self._settings, self._hardware = store, settings, hardware
         self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
         self._valid = labelled(store, "valid")
-        self._task = task_of(store.multi_label)
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits of tiles or views, resized to the side that training sees.
@@ -78,7 +76,7 @@ class Classifier(Trainable):
         size = settings.crop_size or store.size
         views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
         logits = self(views)
-        loss = self._task.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
+        loss = store.kind.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
         self.record({"loss": loss})
         return loss
 
@@ -88,5 +86,5 @@ class Classifier(Trainable):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def evaluate(self) -> dict[str, float]:
-        predictions = predict(self, self._store, self._valid, self._hardware)
-        return {f"valid {self._task.figure}": self._task.score(predictions, self._store.labels[self._valid])}
+        kind, predictions = self._store.kind, predict(self, self._store, self._valid, self._hardware)
+        return {f"valid {kind.figure}": kind.score(predictions, self._store.labels[self._valid])}

@@ -14,7 +14,7 @@ from torch import nn
 from gcl_custom import console
 from gcl_custom.evaluation import scoring
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure, probed_metrics, share_name, summarise, title
+from gcl_custom.evaluation.verdict import Figure, share_name, summarise, title
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
@@ -49,7 +49,7 @@ def compare_supervised(run: Run) -> None:
     for arm in (*pretrained, "untrained"):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
-            for metric in probed_metrics(store.classes, store.multi_label):
+            for metric in store.kind.probes(len(store.classes)):
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
@@ -67,6 +67,7 @@ def compare_supervised(run: Run) -> None:
 
     test = labelled(store, "test")
     scores = summarise(
+        store.kind,
         {figure: np.array(rows) for figure, rows in predictions.items()},
         store.labels[test].numpy(),
         store.classes,

@@ -15,19 +15,11 @@ from gcl_custom import console
 from gcl_custom.evaluation import scoring
 from gcl_custom.evaluation.given_backbones import Source, sources
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import (
-    Truth,
-    capital,
-    measure_of,
-    metric_title,
-    probed_metrics,
-    result,
-    score,
-    share_name,
-)
+from gcl_custom.evaluation.verdict import Truth, capital, metric_title, score, share_name
 from gcl_custom.files import write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import LabelKind
 from gcl_custom.measures.statistics import Comparison, compare
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -59,11 +51,11 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
             source.build(source.seeds[0])
     said: ByBackbone = {source.name: {} for source in found}
     warnings: list[str] = []
-    truth = store.labels[labelled(store, "test")].numpy()
+    kind, truth = store.kind, store.labels[labelled(store, "test")].numpy()
     for source in found:
         for seed in _probed_seeds(source):
             probed = _probe(run, store, source, seed)
-            for metric in probed_metrics(store.classes, store.multi_label):
+            for metric in kind.probes(len(store.classes)):
                 said[source.name].setdefault(metric, {})[seed] = np.array(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(source.name if seed is None else f"{source.name}, seed {seed},"))
@@ -81,12 +73,14 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
             }
     scores = {
         "tiles": plan.tiles(run).output,
-        "measure": measure_of(truth),
+        "measure": kind.measure,
         "test_tiles": len(truth),
         "classes": store.classes,
         "backbones": {s.name: {"spec": s.spec, "seeds": list(s.seeds), "input": s.input} for s in found},
-        "scores": {name: {m: _score(rows, truth) for m, rows in metrics.items()} for name, metrics in said.items()},
-        "comparisons": [c.as_dict() for c in comparisons(said, truth)],
+        "scores": {
+            name: {m: _score(kind, rows, truth) for m, rows in metrics.items()} for name, metrics in said.items()
+        },
+        "comparisons": [c.as_dict() for c in comparisons(kind, said, truth)],
         "labels": {share: len(scoring.train_tiles(store, share, run.recipe.compare.seeds[0])) for share in shares},
         "learning_rates": rates,
         "split": in_words(plan.tiles(run).facts),
@@ -138,18 +132,19 @@ def _inputs(run: Run, source: Source, seed: int | None) -> list[Stage]:
 # ---------------------------------------------------------------- what follows from them
 
 
-def _score(rows: BySeed, truth: Truth) -> dict[str, Any]:
-    return score(result(np.stack(list(rows.values())), truth), ["every" if seed is None else seed for seed in rows])
+def _score(kind: LabelKind, rows: BySeed, truth: Truth) -> dict[str, Any]:
+    found = kind.result(np.stack(list(rows.values())), truth)
+    return score(found, ["every" if seed is None else seed for seed in rows])
 
 
-def comparisons(said: Mapping[str, Mapping[str, BySeed]], truth: Truth) -> list[Comparison]:
+def comparisons(kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], truth: Truth) -> list[Comparison]:
     """Every two backbones by every measure that both have, over the seeds that both have."""
     measures = dict.fromkeys(metric for metrics in said.values() for metric in metrics)
     found = []
     for metric in measures:
         for ours, theirs in combinations([name for name in said if metric in said[name]], 2):
             if pair := _paired(said[ours][metric], said[theirs][metric]):
-                our_result, their_result = (result(rows, truth) for rows in pair)
+                our_result, their_result = (kind.result(rows, truth) for rows in pair)
                 found.append(compare(capital(metric_title(metric)), ours, theirs, our_result, their_result))
     return found
 

@@ -7,7 +7,6 @@ from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor, nn
 
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
 
@@ -42,6 +41,6 @@ def infer_batch(
 
 def predict(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
-) -> Num[Tensor, "n *classes"]:
-    """Most likely class of each tile, or with several labels a tile a score for each class."""
-    return task_of(store.multi_label).decide(infer(network, store, index, hardware))
+) -> Num[Tensor, "n *_"]:
+    """What the network says of each tile, as the kind of label keeps it."""
+    return store.kind.decide(infer(network, store, index, hardware))

@@ -18,11 +18,10 @@ from gcl_custom import console
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.classifier import EVALUATIONS, Classifier
 from gcl_custom.evaluation.inference import infer, labelled, predict
-from gcl_custom.evaluation.verdict import TOP_5, column_title, in_columns, percent, probed_metrics
+from gcl_custom.evaluation.verdict import column_title, in_columns, percent
 from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.splits import subset, subset_of_sets
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
 from gcl_custom.measures.probes import Labelled, knn, linear_probe
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -49,11 +48,10 @@ def require_labels(run: Run) -> None:
     for split in ("train", "valid", "test"):
         if not len(labelled(store, split)):
             raise UserError(f"{run.recipe.data.root}: none of the {split} tiles has a label. {advice}")
-    found = set() if store.multi_label else set(store.labels[labelled(store, "train")].tolist())
-    if len(found) == 1:
+    only = store.kind.only_class(store.labels[labelled(store, "train")])
+    if only is not None:
         raise UserError(
-            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[found.pop()]}). "
-            f"{advice}"
+            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[only]}). {advice}"
         )
 
 
@@ -64,17 +62,17 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
     """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
     if stage.done:
         return cast(dict[str, Any], read_json(stage.path / "probes.json"))
-    task = task_of(store.multi_label)
+    kind = store.kind
     stage.begin()
     backbone, _ = build()
     index = {split: labelled(store, split) for split in ("train", "valid", "test")}
     found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
-    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
+    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device), kind) for s in ("train", "valid"))
     classes = len(store.classes)
-    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
+    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties)
     decided = {
-        "linear": task.decide(linear.scores),
-        "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+        "linear": kind.decide(linear.scores),
+        "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
     }
     truth = store.labels[index["test"]]
     kept: dict[str, Any] = {
@@ -83,10 +81,10 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
         "valid": linear.valid_score,
         "converged": linear.converged,
     }
-    if TOP_5 in probed_metrics(store.classes, store.multi_label):
+    if TOP_5 in kind.probes(classes):
         kept[TOP_5] = linear.ranked(5).tolist()
     write_json(stage.path / "probes.json", kept)
-    figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
+    figures = {metric: kind.score(predictions, truth) for metric, predictions in decided.items()}
     stage.finish(**figures, penalty=linear.penalty)
     console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
     return kept
@@ -156,7 +154,7 @@ def _train(
     fit(module, batches, stage, recipe.hardware, epochs, seed)
     valid, test = (labelled(store, split) for split in ("valid", "test"))
     return {
-        "valid": task_of(store.multi_label).score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
+        "valid": store.kind.score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
         "test": predict(module, store, test, recipe.hardware).tolist(),
     }
 
@@ -166,8 +164,7 @@ def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
     tiles = labelled(store, "train")
     if share == "all":
         return tiles
-    draw = subset_of_sets if store.multi_label else subset
-    return tiles[draw(store.labels[tiles], float(share), seed)]
+    return tiles[store.kind.subset(store.labels[tiles], float(share), seed)]
 
 
 # ---------------------------------------------------------------- what a person reads
@@ -175,9 +172,7 @@ def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
 
 def caption(measure: str) -> str:
     """What the numbers of a table are."""
-    if measure == "mAP":
-        return "mAP (mean average precision over classes) on test tiles in %, with 95 % intervals."
-    return "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals."
+    return kind_scored_by(measure).caption
 
 
 def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:

@@ -17,12 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Shaped
 
-from gcl_custom.measures.label_kinds import task_of
-from gcl_custom.measures.probes import confusion
-from gcl_custom.measures.statistics import Comparison, Ranked, Result, Right, compare, mean_interval
+from gcl_custom.measures.label_kinds import TOP_5, LabelKind
+from gcl_custom.measures.statistics import Comparison, Result, compare, mean_interval
 
 TITLES = {
     "gcl": "GCL",
@@ -32,7 +30,6 @@ TITLES = {
     "supervised": "the supervised baseline",
     "untrained": "an untrained backbone",
 }
-TOP_5 = "linear_top5"
 PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
 CONTROLS = ("reconstructed", "paired")
 CAUTION = "a gain that a control shows too is not the generator's"
@@ -44,9 +41,10 @@ class Figure(NamedTuple):
 
 
 Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
-"""What each seed's classifier said of each labelled test tile: its class; of a top-5 figure the five likeliest; with
-several labels a tile, a score for each class. The same seeds and tiles for every figure."""
-Truth = Int[np.ndarray, "tiles"] | Bool[np.ndarray, "tiles classes"]
+"""What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
+five likeliest classes. The same seeds and tiles for every figure."""
+Truth = Shaped[np.ndarray, "tiles *_"]
+"""The labels of these tiles, as they are stored."""
 
 
 def title(arm: str) -> str:
@@ -66,11 +64,6 @@ def column_title(column: str) -> str:
     return PROBES.get(column) or share_title(column)
 
 
-def probed_metrics(classes: Sequence[str], multi_label: bool = False) -> list[str]:
-    """The metrics of a probe, in the order of their columns; top-5 only of more than five classes, one a tile."""
-    return [metric for metric in PROBES if metric != TOP_5 or (len(classes) > 5 and not multi_label)]
-
-
 def capital(text: str) -> str:
     """The text as a sentence begins."""
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
@@ -86,47 +79,31 @@ def share_title(labels: str) -> str:
     return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
 
 
-def summarise(predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+def summarise(
+    kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
     """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
-    results = {figure: result(predicted, labels) for figure, predicted in predictions.items()}
-    measure = measure_of(labels)
+    results = {figure: kind.result(predicted, labels) for figure, predicted in predictions.items()}
+    confusion = {
+        f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
+        for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
+        if figure in predictions
+    }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
         scores[figure.arm][figure.metric] = score(found, seeds)
     answers = _answers(results)
     return {
-        "measure": measure,
+        "measure": kind.measure,
         "seeds": list(seeds),
         "test_tiles": len(labels),
         "classes": list(classes),
         "scores": scores,
-        "confusion": {
-            f"{arm} {metric}": _confusion(predictions[Figure(arm, metric)], labels, len(classes))
-            for arm, metric in (("gcl", "linear"), ("supervised", "supervised@all"))
-            if Figure(arm, metric) in predictions and labels.ndim == 1
-        },
+        "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
         "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _verdict(results, measure),
+        "verdict": _verdict(results, kind.measure),
         "cause": _cause(results),
     }
-
-
-def hits(
-    predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
-) -> Bool[np.ndarray, "seeds tiles"]:
-    """Whether the class is the true one, or among five."""
-    found: Bool[np.ndarray, "seeds tiles"]
-    found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
-    return found
-
-
-def result(predicted: Shaped[np.ndarray, "seeds tiles *_"], truth: Truth) -> Result:
-    """Predictions beside the labels."""
-    return Right(hits(predicted, truth)) if truth.ndim == 1 else Ranked(predicted, truth)
-
-
-def measure_of(truth: Truth) -> str:
-    return task_of(multi_label=truth.ndim == 2).measure
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
@@ -143,12 +120,6 @@ def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
         "high": min(1.0, high),
         "interval": "tiles" if len(seeds) == 1 else "seeds",
     }
-
-
-def _confusion(predicted: Int[np.ndarray, "seeds tiles"], labels: Int[np.ndarray, "tiles"], classes: int) -> Any:
-    """Summed over seeds; row the true class, column the predicted one."""
-    truth = np.broadcast_to(labels, predicted.shape).reshape(-1)
-    return confusion(torch.tensor(truth), torch.tensor(predicted.reshape(-1)), classes).tolist()
 
 
 Results = Mapping[Figure, Result]

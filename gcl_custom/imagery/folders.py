@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
-from gcl_custom.imagery.label_table import SEPARATOR, read_labels
+from gcl_custom.imagery.label_table import read_labels
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.recipe.imagery import Card
+from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_of_table
+from gcl_custom.recipe.imagery import Card, DataSettings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
 ALIASES: dict[SplitName, tuple[str, ...]] = {
@@ -58,8 +58,8 @@ class Layout:
     classes: list[str]
     """In label order; empty where the tiles are unlabelled."""
     notes: list[str]
-    multi_label: bool = False
-    """Whether a tile may have several labels."""
+    kind: LabelKind = SINGLE_LABEL
+    """Of the labels; folders give a tile one class."""
 
     @property
     def splits(self) -> list[SplitName]:
@@ -68,12 +68,17 @@ class Layout:
         return [name for name in SPLITS if name in given]
 
 
-def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_label: bool = False) -> Layout:
+def layout_of(data: DataSettings, card: Card | None) -> Layout:
+    """The images of a recipe; raises as find_tiles does."""
+    return find_tiles(Path(data.root), card, data.labels, data.multi_label)
+
+
+def find_tiles(root: Path, card: Card | None, labels: str | None = None, several: bool = False) -> Layout:
     """The images below root, with class and split as the table of labels, the card or the folders say.
 
     Args:
         labels: the table, relative to root.
-        multi_label: several labels a tile, even where the table gives each file one.
+        several: several labels a tile, even where the table gives each file one.
 
     Raises:
         UserError: root is missing or holds no image, or not the folders that the card states.
@@ -98,7 +103,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
         raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
 
     if labels is not None:
-        return _by_table(root / labels, placed, notes, multi_label)
+        return _by_table(root / labels, placed, notes, several)
     taught = [inner for _, split, inner in placed if split in (None, "train")]
     stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
     if card and card.classes == "folders" and not stated:
@@ -130,7 +135,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
 
 
 def _by_table(
-    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
+    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], several: bool
 ) -> Layout:
     rows = read_labels(path, [image for image, _, _ in placed])
     files = []
@@ -139,25 +144,18 @@ def _by_table(
         files.append(FoundFile(image, row.split or split, row.labels) if row else FoundFile(image, split, None))
     if len(rows) < len(files):
         notes = [*notes, f"images without a row in {path.name}, used without a label: {len(files) - len(rows)}"]
-    sets = [row.labels.split(SEPARATOR) for row in rows.values()]
-    several = multi_label or any(len(names) > 1 for names in sets)
-    return Layout(files, sorted({name for names in sets for name in names}), notes, several)
+    texts = [row.labels for row in rows.values()]
+    kind = kind_of_table(texts, several)
+    return Layout(files, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
 
 
 def labels_of(
-    files: Sequence[FoundFile], classes: Sequence[str], multi_label: bool = False
-) -> tuple[list[str], Int[Tensor, " n"] | Bool[Tensor, "n classes"]]:
-    """The classes with a file in the train split, and each file's label among them: -1 for none.
-
-    Of several labels a tile, whether it bears each; none where it has no label.
-    """
-    sets = [(file.label or "").split(SEPARATOR) if multi_label else [file.label] for file in files]
-    taught = {name for file, names in zip(files, sets, strict=True) if file.split in (None, "train") for name in names}
+    files: Sequence[FoundFile], classes: Sequence[str], kind: LabelKind
+) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+    """The classes with a file in the train split, and each file's label among them, as it is stored."""
+    taught = {name for file in files if file.split in (None, "train") for name in kind.names(file.label)}
     kept = [name for name in classes if name in taught]
-    if multi_label:
-        return kept, torch.tensor([[name in names for name in kept] for names in sets], dtype=torch.bool)
-    numbers = {name: number for number, name in enumerate(kept)}
-    return kept, torch.tensor([numbers.get(file.label or "", -1) for file in files])
+    return kept, kind.encode([file.label for file in files], kept)
 
 
 def common_form(root: Path, files: Sequence[FoundFile], card: Card | None) -> Form:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from gcl_custom.measures.label_kinds import SingleLabel, Task
+from gcl_custom.measures.label_kinds import LabelKind
 
-SINGLE = SingleLabel()
 TEMPERATURE = 0.07
 """Of the neighbours' votes: arXiv:1805.01978, section 3.4, and common practice since."""
 
@@ -24,7 +23,8 @@ class Labelled:
     """Representations of some tiles and the tiles' labels."""
 
     representations: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"]
+    labels: Shaped[Tensor, "n *_"]
+    kind: LabelKind
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Probed:
 
 def fit_linear(
     x: Float[Tensor, "n d"],
-    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"],
+    labels: Shaped[Tensor, "n *_"],
+    kind: LabelKind,
     classes: int,
     penalty: float,
     start: Linear | None = None,
     tolerance: float = 1e-5,
     iterations: int = 500,
-    task: Task = SINGLE,
 ) -> Linear:
     """Multinomial logistic regression, or of several labels a tile one binary one a class, with full-batch L-BFGS.
 
@@ -96,7 +96,7 @@ def fit_linear(
 
     def objective() -> Tensor:
         solver.zero_grad()
-        loss = task.loss(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
+        loss = kind.loss(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -108,12 +108,7 @@ def fit_linear(
 
 
 def linear_probe(
-    train: Labelled,
-    valid: Labelled,
-    test: Float[Tensor, "test d"],
-    classes: int,
-    penalties: Sequence[float],
-    task: Task = SINGLE,
+    train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
 ) -> Probed:
     """Linear probe on standardised representations, its penalty chosen by the validation score (ties: the stronger).
 
@@ -130,8 +125,8 @@ def linear_probe(
     fitted: Linear | None = None
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(penalties, reverse=True):
-        fitted = fit_linear(x, train.labels, classes, penalty, start=fitted, tolerance=tolerance, task=task)
-        score = task.score(task.decide(fitted.scores(valid_x)), valid.labels)
+        fitted = fit_linear(x, train.labels, train.kind, classes, penalty, start=fitted, tolerance=tolerance)
+        score = valid.kind.score(valid.kind.decide(fitted.scores(valid_x)), valid.labels)
         if best is None or score > best[0]:
             best = score, penalty, fitted
     assert best is not None, "a linear probe needs at least one penalty"
@@ -148,17 +143,11 @@ def knn(
     """
     bank = F.normalize(train.representations.float(), dim=1)
     neighbours = min(neighbours, len(bank))
-    bears = train.labels if train.labels.ndim == 2 else F.one_hot(train.labels, classes)
+    said = train.kind.votes(train.labels, classes)
     votes = []
     for queries in torch.split(F.normalize(test.float(), dim=1), chunk):
         similarity, nearest = (queries @ bank.T).topk(neighbours, dim=1)
         weight = ((similarity - 1) / TEMPERATURE).exp()  # the same votes, free of overflow
-        cast = (rearrange(weight, "q k -> q k 1") * bears[nearest]).sum(1)
+        cast = (rearrange(weight, "q k -> q k 1") * said[nearest]).sum(1)
         votes.append(cast / weight.sum(1, keepdim=True))
     return torch.cat(votes).cpu() if votes else torch.empty(0, classes)
-
-
-def confusion(labels: Int[Tensor, "n"], predictions: Int[Tensor, "n"], classes: int) -> Int[Tensor, "classes classes"]:
-    """Counts of tiles: row the true class, column the predicted one."""
-    cells = labels.cpu() * classes + predictions.cpu()
-    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)

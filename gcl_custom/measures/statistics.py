@@ -14,6 +14,7 @@ would look like a difference to a single test.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -76,8 +77,28 @@ def wilson(right: int, tiles: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+class Result(ABC):
+    """What each seed's classifier said of the test tiles, beside their labels."""
+
+    @property
+    @abstractmethod
+    def scores(self) -> Float[np.ndarray, "seeds"]: ...
+
+    @property
+    @abstractmethod
+    def tiles(self) -> int: ...
+
+    @abstractmethod
+    def interval(self) -> tuple[float, float]:
+        """Of the score, over other test tiles."""
+
+    @abstractmethod
+    def over_tiles(self, other: "Result") -> Estimate:
+        """This score minus another one's, with its paired interval over other test tiles."""
+
+
 @dataclass(frozen=True)
-class Right:
+class Right(Result):
     """Whether each seed classified each test tile rightly: the score is the share."""
 
     right: Bool[np.ndarray, "seeds tiles"]
@@ -92,17 +113,15 @@ class Right:
         return self.right.shape[1]
 
     def interval(self) -> tuple[float, float]:
-        """Of the score, over other test tiles."""
         return wilson(int(self.right.sum()), self.right.size)
 
-    def over_tiles(self, other: "Right | Ranked") -> Estimate:
-        """This score minus another one's, with its paired interval over other test tiles."""
+    def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Right)
         return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
 
 
 @dataclass(frozen=True)
-class Ranked:
+class Ranked(Result):
     """The scores that each seed gave each class of each test tile, and the classes that the tiles bear: mAP."""
 
     given: Float[np.ndarray, "seeds tiles classes"]
@@ -121,21 +140,16 @@ class Ranked:
         return resampled(self.given, self.truth)
 
     def interval(self) -> tuple[float, float]:
-        """Of the score, over other test tiles."""
         low, high = np.percentile(self._resampled, PERCENTILES)
         return float(low), float(high)
 
-    def over_tiles(self, other: "Right | Ranked") -> Estimate:
-        """This score minus another one's, with its paired interval over other test tiles."""
+    def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Ranked)
         differences = self._resampled - other._resampled
         low, high = np.percentile(differences, PERCENTILES)
         smaller = min((differences <= 0).mean(), (differences >= 0).mean())
         mean = float(self.scores.mean() - other.scores.mean())
         return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
-
-
-Result = Right | Ranked
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ class Line(NamedTuple):
     values: Sequence[float]
 
 
-def label_fractions(lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str]) -> str:
+def label_fractions(
+    lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str], score_axis: str
+) -> str:
     """Accuracy against the share of labels: arm -> its title and points; ticks name the shares."""
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(8.4, 4.4), layout="constrained")
@@ -86,12 +88,12 @@ def label_fractions(lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Map
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("share of the training labels (logarithmic)")
-        axes.set_ylabel("top-1 accuracy on test tiles, %")
+        axes.set_ylabel(score_axis)
         canvas.legend(loc="outside lower left", ncols=2)
         return _svg(canvas, "Accuracy against the share of labels")
 
 
-def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]]) -> str:
+def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]], score_axis: str) -> str:
     """One row an arm: every seed a small dot, the mean and its interval over them. Rows: arm, title, mean, seeds."""
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(8.4, 0.8 + 0.5 * len(rows)), layout="constrained")
@@ -107,7 +109,7 @@ def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]]) -> str:
         axes.set_yticks(range(len(rows)), [title for _, title, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("top-1 accuracy on test tiles, %")
+        axes.set_xlabel(score_axis)
         return _svg(canvas, "Accuracy of each arm, with its interval")
 
 

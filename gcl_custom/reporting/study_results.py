@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, tables
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import metric_title, result, title
+from gcl_custom.evaluation.verdict import metric_title, title
 from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.statistics import Comparison, compare
@@ -87,7 +87,8 @@ def _gain(cell: Cell, other: Cell) -> Comparison:
     """The linear probe of a cell against its baseline's, over the same seeds and test tiles."""
     store = TileStore(plan.tiles(cell.run).path)
     truth = store.labels[labelled(store, "test")].numpy()
-    return compare("Linear probe", cell.name, other.name, *(result(_predicted(c), truth) for c in (cell, other)))
+    ours, theirs = (store.kind.result(_predicted(one), truth) for one in (cell, other))
+    return compare("Linear probe", cell.name, other.name, ours, theirs)
 
 
 def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:

@@ -4,6 +4,7 @@ import pytest
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundFile, find_tiles, labels_of
+from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
 from gcl_custom.recipe.imagery import Card
 
 CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
@@ -130,9 +131,9 @@ def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path
         FoundFile("4.jpg", "valid", "forest"), FoundFile("x/1.jpg", "train", "forest;water"),
         FoundFile("x/2.jpg", "test", "field"), FoundFile("y/3.jpg", None, None),
     ]  # fmt: skip
-    assert (layout.classes, layout.multi_label) == (["field", "forest", "water"], True)
+    assert (layout.classes, layout.kind) == (["field", "forest", "water"], MULTI_LABEL)
     assert "images without a row in labels.csv, used without a label: 1" in layout.notes
-    kept, labels = labels_of(layout.files, layout.classes, multi_label=True)
+    kept, labels = labels_of(layout.files, layout.classes, layout.kind)
     assert kept == ["forest", "water"]  # no field in the train split
     assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
 
@@ -156,5 +157,5 @@ def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_p
     (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
     layout = find_tiles(root, None, "labels.csv")
     assert [(file.split, file.label) for file in layout.files] == [("test", "a"), ("train", "a")]  # split by folders
-    assert not layout.multi_label
-    assert find_tiles(root, None, "labels.csv", multi_label=True).multi_label
+    assert layout.kind is SINGLE_LABEL
+    assert find_tiles(root, None, "labels.csv", several=True).kind is MULTI_LABEL

@@ -11,6 +11,7 @@ from PIL import Image
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles, packing_journal
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import MULTI_LABEL
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -298,7 +299,7 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     write()
     run = run_on(root, labels="labels.csv")
     store = packed(run)
-    assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
+    assert (store.kind, store.classes) == (MULTI_LABEL, ["dry", "wet"])
     found = {
         file: {store.classes[i] for i in row.nonzero()} for file, row in zip(store.files, store.labels, strict=True)
     }

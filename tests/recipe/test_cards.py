@@ -76,7 +76,7 @@ def test_annotations_of_voc_become_labels(tmp_path: Path) -> None:
     for split, names in (("train", "000001\n000002"), ("val", "000003"), ("test", "000004")):
         (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
     run_header("voc07", tmp_path)
-    layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", multi_label=True)
+    layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", several=True)
     assert [tuple(file) for file in layout.files] == [
         ("000001.jpg", "train", "dog;person"), ("000002.jpg", None, None), ("000003.jpg", "valid", "cat"),
         ("000004.jpg", "test", "sofa"),
@@ -94,7 +94,7 @@ def test_annotations_of_coco_become_labels(tmp_path: Path) -> None:
     files = [f"train2017/{image:012d}.jpg" for image in (7, 8, 10)] + ["val2017/000000000009.jpg"]
     pictures(tmp_path, *files)
     run_header("coco", tmp_path)
-    layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", multi_label=True)
+    layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", several=True)
     assert [(file.split, file.label) for file in layout.files] == [
         ("train", "dog;person"), ("train", "dog"), (None, None), ("test", "person"),
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 
 from gcl_custom.evaluation.verdict import Figure, summarise
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.reporting import score_tables
 
 
@@ -77,7 +78,8 @@ def test_many_classes_are_listed_by_their_commonest_confusion() -> None:
 def test_one_seed_is_said_to_have_an_interval_over_tiles() -> None:
     labels = np.arange(50) % 2
     figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
-    scores = summarise(figures, labels, ["a", "b"], [0]) | {"labels": {"0.1": 20}, "split": "", "warnings": []}
+    rest = {"labels": {"0.1": 20}, "split": "", "warnings": []}
+    scores = summarise(SINGLE_LABEL, figures, labels, ["a", "b"], [0]) | rest
     shown = score_tables.table(scores)
     assert "over test tiles (Wilson), one seed" in shown
     assert "trained with 10 % of labels: 20 tiles" in shown
@@ -88,5 +90,5 @@ def test_a_plot_over_shares_of_labels_needs_some() -> None:
     labels = np.arange(50) % 2
     figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
     for share, kept in (({}, {Figure("gcl", "linear"): labels[None]}), ({"0.1": 20}, figures)):
-        scores = summarise(kept, labels, ["a", "b"], [0]) | {"labels": share, "split": "", "warnings": []}
+        scores = summarise(SINGLE_LABEL, kept, labels, ["a", "b"], [0]) | {"labels": share, "split": "", "warnings": []}
         assert ("With fewer labels" in score_tables.table(scores)) == bool(share)
