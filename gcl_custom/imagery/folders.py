@@ -27,7 +27,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
 from gcl_custom.imagery.label_table import read_labels
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_of_table
+from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
@@ -70,15 +70,15 @@ class Layout:
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """The images of a recipe; raises as find_tiles does."""
-    return find_tiles(Path(data.root), card, data.labels, data.multi_label)
+    return find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data))
 
 
-def find_tiles(root: Path, card: Card | None, labels: str | None = None, several: bool = False) -> Layout:
+def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None) -> Layout:
     """The images below root, with class and split as the table of labels, the card or the folders say.
 
     Args:
         labels: the table, relative to root.
-        several: several labels a tile, even where the table gives each file one.
+        kind: of the table's labels; without it, as the table itself shows.
 
     Raises:
         UserError: root is missing or holds no image, or not the folders that the card states.
@@ -103,7 +103,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, several
         raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
 
     if labels is not None:
-        return _by_table(root / labels, placed, notes, several)
+        return _by_table(root / labels, placed, notes, kind)
     taught = [inner for _, split, inner in placed if split in (None, "train")]
     stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
     if card and card.classes == "folders" and not stated:
@@ -135,7 +135,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, several
 
 
 def _by_table(
-    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], several: bool
+    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], kind: LabelKind | None
 ) -> Layout:
     rows = read_labels(path, [image for image, _, _ in placed])
     files = []
@@ -145,7 +145,7 @@ def _by_table(
     if len(rows) < len(files):
         notes = [*notes, f"images without a row in {path.name}, used without a label: {len(files) - len(rows)}"]
     texts = [row.labels for row in rows.values()]
-    kind = kind_of_table(texts, several)
+    kind = kind or kind_in_table(texts)
     return Layout(files, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
 
 

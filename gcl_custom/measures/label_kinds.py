@@ -7,7 +7,7 @@ is kept of a network's output, and how that is scored and compared. A new kind i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.measures.average_precision import mean_average_precision
 from gcl_custom.measures.statistics import Ranked, Result, Right
 from gcl_custom.randomness import derive
+from gcl_custom.recipe.imagery import DataSettings
 
 SEPARATOR = ";"
 """Between the classes of one file, in a table of labels."""
@@ -289,9 +290,14 @@ SINGLE_LABEL, MULTI_LABEL = SingleLabel(), MultiLabel()
 KINDS: tuple[LabelKind, ...] = (SINGLE_LABEL, MULTI_LABEL)
 
 
-def kind_of_table(texts: Collection[str], several: bool) -> LabelKind:
-    """The kind of a table's labels: several a tile where some file has several, or where the recipe says so."""
-    return MULTI_LABEL if several or any(SEPARATOR in text for text in texts) else SINGLE_LABEL
+def kind_in_recipe(data: DataSettings) -> LabelKind | None:
+    """The kind of a table's labels as the recipe states it; None where it leaves that to the table."""
+    return MULTI_LABEL if data.multi_label else None
+
+
+def kind_in_table(texts: Iterable[str]) -> LabelKind:
+    """The kind of a table's labels as the table shows it: several a tile where some file has several."""
+    return MULTI_LABEL if any(SEPARATOR in text for text in texts) else SINGLE_LABEL
 
 
 def stored_labels(about: Mapping[str, Any]) -> tuple[LabelKind, Shaped[Tensor, "n *_"]]:

@@ -158,4 +158,4 @@ def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_p
     layout = find_tiles(root, None, "labels.csv")
     assert [(file.split, file.label) for file in layout.files] == [("test", "a"), ("train", "a")]  # split by folders
     assert layout.kind is SINGLE_LABEL
-    assert find_tiles(root, None, "labels.csv", several=True).kind is MULTI_LABEL
+    assert find_tiles(root, None, "labels.csv", kind=MULTI_LABEL).kind is MULTI_LABEL

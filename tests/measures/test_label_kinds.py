@@ -15,11 +15,12 @@ from gcl_custom.measures.label_kinds import (
     SINGLE_LABEL,
     TOP_5,
     LabelKind,
-    kind_of_table,
+    kind_in_recipe,
+    kind_in_table,
     kind_scored_by,
     stored_labels,
 )
-from gcl_custom.recipe.imagery import SplitSettings
+from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 1.5], [-1.0, 0.25]])
 
@@ -104,9 +105,10 @@ def test_every_kind_is_found_by_what_its_scores_are() -> None:
 
 
 def test_a_table_has_several_labels_a_tile_where_a_file_has_or_the_recipe_says_so() -> None:
-    assert kind_of_table(["a", "b"], several=False) is SINGLE_LABEL
-    assert kind_of_table(["a", "a;b"], several=False) is MULTI_LABEL
-    assert kind_of_table(["a", "b"], several=True) is MULTI_LABEL
+    assert kind_in_table(["a", "b"]) is SINGLE_LABEL
+    assert kind_in_table(["a", "a;b"]) is MULTI_LABEL
+    assert kind_in_recipe(DataSettings(root=".", labels="labels.csv")) is None
+    assert kind_in_recipe(DataSettings(root=".", labels="labels.csv", multi_label=True)) is MULTI_LABEL
 
 
 def test_only_tiles_of_one_class_are_nothing_to_tell_apart() -> None:
