@@ -1,8 +1,8 @@
-"""Scoring a backbone with labels: probes of it frozen, and trainings of the whole network with a share of the labels.
+"""Scoring a backbone with labels: probes of the frozen backbone, and trainings of the whole network.
 
-Which backbones, in which folders, and what is made of their scores, the stages say; each probe and each training is a
-stage of its own, so that interrupted work goes on where it was. All backbones scored with one seed see the same labels
-and the same validation and test tiles, so their scores are paired.
+The stages decide which backbones are scored, in which folders, and what follows from the scores. Each probe and each
+training is a stage of its own, so interrupted work resumes where it was. All backbones scored with the same seed see
+the same labels and the same validation and test tiles, so their scores are paired.
 """
 
 import math
@@ -31,14 +31,14 @@ from gcl_custom.training.batches import Batches
 from gcl_custom.training.loop import fit
 
 BuildBackbone = Callable[[], tuple[nn.Module, int]]
-"""Makes a backbone, ready to be scored or trained, and says its width."""
+"""Builds a backbone, ready to be scored or trained, and returns it with its width."""
 
 
 def require_labels(run: Run) -> None:
-    """Check that the tiles can be scored on, before any time is spent.
+    """Check that scores can be computed on these tiles, before any time is spent.
 
     Raises:
-        UserError: where a split has no labelled tile, or the training tiles are of fewer than two classes.
+        UserError: a split has no labelled tile, or all training tiles are of one class.
     """
     store = TileStore(plan.tiles(run).path)
     advice = (
@@ -59,7 +59,7 @@ def require_labels(run: Run) -> None:
 
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
+    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and the probe's penalty."""
     if stage.done:
         return cast(dict[str, Any], read_json(stage.path / "probes.json"))
     kind = store.kind
@@ -91,7 +91,7 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
 
 
 def doubt(name: str) -> str:
-    """What to say of a linear probe that was stopped before its optimum."""
+    """The warning about a linear probe that stopped before its optimum."""
     return f"The linear probe of {name} did not converge: its score may be too low."
 
 
@@ -99,12 +99,12 @@ def doubt(name: str) -> str:
 
 
 def best_rate(rates: Sequence[float], valid: Callable[[float], float]) -> float:
-    """The learning rate with the best validation score; of equal ones the lowest. A single one is not tried out."""
+    """The learning rate with the best validation score; the lowest in a tie. A single rate needs no trial."""
     return max(sorted(rates), key=valid) if len(rates) > 1 else rates[0]
 
 
 def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: float) -> dict[str, Any]:
-    """What a training with labels depends on, beside tiles and weights."""
+    """What a training with labels depends on, besides tiles and weights."""
     everything = share == "all"
     return {
         "labels": share,
@@ -122,17 +122,17 @@ def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: f
 def train(
     stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
-    """Train with a share of the labels: the validation score, and what is said of each test tile.
+    """Train with a share of the labels: the validation score, and what the classifier says of each test tile.
 
-    With all labels for as many epochs as the supervised baseline, with fewer for ``compare.finetune_steps``. The test
-    tiles are classified here, once, and scored only if the learning rate is the chosen one.
+    A training with all labels takes as many epochs as the supervised baseline; with fewer labels, it takes
+    ``compare.finetune_steps``. The test tiles are classified here, once, and scored only for the chosen learning rate.
     """
     if not stage.done:
         stage.begin()
         outcome = _train(stage, store, recipe, build, share, seed, rate)
         write_json(stage.path / "predictions.json", outcome)
         stage.finish(valid=outcome["valid"])
-        (stage.path / "last.ckpt").unlink(missing_ok=True)  # three times the weights, dozens of times
+        (stage.path / "last.ckpt").unlink(missing_ok=True)  # each is three times the weights, and there are dozens
         console.say(f"{stage.name}: validation {percent(outcome['valid'])}")
     return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
 
@@ -160,7 +160,7 @@ def _train(
 
 
 def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
-    """The training tiles whose labels may be used: of one seed the same for every backbone."""
+    """The training tiles whose labels may be used: with the same seed, the same for every backbone."""
     tiles = labelled(store, "train")
     if share == "all":
         return tiles
@@ -176,7 +176,7 @@ def caption(measure: str) -> str:
 
 
 def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:
-    """Scores with their intervals: a row for each backbone, by its title."""
+    """Scores with their intervals: a row for each backbone, under its title."""
     columns, rows = in_columns(scores)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
     shown.add_column("")

@@ -5,10 +5,10 @@
     3. Does a control without in-painting show the same gain?
     4. Is GCL better than the backbone that pretraining began with?
 
-The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
+The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by its arm and its metric:
 
     linear, knn          probes of the frozen backbone, with all labels
-    linear_top5          the same linear probe; right where the true class is among the five with the highest scores
+    linear_top5          the same linear probe; a tile is right if its class has one of the five highest scores
     finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
@@ -60,17 +60,17 @@ def metric_title(metric: str) -> str:
 
 
 def column_title(column: str) -> str:
-    """Of one of in_columns."""
+    """The title of a column of in_columns."""
     return PROBES.get(column) or share_title(column)
 
 
 def capital(text: str) -> str:
-    """The text as a sentence begins."""
+    """The text with a capital, as at the beginning of a sentence."""
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
 
 
 def share_name(fraction: float) -> str:
-    """A label fraction as it stands in names of figures and stages."""
+    """A label fraction in the names of figures and stages."""
     return "all" if fraction == 1 else f"{fraction:g}"
 
 
@@ -82,7 +82,7 @@ def share_title(labels: str) -> str:
 def summarise(
     kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
+    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
     results = {figure: kind.result(predicted, labels) for figure, predicted in predictions.items()}
     confusion = {
         f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
@@ -107,7 +107,7 @@ def summarise(
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
-    """Score per seed, and the mean with its interval: Student's t over seeds; of one seed, over test tiles."""
+    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with one seed."""
     estimate = mean_interval(found.scores)
     if len(seeds) == 1:
         low, high = found.interval()
@@ -126,7 +126,7 @@ Results = Mapping[Figure, Result]
 
 
 def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
-    """None where an arm is missing from the comparison."""
+    """The comparison of two figures; None where one is missing."""
     if ours not in results or theirs not in results:
         return None
     measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
@@ -142,7 +142,7 @@ def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
 
 
 def _answers(results: Results) -> dict[str, list[Comparison]]:
-    """Question -> comparisons, the deciding one first; questions that the arms cannot answer are left out."""
+    """Question -> comparisons, the deciding one first; without the questions that these arms cannot answer."""
     linear = Figure("gcl", "linear")
     metrics = [figure.metric for figure in results if figure.arm == "gcl"]
     tuned = [metric for metric in metrics if metric.startswith("finetune")]
@@ -220,7 +220,8 @@ def _cause(results: Results) -> str:
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Scores as a table: its columns, and for each arm column -> score.
 
-    The columns are the probes and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    The columns are the probes, then the shares of labels in ascending order, which fine-tuning and the supervised
+    baseline share.
     """
     table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
     known = {column for cells in table.values() for column in cells}

@@ -1,4 +1,4 @@
-"""The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, every text escaped."""
+"""The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, with all text escaped."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -9,7 +9,7 @@ from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.reporting.plots import Point, forest, label_fractions
 
 CONFUSION_CLASSES = 30
-"""Most classes of which a matrix can be read on a page; of more, the commonest confusions are listed."""
+"""The most classes for which a matrix is readable; with more, the most common confusions are listed."""
 
 Scores = dict[str, Any]
 """The content of ``scores.json``."""
@@ -49,7 +49,7 @@ def table(scores: Scores | None) -> str:
 
 
 def evaluated(scores: Scores) -> str:
-    """What ``evaluate`` made of given backbones: their scores, what they are and see, and every two compared."""
+    """The scores of given backbones, what they are and see, and the comparison of each pair."""
     kind = kind_scored_by(scores["measure"])
     note = (
         f"{kind.report_caption}, mean and 95 % interval, over seeds or, of one seed, over test tiles "
@@ -73,7 +73,7 @@ def evaluated(scores: Scores) -> str:
 
 
 def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
-    """The scores with their intervals: a row for each backbone."""
+    """The scores with their intervals, a row for each backbone."""
     columns, backbones = in_columns(scores["scores"])
     names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
@@ -145,7 +145,7 @@ def answers(scores: Scores | None) -> str:
 
 
 def _items(comparisons: Sequence[Scores]) -> str:
-    """Each comparison's outcome, and what it says."""
+    """Each comparison's outcome, and its sentence."""
     return "".join(
         f'<li><span class="badge {escape(c["outcome"].split()[0])}">{escape(c["outcome"])}</span>'
         f"<span>{escape(c['sentence'])}</span></li>"
@@ -174,7 +174,7 @@ def _matrix(counts: list[list[int]], classes: list[str]) -> str:
     for truth, row in enumerate(counts):
         cells = ""
         for guess, count in enumerate(row):
-            shade = 0.55 * count / max(sum(row), 1)  # of the class, so that rare classes show as well
+            shade = 0.55 * count / max(sum(row), 1)  # relative to the class, so that rare classes show too
             mark = ' class="true"' if guess == truth else ""
             cells += f'<td{mark} style="background:rgba(var(--heat),{shade:.3f})">{count:,}</td>'
         rows += f'<tr><th scope="row">{escape(classes[truth])}</th>{cells}</tr>'

@@ -75,17 +75,17 @@ def test_linear_fit_is_scikit_learns_optimum(penalty: float) -> None:
     np.testing.assert_allclose(ours.weight, theirs.coef_, atol=1e-3)
     # Adding the same number to all biases changes no probability, so only their differences are determined.
     np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
-    np.testing.assert_array_equal(ours.predict(test.representations), theirs.predict(test.representations))
+    np.testing.assert_array_equal(ours.scores(test.representations).argmax(1), theirs.predict(test.representations))
 
 
 def test_ranked_classes_give_scikit_learns_top_k_accuracy() -> None:
     train, test = blobs(300, 0, 3.0, classes=8), blobs(400, 1, 3.0, classes=8)
     probed = linear_probe(train, train, test.representations, 8, [1e-2])
     ranked = probed.ranked(5)
-    assert torch.equal(ranked[:, 0], probed.predictions)
+    assert torch.equal(ranked[:, 0], probed.scores.argmax(1))
     hits = (ranked == test.labels[:, None]).any(1).double().mean().item()
     assert hits == pytest.approx(top_k_accuracy_score(test.labels, probed.scores, k=5))
-    assert accuracy(probed.predictions, test.labels) < hits < 1
+    assert accuracy(probed.scores.argmax(1), test.labels) < hits < 1
 
 
 def test_a_start_elsewhere_leads_to_the_same_optimum() -> None:
@@ -110,7 +110,7 @@ def test_probe_ignores_the_scale_and_offset_of_features_and_constant_ones() -> N
         Labelled(odd(valid.representations), valid.labels, SINGLE_LABEL),
         odd(test.representations), 3, [1e-2],
     )  # fmt: skip
-    assert torch.equal(plain.predictions, other.predictions)
+    assert torch.equal(plain.scores.argmax(1), other.scores.argmax(1))
     assert plain.converged
     assert other.converged
 
@@ -132,7 +132,7 @@ def test_separable_tiles_and_more_features_than_tiles_converge() -> None:
     train = blobs(40, 0, spread=0.1, width=100)
     probed = linear_probe(train, train, train.representations, 3, [1e-6])
     assert probed.converged
-    assert accuracy(probed.predictions, train.labels) == 1
+    assert accuracy(probed.scores.argmax(1), train.labels) == 1
 
 
 def test_knn_is_scikit_learns_weighted_vote() -> None:
