@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_compare_supervised import draw, run_in
+from scored_runs import draw, run_in
 
 from gcl_custom import console
 from gcl_custom.errors import StaleStage, UserError

@@ -8,7 +8,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_compare_supervised import draw, run_in
+from scored_runs import draw, run_in
 
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones

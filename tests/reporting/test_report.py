@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cost_benefit_table import RESULTS
-from test_score_tables import EVALUATED
+from cost_benefit_results import RESULTS
+from evaluated_scores import EVALUATED
 
 from gcl_custom.evaluation.verdict import Figure, summarise
 from gcl_custom.files import read_json, write_json
