@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.imagery.splits import label_counts, subset_of_sets
 from gcl_custom.imagery.symmetry import WAYS
-from gcl_custom.imagery.tile_store import SPLITS, SplitName, has_label
+from gcl_custom.imagery.tile_store import SPLITS, SplitName
+from gcl_custom.measures.label_kinds import LabelKind
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.weights.needed import named, published_speed
@@ -28,32 +28,29 @@ class FoundTiles:
     form: Form
     rgb: bool
     classes: list[str]
-    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+    labels: Shaped[Tensor, "n *_"]
     """As in a tile store."""
+    kind: LabelKind
     split: Int[Tensor, " n"]
 
     def count(self, split: SplitName, label: int | None = None) -> int:
         chosen = self.split == SPLITS.index(split)
-        if label is not None and self.labels.ndim == 1:
-            chosen = chosen & (self.labels == label)
-        elif label is not None:
-            chosen = chosen & (self.labels[:, label] if label >= 0 else ~self.has_label)
+        if label is not None:
+            chosen = chosen & (self.kind.bears(self.labels, label) if label >= 0 else ~self.has_label)
         return int(chosen.sum())
 
     @property
     def has_label(self) -> Bool[Tensor, " n"]:
-        return has_label(self.labels)
+        return self.kind.has_label(self.labels)
 
     @property
-    def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:
+    def labelled(self) -> Shaped[Tensor, "m *_"]:
         """Labels of the train tiles that have one."""
         return self.labels[(self.split == 0) & self.has_label]
 
     def share(self, fraction: float) -> int:
         """Number of labelled train tiles that a label fraction leaves."""
-        if self.labels.ndim == 2:
-            return len(subset_of_sets(self.labelled, fraction, seed=0))
-        return sum(label_counts(self.labelled, fraction).values())
+        return len(self.kind.subset(self.labelled, fraction, seed=0))
 
 
 @dataclass(frozen=True)

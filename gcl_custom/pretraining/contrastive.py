@@ -25,7 +25,6 @@ from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures import collapse
 from gcl_custom.measures.label_free import lidar
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
@@ -179,9 +178,9 @@ class Contrastive(Trainable):
             known = representations.cpu()[has_label], self._store.labels[watched][has_label]
             if len(known[1]) >= 2:
                 (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
-                votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
-                task = task_of(self._store.multi_label)
-                figures["knn"] = task.score(task.decide(votes), query_labels)
+                kind = self._store.kind
+                votes = knn(Labelled(bank, bank_labels, kind), queries, len(self._store.classes), neighbours=20)
+                figures["knn"] = kind.score(kind.decide(votes), query_labels)
         return figures
 
     def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
