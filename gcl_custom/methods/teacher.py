@@ -1,10 +1,11 @@
 """A teacher: a copy of the student that learns nothing by itself and follows by a moving average."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
+
+from gcl_custom.schedules import cosine
 
 
 class Teacher(nn.Module):
@@ -28,4 +29,4 @@ class Teacher(nn.Module):
 
 def rising(momentum: float, share_done: float) -> float:
     """The teacher's momentum: from its first value up to 1 by a cosine (arXiv:2006.07733, section 3.2)."""
-    return 1 - (1 - momentum) * (1 + math.cos(math.pi * share_done)) / 2
+    return 1 - (1 - momentum) * cosine(share_done, 1.0)

@@ -14,7 +14,6 @@ and running statistics count once, as with a single pair; the loss and its gradi
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer
@@ -33,9 +32,10 @@ from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.loop import Trainable
+from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import handcrafted, paired, small_crop
 
 WATCHED = 512
@@ -61,7 +61,7 @@ class Contrastive(Trainable):
         super().__init__()
         self.backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
-        self._share_done = 0.0
+        self._done, self._share_done = 0, 0.0
         self.evaluate_every = settings.probe_every or settings.epochs
         self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
         self._steps, self._batch = steps, batch
@@ -122,10 +122,10 @@ class Contrastive(Trainable):
         representations: Tensor = self.backbone(tiles.contiguous(memory_format=torch.channels_last))
         return representations
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
-        self._share_done = batch.step / self._steps
+        self._done, self._share_done = batch.step + 1, batch.step / self._steps
         terms = self._terms([self(view) for view in views], views, batch.step)
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
@@ -149,16 +149,14 @@ class Contrastive(Trainable):
                 found.append(functional_call(self.method, copies, arguments))
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
-        super().optimizer_step(*arguments, **options)
-        self.method.follow(self.backbone, self._share_done)
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return optimizers.make(self._settings.optimizer, self, self._batch)
 
-    def configure_optimizers(self) -> Any:
-        optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
-        schedule = optimizers.warmup_cosine(self._steps, self._settings.warmup)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def schedule(self, step: int) -> float:
+        return warmup_cosine(step, self._steps, self._settings.warmup)
+
+    def follow(self) -> None:
+        self.method.follow(self.backbone, self._share_done)
 
     def evaluate(self) -> dict[str, float]:
         """Signs of collapse, LiDAR, and where labels exist the kNN score of one half of the watched tiles by the other.
@@ -205,4 +203,4 @@ class Contrastive(Trainable):
         """Positive pairs, the first view above the others."""
         tiles = self._store.index("train")[:SHOWN]
         data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
-        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[: 1 + self._settings.generative_views])}
+        return {"pairs": grid(self.views(Batch(self._done, tiles, data))[: 1 + self._settings.generative_views])}

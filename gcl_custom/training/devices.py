@@ -46,10 +46,14 @@ def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
     return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
 
 
-def autocast(hardware: HardwareSettings, device: torch.device) -> AbstractContextManager[object]:
-    """For inference outside of a trainer: bf16 where the recipe and the device have it."""
+def autocast(hardware: HardwareSettings, device: torch.device, cache: bool = True) -> AbstractContextManager[object]:
+    """bf16 where the recipe and the device have it.
+
+    Args:
+        cache: keep the weights that were cast, for further passes.
+    """
     if uses_bf16(hardware, device):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cache)
     return nullcontext()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 
 
-def require_finite(what: str, value: Float[Tensor, ""], step: int, stage: str, checkpoint: Path) -> None:
+def require_finite(what: str, value: Float[Tensor, ""], step: int, stage: str, checkpoint: Path | None = None) -> None:
     """Stop at a value that is not finite, before anything is computed from it.
 
     Args:
@@ -23,7 +23,7 @@ def require_finite(what: str, value: Float[Tensor, ""], step: int, stage: str, c
     """
     if torch.isfinite(value):
         return
-    kept = f"The last good checkpoint is {checkpoint}. " if checkpoint.exists() else ""
+    kept = f"The last good checkpoint is {checkpoint}. " if checkpoint and checkpoint.exists() else ""
     raise UserError(
         f"{stage}: the {what} became {value.item()} at step {step}, so training stopped. {kept}"
         f"Lower the learning rate, or use --set hardware.precision=fp32, and start again with --redo"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import draw
-from test_fit_maskgit import RECIPE, with_tokenizer
-from test_view_store import tile_store
+from noise_tiles import tile_store
+from token_runs import RECIPE, with_tokenizer
 
 from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.generator import loading
