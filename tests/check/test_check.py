@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_step_costs import TINY
+from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs, survey
 from gcl_custom.console import console
@@ -29,7 +29,7 @@ def recipe_for(data: DataSettings, **sections: object) -> Recipe:
 def test_of_many_files_some_are_read_and_this_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check, "MOST_READ", 20)
+    monkeypatch.setattr(survey, "MOST_READ", 20)
     root = folder(tmp_path / "root")
     for path in sorted((root / "forest").iterdir())[::2]:
         path.write_text("text")
