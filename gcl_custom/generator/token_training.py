@@ -58,7 +58,7 @@ SHOWN = 8
 class TokenizerTraining(Trainable):
     """Trains the VQGAN and, from a share of the run on, its discriminator.
 
-    Both learn from one backward pass, which their losses share no parameters in.
+    Both learn from one backward pass, since their losses share no parameters.
     """
 
     def __init__(self, recipe: Recipe, store: TileStore, steps_per_epoch: int) -> None:
@@ -111,7 +111,7 @@ class TokenizerTraining(Trainable):
             nn.utils.clip_grad_norm_(part.parameters(), MOST_GRADIENT)
 
     def adversary_weight(self, share_done: float) -> float:
-        """Of the adversarial loss, before trust: it grows from 0 while the discriminator learns already."""
+        """The weight of the adversarial loss, before trust. It grows from 0 while the discriminator already learns."""
         warmup, since = self.settings.adversary_warmup, share_done - self.settings.adversary_start
         return self.settings.adversary_weight * (min(1.0, since / warmup) if warmup else 1.0)
 
@@ -122,7 +122,7 @@ class TokenizerTraining(Trainable):
         return quality
 
     def warnings(self, codes_used: float) -> list[str]:
-        """What a reader should know about the state of training."""
+        """Lines on what goes wrong in training, for a reader."""
         lines = []
         if self._share_done > 0.1 and codes_used < 0.5:
             lines.append(
@@ -146,7 +146,7 @@ class TokenizerTraining(Trainable):
 def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
     """At most so many entries, spread evenly.
 
-    Not imagery.spread, which rounds: figures of tokenizers would be of other tiles than before.
+    ``spread`` rounds instead: with it, tokenizers would be measured on other tiles than the published ones.
     """
     return index[torch.linspace(0, len(index) - 1, min(most, len(index))).long()]
 
@@ -154,9 +154,9 @@ def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 class Quality:
     """How well a VQGAN reconstructs certain tiles.
 
-    psnr: in dB, the mean over tiles of each tile's own. ssim: Wang et al. 2004, with a Gaussian window.
-    feature_distance: the Fréchet distance between tiles and reconstructions on the features of ``network``, which is
-    FID but for its network. codes_used, perplexity: over all tokens of the tiles.
+    psnr: in dB, the mean of the tiles' own. ssim: Wang et al. 2004, with a Gaussian window. feature_distance: the
+    Fréchet distance between tiles and reconstructions on the features of ``network``; FID with another network.
+    codes_used, perplexity: over all tokens of the tiles.
     """
 
     def __init__(self, store: TileStore, index: Int[Tensor, " n"], network: FeatureNetwork) -> None:
@@ -190,7 +190,7 @@ class Quality:
 
 
 class MaskGITTraining(Trainable):
-    """Trains a MaskGIT, its moving average beside it, and keeps the best average so far."""
+    """Trains a MaskGIT, lets a moving average follow it, and keeps the best average so far."""
 
     kept_loss: Float[Tensor, ""]
     kept_epoch: Int[Tensor, ""]
@@ -251,7 +251,7 @@ class MaskGITTraining(Trainable):
 
     @torch.no_grad()
     def judge_start(self) -> None:
-        """Keep the weights that training starts from, until there are better ones; they are those of epoch 0."""
+        """Keep the initial weights, as those of epoch 0, until there are better ones."""
         self.average.eval()
         self.evaluate()
         self.average.train()
@@ -274,15 +274,16 @@ class MaskGITTraining(Trainable):
         return {"masked_token_loss": loss, "gap": gap}
 
     def marginal_entropy(self) -> float:
-        """What the validation tokens cost in nats if only the share of each code in the training tiles is known.
+        """Nats a validation token costs if only the share of each code in the training tiles is known.
 
-        It is taken over the same hidden tokens as the masked-token loss; their gap is what MaskGIT learnt from context.
+        It is averaged over the same hidden tokens as the masked-token loss. The gap between the two is what MaskGIT
+        learnt from context.
         """
         tokens = torch.cat([tokens[hidden].cpu() for tokens, hidden in self._hidden_validation()])
         return self._code_length[tokens].mean().item()
 
     def _hidden_validation(self) -> list[tuple[Int[Tensor, "b h w"], Bool[Tensor, "b h w"]]]:
-        """The validation tokens, upright, with the same ones hidden at each evaluation, as in training."""
+        """The upright validation tokens, hidden as in training, but the same ones at each evaluation."""
         batches = []
         for tiles in torch.split(self._validation, self._settings.batch):
             tokens = self._tokens.read(tiles)[:, 0].to(self.device)
@@ -301,7 +302,7 @@ class MaskGITTraining(Trainable):
 
 
 def warning(gap: float, share_done: float) -> str | None:
-    """What a reader should know where nothing is learnt from context."""
+    """A line for a reader if nothing is learnt from context."""
     if share_done <= PATIENCE or gap >= LEAST_GAP:
         return None
     return (

@@ -1,4 +1,4 @@
-"""A training step whose loss or gradient is not finite stops the training; the last good checkpoint stays."""
+"""A loss or gradient that is not finite stops the training; the last good checkpoint stays."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from gcl_custom.errors import UserError
 
 
 def require_finite(what: str, value: Float[Tensor, ""], step: int, stage: str, checkpoint: Path | None = None) -> None:
-    """Stop at a value that is not finite, before anything is computed from it.
+    """Raise if a value is not finite, before anything is computed from it.
 
     Args:
         what: names the value, such as "loss".
         step: of the whole training.
         stage: its name.
-        checkpoint: named in the message if it is there.
+        checkpoint: named in the message if the file exists.
 
     Raises:
         UserError: the value is not finite.

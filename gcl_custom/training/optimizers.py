@@ -71,7 +71,7 @@ class LARS(Optimizer):
 
 
 def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimizer:
-    """The optimizer of a recipe, its learning rate scaled linearly from a batch of 256 to the given one.
+    """The optimizer of a recipe. Its learning rate is scaled linearly from a batch of 256 to the given one.
 
     Biases and the weights of normalisation, which have one axis, are exempt from weight decay and from LARS's
     adaptation.
@@ -85,7 +85,7 @@ def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimize
 
 
 def without_decay(module: nn.Module) -> list[dict[str, Any]]:
-    """Two groups of trained parameters: those of several axes, and those of one, which weights do not decay in."""
+    """Two groups of trained parameters: those with several axes, and those with one axis, without weight decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
     return [{"params": [p for p in trained if p.ndim > 1]}, vectors]

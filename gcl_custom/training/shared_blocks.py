@@ -1,4 +1,4 @@
-"""Work that the devices of a machine share item by item, each in a process of its own."""
+"""Work that the devices of a machine share, item by item. Each device has a process of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,11 +13,11 @@ from gcl_custom.training.quiet_lightning import quiet_lightning
 from gcl_custom.training.steps import engine
 
 Opened = Callable[[], AbstractContextManager[Callable[[int], None]]]
-"""Called once in each process, for what does an item; picklable."""
+"""Called once in each process; gives the function that does an item. Picklable."""
 
 
 def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> None:
-    """Do something for every item, shared among the devices, each in a process of its own."""
+    """Do every item once. The devices share the items."""
     if not items:
         return
     with quiet_lightning():
@@ -25,7 +25,7 @@ def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> No
 
 
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
-    """Every n-th item for each of n processes."""
+    """Do this process's items: every n-th with n processes."""
     processes.part_at_exit()
     with opened() as do:
         for item in items[fabric.global_rank :: fabric.world_size]:
@@ -34,14 +34,14 @@ def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
 
 @contextmanager
 def following(stage: Stage, total: int, name: str, unit: str, done: Callable[[], int]) -> Iterator[Callable[[], None]]:
-    """Shows, in the first process, how far all of them are, and keeps the stage's clock.
+    """Show the progress of all processes together, in the first one, and keep the stage's clock.
 
     Args:
         name, unit: of what is counted.
-        done: how many there are by now, by whatever process.
+        done: the number done so far, by all processes.
 
     Yields:
-        what is to be called after each item.
+        A function to call after each item.
     """
     if processes.rank() > 0:
         yield lambda: None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import draw
 from safetensors.torch import load_file
-from test_make_views import SETTINGS, with_generator
+from view_runs import SETTINGS, with_generator
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.encoding import draws

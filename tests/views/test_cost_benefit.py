@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_make_views import SETTINGS, with_generator
 from torch import Tensor
+from view_runs import SETTINGS, with_generator
 
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json
