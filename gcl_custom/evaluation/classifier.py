@@ -6,8 +6,6 @@ the geometry of the handcrafted suite (crop, flips, turns). The last weights are
 differ, so they cause any difference of scores.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,9 +16,9 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.loop import Trainable
-from gcl_custom.training.optimizers import warmup_cosine
+from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import paired
 
 GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
@@ -69,7 +67,7 @@ class Classifier(Trainable):
         logits: Tensor = self.head(self.backbone(tiles.contiguous(memory_format=torch.channels_last)))
         return logits
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         store, settings = self._store, self._settings
         # Drawn on the CPU, so that the choice of tiles never waits for the device.
         rng = Randomness(self._seed, "supervised", batch.step, batch.tiles.cpu())
@@ -80,10 +78,11 @@ class Classifier(Trainable):
         self.record({"loss": loss})
         return loss
 
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self._steps, WARMUP))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
+
+    def schedule(self, step: int) -> float:
+        return warmup_cosine(step, self._steps, WARMUP)
 
     def evaluate(self) -> dict[str, float]:
         kind, predictions = self._store.kind, predict(self, self._store, self._valid, self._hardware)

@@ -1,8 +1,8 @@
-"""Stage: make the generative views of every training tile, and, as a control, the plain reconstructions.
+"""Stages: make the generative views of every training tile, and plain reconstructions as a control.
 
-Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store goes on to the
-same bytes. Where the recipe sets views.least_similarity, each view is then compared with its tile, by the features of
-a frozen network, so that pretraining can pass over views that lost their content.
+Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store ends with the
+same bytes. With views.least_similarity, each view is then compared with its tile by the features of a frozen network,
+and pretraining leaves out views that lost their content.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def make_views(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    # Of several devices each loads its own, in a process of its own.
+    # With several devices each process loads a generator of its own.
     generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
     written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
     generator = generator or load_generator(run, store)
@@ -79,7 +79,7 @@ def make_views(run: Run) -> None:
 
 
 def try_generator(run: Run) -> None:
-    """Load the generator, before anything long begins that would be in vain without it.
+    """Load the generator before anything long begins, to fail early.
 
     Raises:
         UserError: its weights are missing or do not fit, or it cannot see tiles of these bands.
@@ -89,7 +89,7 @@ def try_generator(run: Run) -> None:
 
 
 def make_reconstructions(run: Run) -> None:
-    """Encode every training tile, and decode it again with nothing augmented.
+    """Encode every training tile and decode it again, without augmentation.
 
     Raises:
         UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
@@ -139,7 +139,7 @@ def _rate(run: Run, views: int, written: Written) -> float:
 def _writing(
     run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]
 ) -> Iterator[Callable[[int], None]]:
-    """What writes a block, in one of several processes."""
+    """Gives the function that writes a block, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
     writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
     total = len(writer.tiles) * per_tile
@@ -164,7 +164,7 @@ def _similarity(
 
 
 def _say_similarity(run: Run) -> None:
-    """State how similar views are to their tiles, and the share that the recipe's threshold leaves out."""
+    """Say how similar views are to their tiles, and which share of them is left out."""
     least = run.recipe.views.least_similarity
     if least is None:
         return

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_step_costs import TINY
+from tiny_recipe import TINY
 
 from gcl_custom.check.estimates import CAPTION, MEASURED, UNKNOWN, FoundTiles, StageCost, estimate
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts

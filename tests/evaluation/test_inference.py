@@ -24,7 +24,7 @@ def test_labelled_leaves_out_tiles_without_label(store: TileStore) -> None:
 def test_views_are_as_large_as_in_pretraining_and_inference_sees_whole_tiles(store: TileStore) -> None:
     module = classifier(store)
     tiles = labelled(store, "train")
-    module.training_step(Batch(0, tiles, store.read(tiles)), 0)
+    module.training_step(Batch(0, tiles, store.read(tiles)))
     assert module.backbone.size == 16
     features = infer(module.backbone, store, tiles, HARDWARE)
     assert module.backbone.size == store.size
@@ -34,18 +34,18 @@ def test_views_are_as_large_as_in_pretraining_and_inference_sees_whole_tiles(sto
 def test_loss_of_a_step_does_not_depend_on_what_was_drawn_before(store: TileStore) -> None:
     tiles = labelled(store, "train")
     batch = Batch(3, tiles, store.read(tiles))
-    first = classifier(store).training_step(batch, 0)
+    first = classifier(store).training_step(batch)
     torch.rand(1000)
-    assert torch.equal(first, classifier(store).training_step(batch, 0))
+    assert torch.equal(first, classifier(store).training_step(batch))
 
 
 def test_training_separates_dark_from_bright(store: TileStore) -> None:
     module = classifier(store)
     tiles, test = labelled(store, "train"), labelled(store, "test")
-    optimizer = module.configure_optimizers()["optimizer"]
+    optimizer = module.make_optimizer()
     for step in range(100):
         optimizer.zero_grad()
-        module.training_step(Batch(step, tiles, store.read(tiles)), 0).backward()
+        module.training_step(Batch(step, tiles, store.read(tiles))).backward()
         optimizer.step()
     assert torch.equal(predict(module, store, test, HARDWARE), store.labels[test])
     assert module.evaluate() == {"valid accuracy": 1.0}
