@@ -1,9 +1,11 @@
 """The arms of a comparison: which pretrainings there are, and what each of them reads."""
 
 from typing import Any
+
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.recipe import Recipe
+
 
 def arm_settings(recipe: Recipe, arm: Arm) -> PretrainSettings:
     """The pretraining section that an arm of the comparison stands for."""

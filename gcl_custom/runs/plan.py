@@ -4,23 +4,25 @@ A stage depends on nothing that is not named here, so its output stays valid whe
 """
 
 from pathlib import Path
-from typing import Any
-from typing import cast
+from typing import Any, cast
+
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.views import LEARNT
 from gcl_custom.recipe.generator import ImageToImageSettings
+from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
+from gcl_custom.recipe.views import LEARNT
+from gcl_custom.runs.arms import (
+    arm_settings,
+    mixes_views,
+    needs_generator,
+    needs_reconstructions,
+    needs_views,
+    normalised,
+    pretrainings,
+    reads_reconstructions,
+)
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
-from gcl_custom.runs.arms import arm_settings
-from gcl_custom.runs.arms import mixes_views
-from gcl_custom.runs.arms import reads_reconstructions
-from gcl_custom.runs.arms import normalised
-from gcl_custom.runs.arms import pretrainings
-from gcl_custom.runs.arms import needs_views
-from gcl_custom.runs.arms import needs_reconstructions
-from gcl_custom.runs.arms import needs_generator
 
 TOKENIZER, MASKGIT, EDIT = "vqgan.safetensors", "maskgit.safetensors", "edit.safetensors"
 """Files of the weights in the folders of their stages."""
@@ -127,7 +129,11 @@ def generator(run: Run) -> list[Stage]:
         made += [tokenizer(run), tokens(run)]
     if recipe.inpaints:
         made.append(maskgit(run))
-    if isinstance(recipe.generator, ImageToImageSettings) and recipe.generator.captions and recipe.views.strategy is None:
+    if (
+        isinstance(recipe.generator, ImageToImageSettings)
+        and recipe.generator.captions
+        and recipe.views.strategy is None
+    ):
         made.append(captions(run))
     if recipe.inverts:
         made.append(latents(run))

@@ -1,26 +1,18 @@
 """Run folders: the copy of the recipe, the stages made from it, and which run a command works on."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from contextlib import contextmanager
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from gcl_custom.weights.digests import contents
-from gcl_custom.errors import StaleStage
-from gcl_custom.errors import UserError
-from gcl_custom.files import locked
-from gcl_custom.files import read_json
-from gcl_custom.files import write_json
-from gcl_custom.files import write_text
-from gcl_custom.weights.needed import needed
+
+from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.files import locked, read_json, write_json, write_text
+from gcl_custom.recipe.file import dump_recipe, load_recipe
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.file import dump_recipe
-from gcl_custom.recipe.file import load_recipe
-from gcl_custom.runs.stage import Pool
-from gcl_custom.runs.stage import Stage
+from gcl_custom.runs.stage import Pool, Stage
+from gcl_custom.weights.digests import contents
+from gcl_custom.weights.needed import needed
 
 CELLS, STAGES = "cells", "stages"
 """Folders of a study: of its cells, each a run, and of the pool that has their stages."""

@@ -7,22 +7,17 @@ while it is not; both hold the fingerprint of the settings and inputs that the o
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from filelock import FileLock
-from filelock import Timeout
+
+from filelock import FileLock, Timeout
+
 from gcl_custom.console import say
+from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
+from gcl_custom.files import discard, read_json, write_json
 from gcl_custom.weights.digests import require
-from gcl_custom.errors import DoneMeanwhile
-from gcl_custom.errors import StaleStage
-from gcl_custom.errors import UserError
-from gcl_custom.files import discard
-from gcl_custom.files import read_json
-from gcl_custom.files import write_json
 from gcl_custom.weights.needed import Needed
 
 FORMAT = 2

@@ -25,14 +25,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from gcl_custom.runs import plan
 from gcl_custom.console import duration, say
 from gcl_custom.errors import Busy, RecipeError
 from gcl_custom.files import locked
-from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
+from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
-from gcl_custom.runs.run import CELLS, Run, STAGES
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import CELLS, STAGES, Run
 from gcl_custom.runs.stage import Pool
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]

@@ -1,7 +1,6 @@
-from gcl_custom.runs import arms
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
-
+from gcl_custom.runs import arms
 
 RECIPE = Recipe(name="r", data=DataSettings(root="tiles"))
 

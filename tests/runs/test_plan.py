@@ -1,23 +1,23 @@
-from gcl_custom.errors import StaleStage
 from pathlib import Path
+
 import pytest
-from gcl_custom.runs import arms
-from gcl_custom.runs import plan
+
+from gcl_custom.errors import StaleStage
 from gcl_custom.recipe.evaluation import CostBenefitSettings
+from gcl_custom.recipe.features import Vgg16Settings
+from gcl_custom.recipe.generator import (
+    IcGanSettings,
+    ImageToImageSettings,
+    MaskGITSettings,
+    TokenGeneratorSettings,
+    TokenizerSettings,
+)
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.generator import IcGanSettings
-from gcl_custom.recipe.generator import ImageToImageSettings
-from gcl_custom.recipe.generator import MaskGITSettings
-from gcl_custom.recipe.generator import TokenGeneratorSettings
-from gcl_custom.recipe.generator import TokenizerSettings
-from gcl_custom.recipe.views import LatentNoiseSettings
-from gcl_custom.recipe.views import NavigatorSettings
-from gcl_custom.recipe.features import Vgg16Settings
-from gcl_custom.runs.stage import Pool
-from gcl_custom.runs.stage import Stage
+from gcl_custom.recipe.views import LatentNoiseSettings, NavigatorSettings
+from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
-
+from gcl_custom.runs.stage import Pool, Stage
 
 RECIPE = Recipe(name="r", data=DataSettings(root="tiles"))
 

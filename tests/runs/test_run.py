@@ -1,16 +1,15 @@
 import json
 from pathlib import Path
+
 import pytest
-from gcl_custom.errors import StaleStage
-from gcl_custom.errors import UserError
+
+from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.files import write_json
+from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.file import load_recipe
+from gcl_custom.runs.run import Run, open_run
 from gcl_custom.runs.stage import FORMAT
-from gcl_custom.runs.run import Run
-from gcl_custom.runs.run import open_run
-
 
 RECIPE = Recipe(name="first", data=DataSettings(root="tiles"))
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gcl_custom.runs import plan
 from gcl_custom.errors import Busy, DoneMeanwhile, RecipeError
-from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.file import load_recipe, shipped
-from gcl_custom.runs.stage import Pool, Stage
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run, open_run
+from gcl_custom.runs.stage import Pool, Stage
 from gcl_custom.runs.study import Grid, commands, compared, load_study, run_cells
 
 RECIPE = "data: {root: tiles}\ncompare: {seeds: [0], arms: [gcl]}\n"
