@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
 
+import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,6 +56,14 @@ class TrainedBackbone:
     def model_args(self) -> dict[str, Any]:
         """What timm.create_model has to be told beside the name and num_classes=0."""
         return {"in_chans": self.store.bands, **backbones.options(self.network)}
+
+    def plain(self) -> nn.Module:
+        """A network of timm's own classes with these weights, on the CPU, in evaluation mode."""
+        network: nn.Module = timm.create_model(self.architecture, num_classes=0, **self.model_args)
+        if self.small_stem:
+            network.set_submodule("maxpool", nn.Identity())
+        network.load_state_dict(self.network.state_dict())
+        return network.eval()
 
     @cached_property
     def card(self) -> Card | None:

@@ -32,6 +32,14 @@ def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
+def scaled(
+    raw: Integer[Tensor, "*b c h w"], low: Float[Tensor, " c"], high: Float[Tensor, " c"]
+) -> Float[Tensor, "*b c h w"]:
+    """Values of each band -> float32 in [0, 1]: low becomes 0, high 1, and values beyond are clipped."""
+    low, high = (edge.to(raw.device)[:, None, None] for edge in (low, high))
+    return ((raw.float() - low) / (high - low)).clamp_(0, 1)
+
+
 def has_label(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Bool[Tensor, " n"]:
     """Whether each tile bears a label, or one of several."""
     return labels >= 0 if labels.ndim == 1 else labels.any(1)
@@ -133,9 +141,8 @@ class TileStore:
         return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
 
     def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Stored values -> float32 in [0, 1]: low becomes 0, high 1, and what lies beyond is cut off."""
-        low, high = (edge.to(raw.device)[:, None, None] for edge in (self.low, self.high))
-        return ((raw.float() - low) / (high - low)).clamp_(0, 1)
+        """Stored values -> float32 in [0, 1]; see ``scaled``."""
+        return scaled(raw, self.low, self.high)
 
     def raw(self, unit: Float[Tensor, "b c h w"]) -> Integer[Tensor, "b c h w"]:
         """Unit floats -> stored values, rounded, of the type that read gives; unit undone."""
