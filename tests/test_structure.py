@@ -61,7 +61,6 @@ MOST_LINES, MOST_FILES = 400, 15
 UNTESTED = {
     "errors",  # classes without a body
     "cli/options", "methods/by_name",  # tables
-    "cli/commands", "cli/jobs", "cli/recipes",  # by test_main, as a user types them
     "recipe/imagery", "recipe/evaluation", "recipe/features", "recipe/hardware", "recipe/methods", "recipe/views",
     "runs/stage", "training/quiet_lightning", "pictures", "pretraining/trained_backbone",
 }  # fmt: skip

@@ -1,5 +1,7 @@
 """Stage without output: which weights a recipe takes from elsewhere, whether they are there, and how to get them."""
 
+from collections.abc import Sequence
+
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe
@@ -8,7 +10,7 @@ from gcl_custom.weights.needed import licences, needed
 from gcl_custom.weights.on_disk import Found, digest, look, show
 
 
-def list_weights(recipe: str, overrides: list[str], download: bool, digests: bool) -> None:
+def list_weights(recipe: str, overrides: Sequence[str], download: bool, digests: bool) -> None:
     """Show the weights of a recipe as a table; fetch those that are missing where that is asked for.
 
     Raises:
