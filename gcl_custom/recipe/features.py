@@ -20,6 +20,7 @@ class Vgg16Settings(Section):
     weights: str
     """Path of torchvision's vgg16 weights (a .pth state dict) on this machine."""
     weight: Positive = 0.5
+    """Weight of the feature distance beside L1."""
 
 
 class WithoutNetworkSettings(Section):
@@ -27,6 +28,7 @@ class WithoutNetworkSettings(Section):
 
     name: Literal["none"]
     weight: Positive = 0.03
+    """Weight of this distance beside L1."""
 
 
 PerceptualSettings = Annotated[

@@ -19,14 +19,18 @@ class SyntheticScenesSettings(Section):
     near_infrared: bool = False
     """Four bands of uint16 (reflectance times 10,000) in place of red, green and blue of uint8."""
     seed: int = 0
+    """Seed of the drawing."""
 
 
 class SplitSettings(Section):
     """How tiles are divided where the folders do not already say so."""
 
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """Share of the tiles to train on."""
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tiles to choose settings on."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tiles to score. The three shares sum to 1."""
     seed: int = 0
     """Of the random split; kept apart from the run's seed so that seeds share one test split."""
 
