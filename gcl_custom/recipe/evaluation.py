@@ -17,8 +17,9 @@ class CompareSettings(Section):
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     """Seeds of pretraining and of the supervised baseline; intervals are taken over them."""
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
-    """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing
-    rate 0. reconstructed: views without in-painting (p = 0). paired: the raw tile with the pairing of generative views. supervised: from scratch."""
+    """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
+    reconstructed: views without in-painting (p = 0). paired: the raw tile with the pairing of generative views.
+    supervised: from scratch."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
     """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all.
     1.0: fine-tune on all labels, too, for as many epochs as the supervised baseline."""
