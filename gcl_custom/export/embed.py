@@ -1,9 +1,9 @@
-"""Stage: a folder of images -> the representation of each, by a backbone of a run, and where on earth it lies.
+"""Stage: a folder of images -> the representation of each by a backbone of a run, and its place on earth.
 
     n  usable files     d  width of the backbone
 
-Files are decoded, resized and scaled as when the run's tiles were packed, and go through the network as they do for
-the linear probe, so a classifier of these representations scores what the comparison reports.
+Files are decoded, resized and scaled like the run's own tiles, and go through the network as for the linear probe. So a
+classifier of these representations scores what the comparison reports.
 """
 
 import csv
@@ -33,7 +33,7 @@ from gcl_custom.runs.run import Run
 
 FORMS = (".parquet", ".npy")
 EXAMPLES = 5
-"""Unusable files that a message names."""
+"""Number of unusable files that a message names."""
 
 
 class Seen(NamedTuple):
