@@ -201,7 +201,7 @@ def _default(field: FieldInfo) -> str:
     if default is None:
         return "none"
     if isinstance(default, Section):
-        return str(default.name)
+        return str(default.model_dump()["name"])
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, list | tuple):

@@ -14,7 +14,7 @@ from gcl_custom.runs.stage import Pool, Stage
 from gcl_custom.weights.digests import contents
 from gcl_custom.weights.needed import needed
 
-CELLS, STAGES = "cells", "stages"
+CELLS, POOL = "cells", "stages"
 """Folders of a study: its cells, which are runs, and the pool of their stages."""
 
 WEIGHTS = "weights.json"
@@ -72,9 +72,9 @@ class Run:
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
     """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run as well."""
     recipe, study = load_recipe(path / "recipe.yaml", overrides), path.parent.parent
-    if path.parent.name != CELLS or not (study / STAGES).is_dir():
+    if path.parent.name != CELLS or not (study / POOL).is_dir():
         return Run(path, recipe, redo)
-    return Run(path, recipe, redo, Pool(study / STAGES, lender=study.parent / recipe.name))
+    return Run(path, recipe, redo, Pool(study / POOL, lender=study.parent / recipe.name))
 
 
 def open_run(

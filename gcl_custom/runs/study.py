@@ -32,7 +32,7 @@ from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs import plan
-from gcl_custom.runs.run import CELLS, STAGES, Run
+from gcl_custom.runs.run import CELLS, POOL, Run
 from gcl_custom.runs.stage import Pool
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
@@ -126,7 +126,7 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
 
 
 def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
-    pool = Pool(folder / STAGES, lender=runs / recipe.name)
+    pool = Pool(folder / POOL, lender=runs / recipe.name)
     return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
 
 

@@ -67,7 +67,7 @@ def require_colours(where: str, bands: int) -> None:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder of a model: the given one, or that in the client's cache; None if there is none. Nothing is fetched."""
+    """The folder of a model: the given one, or that in the client's cache. Nothing is fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
