@@ -62,7 +62,7 @@ UNTESTED = {
     "errors",  # classes without a body
     "cli/options", "methods/by_name",  # tables
     "recipe/imagery", "recipe/evaluation", "recipe/features", "recipe/hardware", "recipe/methods", "recipe/views",
-    "runs/stage", "training/quiet_lightning", "pictures", "pretraining/trained_backbone",
+    "training/quiet_lightning", "pictures", "pretraining/trained_backbone",
 }  # fmt: skip
 """Modules without a test file of their name."""
 

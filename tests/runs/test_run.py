@@ -1,98 +1,16 @@
-import json
+"""Which run a command works on, and the recipe that it keeps."""
+
 from pathlib import Path
 
 import pytest
 
 from gcl_custom.errors import StaleStage, UserError
-from gcl_custom.files import write_json
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.run import Run, open_run
-from gcl_custom.runs.stage import FORMAT
 
 RECIPE = Recipe(name="first", data=DataSettings(root="tiles"))
-
-
-def finished(run: Run, name: str, settings: dict, inputs: list | None = None, **facts: object) -> None:
-    stage = run.stage(name, settings, inputs or [])
-    stage.begin()
-    stage.finish(**facts)
-
-
-def test_a_finished_stage_is_done_until_its_settings_change(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    assert not run.stage("tiles", {"size": 64}).done
-    finished(run, "tiles", {"size": 64}, psnr=24.5)
-    assert run.stage("tiles", {"size": 64}).done
-    assert run.stage("tiles", {"size": 64}).facts == {"psnr": 24.5}
-    assert not run.stage("tiles", {"size": 32}).done
-
-
-def test_stale_output_is_refused_with_what_changed_and_redone_when_asked(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    finished(run, "tiles", {"data": {"size": 64}})
-    (run.path / "tiles" / "tiles.npy").write_bytes(b"old")
-    with pytest.raises(StaleStage, match=r"data\.size: 64 -> 32.*--redo"):
-        run.stage("tiles", {"data": {"size": 32}}).begin()
-    assert (run.path / "tiles" / "tiles.npy").exists()
-    Run(run.path, RECIPE, redo=True).stage("tiles", {"data": {"size": 32}}).begin()
-    assert not (run.path / "tiles" / "tiles.npy").exists()
-
-
-def rewritten(run: Run, **changes: object) -> None:
-    """The record of finished tiles, as another version would have left it."""
-    record = json.loads((run.path / "tiles" / "stage.json").read_text())
-    kept = {key: value for key, value in (record | changes).items() if value is not None}
-    write_json(run.path / "tiles" / "stage.json", kept | {"fingerprint": "another"})
-
-
-@pytest.mark.parametrize("record", [{"format": 1}, {"format": None}, {"settings": {"seed": 0}}])
-def test_output_of_another_version_is_refused_as_such_and_redone_when_asked(
-    tmp_path: Path, record: dict[str, object]
-) -> None:
-    run, settings = Run(tmp_path / "r", RECIPE), {"data": {"size": 64}, "seed": 0}
-    finished(run, "tiles", settings)
-    rewritten(run, **record)
-    assert not run.stage("tiles", settings).done
-    with pytest.raises(StaleStage, match="tiles was made by another version: add --redo"):
-        run.stage("tiles", settings).begin()
-    finished(Run(run.path, RECIPE, redo=True), "tiles", settings)
-    assert json.loads((run.path / "tiles" / "stage.json").read_text())["format"] == FORMAT
-    assert run.stage("tiles", settings).done
-
-
-def test_an_input_that_changed_makes_what_follows_stale(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    finished(run, "tiles", {}, content="one")
-    finished(run, "tokenizer", {}, [run.stage("tiles", {})])
-    assert run.stage("tokenizer", {}, [run.stage("tiles", {})]).done
-    finished(run, "tiles", {}, content="two")
-    follower = run.stage("tokenizer", {}, [run.stage("tiles", {})])
-    assert not follower.done
-    with pytest.raises(StaleStage, match="the output of tiles has changed"):
-        follower.begin()
-
-
-def test_a_missing_input_names_the_command(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    tiles = run.stage("tiles", {}, remedy="gcl-custom fit-generator")
-    with pytest.raises(UserError, match=r"tokenizer needs tiles.*Run: gcl-custom fit-generator --run r"):
-        run.stage("tokenizer", {}, [tiles]).begin()
-
-
-def test_the_clock_adds_up_over_sessions(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    stage = run.stage("tiles", {})
-    stage.begin()
-    record = json.loads((stage.path / "working.json").read_text())
-    write_json(stage.path / "working.json", record | {"seconds": 100.0})
-    again = run.stage("tiles", {})
-    again.begin()
-    again.tick()
-    again.finish()
-    assert 100 < again.seconds < 110
-    assert not (stage.path / "working.json").exists()
 
 
 def test_open_run_by_recipe_by_name_and_latest(tmp_path: Path) -> None:
