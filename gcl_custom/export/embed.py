@@ -1,9 +1,9 @@
-"""Stage: a folder of images -> the representation of each by a backbone of a run, and its place on earth.
+"""Stage: a folder of images -> their representations by a backbone of a run, and their places on earth.
 
-    n  usable files     d  width of the backbone
+    n  usable tiles     d  width of the backbone
 
-Files are decoded, resized and scaled like the run's own tiles, and go through the network as for the linear probe. So a
-classifier of these representations scores what the comparison reports.
+Files are decoded, resized and scaled as when the run's tiles were packed, and pass through the network as for the
+linear probe. So a classifier of these representations scores what the comparison reports.
 """
 
 import csv
@@ -25,29 +25,31 @@ from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH, infer_batch
 from gcl_custom.export import backbone_of_run
 from gcl_custom.files import require_free, write_atomically
-from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, place_of, reading, tile_from
+from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, reading
 from gcl_custom.imagery.folders import SUFFIXES, walk
+from gcl_custom.imagery.read_tile import read_tile
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
 
-FORMS = (".parquet", ".npy")
+FORMATS = (".parquet", ".npy")
 EXAMPLES = 5
 """Number of unusable files that a message names."""
 
 
 class Seen(NamedTuple):
-    """A file, relative to the folder, its tile or the reason why there is none, and its place where it has one."""
+    """A source, its tile or the reason why it has none, and its place if it is known."""
 
-    file: str
+    source: Source
     tile: Tile | Unusable
     place: Place | None
 
 
 class Table(NamedTuple):
-    """What was embedded, a row for each file in the order of the paths."""
+    """The results, a row for each usable source in the order of the paths."""
 
-    files: list[str]
+    sources: list[Source]
     places: list[Place | None]
     representations: Float[np.ndarray, "n d"]
 
@@ -55,22 +57,23 @@ class Table(NamedTuple):
 def embed(
     run: Run, folder: Path, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False
 ) -> None:
-    """Write the representations of all images below ``folder`` to ``out``, and what could not be read beside it.
+    """Write the representations of all images below ``folder`` to ``out``, and a list of unusable files beside it.
 
-    ``.parquet``: columns file, representation (d floats), x, y, crs, longitude, latitude. ``.npy``: the array (n, d),
-    and the other columns in a ``.csv`` of the same name. Held in memory as float32 until they are written: 4 n d bytes.
+    A ``.parquet`` has the columns file, representation (d floats), x, y, crs, longitude and latitude. A ``.npy`` holds
+    the array (n, d), and a ``.csv`` of the same name the other columns. All representations are held in memory until
+    they are written: 4 n d bytes.
 
     Raises:
-        UserError: no such backbone, no image, no usable one, or ``out`` is taken or of another format.
+        UserError: there is no such backbone or no usable image, or ``out`` exists or is of another format.
     """
-    if out.suffix not in FORMS:
-        raise UserError(f"--out {out}: representations are written as {' or '.join(FORMS)}; let it end so")
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out}: representations are written as {' or '.join(FORMATS)}; let it end so")
     for path in _written(out):
         require_free(path, overwrite)
-    files = _images(folder)
+    sources = _sources(folder)
     known = backbone_of_run.load_backbone(run, arm, seed)
-    table, bad = _embed(known, folder, files)
-    _state_unusable(bad, len(files), folder, out.with_name(f"{out.name}.unusable.txt"))
+    table, bad = _embed(known, folder, sources)
+    _state_unusable(bad, len(sources), folder, out.with_name(f"{out.name}.unusable.txt"))
     if out.suffix == ".parquet":
         with write_atomically(out) as part:
             pyarrow.parquet.write_table(_arrow(table, known), part)
@@ -78,7 +81,7 @@ def embed(
         _write_array(table, out)
     placed = sum(place is not None for place in table.places)
     console.say(
-        f"{len(table.files):,} representations of {known.width} numbers by {known.architecture} ({known.arm}, seed "
+        f"{len(table.sources):,} representations of {known.width} numbers by {known.architecture} ({known.arm}, seed "
         f"{known.seed}), {placed:,} with coordinates: {out}"
     )
 
@@ -89,10 +92,10 @@ def embedded(run: Run, folder: Path, arm: str = "gcl", seed: int | None = None) 
     Raises:
         UserError: no such backbone, no image, or no usable one.
     """
-    files = _images(folder)
+    sources = _sources(folder)
     known = backbone_of_run.load_backbone(run, arm, seed)
-    table, bad = _embed(known, folder, files)
-    _state_unusable(bad, len(files), folder)
+    table, bad = _embed(known, folder, sources)
+    _state_unusable(bad, len(sources), folder)
     return _arrow(table, known)
 
 
@@ -100,7 +103,7 @@ def _written(out: Path) -> list[Path]:
     return [out] if out.suffix == ".parquet" else [out, out.with_suffix(".csv")]
 
 
-def _images(folder: Path) -> list[str]:
+def _sources(folder: Path) -> list[Source]:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
     files, others = walk(folder)
@@ -109,39 +112,39 @@ def _images(folder: Path) -> list[str]:
             f"{folder} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, and may lie in "
             f"folders of any depth"
         )
-    return files
+    return [Source(path) for path in files]
 
 
 def _embed(
-    known: backbone_of_run.TrainedBackbone, folder: Path, files: Sequence[str]
-) -> tuple[Table, list[tuple[str, Unusable]]]:
-    """The table, and what could not be read with its reason."""
+    known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sequence[Source]
+) -> tuple[Table, list[tuple[Source, Unusable]]]:
+    """Embed the sources; return the table, and the unusable sources with their reasons."""
     recipe, store = known.run.recipe, known.store
-    representations = np.empty((len(files), known.width), np.float32)
-    names: list[str] = []
+    representations = np.empty((len(sources), known.width), np.float32)
+    usable: list[Source] = []
     places: list[Place | None] = []
-    bad: list[tuple[str, Unusable]] = []
+    bad: list[tuple[Source, Unusable]] = []
     read = partial(_read, folder, Form(store.bands, store.dtype), recipe.data)
-    with reading(), console.progress(len(files), "embedding") as bar:
-        for batch in _read_ahead(files, read):
+    with reading(), console.progress(len(sources), "embedding") as bar:
+        for batch in _read_ahead(sources, read):
             tiles = []
-            for file, tile, place in batch:
+            for source, tile, place in batch:
                 if isinstance(tile, Unusable):
-                    bad.append((file, tile))
+                    bad.append((source, tile))
                 else:
                     tiles.append(tile.pixels)
-                    names.append(file)
+                    usable.append(source)
                     places.append(place)
             if tiles:
                 found = infer_batch(known.network, store, tensor_of(np.stack(tiles)), recipe.hardware)
-                representations[len(names) - len(tiles) : len(names)] = found.cpu().numpy()
+                representations[len(usable) - len(tiles) : len(usable)] = found.cpu().numpy()
             bar.advance(len(batch))
-    return Table(names, places, representations[: len(names)]), bad
+    return Table(usable, places, representations[: len(usable)]), bad
 
 
-def _read_ahead(files: Sequence[str], read: "partial[Seen]") -> Iterator[list[Seen]]:
-    """Batches of files, read by threads, the next one while the network works on this one."""
-    batches = [files[start : start + INFERENCE_BATCH] for start in range(0, len(files), INFERENCE_BATCH)]
+def _read_ahead(sources: Sequence[Source], read: "partial[Seen]") -> Iterator[list[Seen]]:
+    """Yield batches of tiles. Threads read the next batch while the network works on this one."""
+    batches = [sources[start : start + INFERENCE_BATCH] for start in range(0, len(sources), INFERENCE_BATCH)]
     with ThreadPoolExecutor() as pool:
         ahead = pool.map(read, batches[0])
         for batch in [*batches[1:], []]:
@@ -149,29 +152,28 @@ def _read_ahead(files: Sequence[str], read: "partial[Seen]") -> Iterator[list[Se
             yield list(now)
 
 
-def _read(folder: Path, form: Form, data: DataSettings, file: str) -> Seen:
-    if (text := file.encode(errors="backslashreplace").decode()) != file:
-        return Seen(text, Unusable("name is not UTF-8"), None)
-    try:
-        content = (folder / file).read_bytes()
-        return Seen(file, tile_from(content, form, data.size, data.upscale, data.nodata), place_of(content))
-    except OSError as error:
-        return Seen(file, Unusable("cannot be opened", str(error.strerror)), None)
-    except Unusable as problem:
-        return Seen(file, problem, None)
+def _read(folder: Path, form: Form, data: DataSettings, source: Source) -> Seen:
+    path = source.path.encode(errors="backslashreplace").decode()
+    if path != source.path:
+        return Seen(source._replace(path=path), Unusable("name is not UTF-8"), None)
+    found = read_tile(folder, source, form, data)
+    tile = found.tile()
+    return Seen(source, tile, None if isinstance(tile, Unusable) else found.place())
 
 
-def _state_unusable(bad: Sequence[tuple[str, Unusable]], count: int, folder: Path, listing: Path | None = None) -> None:
-    """Say how many files have no tile, and list them in a file of their own or, without one, name the first.
+def _state_unusable(
+    bad: Sequence[tuple[Source, Unusable]], count: int, folder: Path, listing: Path | None = None
+) -> None:
+    """Tell the user how many files are unusable, and list them in a file or, without one, name the first.
 
     Raises:
-        UserError: no file has one.
+        UserError: no file is usable.
     """
     if not bad:
         if listing:
-            listing.unlink(missing_ok=True)  # of an output that was there before
+            listing.unlink(missing_ok=True)  # of an earlier output
         return
-    lines = [f"{file}\t{problem}" for file, problem in bad]
+    lines = [f"{source}\t{problem}" for source, problem in bad]
     summary = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for _, problem in bad).most_common())
     examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:EXAMPLES])
     if len(bad) == count:
@@ -187,7 +189,7 @@ def _arrow(table: Table, known: backbone_of_run.TrainedBackbone) -> pa.Table:
     """The table with a type for each column, and in its metadata what made it."""
     row = pa.list_(pa.field("element", pa.float32()), table.representations.shape[1])  # the name that Parquet gives it
     columns = {
-        "file": pa.array(table.files, pa.string()),
+        "file": pa.array(map(str, table.sources), pa.string()),
         "representation": pa.FixedSizeListArray.from_arrays(pa.array(table.representations.reshape(-1)), type=row),
     }
     for name in Place._fields:
@@ -201,8 +203,8 @@ def _write_array(table: Table, out: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(["file", *Place._fields])
         rows.writerows(
-            [name, *(place or [None] * len(Place._fields))]
-            for name, place in zip(table.files, table.places, strict=True)
+            [source, *(place or [None] * len(Place._fields))]
+            for source, place in zip(table.sources, table.places, strict=True)
         )
     with write_atomically(out) as part, part.open("wb") as file:
         np.save(file, table.representations)

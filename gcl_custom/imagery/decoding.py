@@ -1,11 +1,11 @@
-"""One file -> one tile.
+"""Decoding: the bytes of a file -> a tile.
 
     c  bands     h w  pixels of a file     s  side of a tile
 
-The first bytes of a file say what it is, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow the rest,
-for three reasons: torchvision's PNG decoder crashes the process on some damaged files and takes the indices of a
-palette for its colours, its JPEG decoder is to be removed, and Pillow is as fast where tiles are made smaller, since it
-lets the JPEG decoder leave out the frequencies that a smaller tile cannot hold.
+The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
+reads the rest. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
+indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where tiles are made smaller,
+because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
 """
 
 import io
@@ -29,14 +29,16 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from torch import Tensor
 
+from gcl_custom.imagery.source import Window
+
 PNG = b"\x89PNG\r\n\x1a\n"
 RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
 """First bytes of TIFF, BigTIFF and JPEG 2000."""
 STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
 
 
-class Unusable(Exception):  # noqa: N818  says what the file is
-    """A file that cannot become a tile: ``kind`` groups the like, ``detail`` is about this one."""
+class Unusable(Exception):  # noqa: N818  says what the source is
+    """A source that cannot become a tile: ``kind`` groups equal problems, ``detail`` is about this one."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind} ({detail})" if detail else kind)
@@ -44,7 +46,7 @@ class Unusable(Exception):  # noqa: N818  says what the file is
 
 
 class Form(NamedTuple):
-    """What all tiles of a store have in common before they are resized."""
+    """What all tiles of a store have in common, apart from their size."""
 
     bands: int
     dtype: str
@@ -52,18 +54,19 @@ class Form(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A decoded file; an alpha band is no band, it says which pixels hold data."""
+    """Decoded pixels. An alpha band is not among the bands; it says which pixels hold data."""
 
     pixels: UInt[np.ndarray, "c h w"]
     valid: Bool[np.ndarray, "h w"] | None
-    """Where there is data; None where there is data everywhere."""
+    """Whether a pixel holds data; None if all do."""
     alpha: bool
+    """Whether there was an alpha band."""
 
 
 class Tile(NamedTuple):
     pixels: UInt[np.ndarray, "c h w"]
     nodata: float
-    """Share of pixels without data; they are 0 in all bands."""
+    """Share of pixels without data. They are 0 in all bands."""
     grey: bool
     """Whether one band was repeated to three."""
     alpha: bool
@@ -71,23 +74,24 @@ class Tile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Centre of a file on earth; its tile, cut from the centre, has the same."""
+    """Centre of a source on earth. Its tile is cut from the centre, so it has the same."""
 
     x: float
     y: float
     """In units of the coordinate reference system."""
     crs: str
-    """EPSG:NUMBER, or WKT where it has none."""
+    """EPSG:NUMBER, or WKT if the system has no number."""
     longitude: float | None
     latitude: float | None
-    """In degrees (WGS 84); None where the system lies nowhere on earth."""
+    """In degrees (WGS 84); None if the system has no place on earth."""
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Around all reading of files: truncated ones are refused, and tiles need neither coordinates nor tidy metadata.
+    """Put this around all reading of files: it refuses truncated files and silences warnings about metadata.
 
-    Both settings belong to the process, so this stands around a pool of threads, never inside one.
+    Tiles need neither coordinates nor tidy metadata. Both settings belong to the process, so the context is entered
+    around a pool of threads, never inside one.
     """
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -101,7 +105,7 @@ def reading() -> Iterator[None]:
 
 
 def form_of(path: Path) -> Form:
-    """Bands and integer type of a file, from its header.
+    """Read bands and integer type of a file from its header.
 
     Raises:
         Unusable: not an image, or of a type that is not stored.
@@ -121,18 +125,21 @@ def form_of(path: Path) -> Form:
         raise Unusable("not an image") from None
 
 
-def decode(data: bytes, at_least: int | None = None) -> Picture:
-    """The pixels of a file's bytes, upright (EXIF orientation), as uint8 or uint16.
+def decode(data: bytes, at_least: int | None = None, window: Window | None = None) -> Picture:
+    """Decode a file's bytes to pixels of uint8 or uint16, turned upright as EXIF says.
 
-    Palettes and CMYK become red, green and blue; int16 is cut off at 0. A truncated file is never filled up.
+    Palettes and CMYK become red, green and blue. Negative int16 values become 0. A truncated file is refused.
 
     Args:
-        at_least: a JPEG may come out smaller by a factor of 2, 4 or 8 as long as no side gets shorter than this.
+        at_least: allow a whole JPEG to come out smaller, by a factor of 2, 4 or 8, with no side shorter than this.
+        window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
 
     Raises:
-        Unusable: not an image, truncated, damaged, or of a type that is not stored.
+        Unusable: not an image, truncated, damaged, of a type that is not stored, or the window leaves the file.
     """
-    return _raster(data) if _is_raster(data) else _pillow(data, at_least)
+    if _is_raster(data):
+        return _raster(data, window)
+    return _pillow(data, at_least) if window is None else _crop(_pillow(data, None), window)
 
 
 def _is_raster(head: bytes) -> bool:
@@ -164,13 +171,31 @@ def picture_from(image: Image.Image) -> Picture:
     return Picture(pixels[:-1], None if valid.all() else valid, alpha=True)
 
 
-def _raster(data: bytes) -> Picture:
+def _crop(picture: Picture, window: Window) -> Picture:
+    _, height, width = picture.pixels.shape
+    _require_inside(window, width, height)
+    part = tuple(slice(*ends) for ends in window.ends)
+    valid = None if picture.valid is None or picture.valid[part].all() else picture.valid[part]
+    return picture._replace(pixels=picture.pixels[:, *part], valid=valid)
+
+
+def _require_inside(window: Window, width: int, height: int) -> None:
+    (_, bottom), (_, right) = window.ends
+    if bottom > height or right > width:
+        needed = f"{window.width} x {window.height} px at column {window.column}, row {window.row}"
+        raise Unusable("window outside the file", f"{needed}; the file has {width} x {height} px")
+
+
+def _raster(data: bytes, window: Window | None) -> Picture:
     try:
         with rasterio.MemoryFile(data) as file, file.open() as dataset:
             _stored_as(dataset)
             bands, alpha = _bands_of(dataset)
-            pixels = dataset.read(bands)
-            masks = dataset.read_masks(bands) > 0
+            if window:
+                _require_inside(window, dataset.width, dataset.height)
+            ends = window.ends if window else None
+            pixels = dataset.read(bands, window=ends)
+            masks = dataset.read_masks(bands, window=ends) > 0
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
@@ -181,7 +206,7 @@ def _raster(data: bytes) -> Picture:
         pixels = pixels.clip(0).astype(np.uint16)
     if masks.all():
         return Picture(pixels, None, alpha)
-    # A band may lack data where others have it: it is 0 there, and the pixel still counts as data.
+    # If only some bands of a pixel lack data, they become 0 and the pixel still counts as data.
     return Picture(pixels * masks, masks.any(axis=0), alpha)
 
 
@@ -197,24 +222,24 @@ def _stored_as(dataset: rasterio.DatasetReader) -> str:
     return STORED_AS[dtype]
 
 
-def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
-    """A file's bytes -> a tile, as ``tile_of`` makes it of the decoded picture.
+def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:
+    """Decode a file, or a window of it, and make a tile as ``tile_of`` does.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: there is no such tile.
     """
-    return tile_of(decode(data, at_least=size), form, size, upscale, nodata)
+    return tile_of(decode(data, at_least=size, window=window), form, size, upscale, nodata)
 
 
 def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
-    """A picture -> a tile of the given form: shorter side to ``size``, antialiased, then the centre.
+    """Make a tile of the given form: resize the shorter side to ``size`` (antialiased), crop the centre.
 
     Args:
-        upscale: enlarge pictures smaller than ``size`` pixels.
-        nodata: share of pixels without data above which the picture is unusable.
+        upscale: whether to enlarge what is smaller than ``size`` pixels.
+        nodata: largest share of pixels without data.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: there is no such tile.
     """
     pixels, valid, alpha = picture
     grey = len(pixels) == 1 and form.bands == 3
@@ -235,18 +260,19 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     return Tile(pixels, missing, grey, alpha)
 
 
-def place_of(data: bytes) -> Place | None:
-    """Where a file lies, as the file itself says; None for one without a coordinate reference system."""
+def place_of(data: bytes, window: Window | None = None) -> Place | None:
+    """Locate the centre of a file or window by the file's georeference; None if it has none."""
     if not _is_raster(data):
         return None
     with rasterio.MemoryFile(data) as file, file.open() as dataset:
         if not dataset.crs:
             return None
-        column, row, (a, b, c, d, e, f) = dataset.width / 2, dataset.height / 2, dataset.transform[:6]
+        left, top, width, height = window or (0, 0, dataset.width, dataset.height)
+        column, row, (a, b, c, d, e, f) = left + width / 2, top + height / 2, dataset.transform[:6]
         x, y = a * column + b * row + c, d * column + e * row + f
         try:
             (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [x], [y])
-        except (RasterioError, CPLE_BaseError):  # a local system, of some building site
+        except (RasterioError, CPLE_BaseError):  # a local system, such as that of a building site
             longitude = latitude = math.inf
         known = math.isfinite(longitude) and math.isfinite(latitude)
         degrees = (longitude, latitude) if known else (None, None)
@@ -266,7 +292,7 @@ def _resized(
     if shape != (height, width) and valid is None and pixels.dtype == np.uint8:
         pixels = resize(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
     elif shape != (height, width):
-        # Averages are taken over the pixels that hold data, so that nodata does not darken what it borders on.
+        # Only pixels that hold data are averaged, so that nodata does not darken its neighbours.
         weight = torch.ones(1, height, width) if valid is None else torch.from_numpy(valid)[None].float()
         share = resize(weight)
         mean = resize(torch.from_numpy(pixels.astype(np.float32)) * weight) / share.clamp(min=1e-6)

@@ -1,16 +1,16 @@
-"""Which files of a folder are tiles, and what the folders they lie in say: their class, their split, or nothing.
+"""Finding the tiles of a folder, and what their folders say of them: class, split, or nothing.
 
-Four layouts are recognised; a card states one and overrules what would be recognised.
+Four layouts are recognised. A card states one of them and takes precedence.
 
     a.jpg, x/y/b.jpg                     unlabelled, flat or nested
     forest/a.jpg, water/b.jpg            class folders: two or more, every image exactly one folder down
     train/a.jpg, valid/b.jpg             given splits; the validation split may be called val or validation
     train/forest/a.jpg, test/water/...   given splits with class folders inside
 
-With a table of labels (``label_file``), folders are only folders, but for given splits where the table gives none.
+With a table of labels (``label_table``), folders give no classes, and splits only where the table gives none.
 
-Beside class folders, a folder called unlabelled (or unlabeled) is no class: its tiles train the generator and the
-backbone, and nothing is scored on them.
+A folder called unlabelled (or unlabeled) beside class folders is not a class. Its tiles train the generator and the
+backbone, and are scored nowhere.
 """
 
 import os
@@ -27,6 +27,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
 from gcl_custom.imagery.label_table import SEPARATOR, read_labels
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.recipe.imagery import Card
 
@@ -38,25 +39,24 @@ ALIASES: dict[SplitName, tuple[str, ...]] = {
 }
 
 FORM_SAMPLE = 256
-"""Files whose headers decide the number of bands and the integer type, spread evenly over the paths."""
+"""Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 UNLABELLED = {"unlabelled", "unlabeled"}
 
 
-class FoundFile(NamedTuple):
-    path: str
-    """Relative to the root, with forward slashes."""
+class FoundTile(NamedTuple):
+    source: Source
     split: SplitName | None
     label: str | None
-    """A class; of several, their names joined by semicolons, as in a table of labels."""
+    """Name of the class; several names are joined by semicolons, as in a table of labels."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The images of a root, sorted by path, and what to tell the reader about how they were found."""
+    """The tiles of a root, sorted by path, and notes for the user on how they were found."""
 
-    files: list[FoundFile]
+    tiles: list[FoundTile]
     classes: list[str]
-    """In label order; empty where the tiles are unlabelled."""
+    """In label order; empty if the tiles are unlabelled."""
     notes: list[str]
     multi_label: bool = False
     """Whether a tile may have several labels."""
@@ -64,19 +64,19 @@ class Layout:
     @property
     def splits(self) -> list[SplitName]:
         """The splits that the folders give."""
-        given = {file.split for file in self.files}
+        given = {tile.split for tile in self.tiles}
         return [name for name in SPLITS if name in given]
 
 
 def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_label: bool = False) -> Layout:
-    """The images below root, with class and split as the table of labels, the card or the folders say.
+    """Find the images below root, with class and split from the table of labels, the card or the folders.
 
     Args:
-        labels: the table, relative to root.
-        multi_label: several labels a tile, even where the table gives each file one.
+        labels: path of the table, relative to root.
+        multi_label: treat tiles as having several labels, even if the table gives each file one.
 
     Raises:
-        UserError: root is missing or holds no image, or not the folders that the card states.
+        UserError: root is missing, holds no image, or lacks the folders that the card states.
     """
     if not root.is_dir():
         raise UserError(
@@ -91,15 +91,15 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
         )
     notes = [f"files that are no images by their names, passed over: {others}"] if others else []
     folders = _split_folders(root, card)
-    placed = [place for path in images if (place := _place(path, folders))]
-    if len(placed) < len(images):
-        notes.append(f"images outside {', '.join(folders.values())}, left out: {len(images) - len(placed)}")
-    if not any(split in (None, "train") for _, split, _ in placed):
+    kept = [image for path in images if (image := _in_split(path, folders))]
+    if len(kept) < len(images):
+        notes.append(f"images outside {', '.join(folders.values())}, left out: {len(images) - len(kept)}")
+    if not any(split in (None, "train") for _, split, _ in kept):
         raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
 
     if labels is not None:
-        return _by_table(root / labels, placed, notes, multi_label)
-    taught = [inner for _, split, inner in placed if split in (None, "train")]
+        return _by_table(root / labels, kept, notes, multi_label)
+    taught = [inner for _, split, inner in kept if split in (None, "train")]
     stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
     if card and card.classes == "folders" and not stated:
         raise UserError(
@@ -121,31 +121,32 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
     if stated and not classes:
         raise UserError(f"{root} holds none of the class folders that the card states: {', '.join(stated)}")
     known = set(classes)
-    files = [
-        FoundFile(path, split, _folder(inner) if _folder(inner) in known else None) for path, split, inner in placed
+    tiles = [
+        FoundTile(Source(path), split, _folder(inner) if _folder(inner) in known else None)
+        for path, split, inner in kept
     ]
-    if classes and (unlabelled := sum(file.label is None for file in files)):
+    if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
-    return Layout(files, classes, notes)
+    return Layout(tiles, classes, notes)
 
 
 def _by_table(
-    path: Path, placed: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
+    path: Path, images: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
 ) -> Layout:
-    rows = read_labels(path, [image for image, _, _ in placed])
-    files = []
-    for image, split, _ in placed:
-        row = rows.get(image)
-        files.append(FoundFile(image, row.split or split, row.labels) if row else FoundFile(image, split, None))
-    if len(rows) < len(files):
-        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(files) - len(rows)}"]
+    rows = read_labels(path, [image for image, _, _ in images])
+    tiles = []
+    for image, split, _ in images:
+        row, source = rows.get(image), Source(image)
+        tiles.append(FoundTile(source, row.split or split, row.labels) if row else FoundTile(source, split, None))
+    if len(rows) < len(tiles):
+        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(tiles) - len(rows)}"]
     sets = [row.labels.split(SEPARATOR) for row in rows.values()]
     several = multi_label or any(len(names) > 1 for names in sets)
-    return Layout(files, sorted({name for names in sets for name in names}), notes, several)
+    return Layout(tiles, sorted({name for names in sets for name in names}), notes, several)
 
 
 def labels_of(
-    files: Sequence[FoundFile], classes: Sequence[str], multi_label: bool = False
+    files: Sequence[FoundTile], classes: Sequence[str], multi_label: bool = False
 ) -> tuple[list[str], Int[Tensor, " n"] | Bool[Tensor, "n classes"]]:
     """The classes with a file in the train split, and each file's label among them: -1 for none.
 
@@ -160,23 +161,23 @@ def labels_of(
     return kept, torch.tensor([numbers.get(file.label or "", -1) for file in files])
 
 
-def common_form(root: Path, files: Sequence[FoundFile], card: Card | None) -> Form:
-    """Bands and integer type of the data set: of the card, and of most of a sample of the files.
+def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Form:
+    """Bands and integer type of the data set: the most common of a sample. A card's bands take precedence.
 
     Raises:
-        UserError: where no file of the sample is an image.
+        UserError: no file of the sample is an image.
     """
-    step = max(1, len(files) // FORM_SAMPLE)
+    step = max(1, len(tiles) // FORM_SAMPLE)
     forms: Counter[Form] = Counter()
     reasons: Counter[str] = Counter()
-    for file in files[::step]:
+    for tile in tiles[::step]:
         try:
-            forms[form_of(root / file.path)] += 1
+            forms[form_of(root / tile.source.path)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
         raise UserError(
-            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {files[0].path}: "
+            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {tiles[0].source}: "
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     form = max(sorted(forms), key=lambda form: forms[form])
@@ -184,20 +185,20 @@ def common_form(root: Path, files: Sequence[FoundFile], card: Card | None) -> Fo
 
 
 def is_rgb(card: Card | None, form: Form) -> bool:
-    """Whether the bands are red, green and blue: as the card says, or as three bands suggest."""
+    """Whether the bands are red, green and blue: the card says so, or without a card there are three."""
     return [band.lower() for band in card.bands] == ["red", "green", "blue"] if card else form.bands == 3
 
 
 def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
-    """Sorted relative paths of the images, and the number of other files; hidden files and folders do not count.
+    """List the relative paths of the images, sorted, and count the other files. Hidden ones are skipped.
 
     Args:
-        table: of labels, which may lie below root and is none of the other files.
+        table: path of the table of labels; it may lie below root, and is not counted.
     """
     images, others, seen = [], 0, set()
     for folder, inner, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link back up
+        if real in seen:  # a link to a folder above
             inner.clear()
             continue
         seen.add(real)
@@ -213,7 +214,7 @@ def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
 
 
 def _split_folders(root: Path, card: Card | None) -> dict[SplitName, str]:
-    """Folder of each given split, relative to root; empty where folders give no splits."""
+    """Folder of each given split, relative to root; empty if folders give no splits."""
     if card is not None:
         stated = {name: card.splits[name] for name in SPLITS if name in card.splits} if card.splits else {}
         if stated and "train" not in stated:
@@ -237,8 +238,8 @@ def _split_folders(root: Path, card: Card | None) -> dict[SplitName, str]:
     return folders if "train" in folders and len(folders) > 1 else {}
 
 
-def _place(path: str, folders: dict[SplitName, str]) -> tuple[str, SplitName | None, str] | None:
-    """(path, split, path below the folder of the split), or None where it lies outside all of them."""
+def _in_split(path: str, folders: dict[SplitName, str]) -> tuple[str, SplitName | None, str] | None:
+    """(path, split, path below the split's folder), or None if the path lies outside all of them."""
     if not folders:
         return path, None, path
     for split, folder in folders.items():
@@ -248,12 +249,12 @@ def _place(path: str, folders: dict[SplitName, str]) -> tuple[str, SplitName | N
 
 
 def _folder(inner: str) -> str | None:
-    """First folder of a path, or None for a bare file name."""
+    """The first folder of a path; None for a bare file name."""
     first, separator, _ = inner.partition("/")
     return first if separator else None
 
 
 def _recognised(inner: list[str]) -> list[str]:
-    """Class folders, in alphabetical order: two or more, and every image lies exactly one folder down."""
+    """Class folders in alphabetical order; none unless there are two and every image lies exactly one folder down."""
     folders = sorted({first for path in inner if (first := _folder(path))} - UNLABELLED)
     return folders if len(folders) > 1 and all(path.count("/") == 1 for path in inner) else []

@@ -1,8 +1,8 @@
-"""What a packing leaves on the disk while it works, so that a kill costs one block at most.
+"""Packed tiles and their journal on the disk, written so that a kill loses one block at most.
 
-``tiles.bin`` is only appended to, a block at a time; once a block is on the disk, the journal ``packing.jsonl`` gets a
-line for each of its files. A slot belongs to the digest of a file's bytes, so files that were renamed, touched or
-merely are still there are not decoded again.
+``tiles.bin`` is only appended to, a block at a time. Once a block is on the disk, the journal ``packing.jsonl`` gets a
+line for each of its sources. A slot belongs to a digest, so a source that was renamed, touched or left as it was is not
+decoded again.
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import PIXELS
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -22,40 +23,48 @@ JOURNAL = "packing.jsonl"
 
 
 class Record(NamedTuple):
-    """A line of the journal: what became of a file."""
+    """What became of a source: a line of the journal."""
 
-    path: str
+    source: Source
     size: int
     mtime_ns: int
     digest: str
     slot: int | None
-    """Where its tile lies in tiles.bin; None where the file is unusable."""
+    """Position of its tile in tiles.bin; None if it has no tile."""
     kind: str = ""
     detail: str = ""
-    """Why it is unusable; the like have the same kind."""
+    """Why it has no tile: the kind of problem, and details of this one."""
     grey: bool = False
     alpha: bool = False
 
     @property
     def state(self) -> tuple[int, int]:
-        """What is compared before a file is read again."""
+        """Size and time of change of the file. While they stay the same, it is not read again."""
         return self.size, self.mtime_ns
 
+    def line(self) -> str:
+        return json.dumps([str(self.source), *self[1:]], ensure_ascii=False)
 
-class Archive:
-    """tiles.bin and its journal; everything in it was made with the same settings.
+    @classmethod
+    def of_line(cls, line: str) -> "Record":
+        text, *others = json.loads(line)
+        return cls(Source.parse(text), *others)
+
+
+class PackingJournal:
+    """``tiles.bin`` and its journal, all made with the same settings. Other settings start both anew.
 
     Attributes:
-        records: the last line about each path.
-        digests: the first line about each content.
+        records: the last line of each source.
+        digests: the first line of each digest.
         slots: number of tiles in tiles.bin.
-        tile_bytes: size of one of them.
+        tile_bytes: size of a tile there.
     """
 
     def __init__(self, folder: Path, form: Form, data: DataSettings) -> None:
         self._pixels, self._journal = folder / PIXELS, folder / JOURNAL
         self.tile_bytes = form.bands * data.size**2 * np.dtype(form.dtype).itemsize
-        self.records: dict[str, Record] = {}
+        self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
         header = json.dumps({**form._asdict(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
@@ -64,12 +73,12 @@ class Archive:
             self._pixels.write_bytes(b"")
             self._journal.write_text(f"{header}\n", encoding="utf-8")
         for line in lines[1:] if lines and lines[0] == header else []:
-            self._learn(Record(*json.loads(line)))
-        # A block whose pixels were written but not its lines is written again.
+            self._learn(Record.of_line(line))
+        # A kill may leave the pixels of a block without its lines; the block is then written again.
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
     def _whole_lines(self) -> list[str]:
-        """Lines of the journal; one that was torn by a kill is cut off."""
+        """Lines of the journal. A last line that a kill left unfinished is cut off."""
         if not self._journal.is_file():
             return []
         whole, _, torn = self._journal.read_bytes().rpartition(b"\n")
@@ -78,23 +87,23 @@ class Archive:
         return whole.decode("utf-8").splitlines()
 
     def _learn(self, record: Record) -> None:
-        self.records[record.path] = record
+        self.records[record.source] = record
         self.digests.setdefault(record.digest, record)
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
     def append(self, block: Sequence[tuple[Record, UInt[np.ndarray, "c h w"] | None]]) -> None:
-        """Put a block on the disk, pixels first. A content that is there already keeps its slot and its reason."""
+        """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
         with self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []
             for fresh, tile in block:
                 record = fresh
                 if known := self.digests.get(fresh.digest):
-                    record = known._replace(path=fresh.path, size=fresh.size, mtime_ns=fresh.mtime_ns)
+                    record = known._replace(source=fresh.source, size=fresh.size, mtime_ns=fresh.mtime_ns)
                 elif tile is not None:
                     record = fresh._replace(slot=self.slots)
                     pixels.write(tile.tobytes())
                 self._learn(record)
-                lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+                lines.append(f"{record.line()}\n")
             pixels.flush()
             os.fsync(pixels.fileno())
             journal.write("".join(lines).encode("utf-8"))

@@ -1,4 +1,7 @@
-"""Train, validation and test tiles, and shares of the labels: functions of paths, labels and a seed. No pixels."""
+"""The split into training, validation and test tiles, and shares of the labels.
+
+All are functions of sources, labels and a seed. No pixels are needed.
+"""
 
 import hashlib
 from collections import Counter
@@ -10,36 +13,37 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundFile
+from gcl_custom.imagery.folders import FoundTile
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 
-def missing_splits(files: Sequence[FoundFile]) -> list[SplitName]:
-    """The splits that no folder gives."""
-    given = {file.split for file in files}
+def missing_splits(tiles: Sequence[FoundTile]) -> list[SplitName]:
+    """The splits that neither a folder nor a table gives."""
+    given = {tile.split for tile in tiles}
     return [name for name in SPLITS if name not in given]
 
 
 def divide(
-    files: Sequence[FoundFile], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], data: DataSettings
+    tiles: Sequence[FoundTile], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], data: DataSettings
 ) -> Int[Tensor, " n"]:
-    """The split of each tile: as folders or a table give it, and for the splits that none gives, drawn from the rest.
+    """The split of each tile. Splits that neither folders nor a table give are drawn from the training tiles.
 
     Raises:
         UserError: a split has no tile.
     """
-    split = torch.tensor([SPLITS.index(file.split or "train") for file in files])
-    if missing := missing_splits(files):
+    split = torch.tensor([SPLITS.index(tile.split or "train") for tile in tiles])
+    if missing := missing_splits(tiles):
         rest = torch.nonzero(split == 0).flatten()
-        paths = [files[tile].path for tile in rest.tolist()]
+        sources = [tiles[number].source for number in rest.tolist()]
         among = [name for name in SPLITS if name == "train" or name in missing]
-        split[rest] = random_split(paths, strata(labels[rest]), data.split, among)
+        split[rest] = random_split(sources, strata(labels[rest]), data.split, among)
     empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise UserError(
-            f"{data.root} has {len(files)} usable {'tile' if len(files) == 1 else 'tiles'}, and none for the "
+            f"{data.root} has {len(tiles)} usable {'tile' if len(tiles) == 1 else 'tiles'}, and none for the "
             f"{' and the '.join(empty)} split. Training, validation and test need one tile each at the very least, "
             f"and hundreds to learn anything: add tiles or change data.split"
         )
@@ -55,7 +59,11 @@ def strata(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Int[Tensor,
 
 
 def in_words(facts: Mapping[str, Any]) -> str:
-    """Which kind of split scores rest on, and what it cannot rule out, from what the packed tiles state."""
+    """Say which kind of split the scores rest on, and what it cannot rule out.
+
+    Args:
+        facts: those of the packed tiles.
+    """
     if facts["split"] == "random":
         sentence = (
             "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
@@ -69,32 +77,31 @@ def in_words(facts: Mapping[str, Any]) -> str:
 
 
 def random_split(
-    files: Sequence[str], labels: Int[Tensor, " n"], split: SplitSettings, among: Sequence[SplitName] = SPLITS
+    sources: Sequence[Source], labels: Int[Tensor, " n"], split: SplitSettings, among: Sequence[SplitName] = SPLITS
 ) -> Int[Tensor, " n"]:
     """Split each class at random by the shares of the recipe: 0 train, 1 valid, 2 test.
 
     Args:
-        files: path of each tile, relative to the root.
-        labels: -1 where a tile has none; such tiles count as one class.
-        among: the splits to divide between, train first; fewer than three where folders give the others.
+        labels: -1 for a tile without one; these tiles are divided like a class.
+        among: the splits to divide between, train first; fewer than three if folders give the others.
 
-    Where a tile goes depends on the seed, its path and its rank among its class, not on the order of the files; a tile
-    more or less moves at most the ones at the borders. A class of three tiles or more is in every split, a smaller one
-    in train only.
+    The split of a tile depends on the seed, its source and its rank in its class, not on the order of the tiles. One
+    tile more or less moves at most the tiles at the borders. A class of three tiles or more is in every split, a
+    smaller one in train only.
     """
-    result = torch.zeros(len(files), dtype=torch.int64)
+    result = torch.zeros(len(sources), dtype=torch.int64)
     given = [getattr(split, name) for name in among]
     shares = [share / sum(given) for share in given]
     codes = torch.tensor([SPLITS.index(name) for name in among])
     for label in sorted(set(labels.tolist())):
         members = torch.nonzero(labels == label).flatten().tolist()
-        members.sort(key=lambda tile: hashlib.blake2b(f"{split.seed}/{files[tile]}".encode()).digest())
+        members.sort(key=lambda tile: hashlib.blake2b(f"{split.seed}/{sources[tile]}".encode()).digest())
         result[members] = codes.repeat_interleave(torch.tensor(_counts(len(members), shares)))
     return result
 
 
 def _counts(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers near total * shares that sum to total; none is 0 where total allows it."""
+    """Round total * shares to whole numbers that sum to total; none is 0 if total allows it."""
     if total < len(shares):
         return [total] + [0] * (len(shares) - 1)
     counts = [max(1, int(total * share)) for share in shares]

@@ -1,9 +1,9 @@
-"""Synthetic scenes of five land covers, as small GeoTIFFs: imagery for a first run and for tests. It is not real.
+"""Synthetic scenes of five land covers, written as small GeoTIFFs: imagery for a first run and for tests.
 
-Each scene is countryside, a mosaic of woods, meadows and fields, with one land cover that fills much of it and names
-its class. All scenes share palettes, and vary in season, sun and haze, so the mean colour does not give the class away.
+A scene shows countryside, a mosaic of woods, meadows and fields. One land cover fills much of it and names its class.
+All scenes share palettes and vary in season, sun and haze, so that mean colour does not give the class away.
 
-    h w  pixels of a scene     fields of numbers over a scene are (h, w), reflectances (band, h, w) in 0..1
+    h w  pixels of a scene     a field of numbers over a scene is (h, w), a reflectance (band, h, w) in 0..1
 """
 
 import json
@@ -54,7 +54,7 @@ CHAR = np.array([[0.06, 0.055, 0.05, 0.09], [0.11, 0.085, 0.07, 0.13], [0.17, 0.
 
 @cache
 def _frequency(side: int) -> Float[np.ndarray, "h f"]:
-    """Spatial frequency of the terms of a real Fourier transform, in cycles a scene; 1 in place of 0."""
+    """Spatial frequency of each term of a real Fourier transform, in cycles per scene; 1 in place of 0."""
     down, across = np.fft.fftfreq(side, 1 / side), np.fft.rfftfreq(side, 1 / side)
     frequency: Float[np.ndarray, "h f"] = np.hypot(down[:, None], across[None])
     frequency[0, 0] = 1
@@ -63,15 +63,16 @@ def _frequency(side: int) -> Float[np.ndarray, "h f"]:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The random numbers and the pixel grid of one scene."""
+    """Random numbers and pixel grid of a scene."""
 
     rng: np.random.Generator
     side: int
 
     def noise(self, slope: float, finest: float = 1e9) -> Field:
-        """Fractal noise of mean 0 and deviation 1: amplitudes fall as frequency to the power of -slope.
+        """Fractal noise of mean 0 and deviation 1. Amplitude is frequency to the power of -slope.
 
-        Finest, in pixels, is the wavelength below which there is next to nothing.
+        Args:
+            finest: wavelength in pixels below which the noise fades out.
         """
         frequency = _frequency(self.side)
         amplitude = frequency**-slope
@@ -84,14 +85,14 @@ class Canvas:
         return field
 
     def rotated(self, bend: float = 0.0) -> tuple[Field, Field]:
-        """Pixel coordinates along two axes at right angles, turned at random, and bent by so many pixels."""
+        """Pixel coordinates along two perpendicular axes of random direction, distorted by about ``bend`` pixels."""
         angle = self.rng.uniform(0, np.pi)
         y, x = np.mgrid[: self.side, : self.side] + self.rng.uniform(0, 1000, (2, 1, 1))
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         return (u + bend * self.noise(2.5), v + bend * self.noise(2.5)) if bend else (u, v)
 
     def one_of(self, palette: Float[np.ndarray, "n 4"]) -> Colour:
-        """A mixture of two colours of a palette."""
+        """A random mixture of two colours of a palette."""
         first, second = palette[self.rng.integers(len(palette), size=2)]
         mixture: Colour = second + self.rng.uniform() * (first - second)
         return mixture
@@ -100,7 +101,7 @@ class Canvas:
         return bool(self.rng.uniform() < probability)
 
     def most(self, field: Field, share: float) -> Mask:
-        """Where the field is in its highest share."""
+        """Mask of the given share of pixels, those with the highest values."""
         highest: Mask = field > np.quantile(field, 1 - share)
         return highest
 
@@ -115,7 +116,7 @@ def _lay(ground: Reflectance, mask: Mask, cover: Reflectance) -> Reflectance:
 
 
 def _hash(*cells: Int[np.ndarray, "h w"]) -> Field:
-    """A number in [0, 1) for each cell of a grid."""
+    """A pseudo-random number in [0, 1) for each cell of a grid."""
     mixed = np.zeros_like(cells[0])
     for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
         mixed += cell * prime
@@ -124,7 +125,7 @@ def _hash(*cells: Int[np.ndarray, "h w"]) -> Field:
 
 
 def _woods(canvas: Canvas) -> Reflectance:
-    """Crowns of a few pixels, lit from one side, over stands of different colour."""
+    """Crowns of a few pixels, lit from one side, over stands that differ in colour."""
     crowns = canvas.noise(-0.6, finest=canvas.rng.uniform(2.2, 3.6))
     stands = 0.12 * canvas.noise(1.6)
     return _filled(canvas.one_of(CANOPY), 0.24 * crowns + 0.14 * np.roll(crowns, (1, 1), (0, 1)) + stands)
@@ -135,7 +136,7 @@ def _meadow(canvas: Canvas) -> Reflectance:
 
 
 def _parcels(canvas: Canvas) -> Reflectance:
-    """Fields in strips, each with its crop, its rows and sometimes a hedge around it."""
+    """Fields in strips. Each has its crop and rows, and sometimes a hedge."""
     u, v = canvas.rotated(bend=canvas.rng.uniform(0, 1.5))
     width, length = canvas.rng.uniform(9, 20), canvas.rng.uniform(16, 40)
     column = np.floor(u / width).astype(int)
@@ -154,7 +155,7 @@ def _parcels(canvas: Canvas) -> Reflectance:
 
 
 def _countryside(canvas: Canvas) -> Reflectance:
-    """Woods and meadows, now and then with fields, a pond or a road: what surrounds every land cover."""
+    """The surroundings of every land cover: woods and meadows, sometimes with fields, a pond or a road."""
     ground = _lay(_meadow(canvas), canvas.most(canvas.noise(2.0), canvas.rng.uniform(0.1, 0.8)), _woods(canvas))
     if canvas.chance(0.35):
         ground = _lay(ground, canvas.most(canvas.noise(2.6), canvas.rng.uniform(0.1, 0.35)), _parcels(canvas))
@@ -183,7 +184,7 @@ def _forest(canvas: Canvas) -> Reflectance:
 
 
 def _burn_scar(canvas: Canvas) -> Reflectance:
-    """Charred ground with a ragged edge, patches of ash and soil, and islands that the fire left."""
+    """Charred ground with a ragged edge, patches of ash and soil, and unburnt islands."""
     ground = _countryside(canvas)
     if canvas.chance(0.6):
         ground = _lay(ground, canvas.most(canvas.noise(2.2), 0.7), _woods(canvas))
@@ -198,7 +199,7 @@ def _burn_scar(canvas: Canvas) -> Reflectance:
 
 
 def _water(canvas: Canvas) -> Reflectance:
-    """A lake, or a river, with a shore."""
+    """A lake or a river, with a shore."""
     ground = _countryside(canvas)
     if canvas.chance(0.5):
         depth = canvas.noise(2.9)
@@ -246,7 +247,7 @@ CLASSES: dict[str, Callable[[Canvas], Reflectance]] = {
 
 
 def _seen(canvas: Canvas, ground: Reflectance) -> Reflectance:
-    """Ground -> what a sensor sees of it: season, relief, sun, clouds' shadows and haze."""
+    """Add season, relief, sun, haze and sensor noise to the ground."""
     rng = canvas.rng
     autumn = rng.uniform(-0.15, 0.35)
     ground = ground * (1 + autumn * np.array([0.9, 0.2, 0.3, -0.4]))[:, None, None]
@@ -262,21 +263,21 @@ def _seen(canvas: Canvas, ground: Reflectance) -> Reflectance:
 
 
 def scene(name: str, side: int, seed: int, number: int) -> Reflectance:
-    """One scene of a class: reflectances of red, green, blue and near infrared, a function of the arguments alone."""
+    """A scene of a class: reflectances of red, green, blue and near infrared. It depends on the arguments alone."""
     canvas = Canvas(np.random.default_rng([seed, number]), side)
     return _seen(canvas, CLASSES[name](canvas))
 
 
 def stored(reflectance: Reflectance, near_infrared: bool) -> UInt[np.ndarray, "c h w"]:
-    """Reflectance -> four bands of uint16, times 10,000; or red, green and blue as a picture of uint8."""
+    """Convert reflectance to four bands of uint16 (times 10,000), or to a picture of red, green and blue in uint8."""
     if near_infrared:
-        # 0 is kept for nodata.
+        # 0 is reserved for nodata.
         return np.asarray(np.clip(np.rint(reflectance * 10_000), 1, None), dtype=np.uint16)
     return np.asarray(np.rint(255 * np.clip(reflectance[:3] / 0.5, 0, 1) ** (1 / 1.6)), dtype=np.uint8)
 
 
 def draw(root: Path, settings: SyntheticScenesSettings) -> None:
-    """Fill an empty or missing folder with scenes in class folders; nothing where they were drawn already.
+    """Draw scenes into class folders of an empty or missing folder. If they are there already, do nothing.
 
     Raises:
         UserError: the folder holds something else.
@@ -310,7 +311,7 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
 
 
 def _write(path: Path, pixels: UInt[np.ndarray, "c h w"], number: int) -> None:
-    """A GeoTIFF in UTM zone 33 north, side by side with its neighbours in number."""
+    """Write a GeoTIFF in UTM zone 33 north. Scenes lie on a grid in the order of their numbers."""
     bands, side, _ = pixels.shape
     step = side * METRES_PER_PIXEL
     west, north = 400_000 + number % 40 * step, 5_400_000 - number // 40 * step

@@ -1,6 +1,6 @@
-"""Where tiles stand in a file that keeps some of them alone.
+"""Rows of tiles in a file that holds only some of the store's tiles.
 
-b  tiles of a request     n  tiles that are kept
+b  tiles of a request     n  tiles in the file
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class TileRows:
-    """The row of each tile that is kept.
+    """The row of each tile in the file.
 
     Args:
-        tiles: their numbers in the tile store, in the order of the rows.
-        only: which tiles these are, for whoever asks for another one.
+        tiles: the tiles' numbers in the store, in the order of the rows.
+        only: message if a tile is asked for that is not in the file.
     """
 
     def __init__(self, tiles: Int[Tensor, " n"], only: str) -> None:
@@ -22,7 +22,7 @@ class TileRows:
         self._rows[tiles] = torch.arange(len(tiles))
 
     def of(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-        """The rows of some tiles, on the CPU."""
+        """The rows of the given tiles, on the CPU."""
         rows = self._rows[tiles.cpu()]
         assert (rows >= 0).all(), self._only
         return rows

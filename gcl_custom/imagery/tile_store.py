@@ -1,10 +1,10 @@
-"""The tile store: all tiles of a run, read and resized once, in one memory-mapped file.
+"""The tile store: all tiles of a run, resized once and kept in a memory-mapped file.
 
     b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
 
-A store is a folder with ``tiles.bin``, the pixels (slot, c, h, w) of one integer type, and ``tiles.json``, which says
-for each tile, in the order of the relative paths, its slot, file, label and split. Slots are only ever appended, so a
-second packing after files were added or taken away re-uses what is there.
+A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one integer type. ``tiles.json``
+holds for each tile, in the order of the relative paths, its slot, label, split and, under ``files``, its source. Slots
+are only ever appended, so a second packing after files were added or taken away reuses what is there.
 """
 
 import json
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int, Integer, UInt
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.source import Source
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
@@ -28,14 +29,14 @@ MOMENTS_SAMPLE = 1000
 
 
 def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
-    """Pixels as torch.uint8, or torch.int32 for uint16 (torch has few operations on uint16)."""
+    """Convert uint8 to torch.uint8 and uint16 to torch.int32, since torch has few operations on uint16."""
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
 def scaled(
     raw: Integer[Tensor, "*b c h w"], low: Float[Tensor, " c"], high: Float[Tensor, " c"]
 ) -> Float[Tensor, "*b c h w"]:
-    """Values of each band -> float32 in [0, 1]: low becomes 0, high 1, and values beyond are clipped."""
+    """Map values of each band to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond."""
     low, high = (edge.to(raw.device)[:, None, None] for edge in (low, high))
     return ((raw.float() - low) / (high - low)).clamp_(0, 1)
 
@@ -46,17 +47,17 @@ def has_label(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Bool[Ten
 
 
 def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """At most so many entries, spread evenly from the first to the last."""
+    """Choose at most ``most`` entries, spread evenly from the first to the last."""
     return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
 
 
 def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """The first entry and every k-th after it, with the smallest k that leaves at most so many: mostly fewer."""
+    """Choose every k-th entry from the first on, with the smallest k that leaves at most ``most``."""
     return index[:: math.ceil(len(index) / most)]
 
 
 class TileStore:
-    """Packed tiles of one size, number of bands and integer type; cheap to open, and pickled by its path.
+    """Packed tiles of one size, number of bands and integer type. It opens quickly and is pickled by its path.
 
     Attributes:
         count: number of tiles, n.
@@ -64,13 +65,13 @@ class TileStore:
         size: side of a tile in pixels.
         dtype: "uint8" or "uint16".
         rgb: whether the bands are red, green and blue.
-        files: file of each tile, relative to the data root, sorted.
+        sources: file and window of each tile.
         classes: names of the labels.
         multi_label: whether a tile may have several labels.
         labels: label of each tile, -1 where it has none; with several labels a tile, whether it bears each of them.
         has_label: whether a tile has any.
         split: 0 train, 1 valid, 2 test.
-        low, high: values of each band that become 0 and 1 in unit floats.
+        low, high: the values of each band that ``unit`` maps to 0 and 1.
 
     Raises:
         UserError: the folder holds no finished store.
@@ -89,8 +90,8 @@ class TileStore:
         self.size: int = about["size"]
         self.rgb: bool = about["rgb"]
         self.classes: list[str] = about["classes"]
-        self.files: list[str] = about["files"]
-        self.count: int = len(self.files)
+        self._files: list[str] = about["files"]
+        self.count: int = len(self._files)
         self.multi_label: bool = about["multi_label"]
         self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
         self.has_label: Bool[Tensor, " n"]
@@ -113,23 +114,27 @@ class TileStore:
         return self.count
 
     @cached_property
+    def sources(self) -> list[Source]:
+        return [Source.parse(text) for text in self._files]
+
+    @cached_property
     def _pixels(self) -> np.ndarray:
         shape = (-1, self.bands, self.size, self.size)
         return np.memmap(self.path / PIXELS, dtype=self.dtype, mode="r").reshape(shape)
 
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
-        """Numbers of the tiles of a split, ascending."""
+        """The numbers of a split's tiles, ascending."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def watched(self, most: int) -> Int[Tensor, " m"]:
-        """Validation tiles, or training tiles where there are none, spread evenly and at most so many."""
+        """At most ``most`` validation tiles, spread evenly; training tiles if there are no others."""
         index = self.index("valid")
         index = index if len(index) else self.index("train")
         return spread(index, most)
 
     @cached_property
     def moments(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Mean and standard deviation of each band in unit floats, over at most 1,000 training tiles."""
+        """Mean and standard deviation of each band, in unit floats, over at most 1,000 training tiles."""
         tiles = (self.unit(self.read(tile[None]))[0].double() for tile in spread(self.index("train"), MOMENTS_SAMPLE))
         sums = [torch.stack([tile.mean((1, 2)), tile.square().mean((1, 2))]) for tile in tiles]
         mean, square = torch.stack(sums).mean(0)
@@ -137,15 +142,15 @@ class TileStore:
         return mean.float(), deviation.float()
 
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
-        """Tiles as stored, in the type of tensor_of."""
+        """Read tiles as they are stored, in the type of ``tensor_of``."""
         return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
 
     def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Stored values -> float32 in [0, 1]; see ``scaled``."""
+        """Map stored values to float32 in [0, 1], as ``scaled`` does."""
         return scaled(raw, self.low, self.high)
 
     def raw(self, unit: Float[Tensor, "b c h w"]) -> Integer[Tensor, "b c h w"]:
-        """Unit floats -> stored values, rounded, of the type that read gives; unit undone."""
+        """Map unit floats back to stored values, rounded, in the type of ``read``: the inverse of ``unit``."""
         low, high = (edge.to(unit.device)[:, None, None] for edge in (self.low, self.high))
         values = (unit.float().clamp(0, 1) * (high - low) + low).round_()
         return values.to(torch.uint8 if self.dtype == "uint8" else torch.int32)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_images import class_folders, several_labels
 from test_step_costs import TINY
 
 from gcl_custom.check import check, step_costs, survey
@@ -13,37 +14,15 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.run import Run
 
 
-def folder(root: Path, count: int = 40) -> Path:
-    for number in range(count):
-        place = root / ("forest", "water")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{number:03d}.png")
-    return root
-
-
 def recipe_for(data: DataSettings, **sections: object) -> Recipe:
     return TINY.model_copy(update={"data": data, **sections})
-
-
-def test_of_many_files_some_are_read_and_this_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(check, "MOST_READ", 20)
-    root = folder(tmp_path / "root")
-    for path in sorted((root / "forest").iterdir())[::2]:
-        path.write_text("text")
-    survey.survey(DataSettings(root=str(root), size=16))
-    out = capsys.readouterr().out
-    assert "20 of 40 files were read" in out
-    assert "packing would stop: 50% are unusable, and data.bad_files allows 5%" in out
 
 
 def test_check_writes_nothing_and_shows_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(step_costs, "REPEATS", 1)
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root", 40)
     before = sorted(tmp_path.rglob("*"))
     check.check(Run(tmp_path / "runs" / "r", recipe_for(DataSettings(root=str(root), size=16))))
     assert sorted(tmp_path.rglob("*")) == before
@@ -52,21 +31,9 @@ def test_check_writes_nothing_and_shows_everything(
         assert text in out
 
 
-def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = folder(tmp_path / "root")
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    rows = [f"{file},{'a;b' if number % 2 else 'a'}" for number, file in enumerate(files[:-4])]
-    (root / "labels.csv").write_text("\n".join(["file,labels", *rows]))
-    data = DataSettings(root=str(root), size=16, labels="labels.csv")
-    tiles = survey.survey(data)
-    assert sum(tiles.count(split, 0) for split in ("train", "valid", "test")) == 36
-    assert sum(tiles.count(split, 1) for split in ("train", "valid", "test")) == 18
-    assert sum(tiles.count(split, -1) for split in ("train", "valid", "test")) == 4
-    assert tiles.share(0.5) == round(0.5 * len(tiles.labelled))
-    assert tiles.share(0.001) == 1  # one tile with both
-    check.show_tiles(tiles, recipe_for(data))
+def test_shares_of_several_labels_a_tile_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataSettings(root=str(several_labels(tmp_path / "root")), size=16, labels="labels.csv")
+    check.show_tiles(survey.survey(data), recipe_for(data))
     assert "label fraction" in capsys.readouterr().out
 
 

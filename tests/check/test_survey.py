@@ -1,8 +1,7 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from small_images import class_folders, several_labels
 
 from gcl_custom.check import survey
 from gcl_custom.errors import UserError
@@ -10,17 +9,8 @@ from gcl_custom.imagery.decoding import Form
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 
 
-def folder(root: Path, count: int = 40) -> Path:
-    for number in range(count):
-        place = root / ("forest", "water")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{number:03d}.png")
-    return root
-
-
 def test_survey_finds_what_packing_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root", 40)
     (root / "water" / "text.jpg").write_text("text")
     tiles = survey.survey(DataSettings(root=str(root), size=16))
     assert (tiles.form, tiles.rgb, tiles.classes) == (Form(3, "uint8"), True, ["forest", "water"])
@@ -45,4 +35,27 @@ def test_what_would_end_packing_ends_the_check(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         survey.survey(DataSettings(root=str(tmp_path / "none"), size=16))
     with pytest.raises(UserError, match="none for the valid and the test split"):
-        survey.survey(DataSettings(root=str(folder(tmp_path / "one", 1)), size=16))
+        survey.survey(DataSettings(root=str(class_folders(tmp_path / "one", 1)), size=16))
+
+
+def test_of_many_files_some_are_read_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(survey, "MOST_READ", 20)
+    root = class_folders(tmp_path / "root", 40)
+    for path in sorted((root / "forest").iterdir())[::2]:
+        path.write_text("text")
+    survey.survey(DataSettings(root=str(root), size=16))
+    out = capsys.readouterr().out
+    assert "20 of 40 files were read" in out
+    assert "packing would stop: 50% are unusable, and data.bad_files allows 5%" in out
+
+
+def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(tmp_path: Path) -> None:
+    data = DataSettings(root=str(several_labels(tmp_path / "root")), size=16, labels="labels.csv")
+    tiles = survey.survey(data)
+    assert sum(tiles.count(split, 0) for split in ("train", "valid", "test")) == 36
+    assert sum(tiles.count(split, 1) for split in ("train", "valid", "test")) == 18
+    assert sum(tiles.count(split, -1) for split in ("train", "valid", "test")) == 4
+    assert tiles.share(0.5) == round(0.5 * len(tiles.labelled))
+    assert tiles.share(0.001) == 1  # one tile with both

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import rasterio
 import rasterio.warp
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.evaluation import compare_supervised
 from gcl_custom.evaluation.inference import infer, labelled
 from gcl_custom.export import embed
+from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.runs import plan
@@ -46,7 +48,7 @@ def array(table: Any) -> np.ndarray:
 def test_tiles_are_seen_as_the_linear_probe_sees_them(run: Run, table: Any) -> None:
     store = TileStore(plan.tiles(run).path)
     network, _ = compare_supervised._backbone(run, store, "gcl", 3)
-    assert table["file"].to_pylist() == store.files
+    assert table["file"].to_pylist() == [str(source) for source in store.sources]
     expected = infer(network, store, torch.arange(len(store)), run.recipe.hardware)
     np.testing.assert_allclose(array(table), expected.numpy(), rtol=1e-5, atol=1e-6)
 
@@ -71,6 +73,29 @@ def test_coordinates_are_those_of_the_centre(table: Any) -> None:
     east, north = rasterio.warp.transform("EPSG:4326", "EPSG:32633", [found["longitude"]], [found["latitude"]])
     assert (east[0], north[0]) == pytest.approx((found["x"], found["y"]), abs=0.01)
     assert 15 < found["longitude"] < 15.2  # the zone's central meridian is 15 degrees east
+
+
+def test_windows_of_a_file_have_rows_and_places_of_their_own(
+    run: Run, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing makes windows yet: here a scene of two tiles side by side is cut into them."""
+    root, names = Path(run.recipe.data.root), ("lake/3.tif", "field/5.tif")
+    parts = []
+    for name in names:
+        with rasterio.open(root / name) as file:
+            about, pixels = file.profile, file.read()
+            parts.append(pixels)
+    (tmp_path / "images").mkdir()
+    with rasterio.open(tmp_path / "images" / "scene.tif", "w", **{**about, "width": 64}) as file:
+        file.write(np.concatenate(parts, axis=2))
+    sources = [Source("scene.tif", Window(column, 0, 32, 32)) for column in (0, 32)]
+    monkeypatch.setattr(embed, "_sources", lambda folder: sources)
+    embed.embed(run, tmp_path / "images", tmp_path / "windows.parquet")
+    found = pyarrow.parquet.read_table(tmp_path / "windows.parquet")
+    assert [Source.parse(text) for text in found["file"].to_pylist()] == sources
+    at = [table["file"].to_pylist().index(name) for name in names]
+    np.testing.assert_allclose(array(found), array(table)[at], rtol=1e-5, atol=1e-6)
+    assert found["x"].to_pylist() == [505_000 + 160, 505_000 + 320 + 160]
 
 
 def test_columns_have_types_that_every_reader_knows(table: Any) -> None:

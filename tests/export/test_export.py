@@ -117,7 +117,7 @@ def test_timm_s_own_transform_makes_the_unit_tiles_of_the_run(rgb: Run, tmp_path
     network = timm.create_model(f"local-dir:{tmp_path / 'model'}")
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=network))
     known = backbone_of_run.load_backbone(rgb, "gcl", None)
-    with Image.open(Path(rgb.recipe.data.root) / known.store.files[5]) as image:
+    with Image.open(Path(rgb.recipe.data.root) / known.store.sources[5].path) as image:
         torch.testing.assert_close(transform(image), known.store.unit(known.store.read(torch.tensor([5])))[0])
 
 

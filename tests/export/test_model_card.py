@@ -50,7 +50,6 @@ GENERATORS: dict[str, dict[str, Any]] = {
         "maskgit": {"name": "halton", "weights": "given below"},
     },
     "icgan": {"name": "icgan", "weights": "given below", "encoder": "given below", "features": VGG16},
-    "dcgan": {"name": "dcgan", "weights": "given below", "features": VGG16},
     "diffusion": {"name": "diffusion", "features": VGG16},
     "unclip": {"name": "unclip", "features": VGG16},
 }
@@ -73,8 +72,7 @@ def with_folders(section: BaseModel) -> dict[str, Any]:
 
 def recipe_of(generator: dict[str, Any]) -> Recipe:
     values = {"name": "r", "data": {"root": "x", "size": 256}, "generator": generator, "compare": {"arms": ["gcl"]}}
-    edits = {"views": {"strategy": {"name": "noise"}}} if generator.get("name") == "dcgan" else {}
-    return check_values(Recipe, values | edits, "test")
+    return check_values(Recipe, values, "test")
 
 
 def card_of(run: Run) -> tuple[dict[str, Any], dict[str, str]]:

@@ -8,8 +8,10 @@ import pytest
 import rasterio
 from PIL import Image, ImageFile
 from rasterio.enums import ColorInterp
+from small_images import tiff
 
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, decode, form_of, place_of, reading, tile_from
+from gcl_custom.imagery.source import Window
 
 RGB = Form(3, "uint8")
 
@@ -24,18 +26,6 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def tiff(path: Path, pixels: np.ndarray, **options: object) -> bytes:
-    bands, height, width = pixels.shape
-    with (
-        reading(),
-        rasterio.open(
-            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype, **options
-        ) as target,
-    ):
-        target.write(pixels)
-    return path.read_bytes()
 
 
 def read(data: bytes, form: Form = RGB, size: int = 48, upscale: bool = False, nodata: float = 0.5) -> Tile:
@@ -215,6 +205,59 @@ def test_nodata_does_not_darken_its_border_when_resized(tmp_path: Path) -> None:
     assert tile.nodata == pytest.approx(21 / 64, abs=1 / 32)
 
 
+WINDOW = Window(column=12, row=5, width=24, height=16)
+
+
+def inside(picture: np.ndarray) -> np.ndarray:
+    """The pixels of WINDOW."""
+    return picture[..., 5:21, 12:36]
+
+
+def test_a_window_of_a_raster_holds_its_pixels_and_its_nodata(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1, 60000, (4, 70, 100)).astype(np.uint16)
+    values[:, :8] = 65535
+    data = tiff(tmp_path / "a.tif", values, nodata=65535, tiled=True, blockxsize=16, blockysize=16)
+    values[values == 65535] = 0
+    with reading():
+        found = decode(data, window=WINDOW)
+    assert np.array_equal(found.pixels, inside(values))
+    assert found.valid is not None
+    assert np.array_equal(found.valid, inside(values)[0] > 0)
+    with reading():
+        tile = tile_from(data, Form(4, "uint16"), 16, False, 0.5, WINDOW)
+        assert decode(data, window=Window(60, 50, 40, 20)).valid is None  # the nodata lies elsewhere
+    assert tile.nodata == 3 / 16
+    assert np.array_equal(tile.pixels, inside(values)[:, :, 4:20])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_window_of_a_picture_is_cut_from_the_decoded_and_upright_file(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(picture(400, 300)), kind, exif=exif)
+    with reading():
+        assert np.array_equal(decode(data, at_least=8, window=WINDOW).pixels, inside(decode(data).pixels))
+
+
+def test_a_window_of_a_picture_with_an_alpha_band_keeps_its_mask() -> None:
+    rgba = np.dstack([picture(), np.full((48, 64), 255, dtype=np.uint8)])
+    rgba[:8, :, 3] = 0
+    data = encoded(Image.fromarray(rgba), "PNG")
+    with reading():
+        found, below = decode(data, window=WINDOW), decode(data, window=WINDOW._replace(row=8))
+    assert found.valid is not None
+    assert found.valid.sum() == 13 * 24
+    assert below.valid is None
+
+
+@pytest.mark.parametrize("window", [Window(41, 0, 24, 16), Window(0, 33, 24, 16)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_window_that_leaves_its_file_is_refused(kind: str, window: Window) -> None:
+    data = encoded(Image.fromarray(picture()), kind)
+    with reading(), pytest.raises(Unusable, match=r"24 x 16 px at column .*; the file has 64 x 48 px"):
+        decode(data, window=window)
+
+
 def test_every_real_raster_is_read_or_refused_with_a_reason(real_data: Path) -> None:
     warnings.simplefilter("error")
     files = sorted((real_data / "geotiff").glob("*.tif"))
@@ -255,6 +298,15 @@ def test_a_place_is_that_of_the_centre_also_of_a_turned_raster() -> None:
     turned = place_of(geotiff("EPSG:4326", (0, 0.02, 10, 0.01, 0, 50)))
     assert turned is not None
     assert turned[:2] == pytest.approx((10.2, 50.2))
+
+
+def test_the_place_of_a_window_is_its_own_centre() -> None:
+    plain, turned = (0.01, 0, 10, 0, -0.02, 50), (0, 0.02, 10, 0.01, 0, 50)
+    window = Window(column=20, row=4, width=10, height=8)
+    assert place_of(geotiff("EPSG:4326", plain), window)[:2] == pytest.approx((10.25, 49.84))
+    assert place_of(geotiff("EPSG:4326", turned), window)[:2] == pytest.approx((10.16, 50.25))
+    whole = Window(0, 0, 40, 20)
+    assert place_of(geotiff("EPSG:4326", plain), whole) == place_of(geotiff("EPSG:4326", plain))
 
 
 def test_what_lies_nowhere_on_earth_has_no_longitude() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundFile, find_tiles, labels_of
+from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of
+from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import Card
 
 CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
@@ -21,7 +22,7 @@ def test_flat_and_nested_folders_are_unlabelled(tmp_path: Path) -> None:
         tmp_path, "b.JPG", "deep/er/a.tif", "deep/c.webp", ".hidden.jpg", ".git/d.jpg", "notes.txt", "e.png.aux.xml"
     )
     layout = find_tiles(root, None)
-    assert layout.files == [FoundFile(path, None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
+    assert layout.tiles == [FoundTile(Source(path), None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
     assert (layout.classes, layout.splits) == ([], [])
     assert layout.notes == ["files that are no images by their names, passed over: 2"]
 
@@ -34,7 +35,7 @@ def test_class_folders_with_an_empty_one_and_an_unlabelled_one(tmp_path: Path) -
     root = lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/c.jpg", "burnt/", "unlabelled/d.jpg")
     layout = find_tiles(root, None)
     assert layout.classes == ["forest", "water"]
-    assert [file.label for file in layout.files] == ["forest", "forest", None, "water"]
+    assert [tile.label for tile in layout.tiles] == ["forest", "forest", None, "water"]
     assert "class folder burnt: empty, so it is no class" in layout.notes
     assert "images outside the class folders, used without a label: 1" in layout.notes
 
@@ -46,7 +47,7 @@ def test_given_splits_with_classes_inside(tmp_path: Path, valid: str) -> None:
     )
     layout = find_tiles(root, None)
     assert layout.splits == ["train", "valid", "test"]
-    assert {(file.split, file.label) for file in layout.files} == {
+    assert {(tile.split, tile.label) for tile in layout.tiles} == {
         ("train", "a"), ("train", "b"), ("valid", "a"), ("test", "b")
     }  # fmt: skip
     assert layout.notes == [f"images outside train, {valid}, test, left out: 2"]
@@ -60,7 +61,7 @@ def test_given_splits_without_classes_and_with_one_missing(tmp_path: Path) -> No
 def test_labels_of_the_train_split_alone(tmp_path: Path) -> None:
     layout = find_tiles(lay_out(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/c/4.jpg"), None)
     assert layout.classes == ["a", "b"]
-    assert [file.label for file in layout.files if file.split == "test"] == [None, None]
+    assert [tile.label for tile in layout.tiles if tile.split == "test"] == [None, None]
 
 
 def test_two_names_for_one_split_are_refused(tmp_path: Path) -> None:
@@ -72,11 +73,11 @@ def test_a_card_overrules_the_folders(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "b/1.jpg", "a/2.jpg", "a/deep/3.jpg", "other/4.jpg")
     layout = find_tiles(root, CARD.model_copy(update={"classes": ["b", "a", "gone"]}))
     assert layout.classes == ["b", "a"]
-    assert [file.label for file in layout.files] == ["a", "a", "b", None]
+    assert [tile.label for tile in layout.tiles] == ["a", "a", "b", None]
     assert "class gone: no image in the train split, so it is left out" in layout.notes
     assert find_tiles(root, CARD).classes == []
     given = CARD.model_copy(update={"splits": {"test": "other", "train": "a"}, "classes": ["deep"]})
-    assert [(file.split, file.label) for file in find_tiles(root, given).files] == [
+    assert [(tile.split, tile.label) for tile in find_tiles(root, given).tiles] == [
         ("train", None), ("train", "deep"), ("test", None)
     ]  # fmt: skip
 
@@ -86,7 +87,7 @@ def test_a_card_may_leave_the_classes_to_the_folders(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "train/n2/1.JPEG", "train/n1/2.JPEG", "val/n1/3.JPEG", "val/n3/4.JPEG", "devkit/5.png")
     layout = find_tiles(root, card)
     assert layout.classes == ["n1", "n2"]
-    assert [(file.split, file.label) for file in layout.files] == [
+    assert [(tile.split, tile.label) for tile in layout.tiles] == [
         ("train", "n1"), ("train", "n2"), ("test", "n1"), ("test", None),
     ]  # fmt: skip
     lay_out(root, "train/loose.JPEG")
@@ -117,7 +118,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "root", "a/1.jpg", "b/2.jpg")
     (root / "c").symlink_to(lay_out(tmp_path / "elsewhere", "3.jpg"))
     (root / "a" / "up").symlink_to(root)
-    assert [file.path for file in find_tiles(root, None).files] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
+    assert [tile.source.path for tile in find_tiles(root, None).tiles] == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
 
 
 def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path) -> None:
@@ -126,13 +127,13 @@ def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path
         "file,labels,split\nx/1.jpg,water;forest,train\nx/2.jpg,field,test\n4.jpg,forest,valid"
     )
     layout = find_tiles(root, None, "labels.csv")
-    assert layout.files == [
-        FoundFile("4.jpg", "valid", "forest"), FoundFile("x/1.jpg", "train", "forest;water"),
-        FoundFile("x/2.jpg", "test", "field"), FoundFile("y/3.jpg", None, None),
+    assert layout.tiles == [
+        FoundTile(Source("4.jpg"), "valid", "forest"), FoundTile(Source("x/1.jpg"), "train", "forest;water"),
+        FoundTile(Source("x/2.jpg"), "test", "field"), FoundTile(Source("y/3.jpg"), None, None),
     ]  # fmt: skip
     assert (layout.classes, layout.multi_label) == (["field", "forest", "water"], True)
     assert "images without a row in labels.csv, used without a label: 1" in layout.notes
-    kept, labels = labels_of(layout.files, layout.classes, multi_label=True)
+    kept, labels = labels_of(layout.tiles, layout.classes, multi_label=True)
     assert kept == ["forest", "water"]  # no field in the train split
     assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
 
@@ -155,6 +156,6 @@ def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_p
     root = lay_out(tmp_path, "train/1.jpg", "test/2.jpg")
     (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
     layout = find_tiles(root, None, "labels.csv")
-    assert [(file.split, file.label) for file in layout.files] == [("test", "a"), ("train", "a")]  # split by folders
+    assert [(tile.split, tile.label) for tile in layout.tiles] == [("test", "a"), ("train", "a")]  # split by folders
     assert not layout.multi_label
     assert find_tiles(root, None, "labels.csv", multi_label=True).multi_label

@@ -4,38 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 from PIL import Image
+from small_images import class_folders, colours, tiff
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery import pack_tiles, packing_journal
+from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
+from gcl_custom.imagery.folders import FoundTile, Layout
+from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
-
-
-def colours(seed: int, side: int = 24) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-
-
-def folder(root: Path, count: int = 30, classes: tuple[str, ...] = ("forest", "water")) -> Path:
-    for number in range(count):
-        place = root / classes[number % len(classes)]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(colours(number)).save(place / f"{number:03d}.png")
-    return root
-
-
-def raster(path: Path, pixels: np.ndarray, nodata: float | None = None) -> None:
-    bands, height, width = pixels.shape
-    place = {"crs": "EPSG:4326", "transform": rasterio.Affine(10, 0, 0, 0, -10, 0), "nodata": nodata}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype, **place
-    ) as target:
-        target.write(pixels)
 
 
 def run_on(root: Path, runs: Path | None = None, **data: object) -> Run:
@@ -53,11 +34,11 @@ def content(run: Run) -> str:
 
 
 def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     for number in range(30):
         Image.fromarray(colours(number, 16)).save(root / ("forest", "water")[number % 2] / f"{number:03d}.png")
     tiles = packed(run_on(root))
-    assert tiles.files == sorted(tiles.files)
+    assert tiles.sources == sorted(tiles.sources, key=str)
     assert (tiles.count, tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (
         30,
         3,
@@ -65,10 +46,10 @@ def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None
         True,
         ["forest", "water"],
     )
-    for number, file in enumerate(tiles.files):
-        truth = np.asarray(Image.open(root / file)).transpose(2, 0, 1)
+    for number, source in enumerate(tiles.sources):
+        truth = np.asarray(Image.open(root / source.path)).transpose(2, 0, 1)
         assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), truth)
-        assert tiles.classes[int(tiles.labels[number])] == Path(file).parent.name
+        assert tiles.classes[int(tiles.labels[number])] == Path(source.path).parent.name
     assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 4, 4]
     assert tiles.low.tolist() == [0] * 3
     assert tiles.high.tolist() == [255] * 3
@@ -79,22 +60,22 @@ def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None
 def test_a_killed_packing_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, torn: str
 ) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     (root / "forest" / "copy.png").write_bytes((root / "forest" / "000.png").read_bytes())
     (root / "forest" / "bad.png").write_bytes(b"no image")
-    monkeypatch.setattr(pack_tiles, "BLOCK_FILES", 5)
+    monkeypatch.setattr(pack_tiles, "BLOCK_TILES", 5)
     whole, killed = run_on(root, tmp_path / "1"), run_on(root, tmp_path / "2")
     pack_tiles.pack_tiles(whole)
 
-    append, blocks = packing_journal.Archive.append, iter(range(100))
+    append, blocks = packing_journal.PackingJournal.append, iter(range(100))
 
-    def killing(self: packing_journal.Archive, lines: list) -> None:
+    def killing(self: packing_journal.PackingJournal, lines: list) -> None:
         if next(blocks) == block:
             raise KeyboardInterrupt
         append(self, lines)
 
     with monkeypatch.context() as patched:
-        patched.setattr(packing_journal.Archive, "append", killing)
+        patched.setattr(packing_journal.PackingJournal, "append", killing)
         with pytest.raises(KeyboardInterrupt):
             pack_tiles.pack_tiles(killed)
     # A kill in the middle of a write leaves a part of a block, or of a line.
@@ -109,14 +90,14 @@ def test_a_killed_packing_resumes_to_the_same_bytes(
 
 
 def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     run = run_on(root)
     pack_tiles.pack_tiles(run)
     before = content(run)
     assert pack_tiles.changed(run) is None
     decoded: list[bytes] = []
-    real = pack_tiles.tile_from
-    monkeypatch.setattr(pack_tiles, "tile_from", lambda data, *rest: decoded.append(data) or real(data, *rest))
+    real = read_tile.tile_from
+    monkeypatch.setattr(read_tile, "tile_from", lambda data, *rest: decoded.append(data) or real(data, *rest))
 
     pack_tiles.pack_tiles(run)
     assert decoded == []
@@ -137,13 +118,13 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     again = run_on(root, tmp_path / "fresh")
     renewed, fresh = TileStore(plan.tiles(run).path), packed(again)
     every = torch.arange(fresh.count)
-    assert renewed.files == fresh.files
+    assert renewed.sources == fresh.sources
     assert torch.equal(renewed.read(every), fresh.read(every))
     assert content(run) == content(again)
 
 
 def test_packed_tiles_outlive_their_files(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     run = run_on(root)
     pack_tiles.pack_tiles(run)
     root.rename(tmp_path / "elsewhere")
@@ -152,16 +133,16 @@ def test_packed_tiles_outlive_their_files(tmp_path: Path) -> None:
 
 
 def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     whole = (root / "forest" / "000.png").read_bytes()
     (root / "forest" / "text.jpg").write_text("a text")
     (root / "forest" / "cut.png").write_bytes(whole[: len(whole) // 2])
     Image.fromarray(colours(0, 8)).save(root / "water" / "tiny.png")
     Image.fromarray(colours(0)).convert("L").save(root / "water" / "grey.jpg")
-    raster(root / "water" / "four.tif", np.ones((4, 16, 16), dtype=np.uint16))
+    tiff(root / "water" / "four.tif", np.ones((4, 16, 16), dtype=np.uint16))
     tiles = packed(run_on(root, bad_files=0.2))
     assert tiles.count == 31
-    assert "water/grey.jpg" in tiles.files
+    assert Source("water/grey.jpg") in tiles.sources
     listed = dict(
         line.split("\t")
         for line in (plan.tiles(run_on(root, bad_files=0.2)).path / "unusable.txt").read_text().splitlines()
@@ -178,7 +159,7 @@ def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
 
 
 def test_a_file_that_becomes_readable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     real = Path.read_bytes
 
     def denied(self: Path) -> bytes:
@@ -200,7 +181,7 @@ def test_rasters_of_sixteen_bits_get_edges_from_the_train_tiles(tmp_path: Path) 
         for number in range(4):
             values = np.random.default_rng(number).integers(low, low + 1000, (6, 20, 20)).astype(np.int16)
             values[:, :4] = -999
-            raster(root / split / f"{number}.tif", values, nodata=-999)
+            tiff(root / split / f"{number}.tif", values, nodata=-999)
     tiles = packed(run_on(root))
     assert (tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (6, "uint16", False, [])
     assert tiles.labels.unique().tolist() == [-1]
@@ -211,17 +192,17 @@ def test_rasters_of_sixteen_bits_get_edges_from_the_train_tiles(tmp_path: Path) 
 
 def test_a_given_split_that_is_missing_is_drawn_from_train(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    folder(root / "train", 40)
-    folder(root / "test", 10)
+    class_folders(root / "train", 40)
+    class_folders(root / "test", 10)
     tiles = packed(run_on(root))
     assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [32, 8, 10]
-    assert all(tiles.files[tile].startswith("test/") for tile in tiles.index("test").tolist())
+    assert all(tiles.sources[tile].path.startswith("test/") for tile in tiles.index("test").tolist())
 
 
 def test_copies_in_different_splits_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     for split in ("train", "valid", "test"):
-        folder(root / split, 6 if split == "train" else 2)
+        class_folders(root / split, 6 if split == "train" else 2)
     tiles = packed(run_on(root))
     assert tiles.count == 10
     assert plan.tiles(run_on(root)).facts["duplicates_across_splits"] == 6
@@ -235,9 +216,35 @@ def test_synthetic_scenes_are_drawn_before_packing(tmp_path: Path) -> None:
     pack_tiles.pack_tiles(run)
 
 
+def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing makes windows yet: here the layout does."""
+    root = tmp_path / "root"
+    root.mkdir()
+    scenes = {name: colours(number, 64).transpose(2, 0, 1) for number, name in enumerate(("east.tif", "west.tif"))}
+    for name, pixels in scenes.items():
+        tiff(root / name, pixels)
+    windows = [Window(column, row, 16, 16) for column in range(0, 64, 16) for row in range(0, 64, 16)]
+    found = [FoundTile(Source(name, window), None, name[:4]) for name in scenes for window in windows]
+    monkeypatch.setattr(pack_tiles, "find_tiles", lambda *rest: Layout(found, ["east", "west"], []))
+    run = run_on(root)
+    tiles = packed(run)
+    assert tiles.sources == [tile.source for tile in found]
+    for number, (path, window) in enumerate(tiles.sources):
+        rows, columns = (slice(*ends) for ends in window.ends)
+        assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), scenes[path][:, rows, columns])
+        assert tiles.classes[int(tiles.labels[number])] == path[:4]
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 6, 4]
+    assert plan.tiles(run).facts["duplicates_across_splits"] == 0
+    assert pack_tiles.changed(run) is None
+    before = content(run)
+    monkeypatch.setattr(read_tile, "tile_from", None)  # nothing is decoded again
+    assert packed(Run(run.path, run.recipe, redo=True)).sources == tiles.sources
+    assert content(run) == before
+
+
 def test_too_few_tiles_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 1 usable tile, and none for the valid and the test split"):
-        pack_tiles.pack_tiles(run_on(folder(tmp_path / "one", 1)))
+        pack_tiles.pack_tiles(run_on(class_folders(tmp_path / "one", 1)))
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no image"):
         pack_tiles.pack_tiles(run_on(tmp_path / "none"))
@@ -250,7 +257,7 @@ def test_too_few_tiles_say_so(tmp_path: Path) -> None:
 
 
 def test_a_class_without_a_usable_train_tile_is_left_out(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     (root / "aspen").mkdir()
     (root / "aspen" / "bad.jpg").write_text("text")
     tiles = packed(run_on(root))
@@ -259,14 +266,14 @@ def test_a_class_without_a_usable_train_tile_is_left_out(tmp_path: Path) -> None
 
 
 def test_more_tiles_than_room_are_refused_before_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     monkeypatch.setattr(pack_tiles.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(UserError, match=r"30 tiles need .* are free"):
         pack_tiles.pack_tiles(run_on(root))
 
 
-def test_other_settings_start_the_archive_anew(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+def test_other_settings_start_the_journal_anew(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root")
     pack_tiles.pack_tiles(run_on(root))
     run = run_on(root)
     run.redo = True
@@ -287,7 +294,7 @@ def test_real_data_sets_are_packed_whole(real_data: Path, tmp_path: Path) -> Non
 
 
 def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(tmp_path: Path) -> None:
-    root = folder(tmp_path / "root")
+    root = class_folders(tmp_path / "root")
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     sets = {file: {"wet"} if number % 3 else {"dry", "wet"} for number, file in enumerate(files[:-1])}
 
@@ -300,7 +307,8 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     store = packed(run)
     assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
     found = {
-        file: {store.classes[i] for i in row.nonzero()} for file, row in zip(store.files, store.labels, strict=True)
+        source.path: {store.classes[i] for i in row.nonzero()}
+        for source, row in zip(store.sources, store.labels, strict=True)
     }
     assert found == sets | {files[-1]: set()}
     assert store.has_label.tolist() == [True] * (len(files) - 1) + [False]

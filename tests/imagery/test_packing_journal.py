@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.imagery.packing_journal import Archive, Record
+from gcl_custom.imagery.packing_journal import PackingJournal, Record
+from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
 
 FORM = Form(2, "uint8")
@@ -16,35 +17,36 @@ def tile(number: int) -> np.ndarray:
 
 
 def record(path: str, digest: str) -> Record:
-    return Record(path, 10, 1, digest, None)
+    return Record(Source(path), 10, 1, digest, None)
 
 
-def filled(folder: Path) -> Archive:
-    archive = Archive(folder, FORM, DATA)
-    archive.append([(record("a", "A"), tile(1)), (record("b", "B")._replace(kind="not an image"), None)])
-    archive.append([(record("c", "C"), tile(3)), (record("copy of a", "A"), tile(1))])
-    return archive
+def filled(folder: Path) -> PackingJournal:
+    journal = PackingJournal(folder, FORM, DATA)
+    journal.append([(record("a", "A"), tile(1)), (record("b", "B")._replace(kind="not an image"), None)])
+    journal.append([(record("c", "C"), tile(3)), (record("copy of a", "A"), tile(1))])
+    return journal
 
 
 def test_a_content_is_kept_once_and_reopening_gives_the_same(tmp_path: Path) -> None:
-    archive = filled(tmp_path)
-    assert {path: found.slot for path, found in archive.records.items()} == {"a": 0, "b": None, "c": 1, "copy of a": 0}
-    assert (tmp_path / "tiles.bin").stat().st_size == 2 * archive.tile_bytes == 2 * 512
-    again = Archive(tmp_path, FORM, DATA)
-    assert (again.records, again.digests, again.slots) == (archive.records, archive.digests, 2)
+    journal = filled(tmp_path)
+    slots = {str(source): found.slot for source, found in journal.records.items()}
+    assert slots == {"a": 0, "b": None, "c": 1, "copy of a": 0}
+    assert (tmp_path / "tiles.bin").stat().st_size == 2 * journal.tile_bytes == 2 * 512
+    again = PackingJournal(tmp_path, FORM, DATA)
+    assert (again.records, again.digests, again.slots) == (journal.records, journal.digests, 2)
 
 
 @pytest.mark.parametrize("torn", [b"", b"[", b'["d", 10, 1, "D", 2, "", "", fal'])
 def test_half_written_blocks_are_cut_off(tmp_path: Path, torn: bytes) -> None:
     filled(tmp_path)
-    pixels, journal = ((tmp_path / name).read_bytes() for name in ("tiles.bin", "packing.jsonl"))
+    pixels, lines = ((tmp_path / name).read_bytes() for name in ("tiles.bin", "packing.jsonl"))
     with (tmp_path / "tiles.bin").open("ab") as file:
         file.write(b"half a tile")
     with (tmp_path / "packing.jsonl").open("ab") as file:
         file.write(torn)
-    assert Archive(tmp_path, FORM, DATA).slots == 2
+    assert PackingJournal(tmp_path, FORM, DATA).slots == 2
     assert (tmp_path / "tiles.bin").read_bytes() == pixels
-    assert (tmp_path / "packing.jsonl").read_bytes() == journal
+    assert (tmp_path / "packing.jsonl").read_bytes() == lines
 
 
 def test_other_settings_share_nothing(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_other_settings_share_nothing(tmp_path: Path) -> None:
         (FORM, DATA.model_copy(update={"nodata": 0.1})),
     ]:
         assert filled(tmp_path).slots == 2
-        assert Archive(tmp_path, form, data).records == {}
+        assert PackingJournal(tmp_path, form, data).records == {}
         assert (tmp_path / "tiles.bin").stat().st_size == 0
     filled(tmp_path)
-    assert Archive(tmp_path, FORM, DATA.model_copy(update={"bad_files": 0.9})).slots == 2
+    assert PackingJournal(tmp_path, FORM, DATA.model_copy(update={"bad_files": 0.9})).slots == 2

@@ -5,18 +5,19 @@ import torch
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import in_words, label_counts, random_split, strata, subset, subset_of_sets
 from gcl_custom.recipe.imagery import SplitSettings
 
 
-def tiles(*counts: int) -> tuple[list[str], Tensor]:
+def tiles(*counts: int) -> tuple[list[Source], Tensor]:
     labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
-    return [f"class{label}/{number}.jpg" for number, label in enumerate(labels.tolist())], labels
+    return [Source(f"class{label}/{number}.jpg") for number, label in enumerate(labels.tolist())], labels
 
 
 def test_shares_hold_in_every_class() -> None:
-    files, labels = tiles(100, 40, 7, 3, 2, 1)
-    split = random_split(files, labels, SplitSettings())
+    sources, labels = tiles(100, 40, 7, 3, 2, 1)
+    split = random_split(sources, labels, SplitSettings())
     counts = [torch.bincount(split[labels == label], minlength=3).tolist() for label in range(6)]
     assert counts == [[70, 15, 15], [28, 6, 6], [5, 1, 1], [1, 1, 1], [2, 0, 0], [1, 0, 0]]
 
@@ -24,9 +25,9 @@ def test_shares_hold_in_every_class() -> None:
 @pytest.mark.parametrize("total", range(1, 60))
 @pytest.mark.parametrize("shares", [(0.7, 0.15, 0.15), (0.01, 0.98, 0.01), (0.98, 0.01, 0.01), (1 / 3, 1 / 3, 1 / 3)])
 def test_counts_sum_up_and_stay_near_the_shares(total: int, shares: tuple[float, float, float]) -> None:
-    files, labels = tiles(total)
+    sources, labels = tiles(total)
     counts = torch.bincount(
-        random_split(files, labels, SplitSettings(train=shares[0], valid=shares[1], test=shares[2])), minlength=3
+        random_split(sources, labels, SplitSettings(train=shares[0], valid=shares[1], test=shares[2])), minlength=3
     )
     assert counts.sum() == total
     assert counts[0] >= 1
@@ -37,29 +38,29 @@ def test_counts_sum_up_and_stay_near_the_shares(total: int, shares: tuple[float,
         )
 
 
-def test_the_split_does_not_depend_on_the_order_of_the_files() -> None:
-    files, labels = tiles(50, 30)
-    split = dict(zip(files, random_split(files, labels, SplitSettings()).tolist(), strict=True))
+def test_the_split_does_not_depend_on_the_order_of_the_tiles() -> None:
+    sources, labels = tiles(50, 30)
+    split = dict(zip(sources, random_split(sources, labels, SplitSettings()).tolist(), strict=True))
     order = list(range(80))
     random.Random(0).shuffle(order)
-    shuffled = random_split([files[i] for i in order], labels[order], SplitSettings())
-    assert shuffled.tolist() == [split[files[i]] for i in order]
-    other = random_split(files, labels, SplitSettings(seed=1)).tolist()
+    shuffled = random_split([sources[i] for i in order], labels[order], SplitSettings())
+    assert shuffled.tolist() == [split[sources[i]] for i in order]
+    other = random_split(sources, labels, SplitSettings(seed=1)).tolist()
     assert other != list(split.values())
 
 
 def test_a_new_tile_moves_few_others() -> None:
-    files, labels = tiles(200)
-    before = random_split(files, labels, SplitSettings())
-    after = random_split([*files, "class0/new.jpg"], torch.cat([labels, labels[:1]]), SplitSettings())[:-1]
+    sources, labels = tiles(200)
+    before = random_split(sources, labels, SplitSettings())
+    after = random_split([*sources, Source("class0/new.jpg")], torch.cat([labels, labels[:1]]), SplitSettings())[:-1]
     assert (before != after).sum() <= 2
 
 
 def test_splits_that_folders_do_not_give_are_drawn_from_train() -> None:
-    files, labels = tiles(85, 17)
-    split = random_split(files, labels, SplitSettings(), among=["train", "valid"])
+    sources, labels = tiles(85, 17)
+    split = random_split(sources, labels, SplitSettings(), among=["train", "valid"])
     assert torch.bincount(split[labels == 0]).tolist() == [70, 15]
-    split = random_split(files, labels, SplitSettings(), among=["train", "test"])
+    split = random_split(sources, labels, SplitSettings(), among=["train", "test"])
     assert torch.bincount(split[labels == 1], minlength=3).tolist() == [14, 0, 3]
 
 
@@ -117,7 +118,7 @@ def test_tiles_with_several_labels_are_divided_with_their_rarest() -> None:
     assert labels[torch.arange(200), divided].all()
     assert strata(torch.zeros(2, 3, dtype=torch.bool)).tolist() == [-1, -1]
     assert strata(torch.zeros(2, 0, dtype=torch.bool)).tolist() == [-1, -1]
-    split = random_split([str(i) for i in range(200)], divided, SplitSettings())
+    split = random_split([Source(str(i)) for i in range(200)], divided, SplitSettings())
     assert all(labels[split == code].any(0).all() for code in range(3))
 
 

@@ -9,8 +9,6 @@ import torch
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore, spread, thinned
 
-# ---------------------------------------------------------------- the store
-
 
 def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
     top = 256 if dtype == "uint8" else 50000

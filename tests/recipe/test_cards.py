@@ -77,7 +77,7 @@ def test_annotations_of_voc_become_labels(tmp_path: Path) -> None:
         (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
     run_header("voc07", tmp_path)
     layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", multi_label=True)
-    assert [tuple(file) for file in layout.files] == [
+    assert [(str(tile.source), tile.split, tile.label) for tile in layout.tiles] == [
         ("000001.jpg", "train", "dog;person"), ("000002.jpg", None, None), ("000003.jpg", "valid", "cat"),
         ("000004.jpg", "test", "sofa"),
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def test_annotations_of_coco_become_labels(tmp_path: Path) -> None:
     pictures(tmp_path, *files)
     run_header("coco", tmp_path)
     layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", multi_label=True)
-    assert [(file.split, file.label) for file in layout.files] == [
+    assert [(tile.split, tile.label) for tile in layout.tiles] == [
         ("train", "dog;person"), ("train", "dog"), (None, None), ("test", "person"),
     ]  # fmt: skip
     assert layout.classes == ["dog", "person"]

@@ -1,0 +1,61 @@
+"""Reading a tile from its source. Packing, check and embed read imagery here and nowhere else."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, place_of, tile_from
+from gcl_custom.imagery.source import Source
+from gcl_custom.recipe.imagery import DataSettings
+
+UNREAD = "cannot be opened"
+
+
+@dataclass(frozen=True)
+class ReadTile:
+    """The bytes of a source's file. Tile, place and digest are computed on request.
+
+    Attributes:
+        content: the bytes, or the reason why the file cannot be opened.
+    """
+
+    source: Source
+    content: bytes | Unusable
+    form: Form
+    data: DataSettings
+
+    def tile(self) -> Tile | Unusable:
+        """The tile, or the reason why there is none."""
+        if isinstance(self.content, Unusable):
+            return self.content
+        try:
+            return tile_from(
+                self.content, self.form, self.data.size, self.data.upscale, self.data.nodata, self.source.window
+            )
+        except Unusable as problem:
+            return problem
+
+    def place(self) -> Place | None:
+        """Where the tile lies on earth, if the file says so. Call it only if there is a tile."""
+        return None if isinstance(self.content, Unusable) else place_of(self.content, self.source.window)
+
+    def digest(self) -> str:
+        """Digest of the file's bytes and the window: sources with the same digest give the same tile.
+
+        A file that cannot be opened gets a digest of its own, because the reason belongs to its path.
+        """
+        if isinstance(self.content, Unusable):
+            return f"{UNREAD}: {self.source}"
+        digest = hashlib.blake2b(self.content, digest_size=16)
+        if self.source.window:
+            digest.update(str(Source("", self.source.window)).encode())
+        return digest.hexdigest()
+
+
+def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
+    """Read the source's file, whole and once. A file with several windows is read for each of them."""
+    try:
+        content: bytes | Unusable = (root / source.path).read_bytes()
+    except OSError as error:
+        content = Unusable(UNREAD, str(error.strerror))
+    return ReadTile(source, content, form, data)
