@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: bars in a terminal, lines in a log. Silent on all ranks but the first."""
+"""What a person sees while a stage runs: bars in a terminal, lines in a log. Only the first rank prints."""
 
 import os
 import time
@@ -23,7 +23,7 @@ PLAIN_EVERY = 15.0
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks and writes: the only one, or the first of several."""
+    """Whether this process prints and writes: it is the only one, or the first of several."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
 
 
@@ -31,12 +31,12 @@ console = Console(quiet=not is_first_rank(), highlight=False)
 
 
 def say(text: str) -> None:
-    """A line for the reader, as it stands."""
+    """Print a line as it stands, without reading it as markup."""
     console.print(escape(text), soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """Something the reader should look at."""
+    """Print something that the reader should look at."""
     console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
 
@@ -47,7 +47,7 @@ class Ticker(Protocol):
     def advance(self, n: int = 1) -> None: ...
 
     def skip(self, n: int) -> None:
-        """Count what an earlier process did, without taking it into the rate."""
+        """Count what an earlier process did, without including it in the rate."""
 
     def note(self, text: str) -> None: ...
 
@@ -93,7 +93,7 @@ class _Lines:
 
 @contextmanager
 def progress(total: int, what: str, unit: str = "tiles") -> Iterator[Ticker]:
-    """Shows how far ``what`` is, at which rate, and the time left."""
+    """Show the progress of ``what``, its rate, and the time left."""
     if not console.is_terminal:
         yield _Lines(total, what, unit)
         return

@@ -1,20 +1,20 @@
-"""What a user did can be mended by the user: such errors carry one clear message and no traceback."""
+"""Errors that a user can mend. The command line shows their message without a traceback."""
 
 
 class UserError(Exception):
-    """Bad input or a bad state of files: says what, where, why and what to do."""
+    """Bad input, or a bad state of files. The message says what, where, why and what to do."""
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be used; its text lists every mistake."""
+    """A recipe that cannot be used. The message lists every mistake."""
 
 
-class DoneMeanwhile(Exception):  # noqa: N818  no error: the work is there already
-    """A shared stage was finished elsewhere while this process waited for it; whoever wanted it looks again."""
+class DoneMeanwhile(Exception):  # noqa: N818  no error: the work is done
+    """Another process finished a shared stage while this one waited for it. The caller looks at the stage again."""
 
 
 class Busy(UserError):  # noqa: N818  a state of files, named as in the messages
-    """Another process works in a folder."""
+    """Another process is working in a folder."""
 
 
 class StaleStage(UserError):  # noqa: N818  a state of files, named as in the messages

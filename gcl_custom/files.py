@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there, and keeping other processes out of a folder."""
+"""Write files so that a kill never leaves half of one, and keep other processes out of a folder."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from gcl_custom.errors import Busy, UserError
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name on success and is removed on failure."""
+    """Give a temporary path beside ``path``. On success the file takes the name ``path``; on failure it is removed."""
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -27,10 +27,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
-    """Look at the place of an output, a file or a folder, before any work is done, and make the folder that it goes to.
+    """Check the place of an output before any work is done, and make its parent folder.
+
+    Args:
+        overwrite: whether an output that exists may be replaced.
+        folder: whether the output is a folder.
 
     Raises:
-        UserError: something is there that is not to be overwritten, or cannot be.
+        UserError: something is there that must not or cannot be replaced, or the parent cannot be made.
     """
     if path.exists() and path.is_dir() != folder:
         kinds = ("file", "folder") if folder else ("folder", "file")
@@ -57,11 +61,11 @@ def read_json(path: Path) -> Any:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder so that a kill in the middle leaves nothing that looks whole."""
+    """Remove a folder. It is renamed first, so that a kill leaves nothing that looks complete."""
     trash = folder.with_name(f".{folder.name}.trash")
     shutil.rmtree(trash, ignore_errors=True)
     os.replace(folder, trash)
-    if trash.is_symlink():  # lent by another run, which keeps it
+    if trash.is_symlink():  # another run lent the folder and keeps it
         trash.unlink()
     else:
         shutil.rmtree(trash)
@@ -69,13 +73,14 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, wait: bool = False, otherwise: str = "use --run NEW_NAME") -> Iterator[None]:
-    """Keep other processes out of a folder; the lock goes with the process, however it ends.
+    """Keep other processes out of a folder. The lock ends with the process, however that ends.
 
     Args:
-        otherwise: what to do but to wait, for the message.
+        wait: wait for another process that holds the lock.
+        otherwise: what a user can do other than wait, for the message.
 
     Raises:
-        Busy: another process is in it, and is not to be waited for.
+        Busy: another process holds the lock, and ``wait`` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

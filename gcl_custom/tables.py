@@ -1,4 +1,4 @@
-"""A table of text, in the terminal and as Markdown, and the results that it was made from."""
+"""Tables of text, in the terminal and as Markdown, with the results that they were made from."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from gcl_custom import console
 from gcl_custom.files import write_atomically, write_json
 
 GAP = 3
-"""Most characters between two columns."""
+"""Largest number of characters between two columns."""
 
 
 def publish(
@@ -24,7 +24,7 @@ def publish(
     rows: Sequence[Sequence[str]],
     note: str = "",
 ) -> None:
-    """Write ``results.json`` and ``table.md``, and show the table; the note stands below it."""
+    """Write ``results.json`` and ``table.md``, and show the table with the note below it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
     with write_atomically(folder / "table.md") as part:
@@ -35,9 +35,9 @@ def publish(
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the table. No word is broken and no name of a row, in the first column, is wrapped.
+    """Print a table without breaking words. The first column, which names the rows, is not wrapped.
 
-    Where that needs more than the terminal's width, lines run beyond it.
+    If this needs more than the terminal's width, lines run beyond it.
     """
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     widths = _widths(columns, rows)
@@ -51,7 +51,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Characters of each column: enough for its longest word, and what room the terminal leaves for longer lines."""
+    """Width of each column in characters: its longest word, and a share of the room that the terminal has left."""
     least, wished = [], []
     for number, column in enumerate(columns):
         cells = [row[number] for row in rows]
@@ -64,7 +64,7 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table as Markdown, ending with a line break."""
+    """The table as Markdown, with a line break at the end."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"

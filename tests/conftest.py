@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import rasterio
 import torch
-from PIL import Image
+from command_line import TINY, gcl_custom
+from drawn_imagery import draw
 
 from gcl_custom.measures import fid
 
@@ -33,28 +32,15 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-COLOURS = {"lake": (30, 60, 140, 20), "forest": (40, 110, 50, 160), "field": (150, 140, 70, 120)}
-NORTH, EAST, PIXEL = 5_500_000.0, 500_000.0, 10.0
-"""Corner of the first GeoTIFF in EPSG:32633, and the side of its pixels, in metres; each one lies 1 km further east."""
-
-
-def draw(folder: Path, bands: int, each: int, size: int) -> None:
-    """Class folders of PNGs, or with four bands of GeoTIFFs of uint16, whose colours overlap between the classes."""
-    rng = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for i in range(each):
-            mean = np.array(colour[:bands]) + rng.normal(0, 25, bands)
-            pixels = np.clip(rng.normal(mean, 40, (size, size, bands)), 1, 255 if bands == 3 else 1000)
-            if bands == 3:
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
-                continue
-            place = rasterio.Affine(PIXEL, 0, EAST + 1000 * i, 0, -PIXEL, NORTH)
-            about: dict[str, Any] = {"count": bands, "height": size, "width": size, "dtype": "uint16"}
-            with rasterio.open(
-                folder / name / f"{i}.tif", "w", driver="GTiff", crs="EPSG:32633", transform=place, **about
-            ) as file:
-                file.write((40 * pixels).astype(np.uint16).transpose(2, 0, 1))
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the three commands of a first run have been typed."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.yaml").write_text(TINY)
+    gcl_custom(folder, "fit-generator", "tiny.yaml")
+    gcl_custom(folder, "pretrain")
+    gcl_custom(folder, "compare-supervised")
+    return folder
 
 
 @pytest.fixture(scope="session")

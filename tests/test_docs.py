@@ -17,7 +17,7 @@ import pytest
 import torch
 import typer
 import yaml
-from conftest import draw
+from drawn_imagery import draw
 from pages import PAGES, ROOT, Block, blocks, linked_files, loose_commands
 
 from gcl_custom.recipe.file import load_card, load_recipe, shipped

@@ -1,6 +1,5 @@
-"""The commands: each a verb, the run it works on, and the job it does. No logic."""
+"""The commands. Each opens what it works on and does a job of ``jobs``; there is no other logic."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +36,7 @@ app = typer.Typer(
 def fit_generator(
     recipe: GivenRecipe, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Pack the tiles, then train the VQGAN and the label-free MaskGIT on them, or make a public generator ready."""
+    """Pack the tiles, then train the VQGAN and the label-free MaskGIT on them, or prepare a public generator."""
     jobs.work(recipe, run, set_, redo, runs, jobs.fit_generator, "gcl-custom pretrain --run {run}")
 
 
@@ -45,7 +44,7 @@ def fit_generator(
 def make_views(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Make the generative views, once for each training tile."""
+    """Make the generative views of every training tile."""
     jobs.work(recipe, run, set_, redo, runs, jobs.make_views, "gcl-custom pretrain --run {run}")
 
 
@@ -53,7 +52,7 @@ def make_views(
 def pretrain(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Make the views that are missing, then pretrain the backbone on pairs of a real and a generated view."""
+    """Make missing views, then pretrain the backbone on pairs of a real and a generated view."""
     jobs.work(recipe, run, set_, redo, runs, jobs.pretrain, "gcl-custom compare-supervised --run {run}")
 
 
@@ -71,13 +70,13 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME=SPEC",
-            help="A backbone to score, repeatable. SPEC: run:RUN[/ARM], timm:NETWORK, untrained:NETWORK, "
-            "FILE.safetensors@NETWORK or FILE.pth@NETWORK. Behind NETWORK may stand :small for a ResNet's small stem, "
-            "and of a file :normalised for weights that have seen normalised bands.",
+            help="A backbone to score, repeatable. SPEC: run:RUN, run:RUN/ARM, timm:NETWORK, untrained:NETWORK, "
+            "FILE.safetensors@NETWORK or FILE.pth@NETWORK. Add :small behind NETWORK for a ResNet's small stem, "
+            "and :normalised for a file whose weights have seen normalised bands.",
         ),
     ],
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
-    finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune, too, at the recipe's fractions.")] = False,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Also fine-tune, at the recipe's fractions.")] = False,
 ) -> None:  # fmt: skip
     """Score backbones of other runs, of timm or of files on a recipe's tiles: linear probe, kNN, fine-tuning."""
 
@@ -93,23 +92,23 @@ def evaluate(
 def run_all(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Everything: fit-generator, make-views, pretrain, compare-supervised, report."""
+    """Do everything: fit-generator, make-views, pretrain, compare-supervised, report."""
     jobs.work(recipe, run, set_, redo, runs, jobs.everything)
 
 
 @app.command()
 def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
-    """Say what would happen: tiles found, bad files, shapes, time and disk. Trains nothing, writes nothing."""
+    """Say what a recipe would do: tiles found, unusable files, shapes, time and disk. Trains and writes nothing."""
     jobs.do("check", open_run(runs, recipe, run, set_ or ()))
 
 
 @app.command()
 def cost_benefit(
     recipe: MaybeRecipe = None,
-    tiles: Annotated[int, typer.Option(min=4, help="Most tiles to measure on.")] = 512,
+    tiles: Annotated[int, typer.Option(min=4, help="Number of tiles to measure on, at most.")] = 512,
     run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
-    """Say what each augmentation of a recipe costs and how much it changes a tile. Needs a finished generator."""
+    """Measure what each augmentation costs and how much it changes a tile. Needs a finished generator."""
 
     def job(opened: Run) -> None:
         jobs.do("cost_benefit", opened, tiles)
@@ -120,25 +119,25 @@ def cost_benefit(
 
 @app.command()
 def report(run: Name = None, runs: Folder = RUNS) -> None:
-    """Write the report of a run again, as one HTML page; a run that is not finished has one too."""
+    """Write the report of a run again, as one HTML page. The run need not be finished."""
     jobs.work(None, run, None, False, runs, lambda opened: jobs.do("report", opened))
 
 
 @app.command()
 def study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")],
-    cell: Annotated[str | None, typer.Option(help="Do this cell alone, for a scheduler; see --list.")] = None,
+    cell: Annotated[str | None, typer.Option(help="Do only this cell, for a scheduler; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the command of each cell and do nothing.")] = False,
     set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
-    """Run a grid over a recipe's keys, what cells have in common only once, and end with a table and a plot."""
+    """Run a grid over a recipe's keys and end with a table and a plot. Work that cells share is done once."""
     grid = load_study(study, runs, set_ or (), redo)
     if list_:
         for command in commands(grid, study, set_ or (), runs):
             print(command)
         return
     run_cells(grid, cell, jobs.score_cell)
-    import_module("gcl_custom.reporting.study_results").show_study(grid)
+    jobs.do("study_results", grid)
 
 
 @app.command()
@@ -148,7 +147,7 @@ def embed(
     run: Name = None, arm: ArmName = "gcl", seed: Seed = None, set_: Overrides = None, overwrite: Overwrite = False,
     runs: Folder = RUNS,
 ) -> None:  # fmt: skip
-    """Representations of a folder of images by a backbone of a run, with coordinates where the files have them."""
+    """Write the representations of a folder of images, with coordinates where the files have them."""
     jobs.do("embed", open_run(runs, None, run, set_ or ()), folder, out, arm, seed, overwrite)
 
 
@@ -158,5 +157,18 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
     run: Name = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
-    """A backbone of a run for other software, checked to give the same representations there."""
+    """Write a backbone for other software, checked to give the same representations there."""
     jobs.do("export", open_run(runs, None, run), to, out, arm, seed, overwrite)
+
+
+@app.command()
+def weights(
+    recipe: GivenRecipe,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch what is missing to the place that the recipe names.")
+    ] = False,
+    sha: Annotated[bool, typer.Option("--sha", help="Also print the SHA-256 of each file.")] = False,
+    set_: Overrides = None,
+) -> None:
+    """List the public weights that a recipe needs: where they belong, their licences, whether they are there."""
+    jobs.do("weights", recipe, set_ or (), download, sha)

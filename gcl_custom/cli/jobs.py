@@ -1,4 +1,4 @@
-"""The stages that a command does, in their order. A stage's module is imported only when the stage begins."""
+"""The stages that each command does, in order. A stage's module is imported only when the stage begins."""
 
 import time
 from collections.abc import Callable
@@ -35,19 +35,24 @@ STAGES = {
     "evaluate": ("evaluation.evaluate", "evaluate"),
     "check": ("check.check", "check"),
     "report": ("reporting.report", "report"),
+    "study_results": ("reporting.study_results", "show_study"),
     "embed": ("export.embed", "embed"),
     "export": ("export.export", "export"),
+    "weights": ("weights.list_weights", "list_weights"),
 }
-"""Stage -> its module and function. Those of ``runs.plan`` bear the names that they have there."""
+"""Stage -> its module and function. The stages of ``runs.plan`` have the same names here."""
 
 
-def do(stage: str, run: Run, *arguments: Any) -> None:
-    """Do a stage; where runs share their stages, another process may be faster, and then its output is taken."""
+def do(stage: str, *arguments: Any) -> None:
+    """Do a stage with what it works on, mostly a run.
+
+    Runs may share stages. If another process finishes this one first, its output is used.
+    """
     module, function = STAGES[stage]
     work = getattr(import_module(f"gcl_custom.{module}"), function)
     while True:
         try:
-            work(run, *arguments)
+            work(*arguments)
             return
         except DoneMeanwhile as done:
             say(str(done))
@@ -57,7 +62,16 @@ def work(
     recipe: str | None, name: str | None, overrides: list[str] | None, redo: bool, runs: Path,
     job: Callable[[Run], None], following: str = "",
 ) -> Run:  # fmt: skip
-    """Open the run, keep other processes out, do the job, and say how it ended and what comes next."""
+    """Open the run, keep other processes out of it, do the job, and print a summary.
+
+    Args:
+        recipe, name, overrides, redo, runs: which run, as ``open_run`` takes them.
+        job: what to do with it.
+        following: the command that comes next, for the summary.
+
+    Returns:
+        The run.
+    """
     run, start = open_run(runs, recipe, name, overrides or (), redo), time.monotonic()
     with locked(run.path), run.saved():
         say(f"run {run.path}")
@@ -69,6 +83,7 @@ def work(
 
 
 def fit_generator(run: Run) -> None:
+    """Every stage that makes the generator ready."""
     do("tiles", run)  # notices files that have changed since
     if not run.recipe.generator.trained:
         do("generator", run)
@@ -77,7 +92,11 @@ def fit_generator(run: Run) -> None:
 
 
 def make_views(run: Run, asked: bool = True) -> None:
-    """The views, also those that no pretraining of the recipe shows if they are asked for, and the reconstructions."""
+    """The views and the reconstructions.
+
+    Args:
+        asked: make the views even if no pretraining of the recipe shows them.
+    """
     do("tiles", run)  # notices files that have changed since
     if asked or arms.needs_views(run.recipe):
         do("views", run)
@@ -86,13 +105,13 @@ def make_views(run: Run, asked: bool = True) -> None:
 
 
 def pretrain(run: Run) -> None:
-    """The recipe's own arm, with the first seed."""
+    """The recipe's own arm with the first seed."""
     make_views(run, asked=False)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
 def pretrain_and_score(run: Run) -> None:
-    """Every arm and seed, and their comparison; labels are looked for before any time is spent."""
+    """Every arm and seed, and their comparison. Missing labels are noticed before any time is spent."""
     do("tiles", run)
     do("labels", run)
     make_views(run, asked=False)
@@ -102,11 +121,13 @@ def pretrain_and_score(run: Run) -> None:
 
 
 def compare(run: Run) -> None:
+    """Every arm and seed, their comparison, and the report."""
     pretrain_and_score(run)
     do("report", run)
 
 
 def everything(run: Run) -> None:
+    """All stages, from files to the report."""
     if arms.needs_generator(run.recipe):
         fit_generator(run)
     pretrain(run)
@@ -114,7 +135,7 @@ def everything(run: Run) -> None:
 
 
 def score_cell(run: Run) -> None:
-    """A cell of a study."""
+    """All stages of a cell of a study. The study has one table for all cells, so a cell has no report."""
     if arms.needs_generator(run.recipe):
         fit_generator(run)
     pretrain_and_score(run)

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Annotated
 
-# Read when torch starts: idle threads that spin slow other work down.
+# Torch reads this when it starts. Idle threads that spin would slow other work down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import typer
@@ -13,11 +13,9 @@ from rich.markup import escape
 from gcl_custom import __version__, console
 from gcl_custom.cli import recipes
 from gcl_custom.cli.commands import app
-from gcl_custom.cli.weights import weights
 from gcl_custom.console import say
 from gcl_custom.errors import UserError
 
-app.command()(weights)
 app.add_typer(recipes.app, name="recipes")
 
 
@@ -31,7 +29,7 @@ def _options(
 
 
 def main() -> None:
-    """What a user can mend ends in one message and exit code 1."""
+    """Run the command line. A UserError ends with one message and exit code 1."""
     try:
         app()
     except UserError as error:

@@ -8,16 +8,18 @@ import typer
 GivenRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
 MaybeRecipe = Annotated[
     str | None,
-    typer.Argument(metavar="[RECIPE]", help="A recipe; without it, the recipe of the run.", show_default=False),
+    typer.Argument(metavar="RECIPE", help="A recipe; without it, the recipe of the run.", show_default=False),
 ]
-Name = Annotated[str | None, typer.Option("--run", help="Name of the run; without it the recipe's, or the latest run.")]
+Name = Annotated[
+    str | None, typer.Option("--run", help="Name of the run; without it, the recipe's name, or the latest run.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Replace output that was made from other settings.")]
 ArmName = Annotated[str, typer.Option("--arm", help="Arm of the comparison that pretrained the backbone.")]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed of the pretraining; without it the first of compare.seeds.")
+    int | None, typer.Option("--seed", help="Seed of the pretraining; without it, the first of compare.seeds.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="GCL_CUSTOM_RUNS")]

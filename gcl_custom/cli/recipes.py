@@ -1,4 +1,4 @@
-"""The commands ``gcl-custom recipes``: what ships with the package, and the reference of keys."""
+"""The commands ``gcl-custom recipes``: list and copy what ships with the package, and print the reference of keys."""
 
 from importlib import import_module
 from pathlib import Path
@@ -12,22 +12,27 @@ from gcl_custom.console import say
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe, shipped
 
-app = typer.Typer(no_args_is_help=True, help="List and copy the recipes that ship with the package.")
+app = typer.Typer(
+    no_args_is_help=True, help="List and copy the shipped recipes; print the keys that a recipe may have."
+)
 
 
 @app.command("list")
 def list_recipes() -> None:
-    """The shipped recipes, each with its first line."""
-    for kind, folder in (("recipe", "recipes"), ("study", "recipes/studies")):
+    """List the shipped recipes and studies, each with its first line."""
+    for kind, known in (("recipe", shipped("recipes")), ("study", shipped("recipes/studies"))):
         table = Table(kind, "what it is", box=None)
-        for name, path in shipped(folder).items():  # type: ignore[arg-type]
+        for name, path in known.items():
             table.add_row(name, path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip())
         console.console.print(table)
 
 
 @app.command()
 def copy(
-    name: str, to: Annotated[Path | None, typer.Argument(help="File to write; without it, NAME.yaml here.")] = None
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Argument(metavar="TO", help="File to write; without it, NAME.yaml here.", show_default=False)
+    ] = None,
 ) -> None:
     """Copy a shipped recipe, to make it your own."""
     known = shipped("recipes")
@@ -43,5 +48,5 @@ def copy(
 
 @app.command()
 def keys() -> None:
-    """Every key of a recipe, with its bounds, default and meaning, as a Markdown table."""
+    """Print every key of a recipe with its bounds, default and meaning, as Markdown."""
     print(import_module("gcl_custom.recipe.reference").reference(), end="")

@@ -1,10 +1,11 @@
-"""The backbone of a run: which pretraining is meant, its network, and what a tile must be like for it."""
+"""The backbone of a run: which pretraining is meant, its network, and the tiles that it takes."""
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
 
+import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 SAMPLE = 4
-"""Tiles that an exported network is compared on."""
+"""Number of tiles on which an exported network is compared."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class TrainedBackbone:
 
     Attributes:
         network: unit tiles (b c h w) -> representations (b width), in evaluation mode.
-        store: the run's tiles, which say what stored values become 0 and 1.
+        width: length of a representation.
+        store: the run's tiles. They define which stored values become 0 and 1.
     """
 
     run: Run
@@ -43,7 +45,7 @@ class TrainedBackbone:
 
     @property
     def architecture(self) -> str:
-        """The name that timm knows it by, without a tag, which would name weights that are not used here."""
+        """Its name in timm, without a tag: a tag would name weights that are not used here."""
         return self.run.recipe.pretrain.backbone.partition(".")[0]
 
     @property
@@ -53,25 +55,33 @@ class TrainedBackbone:
 
     @property
     def model_args(self) -> dict[str, Any]:
-        """What timm.create_model has to be told beside the name and num_classes=0."""
+        """Arguments of timm.create_model besides the name and num_classes=0."""
         return {"in_chans": self.store.bands, **backbones.options(self.network)}
+
+    def plain(self) -> nn.Module:
+        """A network of timm's own classes with these weights, on the CPU, in evaluation mode."""
+        network: nn.Module = timm.create_model(self.architecture, num_classes=0, **self.model_args)
+        if self.small_stem:
+            network.set_submodule("maxpool", nn.Identity())
+        network.load_state_dict(self.network.state_dict())
+        return network.eval()
 
     @cached_property
     def card(self) -> Card | None:
-        """Of the data set, where the recipe names one."""
+        """The card of the data set, if the recipe names one."""
         name = self.run.recipe.data.card
         return load_card(name) if name else None
 
     @property
     def bands(self) -> str:
-        """Names of the bands, or their number."""
+        """The names of the bands, or their number."""
         if self.card:
             return ", ".join(self.card.bands)
         return "red, green, blue" if self.store.rgb else f"{self.store.bands}, unnamed"
 
     @property
     def input(self) -> str:
-        """What the network is to be given, in words."""
+        """The input that the network expects, in words."""
         store = self.store
         return (
             f"float32 of shape (batch, {store.bands}, {store.size}, {store.size}); bands: {self.bands}. A file becomes "
@@ -82,11 +92,11 @@ class TrainedBackbone:
         )
 
     def tiles(self) -> Float[Tensor, "b c h w"]:
-        """A few unit tiles of the run, spread evenly, to compare networks on."""
+        """A few unit tiles of the run, spread evenly, on which networks are compared."""
         return self.store.unit(self.store.read(spread(torch.arange(len(self.store)), SAMPLE)))
 
     def about(self) -> dict[str, str]:
-        """What a reader of the weights should know, as texts."""
+        """Facts for a reader of the weights, as texts."""
         return {
             "made_by": f"gcl-custom {__version__}",
             "run": self.run.path.name,
@@ -104,10 +114,10 @@ class TrainedBackbone:
 
 
 def find_pretraining(run: Run, arm: str, seed: int | None) -> tuple[Arm, int, Stage]:
-    """The pretraining that is meant; without a seed, of the first of the comparison.
+    """The pretraining that is meant. Without a seed, it is that of the first seed in compare.seeds.
 
     Raises:
-        UserError: there is no such arm, or its pretraining is not finished, or was made from other settings.
+        UserError: there is no such arm, or its pretraining is unfinished or was made from other settings.
     """
     known = [name for name in get_args(Arm) if name != "supervised"]
     if arm not in known:
@@ -135,7 +145,7 @@ def load_backbone(run: Run, arm: str, seed: int | None) -> TrainedBackbone:
     """The backbone that is meant, with its weights.
 
     Raises:
-        UserError: as find and network_of do.
+        UserError: the pretraining is not there, or its weights cannot be read or do not fit.
     """
     name, number, stage = find_pretraining(run, arm, seed)
     store = TileStore(plan.tiles(run).path)

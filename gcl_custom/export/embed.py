@@ -73,9 +73,10 @@ def embed(
     sources = _sources(folder)
     known = backbone_of_run.load_backbone(run, arm, seed)
     table, bad = _embed(known, folder, sources)
-    _state_unusable(bad, len(sources), folder, out)
+    _state_unusable(bad, len(sources), folder, out.with_name(f"{out.name}.unusable.txt"))
     if out.suffix == ".parquet":
-        _write_parquet(table, known.about(), out)
+        with write_atomically(out) as part:
+            pyarrow.parquet.write_table(_arrow(table, known), part)
     else:
         _write_array(table, out)
     placed = sum(place is not None for place in table.places)
@@ -83,6 +84,19 @@ def embed(
         f"{len(table.sources):,} representations of {known.width} numbers by {known.architecture} ({known.arm}, seed "
         f"{known.seed}), {placed:,} with coordinates: {out}"
     )
+
+
+def embedded(run: Run, folder: Path, arm: str = "gcl", seed: int | None = None) -> pa.Table:
+    """The table that ``embed`` writes as Parquet; unusable files are named in a warning.
+
+    Raises:
+        UserError: no such backbone, no image, or no usable one.
+    """
+    sources = _sources(folder)
+    known = backbone_of_run.load_backbone(run, arm, seed)
+    table, bad = _embed(known, folder, sources)
+    _state_unusable(bad, len(sources), folder)
+    return _arrow(table, known)
 
 
 def _written(out: Path) -> list[Path]:
@@ -147,38 +161,41 @@ def _read(folder: Path, form: Form, data: DataSettings, source: Source) -> Seen:
     return Seen(source, tile, None if isinstance(tile, Unusable) else found.place())
 
 
-def _state_unusable(bad: Sequence[tuple[Source, Unusable]], count: int, folder: Path, out: Path) -> None:
-    """List the unusable files beside the output, and tell the user how many there are.
+def _state_unusable(
+    bad: Sequence[tuple[Source, Unusable]], count: int, folder: Path, listing: Path | None = None
+) -> None:
+    """Tell the user how many files are unusable, and list them in a file or, without one, name the first.
 
     Raises:
         UserError: no file is usable.
     """
-    listing = out.with_name(f"{out.name}.unusable.txt")
     if not bad:
-        listing.unlink(missing_ok=True)  # of an earlier output
+        if listing:
+            listing.unlink(missing_ok=True)  # of an earlier output
         return
     lines = [f"{source}\t{problem}" for source, problem in bad]
     summary = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for _, problem in bad).most_common())
+    examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:EXAMPLES])
     if len(bad) == count:
-        examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:EXAMPLES])
         raise UserError(f"None of the {count} files in {folder} can be used ({summary}).\n{examples}")
-    with write_atomically(listing) as part:
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    console.warn(f"{len(bad)} of {count} files are unusable and left out ({summary}): {listing}")
+    if listing:
+        with write_atomically(listing) as part:
+            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    where = listing or f"\n{examples}"
+    console.warn(f"{len(bad)} of {count} files are unusable and left out ({summary}): {where}")
 
 
-def _write_parquet(table: Table, about: dict[str, str], out: Path) -> None:
-    numbers = pa.array(table.representations.reshape(-1))
+def _arrow(table: Table, known: backbone_of_run.TrainedBackbone) -> pa.Table:
+    """The table with a type for each column, and in its metadata what made it."""
+    row = pa.list_(pa.field("element", pa.float32()), table.representations.shape[1])  # the name that Parquet gives it
     columns = {
         "file": pa.array(map(str, table.sources), pa.string()),
-        "representation": pa.FixedSizeListArray.from_arrays(numbers, table.representations.shape[1]),
+        "representation": pa.FixedSizeListArray.from_arrays(pa.array(table.representations.reshape(-1)), type=row),
     }
     for name in Place._fields:
         values = [getattr(place, name) if place else None for place in table.places]
         columns[name] = pa.array(values, pa.string() if name == "crs" else pa.float64())
-    written = pa.table(columns).replace_schema_metadata({"gcl_custom": json.dumps(about)})
-    with write_atomically(out) as part:
-        pyarrow.parquet.write_table(written, part)
+    return pa.table(columns).replace_schema_metadata({"gcl_custom": json.dumps(known.about())})
 
 
 def _write_array(table: Table, out: Path) -> None:

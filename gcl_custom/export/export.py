@@ -1,8 +1,8 @@
 """Stage: the backbone of a run -> a file or folder that other software reads.
 
-Whatever is written is read back before it takes its name, by the software that it is for, and must give the
-representations of the run's own network: in float64 for timm, where equal weights and equations leave only rounding of
-1e-15, and in float32 for ONNX, whose runtime adds in another order.
+The output is read back by that software before it takes its name, and must give the representations of the run's own
+network. For timm they are compared in float64, where equal weights and equations differ by rounding of 1e-15 only. For
+ONNX they are compared in float32, because its runtime adds in another order.
 """
 
 import copy
@@ -32,16 +32,21 @@ TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 ONNX_BYTES = 2**31 - 2**24
-"""Most bytes of weights that fit one file: a protobuf message holds 2 GiB."""
+"""Number of bytes of weights that fit into one file: a protobuf message holds 2 GiB."""
 IMPORTS = ["import timm, torch", "from safetensors.torch import load_file", ""]
 
 
 def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False) -> None:
-    """Write the backbone of a pretraining in one of the FORMATS to ``out``.
+    """Write the backbone of a pretraining to ``out``.
+
+    Args:
+        to: one of the FORMATS.
+        arm, seed: which pretraining, as ``find_pretraining`` takes them.
+        overwrite: replace what is at ``out``.
 
     Raises:
-        UserError: no such format or backbone, ``out`` is taken, the format cannot hold this network or needs packages
-            that are missing, or what was written gives other representations.
+        UserError: there is no such format or backbone, ``out`` exists, the format cannot hold this network or needs
+            packages that are missing, or the output gives other representations.
     """
     if to == "torchvision":
         raise UserError(
@@ -61,7 +66,7 @@ def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = No
 
 
 def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
-    """Safetensors in timm's naming; returns the lines of Python that load them."""
+    """Write safetensors with timm's names. Returns the lines of Python that load them."""
     options = "".join(f", {name}={value}" for name, value in known.model_args.items())
     lines = [
         *IMPORTS,
@@ -78,9 +83,9 @@ def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
 
 
 def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
-    """A folder with weights, timm's config.json and a model card; returns the lines of Python that load it.
+    """Write a folder with weights, timm's config.json and a model card. Returns the lines of Python that load it.
 
-    In a folder that is there already these three files are replaced, and everything else is left as it is.
+    In a folder that exists, these three files are replaced and everything else stays.
     """
     lines = [
         "import timm, torch",
@@ -109,10 +114,13 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
 
 
 def to_onnx(known: TrainedBackbone, out: Path) -> list[str]:
-    """An ONNX model of tiles (batch c h w) -> representations (batch d), for any batch; returns lines that run it.
+    """Write an ONNX model from tiles (batch c h w) to representations (batch d), for any batch size.
+
+    Returns:
+        The lines of Python that run it.
 
     Raises:
-        UserError: a package is missing, the weights are too many, or torch cannot export this network.
+        UserError: a package is missing, there are too many weights, or torch cannot export this network.
     """
     if missing := [name for name in ONNX_NEEDS if find_spec(name) is None]:
         raise UserError(
@@ -167,10 +175,10 @@ def _with_stem(known: TrainedBackbone, network: nn.Module) -> nn.Module:
 
 
 def _config(known: TrainedBackbone) -> dict[str, object]:
-    """timm's description of a network and of what its own transforms make of an image: unit floats, nothing more."""
+    """timm's description of a network and of its transforms, which turn an image into unit floats and do no more."""
     bands, size = known.store.bands, known.store.size
     shipped: Any = known.network.pretrained_cfg
-    # Where the size of the position embedding comes from; timm would take it from the config of its own weights.
+    # It sets the size of the position embedding, which timm would take from the config of its own weights.
     built_for = {"img_size": shipped["input_size"][-1]} if shipped["fixed_input_size"] else {}
     return {
         "architecture": known.architecture,
@@ -195,7 +203,7 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
 
 def _save(known: TrainedBackbone, path: Path, lines: list[str]) -> None:
     about = {"format": "pt", **known.about(), "how_to_load": "\n".join(lines)}
-    # As bytes: safetensors gives its own files to their owner alone, and these are made to be passed on.
+    # Written as bytes, because safetensors makes files that only their owner can read, and these are to be passed on.
     path.write_bytes(save({name: value.contiguous() for name, value in known.network.state_dict().items()}, about))
 
 

@@ -1,4 +1,4 @@
-"""A model card for a backbone: how to use it, what it was made from, how it scored, and whose data it carries."""
+"""A model card for a backbone: how to use it, what it was made from, how it scored, and the licence of its data."""
 
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +33,7 @@ def model_card(known: TrainedBackbone, lines: list[str]) -> str:
     """The card as Markdown.
 
     Args:
-        lines: of Python that load the network as ``backbone``.
+        lines: lines of Python that load the network as ``backbone``.
     """
     recipe = known.run.recipe
     data = known.card.title if known.card else f"the tiles of {Path(recipe.data.root).name}"
@@ -95,7 +95,7 @@ def _training(known: TrainedBackbone) -> str:
 
 
 def _shareable(recipe: Recipe) -> str:
-    """The recipe as YAML without the folders of this machine."""
+    """The recipe as YAML, with file names in place of this machine's paths."""
     values: dict[str, Any] = recipe.model_dump(mode="json")
     data = values["data"]
     data |= {key: Path(data[key]).name for key in ("root", "card", "labels") if data[key]}

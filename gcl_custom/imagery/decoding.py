@@ -152,15 +152,18 @@ def _pillow(data: bytes, at_least: int | None) -> Picture:
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
             if at_least:
                 image.draft(None, (at_least, at_least))
-            alpha = image.has_transparency_data
-            grey = image.mode in ("1", "L", "LA")
-            upright = ImageOps.exif_transpose(image).convert(
-                ("LA" if grey else "RGBA") if alpha else "L" if grey else "RGB"
-            )
+            return picture_from(image)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise Unusable("truncated or damaged", str(error)) from None
+
+
+def picture_from(image: Image.Image) -> Picture:
+    """The pixels of an image that Pillow has opened, upright, as uint8."""
+    alpha = image.has_transparency_data
+    grey = image.mode in ("1", "L", "LA")
+    upright = ImageOps.exif_transpose(image).convert(("LA" if grey else "RGBA") if alpha else "L" if grey else "RGB")
     pixels = np.atleast_3d(np.asarray(upright)).transpose(2, 0, 1)
     if not alpha:
         return Picture(pixels, None, alpha=False)
@@ -220,17 +223,25 @@ def _stored_as(dataset: rasterio.DatasetReader) -> str:
 
 
 def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:
-    """Make a tile of the given form: decode, resize the shorter side to ``size`` (antialiased), crop the centre.
-
-    Args:
-        upscale: whether to enlarge what is smaller than ``size`` pixels.
-        nodata: largest share of pixels without data.
-        window: use only this part of the file.
+    """Decode a file, or a window of it, and make a tile as ``tile_of`` does.
 
     Raises:
         Unusable: there is no such tile.
     """
-    pixels, valid, alpha = decode(data, at_least=size, window=window)
+    return tile_of(decode(data, at_least=size, window=window), form, size, upscale, nodata)
+
+
+def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
+    """Make a tile of the given form: resize the shorter side to ``size`` (antialiased), crop the centre.
+
+    Args:
+        upscale: whether to enlarge what is smaller than ``size`` pixels.
+        nodata: largest share of pixels without data.
+
+    Raises:
+        Unusable: there is no such tile.
+    """
+    pixels, valid, alpha = picture
     grey = len(pixels) == 1 and form.bands == 3
     if grey:
         pixels = repeat(pixels, "1 h w -> c h w", c=3)

@@ -34,6 +34,14 @@ def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
+def scaled(
+    raw: Integer[Tensor, "*b c h w"], low: Float[Tensor, " c"], high: Float[Tensor, " c"]
+) -> Float[Tensor, "*b c h w"]:
+    """Map values of each band to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond."""
+    low, high = (edge.to(raw.device)[:, None, None] for edge in (low, high))
+    return ((raw.float() - low) / (high - low)).clamp_(0, 1)
+
+
 def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
     """Choose at most ``most`` entries, spread evenly from the first to the last."""
     return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
@@ -126,9 +134,8 @@ class TileStore:
         return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
 
     def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Map stored values to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond."""
-        low, high = (edge.to(raw.device)[:, None, None] for edge in (self.low, self.high))
-        return ((raw.float() - low) / (high - low)).clamp_(0, 1)
+        """Map stored values to float32 in [0, 1], as ``scaled`` does."""
+        return scaled(raw, self.low, self.high)
 
     def raw(self, unit: Float[Tensor, "b c h w"]) -> Integer[Tensor, "b c h w"]:
         """Map unit floats back to stored values, rounded, in the type of ``read``: the inverse of ``unit``."""

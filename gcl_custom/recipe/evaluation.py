@@ -15,9 +15,11 @@ class CompareSettings(Section):
     """The comparison of arms over several seeds: probes, fine-tuning, and the supervised baseline."""
 
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    """Seeds of pretraining and of the supervised baseline; intervals are taken over them."""
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
-    """gcl: as the recipe says. handcrafted: mixing rate 0. reconstructed: views without in-painting (p = 0).
-    paired: the raw tile with the pairing of generative views. supervised: from scratch."""
+    """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
+    reconstructed: views without in-painting (p = 0). paired: the raw tile with the pairing of generative views.
+    supervised: from scratch."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
     """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all.
     1.0: fine-tune on all labels, too, for as many epochs as the supervised baseline."""
@@ -32,6 +34,7 @@ class CompareSettings(Section):
     supervised_epochs: Count | None = None
     """Epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining."""
     batch: Annotated[int, Field(ge=2)] = 64
+    """Tiles in a step of fine-tuning and of the supervised baseline."""
 
     @model_validator(mode="after")
     def _gcl_first(self) -> "CompareSettings":

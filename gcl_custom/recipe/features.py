@@ -27,6 +27,7 @@ class Vgg16Settings(FeatureNetworkSection):
     weights: str
     """Path of torchvision's vgg16 weights (a .pth state dict) on this machine."""
     weight: Positive = 0.5
+    """Weight of the feature distance beside L1."""
 
     @property
     def named_weights(self) -> list[NamedWeights]:
@@ -38,6 +39,7 @@ class WithoutNetworkSettings(FeatureNetworkSection):
 
     name: Literal["none"]
     weight: Positive = 0.03
+    """Weight of this distance beside L1."""
 
 
 PerceptualSettings = Annotated[

@@ -1,4 +1,4 @@
-"""Recipes and cards from files: safe YAML, ``--set`` overrides, shipped ones, and a message for each mistake."""
+"""Read recipes and cards: safe YAML, ``--set`` overrides, shipped files, and a message for each mistake."""
 
 import difflib
 import re
@@ -20,7 +20,7 @@ S = TypeVar("S", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that takes 1e-3 as a number and refuses a key given twice."""
+    """Safe YAML that reads 1e-3 as a number and refuses a key that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -48,7 +48,14 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Plain Python values from safe YAML; ``where`` names the source in the message of a RecipeError."""
+    """Plain Python values from safe YAML.
+
+    Args:
+        where: what the text is from, for messages.
+
+    Raises:
+        RecipeError: it is not valid YAML.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  a subclass of SafeLoader
     except yaml.YAMLError as error:
@@ -58,7 +65,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def shipped(kind: Literal["recipes", "recipes/studies", "datasets"]) -> dict[str, Path]:
-    """Name -> path of the recipes, studies or cards that ship with the package."""
+    """Name -> path of each recipe, study or card that ships with the package."""
     packaged = Path(str(resources.files("gcl_custom"))) / kind
     folder = packaged if packaged.is_dir() else Path(str(resources.files("gcl_custom"))).parent / kind
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -69,10 +76,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: a YAML file, or the name of a recipe that ships with the package.
-        overrides: ``key.path=value`` texts, the value in YAML, checked like the file.
+        overrides: texts ``key.path=value`` with the value in YAML. They are checked like the file.
 
     Raises:
-        RecipeError: listing every mistake at once, each with its place and what is allowed.
+        RecipeError: there are mistakes. Every one is listed, with its place and what is allowed.
     """
     path, values = read_mapping(path, "recipe")
     for override in overrides:
@@ -81,10 +88,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[Path, dict[str, Any]]:
-    """The path and the keys of a file, given by its path or by its shipped name; its name is its stem by default.
+    """The path and the keys of a file. Its key ``name`` is by default the file's name without suffix.
+
+    Args:
+        given: the file's path, or its name if it ships with the package.
 
     Raises:
-        RecipeError: there is no such file, or it holds something else.
+        RecipeError: there is no such file, or it holds no mapping.
     """
     path = Path(given)
     known = shipped("recipes" if what == "recipe" else "recipes/studies")
@@ -101,7 +111,14 @@ def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[P
 
 
 def load_card(name: str) -> Card:
-    """A data set's card by shipped name or by path."""
+    """A data set's card.
+
+    Args:
+        name: of a shipped card, or the path of another.
+
+    Raises:
+        RecipeError: there is no such card, or it has mistakes.
+    """
     path = shipped("datasets").get(name, Path(name))
     if not path.is_file():
         raise RecipeError(
@@ -111,7 +128,7 @@ def load_card(name: str) -> Card:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML that load_recipe reads back to an equal one."""
+    """The recipe with every default, as YAML from which ``load_recipe`` reads an equal one."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -129,7 +146,14 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def check_values(model: type[S], values: object, where: str) -> S:
-    """Validate whole, or raise one RecipeError with every mistake."""
+    """Build a section from plain values.
+
+    Args:
+        where: what the values are from, for the message.
+
+    Raises:
+        RecipeError: there are mistakes, and every one is listed.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -164,13 +188,13 @@ def _explain(model: type[Section], values: object, mistake: Any) -> str:
 
 
 def _close(given: str, quoted: str) -> str:
-    """A suggestion from a text that lists what is allowed in quotes; empty where nothing is close."""
+    """A suggestion from a text that quotes what is allowed; empty if nothing is close."""
     close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", quoted), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _place(loc: tuple[Any, ...], values: object) -> list[Any]:
-    """An error's place without the tags of unions, which do not stand in the file as keys."""
+    """The place of an error in the file. The tags of unions are left out, since they are no keys there."""
     here, place = values, []
     for step in loc:
         if isinstance(here, dict) and step not in here and step in _tags(Recipe):
@@ -182,7 +206,7 @@ def _place(loc: tuple[Any, ...], values: object) -> list[Any]:
 
 @cache
 def _tags(model: type[Section]) -> frozenset[str]:
-    """The names of all sections that a recipe may choose from."""
+    """The names of all sections among which a recipe chooses."""
     sections = [s for field in model.model_fields.values() for s in _sections_in(field.annotation)]
     own = [name for s in sections if "name" in s.model_fields for name in get_args(s.model_fields["name"].annotation)]
     return frozenset(own).union(*(_tags(section) for section in sections))
@@ -195,7 +219,7 @@ def _holds(container: dict[Any, Any] | list[Any], step: object) -> bool:
 
 
 def _section_at(model: type[Section], loc: tuple[Any, ...]) -> type[Section] | None:
-    """The section that a place leads to, through optional values and tagged unions."""
+    """The section at a place, found through optional values and tagged unions."""
     here: type[Section] = model
     candidates: list[type[Section]] = [model]
     for step in loc:

@@ -17,8 +17,11 @@ class TokenizerLossesSettings(Section):
     """What any tokenizer is trained with."""
 
     batch: Count = 32
+    """Tiles in a training step."""
     learning_rate: Positive = 4e-4
+    """Learning rate of AdamW at its highest, for the tokenizer and for the discriminator."""
     perceptual: PerceptualSettings = EfficientNetLite0Settings()
+    """Network whose features compare reconstructions with tiles."""
     adversary_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Of the discriminator's first layer; each of the next two has twice as many."""
     adversary_start: Share = 0.5
@@ -38,8 +41,9 @@ class TokenizerSettings(TokenizerLossesSettings):
     weights: str | None = None
     """vqgan.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
     epochs: Annotated[int, Field(ge=0)] = 300
-    """0 takes weights as they are."""
+    """Epochs of training; 0 takes weights as they are."""
     codes: Annotated[int, Field(ge=2, le=65536)] = 1024
+    """Number of codes in the codebook."""
     code_width: Count = 32
     """Length of a code."""
     pixels_per_token: Literal[4, 8, 16] = 8
@@ -49,8 +53,11 @@ class TokenizerSettings(TokenizerLossesSettings):
     blocks: Count = 4
     """Residual blocks at each of two resolutions, the tokens' and twice that, in the encoder and in the decoder."""
     codebook: Literal["ema", "gradient"] = "ema"
+    """How codes are learned: as moving averages of the features that they stand for, or by gradient descent."""
     commitment: Positive = 0.25
+    """Weight of the loss that draws features to their codes."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Decay of the moving averages of the codes."""
     revive_after: Count = 200
     """Training steps without use after which a code is moved to a live feature."""
     colours_only: ClassVar[bool] = False
@@ -72,6 +79,7 @@ class PublicTokenizerSettings(TokenizerLossesSettings):
     epochs: Annotated[int, Field(ge=0)] = 0
     """Of further training on the own tiles; 0 takes the weights as they are."""
     learning_rate: Positive = 1e-4
+    """Learning rate of AdamW at its highest, for the tokenizer and for the discriminator."""
     pixels_per_token: ClassVar[int] = 16
     colours_only: ClassVar[bool] = True
 
@@ -88,14 +96,21 @@ class MaskGITSettings(Section):
     weights: str | None = None
     """maskgit.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
     epochs: Annotated[int, Field(ge=0)] = 3000
-    """0 takes weights as they are."""
+    """Epochs of training; 0 takes weights as they are."""
     batch: Count = 48
+    """Tiles in a training step."""
     learning_rate: Positive = 3e-4
+    """Learning rate of AdamW at its highest."""
     width: Annotated[int, Field(ge=32, multiple_of=32)] = 512
+    """Width of the transformer."""
     depth: Count = 12
+    """Number of its layers."""
     heads: Count = 8
+    """Attention heads in each layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of activations dropped in training."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target spread over all codes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Of the weights that are used after training."""
     unread: ClassVar[tuple[str, ...]] = ()
@@ -125,8 +140,11 @@ class PublicMaskGITSettings(Section):
     epochs: Annotated[int, Field(ge=0)] = 0
     """Of further training on the own tiles; 0 takes the weights as they are."""
     batch: Count = 48
+    """Tiles in a training step."""
     learning_rate: Positive = 1e-4
+    """Learning rate of AdamW at its highest."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target spread over all codes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Of the weights that are used after training."""
     unread: ClassVar[tuple[str, ...]] = ("refresh",)
@@ -165,7 +183,9 @@ class TokenGeneratorSettings(GeneratorSection):
 
     name: Literal["tokens"] = "tokens"
     tokenizer: AnyTokenizerSettings = TokenizerSettings()
+    """What turns tiles into tokens and back: an own VQGAN, or a public tokenizer."""
     maskgit: AnyMaskGITSettings = MaskGITSettings()
+    """What predicts hidden tokens: an own MaskGIT, or a public one for the public tokenizer."""
     trained = True
     has_tokens = True
     features_key = "tokenizer.perceptual"
@@ -311,6 +331,7 @@ class UnclipSettings(GeneratorSection):
     model: str = "sd2-community/stable-diffusion-2-1-unclip"
     """A folder or hub id."""
     steps: Count = 10
+    """Denoising steps."""
     noise_level: Annotated[int, Field(ge=0, le=999)] = 0
     """Noise added to the embedding, in steps of the model's own schedule."""
     guidance: Annotated[float, Field(ge=0)] = 10.0

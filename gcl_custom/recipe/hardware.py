@@ -6,10 +6,14 @@ from gcl_custom.recipe.section import Count, Positive, Section
 
 
 class HardwareSettings(Section):
+    """What to compute on."""
+
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device computes in it, fp32 elsewhere; diffusion on a GPU in fp16, as it is published."""
+    """Number format. auto is bf16 where the device computes in it and fp32 elsewhere; diffusion runs in fp16 on a GPU,
+    as it was published."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Kind of device. auto takes a GPU if there is one, then Apple's MPS, then the CPU."""
     devices: Count = 1
-    """Processes or GPUs on this machine; more than one trains with DDP."""
+    """Number of GPUs, or of processes on a CPU. More than one train together (DDP)."""
     checkpoint_minutes: Positive = 1.0
-    """Longest time between two checkpoints; each evaluation writes one too."""
+    """Longest time between two checkpoints. Each evaluation writes one too."""

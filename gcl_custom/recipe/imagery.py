@@ -17,14 +17,18 @@ class SyntheticScenesSettings(Section):
     near_infrared: bool = False
     """Draw four bands of uint16 (reflectance times 10,000) instead of red, green and blue of uint8."""
     seed: int = 0
+    """Seed of the drawing."""
 
 
 class SplitSettings(Section):
     """How tiles are divided into splits that neither the folders nor a table of labels give."""
 
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """Share of the tiles to train on."""
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tiles to choose settings on."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tiles to score. The three shares sum to 1."""
     seed: int = 0
     """Seed of the random split, separate from the run's seed so that runs of different seeds share the test split."""
 

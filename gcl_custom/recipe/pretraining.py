@@ -1,4 +1,4 @@
-"""The grammar of the section ``pretrain``: optimizers, and the views that are compared."""
+"""The grammar of the section ``pretrain``: the backbone, the views that are compared, and the optimizer."""
 
 from typing import Annotated, Literal
 
@@ -11,18 +11,25 @@ from gcl_custom.recipe.section import Count, Positive, Section, Share, named
 
 
 class LarsSettings(Section):
+    """LARS (arXiv:1708.03888)."""
+
     name: Literal["lars"] = "lars"
     learning_rate: Positive = 0.2
-    """For a batch of 256; scaled linearly with the batch."""
+    """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    """Weight decay of all weights but biases and norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of the updates."""
 
 
 class AdamWSettings(Section):
+    """AdamW (arXiv:1711.05101)."""
+
     name: Literal["adamw"]
     learning_rate: Positive = 1e-3
-    """For a batch of 256; scaled linearly with the batch."""
+    """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight decay of all weights but biases and norms."""
 
 
 OptimizerSettings = Annotated[
@@ -36,20 +43,28 @@ Step = Literal["crop", "flip", "vertical_flip", "turn", "jitter", "grey", "blur"
 
 
 class HandcraftedSettings(Section):
-    """The suite of the VICReg paper (arXiv:2105.04906, appendix C.1); band-wise steps where bands are not RGB."""
+    """The suite of the VICReg paper (arXiv:2105.04906, appendix C.1). Tiles that are not RGB get band-wise steps."""
 
     crop: tuple[Share, Share] = (0.08, 1.0)
     """Smallest and largest share of the area that a random resized crop keeps."""
     flip: Share = 0.5
+    """Probability of a left-right flip."""
     vertical_flip: Share = 0.0
+    """Probability of a top-bottom flip."""
     turn: Share = 0.0
     """Probability of a turn by a random multiple of 90 degrees."""
     jitter: Share = 0.8
+    """Probability of a change of colours: brightness, contrast, saturation and hue together."""
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Largest relative change of brightness."""
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Largest relative change of contrast."""
     saturation: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Largest relative change of saturation."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Largest shift of the hue, in turns of the colour circle."""
     grey: Share = 0.2
+    """Probability that all colour is taken away."""
     blur: tuple[Share, Share] = (1.0, 0.1)
     """Probability for the first and for the second view."""
     blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)
@@ -72,11 +87,12 @@ class HandcraftedSettings(Section):
 
 
 class SmallCropsSettings(Section):
-    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor, for the student alone."""
+    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor, for the student only."""
 
     count: Annotated[int, Field(ge=0, le=16)] = 0
+    """Number of small views of each tile."""
     size: Annotated[int, Field(ge=16, multiple_of=8)] = 96
-    """Side in pixels."""
+    """Side of a small view in pixels."""
     area: tuple[Share, Share] = (0.05, 0.4)
     """Smallest and largest share of the tile's area."""
     blur: Share = 0.5
@@ -92,38 +108,43 @@ class SmallCropsSettings(Section):
 
 
 class PretrainSettings(Section):
+    """Contrastive pretraining of the backbone."""
+
     backbone: str = "resnet50"
-    """Any timm name."""
+    """Name of a network of timm."""
     stem: Literal["standard", "small"] = "standard"
     """small removes the first max-pooling of a ResNet, for tiles of 64 px and less."""
     method: MethodSettings = VICRegSettings()
+    """The contrastive method."""
     optimizer: OptimizerSettings = LarsSettings()
+    """The optimizer."""
     epochs: Count = 100
+    """Epochs of pretraining."""
     warmup: Share = 0.1
-    """Share of the run over which the learning rate grows from 0; then it falls by a cosine."""
+    """Share of the run over which the learning rate grows from 0. Then it falls along a cosine."""
     batch: Annotated[int, Field(ge=2)] = 256
-    """Tiles in a step; with more generative views fewer, so that as many views pass the backbone."""
+    """Tiles in a step. With several generative views it has fewer, so that as many views pass the backbone."""
     crop_size: Annotated[int, Field(ge=16, multiple_of=8)] | None = None
-    """Side of a view in pixels; without it, the size of a tile."""
+    """Side of a view in pixels. Without it, a view is as large as a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
     generative_views: Annotated[int, Field(ge=1, le=3)] = 1
-    """Second views of each tile in one step, k, each of another generative view and each paired with the same first
-    view; the loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
+    """Number k of second views of each tile in a step. Each shows another generative view, and all are paired with the
+    same first view. The loss is the mean over the pairs. A step has batch x 2 / (1 + k) tiles, rounded down."""
     anchor: Literal["raw", "reconstructed"] = "raw"
-    """What the handcrafted views are cut from: the tile, or the tile as the tokenizer reconstructs it."""
+    """What handcrafted views are cut from: the tile itself, or its reconstruction by the generator."""
     source: Literal["inpainted", "reconstructed", "raw"] = "inpainted"
-    """What stands in for a generative view: the in-painted tile, or, as controls, the reconstructed or the raw one."""
+    """What a generative view shows: the in-painted tile or, as controls, the reconstructed or the raw tile."""
     pairing: list[Step] = ["crop", "flip"]
-    """The handcrafted augmentations that follow a generative one, each with the probability that it has there."""
+    """Handcrafted augmentations of a generative view, each with its probability in pretrain.handcrafted."""
     handcrafted: HandcraftedSettings = HandcraftedSettings()
     small_crops: SmallCropsSettings = SmallCropsSettings()
     probe_every: Annotated[int, Field(ge=0)] = 10
-    """Epochs between online kNN accuracies on the validation tiles, where labels exist; 0 never."""
+    """Epochs between two measurements of kNN accuracy on the validation tiles, if there are labels; 0 for none."""
 
     @property
     def tiles_per_step(self) -> int:
-        """Tiles in a step, over all processes; 1 + generative_views views of each pass the backbone."""
+        """Tiles in a step over all processes. Of each, 1 + generative_views views pass the backbone."""
         return max(2, 2 * self.batch // (1 + self.generative_views))
 
     @model_validator(mode="after")

@@ -20,10 +20,12 @@ class Recipe(Section):
     """Everything that a run needs to know."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run, and of its folder below runs/. In a file it may be left out: the name is then the file's."""
     seed: int = 0
-    """Of the generator and the views; the contrastive seeds are compare.seeds."""
+    """Seed of the generator and of the views. The seeds of pretraining are compare.seeds."""
     data: DataSettings
     generator: GeneratorSettings = TokenGeneratorSettings()
+    """Which kind of generator makes the generative views."""
     views: ViewsSettings = ViewsSettings()
     pretrain: PretrainSettings = PretrainSettings()
     compare: CompareSettings = CompareSettings()

@@ -1,4 +1,4 @@
-"""What every part of a recipe is made of: the strict section, bounded numbers, and choices told apart by name."""
+"""The building blocks of a recipe: the strict section, bounded numbers, and choices by name."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ Widths = Annotated[list[Count], Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: typed strictly, unknown keys forbidden, unchanging once read."""
+    """A part of a recipe. Types are strict, unknown keys are forbidden, and values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -48,7 +48,7 @@ class NamedWeights(NamedTuple):
 
 
 def named(default: str) -> Discriminator:
-    """Tells the sections of a choice apart by their key ``name``; without it, the default is meant."""
+    """Choose among sections by their key ``name``. Without that key, the default is meant."""
 
     def name_of(value: Any) -> Any:
         return value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)

@@ -87,6 +87,7 @@ class SteeringSettings(StrategySection):
 
     name: Literal["steering"]
     edit: Literal["zoom", "shift", "brightness"] = "zoom"
+    """The edit of the image to mimic."""
     strength: Share = 1.0
     """Largest size of the edit, drawn evenly to either side."""
     steps: Count = 500
@@ -129,12 +130,14 @@ class ViewsSettings(Section):
     """Generative views: made once per tile and kept."""
 
     per_tile: Annotated[int, Field(ge=1, le=8)] = 1
+    """Generative views of each training tile."""
     strategy: StrategySettings | None = None
-    """What is augmented. Without it, the generator's own: random masks for tokens, fresh noise for icgan and unclip,
-    noise and denoising for diffusion."""
+    """What is augmented, and how. Without it, the generator's own way: random masks for tokens, fresh noise for icgan
+    and unclip, noise and denoising for diffusion."""
     mask_probability: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of tokens hidden, each independently."""
     decoding_steps: Annotated[int, Field(ge=1, le=64)] = 12
+    """Steps in which the hidden tokens are filled in."""
     order: Literal["confidence", "halton"] = "confidence"
     """Which tokens are kept after a decoding step: the most confident, or the next of the Halton sequence."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
@@ -145,6 +148,7 @@ class ViewsSettings(Section):
     """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
     and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
     batch: Count = 64
+    """Tiles whose views are made together."""
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
     below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be

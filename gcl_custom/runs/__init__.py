@@ -1,1 +1,1 @@
-"""Runs: folders of stages with fingerprints, and the plan of which stage reads what."""
+"""Runs: folders of stages with fingerprints, the plan of which stage reads what, and studies."""

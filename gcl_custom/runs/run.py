@@ -1,4 +1,4 @@
-"""Run folders: the copy of the recipe, the stages made from it, and which run a command works on."""
+"""A run's folder: its copy of the recipe, its stages, and which run a command works on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,16 +14,16 @@ from gcl_custom.runs.stage import Pool, Stage
 from gcl_custom.weights.digests import contents
 from gcl_custom.weights.needed import needed
 
-CELLS, STAGES = "cells", "stages"
-"""Folders of a study: of its cells, each a run, and of the pool that has their stages."""
+CELLS, POOL = "cells", "stages"
+"""Folders of a study: its cells, which are runs, and the pool of their stages."""
 
 WEIGHTS = "weights.json"
-"""Remembers what the weights hold that a recipe names; see ``contents``."""
+"""File that remembers the digests of the weights that a recipe names; see ``digests.contents``."""
 
 
 @dataclass
 class Run:
-    """A folder with everything that a recipe led to."""
+    """A recipe and the folder with everything that is made from it."""
 
     path: Path
     recipe: Recipe
@@ -37,29 +37,29 @@ class Run:
         inputs: Sequence[Stage] = (),
         remedy: str = "",
     ) -> Stage:
-        """The stage of that name, as these settings and inputs define it."""
+        """The stage with this name, settings and inputs."""
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
         remedy = f"{remedy} --run {self.path.name}"
         return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
 
     @property
     def contents(self) -> Mapping[str, str]:
-        """Key of the recipe that names weights -> what they hold; remembered beside the run."""
+        """Key of the recipe that names weights -> the digest of their content. Digests are kept beside the run."""
         kept = (self.pool.path if self.pool else self.path) / WEIGHTS
         before = read_json(kept) if kept.is_file() else {}
         found, known = contents(self.recipe, before)
         if known != before and kept.parent.is_dir():
-            with suppress(OSError):  # a folder that cannot be written to is read without a memory
+            with suppress(OSError):  # in a folder that cannot be written to, digests are computed again each time
                 write_json(kept, known)
         return found
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Keep the resolved recipe and mark the run as the latest; a refused recipe does not replace the one before."""
+        """Write the resolved recipe, and mark the run as the latest. If a stage refuses it, the recipe before stays."""
         kept = self.path / "recipe.yaml"
         before = kept.read_text(encoding="utf-8") if kept.is_file() else None
         write_text(kept, dump_recipe(self.recipe))
-        with locked(self.path.parent, wait=True):  # the cells of a study have one, and may begin at the same moment
+        with locked(self.path.parent, wait=True):  # cells of a study share this file, and may begin at the same moment
             write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
@@ -70,23 +70,27 @@ class Run:
 
 
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
-    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run, too."""
+    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run as well."""
     recipe, study = load_recipe(path / "recipe.yaml", overrides), path.parent.parent
-    if path.parent.name != CELLS or not (study / STAGES).is_dir():
+    if path.parent.name != CELLS or not (study / POOL).is_dir():
         return Run(path, recipe, redo)
-    return Run(path, recipe, redo, Pool(study / STAGES, lender=study.parent / recipe.name))
+    return Run(path, recipe, redo, Pool(study / POOL, lender=study.parent / recipe.name))
 
 
 def open_run(
     runs: Path, recipe: str | None, name: str | None, overrides: Sequence[str] = (), redo: bool = False
 ) -> Run:
-    """The run that a command works on: of a recipe, of a name, or the latest one.
+    """The run that a command works on.
 
-    A recipe without a name works in the run that bears the recipe's name; a name without a recipe goes on with the
-    recipe that this run keeps.
+    Args:
+        runs: folder of all runs.
+        recipe: a file or a shipped name. Without it, the recipe that the run keeps.
+        name: of the run. Without it, the name of the recipe; without both, the latest run.
+        overrides: texts ``key.path=value``.
+        redo: replace output that was made from other settings.
 
     Raises:
-        UserError: where there is no such run yet.
+        UserError: there is no such run, or the recipe has mistakes.
     """
     if recipe is None:
         latest = runs / "latest"

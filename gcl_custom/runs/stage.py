@@ -1,7 +1,7 @@
-"""One step of a run and its fingerprint. No training.
+"""A stage: one step of a run, its folder, and its fingerprint.
 
-A stage keeps its output in a folder of its own. ``stage.json`` stands there once the stage is done, ``working.json``
-while it is not; both hold the fingerprint of the settings and inputs that the output belongs to.
+Each stage has a folder for its output. The folder holds ``working.json`` until the stage is done, and ``stage.json``
+afterwards. Both contain the fingerprint of the settings and inputs that the output was made from.
 """
 
 import hashlib
@@ -21,28 +21,28 @@ from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import Needed
 
 FORMAT = 2
-"""Raised when a stage's files or settings change their meaning, so that older output is not mistaken for new."""
+"""Number that goes up when files or settings change their meaning, so that older output is not mistaken for new."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where runs keep the stages that they have in common, each in a folder named by its settings and its inputs'."""
+    """The stages that several runs share. A hash of its settings and its inputs' folders names the folder of each."""
 
     path: Path
     lender: Path | None = None
-    """A run whose finished stages are taken where their fingerprint fits."""
+    """A run whose finished stages are used if their fingerprint fits."""
 
     def folder(self, name: str, settings: Mapping[str, Any], inputs: Sequence["Stage"]) -> Path:
         text = json.dumps([settings, [str(stage.path.relative_to(self.path)) for stage in inputs]], sort_keys=True)
         return self.path / f"{name}-{hashlib.blake2b(text.encode(), digest_size=5).hexdigest()}"
 
     def claim(self, stage: "Stage") -> FileLock:
-        """Wait until no other process works on the stage; the lock is to be released once it is finished.
+        """Wait until no other process works on the stage, and lock it. The caller releases the lock at the end.
 
-        A stage that was there and is begun again all the same leaves its lender's copy as it is.
+        If a finished stage is begun again, the lender's copy stays as it is.
 
         Raises:
-            DoneMeanwhile: the stage is there now: another process has finished it, or the lender had it.
+            DoneMeanwhile: another process has finished the stage, or the lender had it.
         """
         before = stage.done
         place = self.path / ".locks" / f"{stage.path.relative_to(self.path)}.lock"
@@ -53,7 +53,7 @@ class Pool:
         except Timeout:
             say(f"{stage.name}: waiting for another process that works on it, in {stage.path}")
             lock.acquire()
-        if before:  # and yet to be done again, such as tiles whose files have changed
+        if before:  # it is begun again, such as tiles whose files have changed
             if stage.path.is_symlink():
                 stage.path.unlink()
             return lock
@@ -72,7 +72,7 @@ class Pool:
 
 @dataclass
 class Stage:
-    """One step of a run, its settings, and the stages whose output it reads."""
+    """One step of a run: its settings, and the stages whose output it reads."""
 
     name: str
     path: Path
@@ -83,14 +83,14 @@ class Stage:
     """The command that makes this stage, for messages."""
     pool: Pool | None = None
     weights: Sequence[Needed] = ()
-    """What the recipe takes from elsewhere; the stage reads those whose keys its settings have."""
+    """All weights that the recipe names. The stage reads those whose keys are in its settings."""
     _lock: FileLock | None = field(default=None, repr=False)
     _since: float = field(default=0.0, repr=False)
-    """Seconds on the system's clock up to which the time is counted already."""
+    """Time of the system's clock, in seconds, up to which the stage's time has been counted."""
     _output: str | None = field(default=None, repr=False)
 
     def require_inputs(self) -> None:
-        """Raises UserError where an input is not there yet."""
+        """Raise a UserError if an input is not finished."""
         for stage in self.inputs:
             if stage.output is None:
                 raise UserError(
@@ -99,26 +99,26 @@ class Stage:
 
     @property
     def fingerprint(self) -> str:
-        """Of the settings and of the output of the inputs.
+        """A hash of the settings and of the inputs' output.
 
         Raises:
-            UserError: where an input is not there yet.
+            UserError: an input is not finished.
         """
         self.require_inputs()
         text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def fits(self, record: Mapping[str, Any]) -> bool:
-        """Whether what a record tells of was made from these settings and inputs."""
+        """Whether the output that a record describes was made from these settings and inputs."""
         return bool(record["fingerprint"] == self.fingerprint)
 
     @property
     def output(self) -> str | None:
-        """What identifies the complete output: its fingerprint, and a digest of the content where the stage states one.
+        """An identifier of the complete output: its fingerprint, and the digest of its content if the stage states one.
 
-        None where the output is missing, unfinished, or made from other settings or inputs.
+        None if the output is missing, unfinished, or made from other settings or inputs.
         """
-        # Looked up once it is there: a comparison asks for the same few stages dozens of times.
+        # Kept once it is known, because a comparison asks for the same few stages dozens of times.
         if self._output is None and (self.path / "stage.json").is_file() and all(stage.done for stage in self.inputs):
             record = read_json(self.path / "stage.json")
             if self.fits(record):
@@ -127,18 +127,18 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether the output is complete and belongs to these settings and inputs."""
+        """Whether the output is complete and was made from these settings and inputs."""
         return self.output is not None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the finished stage stated about its output."""
+        """What the finished stage recorded about its output."""
         facts: dict[str, Any] = read_json(self.path / "stage.json")["facts"]
         return facts
 
     @property
     def seconds(self) -> float:
-        """Time spent on the stage so far, over all its sessions up to their last checkpoint."""
+        """Time spent on the stage over all sessions, each up to its last checkpoint."""
         return float((self._record() or {}).get("seconds", 0.0))
 
     def _record(self) -> dict[str, Any] | None:
@@ -149,12 +149,12 @@ class Stage:
         return None
 
     def begin(self) -> None:
-        """Make the folder, or go on in it; starts the stage's clock.
+        """Make the folder, or continue in it, and start the stage's clock.
 
         Raises:
-            StaleStage: where the folder holds output of other settings or inputs, unless it is to be redone.
-            DoneMeanwhile: a stage of a pool is there by now.
-            UserError: where an input is missing, or weights that the settings name.
+            StaleStage: the folder holds output of other settings or inputs, and ``redo`` is false.
+            DoneMeanwhile: another process has finished this stage of a pool.
+            UserError: an input is missing, or weights that the settings name.
         """
         if self.pool is not None:
             self._lock = self.pool.claim(self)
@@ -178,18 +178,18 @@ class Stage:
         write_json(self.path / "working.json", self._counted())
 
     def finish(self, **facts: Any) -> None:
-        """State that the output is complete, with what a reader should know of it."""
+        """Record that the output is complete, with facts about it."""
         write_json(self.path / "stage.json", {**self._counted(), "facts": facts})
         (self.path / "working.json").unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.release(force=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, which stays with the process that holds it."""
+        """Leave out the lock, which belongs to the process that holds it."""
         return {**self.__dict__, "_lock": None}
 
     def _counted(self) -> dict[str, Any]:
-        """The record of the stage with the time up to now; another process of the stage may have counted some of it."""
+        """The record with the time up to now. Another process of the stage may have counted part of it already."""
         record = self._record() or {}
         now, since = time.time(), max(self._since, float(record.get("counted_to", 0.0)))
         self._since = now
@@ -205,8 +205,8 @@ class Stage:
         }
 
     def _difference(self, before: Mapping[str, Any]) -> str:
-        """How the record of what is there differs from what is asked for, and what to do."""
-        # As JSON has it, since that is how the settings before were kept.
+        """How the recorded settings differ from these, and what to do about it."""
+        # The settings go through JSON, as the recorded ones did.
         old, new = _flat(before["settings"]), _flat(json.loads(json.dumps(self.settings)))
         lacks_keys_alone = old.items() < new.items()
         if before.get("format") != FORMAT or lacks_keys_alone:

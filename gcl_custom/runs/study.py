@@ -1,4 +1,4 @@
-"""Studies: a grid over the keys of a recipe, each cell a run, and each stage that cells have in common made once.
+"""Studies: a grid over the keys of a recipe. Each cell is a run, and a stage that cells share is made once.
 
     name: masks
     recipe: eurosat-small
@@ -10,7 +10,7 @@
         byol: {pretrain.method.name: byol, pretrain.optimizer.learning_rate: 1e-3}
     baseline: {method: vicreg}                               # what the other cells are compared with
 
-A study's folder holds ``stages/``, the pool, ``cells/``, and the table that ``study_results`` makes.
+The folder of a study holds ``stages/`` (the pool), ``cells/``, and the table that ``study_results`` makes.
 """
 
 import itertools
@@ -32,21 +32,23 @@ from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs import plan
-from gcl_custom.runs.run import CELLS, STAGES, Run
+from gcl_custom.runs.run import CELLS, POOL, Run
 from gcl_custom.runs.stage import Pool
 
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
 
 class Study(Section):
+    """A study as its file has it."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     recipe: str
     """A shipped recipe's name, or a path relative to the study's file."""
     settings: dict[str, Any] = Field(default={})
-    """Keys of the recipe, as --set has them, for every cell."""
+    """Keys of the recipe for every cell, written as for --set."""
     grid: Annotated[dict[str, Axis], Field(min_length=1)]
     baseline: dict[str, Any] = Field(default={})
-    """Axis -> value: each cell is compared with the one that has these instead of its own."""
+    """Axis -> value. Each cell is compared with the cell that has these values in place of its own."""
 
     @model_validator(mode="after")
     def _baseline(self) -> "Study":
@@ -73,18 +75,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A study with its cells, all of them checked."""
+    """A study and its cells, whose recipes are all checked."""
 
     study: Study
     path: Path
     cells: Sequence[Cell]
 
     def alone(self) -> AbstractContextManager[None]:
-        """Wait until no other process makes the table, so that who sees the most cells also writes last."""
+        """Hold the lock of the table. The process that comes last then sees every finished cell."""
         return locked(self.path / CELLS, wait=True)
 
     def baseline_of(self, cell: Cell) -> Cell | None:
-        """The cell that this one is compared with; None for the baseline itself, or where the study names none."""
+        """The cell that this one is compared with. None for a baseline itself, and for a study without one."""
         place = {**cell.place, **self.study.baseline}
         return None if place == cell.place else next(other for other in self.cells if other.place == place)
 
@@ -94,11 +96,12 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
 
     Args:
         given: a YAML file, or the name of a study that ships with the package.
-        runs: folder of all runs; the study gets a folder there, and a run of the recipe there lends its stages.
-        overrides: ``key.path=value`` texts, for every cell.
+        runs: folder of all runs. The study gets a folder there, and the recipe's own run there lends its stages.
+        overrides: texts ``key.path=value`` for every cell.
+        redo: replace output that was made from other settings.
 
     Raises:
-        RecipeError: listing every mistake of the study, or of the first cell whose recipe has any.
+        RecipeError: the study has mistakes, which are all listed, or else the recipe of a cell has.
     """
     path, values = read_mapping(given, "study")
     study = check_values(Study, values, str(path))
@@ -123,43 +126,47 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
 
 
 def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
-    pool = Pool(folder / STAGES, lender=runs / recipe.name)
+    pool = Pool(folder / POOL, lender=runs / recipe.name)
     return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
 
 
 def _cell_name(place: Sequence[tuple[str, Any]]) -> str:
-    """Such as mask_probability=0.25,mixing_rate=0.5: a folder's name, and what --cell takes."""
+    """The name of a cell's folder, and what --cell takes, such as mask_probability=0.25,mixing_rate=0.5."""
     return ",".join(f"{axis.rpartition('.')[2]}={label(value)}" for axis, value in place)
 
 
 def label(value: object) -> str:
-    """A value of an axis in a name or a table."""
+    """A value of an axis, as it is written in names and tables."""
     if isinstance(value, list):
         return "+".join(label(part) for part in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def commands(grid: Grid, given: str, overrides: Sequence[str], runs: Path) -> list[str]:
-    """For each cell the command that does it alone, as a scheduler takes it."""
+    """The command for each single cell, for a scheduler."""
     settings = [part for text in overrides for part in ("--set", text)]
     words = [["gcl-custom", "study", given, "--cell", cell.name, *settings, "--runs", str(runs)] for cell in grid.cells]
     return [shlex.join(each) for each in words]
 
 
 def compared(run: Run) -> bool:
-    """Whether a cell of a study has its scores."""
+    """Whether a cell of a study has been scored."""
     return plan.compare(run).done
 
 
 def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
-    """Do the cells that are not finished, in order, or only the one of that name.
+    """Do the unfinished cells in order.
 
-    Several processes may work on one study, each on cells of its own: a stage that two of them need is made by one,
-    while the other waits. A cell that another process is at is passed over, and waited for at the end, so that
-    everything is finished afterwards, whoever did it.
+    Several processes may work on one study. If two cells need the same stage, one process makes it and the other waits.
+    A cell that another process is doing is skipped and waited for at the end. So every cell is finished when this
+    returns, whichever process did it.
+
+    Args:
+        only: name of the one cell to do; None for all.
+        job: does the work of one cell.
 
     Raises:
-        UserError: there is no cell of that name, or another process works on it.
+        UserError: there is no cell of that name, or another process is doing it.
     """
     cells = [cell for cell in grid.cells if only in (None, cell.name)]
     if not cells:
@@ -188,10 +195,10 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
 
 
 def _do(title: str, cell: Cell, job: Callable[[Run], None], wait: bool = False) -> bool:
-    """Do a cell; False where it is done already.
+    """Do a cell. Returns whether there was work to do.
 
     Raises:
-        Busy: another process is at it, and is not to be waited for.
+        Busy: another process is doing it, and ``wait`` is false.
     """
     if not compared(cell.run):
         with locked(cell.run.path, wait, "do another cell, see --list"):

@@ -1,1 +1,1 @@
-"""Weights on the disk: what a recipe names, where it lies, what it holds, and how it is read."""
+"""Weights that a recipe takes from elsewhere: what it names, where they are, what they hold, how they are read."""

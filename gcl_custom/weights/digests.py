@@ -1,10 +1,10 @@
-"""What the weights hold that a recipe names, so that others under the same name are noticed.
+"""Digests of the weights that a recipe names, so that other weights under the same name are noticed.
 
-A stage that was made with weights from elsewhere depends on their bytes, not on where they lie. So the settings that
-its fingerprint covers have, in place of a path or an id, its last part and the SHA-256 of the content.
+A stage that was made with weights from elsewhere depends on their bytes, not on their place. So its settings, which the
+fingerprint covers, contain the last part of the path or id and the SHA-256 of the content.
 
-A digest is computed once: it is remembered with the size and the time of the last change of each file, and computed
-anew where one of these is another. Of weights that are gone, what is remembered holds: what was made with them stays.
+A digest is stored with the size and modification time of each file, and computed again if one of these changes. If the
+weights are deleted later, the stored digest is used, so finished stages stay valid.
 """
 
 import hashlib
@@ -18,20 +18,20 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.weights.needed import Needed, needed
 
 READ = (".safetensors", ".json", ".txt")
-"""Endings of the files that are read of a folder of diffusers or transformers."""
+"""Suffixes of the files that diffusers and transformers read in a folder."""
 LARGE = 10**9
-"""Bytes above which reading them all is said, since it takes a while."""
+"""Number of bytes above which a message says that they are being read, since it takes a while."""
 DIGITS = 16
-"""Of a digest, in settings; enough to tell files apart, and short enough to read."""
+"""Length of a digest in settings: enough to tell files apart, and short enough to read."""
 FileStamp = tuple[str, str, int, int]
-"""Name below the folder (empty for a file alone), path, bytes, and nanoseconds of the last change."""
+"""Name below the folder (empty for a single file), path, size in bytes, and modification time in nanoseconds."""
 
 
 def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Key of the recipe that names weights -> what they hold; and what is to be remembered for the next time.
+    """Key of the recipe that names weights -> their name and digest; and the digests to remember for the next time.
 
     Args:
-        remembered: of the last time.
+        remembered: the digests from the last time.
     """
     found: dict[str, str] = {}
     known = dict(remembered)
@@ -39,7 +39,7 @@ def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, s
         place, before = place_of(need), known.get(need.given)
         if place is not None:
             files = _files(place)
-            stamps = [list(file) for file in files]  # as JSON has them
+            stamps = [list(file) for file in files]  # as they are read back from JSON
             if before is None or before["files"] != stamps:
                 before = known[need.given] = {"files": stamps, "sha256": _digest(need.given, files)}
         what = f"SHA-256 {before['sha256'][:DIGITS]}" if before else "which is not there"
@@ -48,10 +48,10 @@ def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, s
 
 
 def require(need: Needed) -> None:
-    """Look whether weights are there, before work that reads them.
+    """Check that weights are there, before work that reads them.
 
     Raises:
-        UserError: they are not, whatever is remembered of them.
+        UserError: they are not there, even if their digest is remembered.
     """
     if place_of(need) is None:
         from gcl_custom.weights.hub import no_model
@@ -61,23 +61,23 @@ def require(need: Needed) -> None:
 
 
 def place_of(need: Needed) -> Path | None:
-    """The file or the folder of weights, looked for where the recipe says; no network is used."""
+    """The file or folder of weights at the place that the recipe names; None if there is none. Nothing is fetched."""
     if need.folder:
-        from gcl_custom.weights.hub import found
+        from gcl_custom.weights.hub import local_folder
 
-        return found(need.given)
+        return local_folder(need.given)
     path = Path(need.given).expanduser()
     return path if path.is_file() else None
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
+    """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(place: Path) -> tuple[FileStamp, ...]:
-    """A file, or those of a folder that are read; hidden ones are a client's own."""
+    """The file, or the files of a folder that are read. Hidden files belong to the hub's client."""
     if place.is_file():
         return (_file("", place),)
     names = [path.relative_to(place) for path in place.rglob("*") if path.suffix in READ and path.is_file()]
@@ -95,7 +95,7 @@ def _file(name: str, path: Path) -> FileStamp:
 
 @cache
 def _digest(given: str, files: tuple[FileStamp, ...]) -> str:
-    """Of a file its own, of a folder that of the names and digests of its files."""
+    """The digest of a file, or of the names and digests of a folder's files."""
     if (size := sum(size for _, _, size, _ in files)) > LARGE:
         say(f"reading {given}, {size / 1e9:.1f} GB, once, to notice where it changes")
     if [name for name, *_ in files] == [""]:

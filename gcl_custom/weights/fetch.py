@@ -1,4 +1,4 @@
-"""Fetch public weights to where a recipe names them, or into the hub client's cache. Only where a user asks for it."""
+"""Fetch public weights to the place that a recipe names, or into the hub client's cache, when a user asks for it."""
 
 import os
 import re
@@ -17,10 +17,10 @@ from gcl_custom.weights.state_dicts import read_state, save_weights
 
 
 def fetch(need: Needed) -> None:
-    """Bring one of the weights to its place. A transfer that was cut off goes on where the client can.
+    """Fetch weights to their place. An interrupted transfer is continued if the client can.
 
     Raises:
-        UserError: there is no network, the hub lacks it, or it has to be fetched by hand.
+        UserError: there is no network, the hub does not have them, or they must be fetched by hand.
     """
     public = need.public
     if public is None or not need.fetchable:
@@ -31,7 +31,7 @@ def fetch(need: Needed) -> None:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    # What the client's own library raises without a network; it is another library in other versions of the client.
+    # What the client's HTTP library raises without a network. Versions of the client use different libraries.
     transport = [base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"]
     faults: tuple[type[BaseException], ...] = (
         HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, RuntimeError,
@@ -58,7 +58,7 @@ def fetch(need: Needed) -> None:
 
 
 def by_hand(need: Needed) -> str:
-    """The command that brings weights, or where to look for them."""
+    """The command that fetches weights, or where to look for them."""
     public = need.public
     if public is None:
         return f"Put your own file at {need.given}, or name another in the recipe"
@@ -80,14 +80,14 @@ def _from_hub(public: Public, path: Path) -> None:
     from huggingface_hub import hf_hub_download
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f".{path.name}.download")  # the same each time, so that the client can go on
+    place = path.with_name(f".{path.name}.download")  # always the same, so that the client can continue
     got = Path(hf_hub_download(public.repository, public.file, local_dir=place))
     os.replace(got, path)
     shutil.rmtree(place)
 
 
 def _unpack(archive: Path, public: Public, path: Path) -> None:
-    """One file of an archive, wherever it lies in it; nothing else is written."""
+    """Write the one wanted file of an archive, in whichever folder it is there."""
     with tarfile.open(archive) as tar:
         for entry in tar:
             content = tar.extractfile(entry) if PurePosixPath(entry.name).name == public.member else None
@@ -123,7 +123,7 @@ def _folder(repository: str, need: Needed) -> None:
 
 
 def as_safetensors(folder: Path, need: Needed) -> None:
-    """Write the weights of a model of transformers as safetensors, where the folder has them as a pickle alone.
+    """Write the weights of a model of transformers as safetensors if the folder has only a pickle.
 
     Raises:
         UserError: the pickle holds more than tensors, or is damaged.
@@ -133,10 +133,10 @@ def as_safetensors(folder: Path, need: Needed) -> None:
 
 
 def wanted(files: Sequence[str]) -> list[str]:
-    """The files of a repository that are read: safetensors and plain text, in fp16 where there is a choice.
+    """The files of a repository that are read: safetensors and plain text, in fp16 if there is a choice.
 
-    Of a pipeline of diffusers no second copy of all its parts in one file; no pickle but that of a model of
-    transformers that has nothing else, such as BLIP's, out of which tensors alone are taken.
+    A pipeline of diffusers may also have one file with all its parts, which is left out. A pickle is chosen only for a
+    model of transformers that has nothing else, such as BLIP's; only tensors are taken out of it.
     """
     pipeline, chosen = hub.INDEX in files, []
     for file in files:

@@ -1,9 +1,8 @@
-"""Models of the Hugging Face hub, from a folder or from what was fetched before; no network and no pickle.
+"""Load models of the Hugging Face hub from a folder or from the client's cache, without a network or a pickle.
 
-A pipeline of diffusers is a folder with ``model_index.json`` and one folder for each part, such as ``unet/``; a model
-of transformers is one folder. Parts are looked for before anything is read, networks are read part by part, so that a
-message can name the one that is wrong, and a tensor that is missing is an error: both libraries would draw it at random
-and go on.
+A pipeline of diffusers is a folder with ``model_index.json`` and one folder for each part, such as ``unet/``. A model
+of transformers is one folder. All parts are looked for before any is read. Networks are read part by part, so that a
+message can name the faulty one. A missing tensor is an error; both libraries would fill it with random numbers.
 """
 
 import importlib.util
@@ -22,7 +21,7 @@ from gcl_custom.weights.state_dicts import first_of
 
 INDEX = "model_index.json"
 PICKLE, SAFE = "pytorch_model.bin", "model.safetensors"
-"""The weights of a model of transformers as they were kept once, and as they are read."""
+"""Weights of a model of transformers: the file of older models, and the file that is read."""
 NETWORKS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
@@ -34,17 +33,17 @@ NETWORKS = {
         "StableUnCLIPImageNormalizer",
     ),
 }
-"""Networks that are read, by the name of their part: where their class stands, and its name."""
+"""Part of a pipeline -> the module and name of its network's class."""
 PLAIN = ("scheduler", "tokenizer", "tokenizer_2", "feature_extractor", "image_noising_scheduler")
 """Parts without weights."""
 UNUSED = ("safety_checker",)
-"""Parts that make no view."""
+"""Parts that are not needed to make views."""
 FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
-"""What the two libraries raise for a damaged or an unknown folder."""
+"""What the two libraries raise for a damaged or unknown folder."""
 
 
 def require_installed(where: str) -> None:
-    """The two libraries are an extra, since importing them slows every command down.
+    """Check that diffusers and transformers are installed. They are an extra of the package.
 
     Raises:
         UserError: one of them is not installed.
@@ -55,10 +54,10 @@ def require_installed(where: str) -> None:
 
 
 def require_colours(where: str, bands: int) -> None:
-    """Public image models know red, green and blue alone; to be called before any work.
+    """Check, before any work, that tiles have the three bands that public image models were trained on.
 
     Raises:
-        UserError: the tiles have other than three bands.
+        UserError: the tiles do not have three bands.
     """
     if bands != 3:
         raise UserError(
@@ -67,8 +66,8 @@ def require_colours(where: str, bands: int) -> None:
         )
 
 
-def found(model: str) -> Path | None:
-    """The folder that a model lies in: itself, or where the hub's client has put it before; no network is used."""
+def local_folder(model: str) -> Path | None:
+    """The folder of a model: the given one, or that in the client's cache. Nothing is fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -81,19 +80,19 @@ def found(model: str) -> Path | None:
 
 
 def folder_of(model: str, where: str) -> Path:
-    """The folder that a model lies in; see ``found``.
+    """The folder of a model, as ``local_folder`` finds it.
 
     Raises:
         UserError: there is none.
     """
-    folder = found(model)
+    folder = local_folder(model)
     if folder is None:
         raise no_model(model, where)
     return folder
 
 
 def no_model(model: str, where: str) -> UserError:
-    """What to say where a model is missing."""
+    """The error for a missing model."""
     return UserError(
         f"{where}: {model} is no folder (looked for from {Path.cwd()}), and this machine has fetched no model of the "
         f"hub by that name. Where there is a network: gcl-custom weights RECIPE --download. Or copy its folder here "
@@ -106,14 +105,16 @@ def load_pipeline(
 ) -> Any:
     """A pipeline of diffusers on a device, without progress bars, safety checker or watermark.
 
-    The VAE stays in fp32 where its configuration asks for it (SDXL's overflows in fp16).
+    The VAE stays in fp32 if its configuration asks for it, as SDXL's does, which overflows in fp16.
 
     Args:
-        kind: name of the class of diffusers that reads the pipeline, such as AutoPipelineForImage2Image.
-        options: passed to the pipeline where its model has them.
+        kind: name of the diffusers class that reads the pipeline, such as AutoPipelineForImage2Image.
+        model: a folder, or an id of the hub.
+        where: the key of the recipe that names the model, for messages.
+        options: further arguments of ``from_pretrained``.
 
     Raises:
-        UserError: no such model, a part that is missing, damaged or not of a known kind, or pickled weights alone.
+        UserError: there is no such model, a part is missing, damaged or of an unknown kind, or weights are pickled.
     """
     require_installed(where)
     folder = folder_of(model, where)
@@ -134,28 +135,31 @@ def load_pipeline(
         except FAULTS as error:
             raise UserError(f"{where}: {model} is no model for {kind}: {_line(error)}") from None
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.vae.enable_slicing()  # tile by tile: a batch of 512 px takes no more memory than one
+    pipeline.vae.enable_slicing()  # one tile at a time, so that a batch of 512 px needs no more memory than one tile
     return pipeline
 
 
 def load_network(
     module: str, name: str, folder: Path, what: str, where: str, precision: torch.dtype | None = None
 ) -> Any:
-    """One network of diffusers or transformers, on the CPU, every tensor of it from safetensors.
+    """One network of diffusers or transformers, on the CPU, with every tensor from safetensors.
 
     Args:
-        module, name: where its class stands, and its name.
-        folder: what holds its configuration and weights.
-        what: what a message shall call it.
+        module, name: the module and name of its class.
+        folder: the folder with its configuration and weights.
+        what: what messages call it.
+        where: the key of the recipe that names it, for messages.
 
     Raises:
         UserError: files or tensors are missing, surplus, damaged or of other shapes.
     """
     weights = _require_weights(folder, what, where)
     halved = [file for file in weights if ".fp16" in file]
-    options: dict[str, Any] = {"torch_dtype": precision}  # diffusers' name, whose message gives shapes that differ
+    options: dict[str, Any] = {
+        "torch_dtype": precision
+    }  # diffusers' name for it; its own message gives the shapes that differ
     if module == "transformers":
-        options = {"dtype": precision, "ignore_mismatched_sizes": True}  # so that they are stated, below
+        options = {"dtype": precision, "ignore_mismatched_sizes": True}  # they are stated below
     if halved and (precision == torch.float16 or len(halved) == len(weights)):
         options["variant"] = "fp16"
     with quiet():
@@ -177,7 +181,7 @@ FETCH = ". Fetch it anew where there is a network: gcl-custom weights RECIPE --d
 
 
 def _parts(folder: Path, model: str, where: str) -> list[str]:
-    """Names of a pipeline's parts; each that is used is there."""
+    """The names of a pipeline's parts, after a check that every used part is there."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         about = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
@@ -202,7 +206,7 @@ def _parts(folder: Path, model: str, where: str) -> list[str]:
 
 
 def _require_weights(folder: Path, what: str, where: str) -> list[str]:
-    """Names of a network's safetensors."""
+    """The names of a network's safetensors files."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{where}: {what} has no config.json in {folder}{FETCH}")
     found = [file.name for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
@@ -214,14 +218,14 @@ def _require_weights(folder: Path, what: str, where: str) -> list[str]:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a message of others, without the advice that follows; with the next where it announces one."""
+    """The first line of a library's message, with the next one after a colon. The advice that follows is left out."""
     first, *others = str(error).strip().splitlines() or [type(error).__name__]
     return f"{first} {others[0].strip()}" if others and first.endswith(":") else first
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No bars, no advice and no warnings about their own code from the two libraries; what matters is raised."""
+    """Silence the bars, advice and warnings of the two libraries. Errors are still raised."""
     import diffusers.utils.logging as of_diffusers
     import transformers.utils.logging as of_transformers
 

@@ -1,4 +1,6 @@
-"""Stage without output: which weights a recipe takes from elsewhere, whether they are there, and how to get them."""
+"""Stage without output: list the weights that a recipe takes from elsewhere, their state, and how to get them."""
+
+from collections.abc import Sequence
 
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
@@ -8,11 +10,17 @@ from gcl_custom.weights.needed import licences, needed
 from gcl_custom.weights.on_disk import Found, digest, look, show
 
 
-def list_weights(recipe: str, overrides: list[str], download: bool, digests: bool) -> None:
-    """Show the weights of a recipe as a table; fetch those that are missing where that is asked for.
+def list_weights(recipe: str, overrides: Sequence[str], download: bool, digests: bool) -> None:
+    """Show the weights of a recipe as a table.
+
+    Args:
+        recipe: a file or a shipped name.
+        overrides: texts ``key.path=value``.
+        download: first fetch the weights that are missing.
+        digests: also print the SHA-256 of each file.
 
     Raises:
-        UserError: weights are missing or damaged, with what brings each of them.
+        UserError: weights are missing or damaged. The message says how to get each of them.
     """
     read = load_recipe(recipe, overrides)
     needs = needed(read)

@@ -1,6 +1,6 @@
-"""Whether the weights that a recipe names are there, whole and readable, and a table of what is known of them.
+"""Look whether the weights that a recipe names are there, complete and readable, and show them as a table.
 
-Files are opened, not run: safetensors, or pickles of tensors and plain values. No network is used.
+Files are read as safetensors, or as pickles of tensors and plain values, so no code in them runs. Nothing is fetched.
 """
 
 import json
@@ -20,18 +20,18 @@ from gcl_custom.weights.needed import Needed
 from gcl_custom.weights.state_dicts import unpickle
 
 STATED, ESTIMATED = 1.1, 2.0
-"""Factors by which a file may be larger or smaller than its stated, or its estimated, size."""
+"""Factors by which a file's size may differ from a stated size, and from an estimated one."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What stands at the place that a recipe names."""
+    """What is at the place that a recipe names."""
 
     state: Literal["there", "missing", "damaged"]
     what: str
-    """For the reader: tensors, parts of a folder, or what is wrong."""
+    """Text for the reader: the tensors, the parts of a folder, or what is wrong."""
     size: int = 0
-    """Bytes."""
+    """Size in bytes."""
     path: Path | None = None
 
     @property
@@ -40,7 +40,7 @@ class Found:
 
 
 def look(need: Needed) -> Found:
-    """Look at the weights where the recipe says that they are."""
+    """Look at the weights at the place that the recipe names."""
     place = place_of(need)
     if place is None:
         return Found("missing", "")
@@ -48,7 +48,7 @@ def look(need: Needed) -> Found:
 
 
 def digest(need: Needed, found: Found) -> str:
-    """SHA-256 of a file that is there, and whether it is the published one."""
+    """The SHA-256 of a file that is there, and whether it is the published one."""
     if found.path is None or not found.path.is_file():
         return ""
     value, wanted = sha256(found.path), need.public.sha256 if need.public and need.exact else ""
@@ -75,7 +75,7 @@ def _file(path: Path, need: Needed) -> Found:
 
 
 def _tensors(path: Path) -> int:
-    """How many tensors a file holds; raises what its readers raise."""
+    """The number of tensors in a file. Errors of its readers are not caught here."""
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             return len(file.keys())
@@ -83,7 +83,7 @@ def _tensors(path: Path) -> int:
 
 
 def _count(value: object) -> int:
-    """How many tensors nested dicts and lists hold."""
+    """The number of tensors in nested dicts and lists."""
     if isinstance(value, Tensor):
         return 1
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
@@ -147,7 +147,9 @@ def _row(need: Needed, found: Found) -> list[str]:
     if public and not public.commercial:
         licence += ": NO COMMERCIAL USE"
     place = str(found.path or need.given)
-    state = f"{found.state}: {found.what.partition('. ')[0]}" if found.what else found.state  # advice is for messages
+    state = (
+        f"{found.state}: {found.what.partition('. ')[0]}" if found.what else found.state
+    )  # advice belongs into messages
     return [need.where, title, _size(need, found), licence, place, state]
 
 
@@ -160,7 +162,7 @@ def _size(need: Needed, found: Found) -> str:
 
 
 def in_bytes(count: int) -> str:
-    """Bytes, for a reader."""
+    """A number of bytes, for a reader."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":

@@ -1,8 +1,8 @@
-"""Weights on the disk: written as safetensors, read from safetensors or from pickles of tensors and plain values.
+"""State dicts: written as safetensors, read from safetensors or from pickles of tensors and plain values.
 
-A file from elsewhere may run code when it is unpickled freely, so none is: ``torch.load`` with ``weights_only=True``
-refuses whatever is not a tensor, a plain value or one of a few classes that public checkpoints name beside them. Every
-key and every shape is compared before anything is put into a network, and a message names those that differ.
+A pickle from elsewhere may run code. So ``torch.load`` is called with ``weights_only=True``, which refuses everything
+but tensors, plain values, and a few classes that public checkpoints mention. Before a state is loaded into a network,
+every key and shape is compared, and a message names those that differ.
 """
 
 import pickle
@@ -22,24 +22,24 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically
 
 SHOWN = 5
-"""Faults that a message names; it counts the rest."""
+"""Number of faults that a message names. It counts the rest."""
 
 
 def first_of(faults: Sequence[str]) -> str:
-    """The first faults of a list for a message, and how many more there are."""
+    """The first faults of a list, for a message, and the number of the others."""
     more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     return f"{'; '.join(faults[:SHOWN])}{more}"
 
 
 def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
-    """Write a state as safetensors, atomically; a tensor that has two names (tied weights) is written under both."""
+    """Write a state as safetensors, atomically. A tensor with two names (tied weights) is written under both."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     written: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, value in state.items():
         value = value.detach().cpu().contiguous()
         storage = value.untyped_storage().data_ptr()
-        # safetensors refuses two names for one piece of memory
+        # safetensors refuses two names for the same memory.
         written[name] = value.clone() if storage in stored else value
         stored.add(storage)
     with write_atomically(path) as part:
@@ -47,7 +47,11 @@ def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Read safetensors into a module; raises what ``read_weights`` and ``fit_state`` raise."""
+    """Load safetensors into a module.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit the module.
+    """
     fit_state(str(path), read_weights(path), module)
 
 
@@ -55,7 +59,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return load_file(path)
@@ -67,13 +71,12 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
     """The state dict in a file from elsewhere: safetensors, or a pickle of tensors and plain values.
 
     Args:
-        where: what a message shall call the file's place, such as the key of the recipe that names it.
-        keys: where a pickle wraps its state, the keys that it may stand under; the first that is there is followed,
-            and the others are then looked for below it. Without any of them, the state stands alone.
-        prefixes: taken off the names of all tensors, each where it stands in front, in this order.
+        where: what names the file, such as a key of the recipe, for messages.
+        keys: keys under which the state may be nested. Each that is found is followed, in this order.
+        prefixes: removed from the front of the tensors' names, in this order.
 
     Raises:
-        UserError: there is no such file, it needs more than tensors to be read, or it holds no state.
+        UserError: there is no such file, it holds more than tensors, or it holds no state.
     """
     if not path.is_file():
         raise no_weights(path, where)
@@ -99,7 +102,7 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
 
 
 def no_weights(path: Path | str, where: str) -> UserError:
-    """What to say where a file of weights is missing."""
+    """The error for a missing file of weights."""
     return UserError(
         f"{where}: there are no weights at {path} (looked for from {Path.cwd()}). What a recipe needs, and where to "
         f"get it, says: gcl-custom weights RECIPE"
@@ -107,7 +110,7 @@ def no_weights(path: Path | str, where: str) -> UserError:
 
 
 class Ignored:
-    """Stands for an object that a trainer keeps beside its tensors: takes any arguments and any state, keeps none."""
+    """Stands in for an object that a trainer saved beside its tensors. It accepts any state and keeps none."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -121,21 +124,21 @@ IGNORED = (
     "numpy._core.multiarray.scalar",
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
 )
-"""What public checkpoints name: options, scalars of numpy 1 and 2, and what old versions of Lightning file state under.
-As only tensors are wanted, none of them is imported or called: ``Ignored`` takes their place."""
+"""Classes that public checkpoints mention: options, scalars of numpy 1 and 2, and a key of old versions of Lightning.
+None of them is imported or called, since only tensors are wanted: ``Ignored`` takes their place."""
 DAMAGED = (
     OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error,
 )  # fmt: skip
-"""What torch raises for a file that is cut off, or no pickle at all."""
+"""What torch raises for a file that is truncated or no pickle."""
 
 
 def unpickle(path: Path) -> Any:
-    """The tensors and plain values of a pickle; the tensors stay on the disk until they are used.
+    """The tensors and plain values of a pickle. Tensors are memory-mapped where the format allows it.
 
     Raises:
-        UserError: it names other things, or it is damaged; the text goes on after the file's path.
+        UserError: it names other classes, or is damaged. The text is to follow the file's path.
     """
-    mapped = zipfile.is_zipfile(path)  # the older stream cannot be
+    mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -154,16 +157,16 @@ def unpickle(path: Path) -> Any:
 
 
 def _foreign(error: pickle.UnpicklingError) -> str:
-    """The name that the pickle asked for, from torch's message, which gives it among advice to unpickle freely."""
+    """The class that the pickle asked for, out of torch's message, whose rest advises to unpickle freely."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     return found[1] if found else ""
 
 
 def shape_of(source: str, found: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    """Shape of one tensor of a state, for a network whose sizes are read from its weights.
+    """The shape of one tensor of a state, for a network whose sizes are read from its weights.
 
     Raises:
-        UserError: it is missing, or has another number of dimensions.
+        UserError: the tensor is missing, or has another number of dimensions.
     """
     if name not in found:
         raise UserError(f"{source} does not fit: missing {name}, from which a size of the network is read")
@@ -174,13 +177,17 @@ def shape_of(source: str, found: Mapping[str, Tensor], name: str, dimensions: in
 
 
 def numbered(found: Mapping[str, Tensor], prefix: str) -> int:
-    """How many layers follow a prefix in the names of a state: one more than the highest number after it."""
+    """The number of layers under a prefix: one more than the highest number that follows it in the names."""
     numbers = [name.removeprefix(prefix).split(".")[0] for name in found if name.startswith(prefix)]
     return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
 
 def fit_state(source: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Put a state into a module; a UserError names the keys that are missing, surplus or of another shape."""
+    """Load a state into a module.
+
+    Raises:
+        UserError: keys are missing, surplus or of another shape, and the first are named.
+    """
     wanted = module.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in found]
     faults += [f"surplus {name}" for name in found if name not in wanted]

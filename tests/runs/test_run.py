@@ -1,4 +1,4 @@
-"""The folder of a run, and which run a command works on."""
+"""Which run a command works on, and the recipe that it keeps."""
 
 from pathlib import Path
 

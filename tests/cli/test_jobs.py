@@ -1,0 +1,120 @@
+"""Which stages a command does: nothing twice, nothing that is not needed, and the same after a kill."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from command_line import COMMAND, TINY, gcl_custom
+from safetensors.torch import load_file
+
+from gcl_custom.files import locked
+
+
+def test_what_is_done_is_not_done_again(project: Path) -> None:
+    stamps = {path: path.stat().st_mtime_ns for path in (project / "runs" / "tiny").rglob("*.safetensors")}
+    gcl_custom(project, "run", "tiny.yaml")
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    gcl_custom(tmp_path, "run", "tiny.yaml", "--set", "pretrain.mixing_rate=0", "--set", "compare.arms=[gcl]")
+    run = tmp_path / "runs" / "tiny"
+    assert {path.name for path in run.iterdir() if path.is_dir()} >= {"tiles", "pretrain", "compare"}
+    assert [name for name in ("tokenizer", "tokens", "maskgit", "views") if (run / name).exists()] == []
+    assert "This run is not finished" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_other_settings_are_refused_and_leave_everything_as_it_was(project: Path) -> None:
+    refused = gcl_custom(project, "pretrain", "--set", "pretrain.epochs=3", check=False)
+    assert refused.returncode == 1
+    assert re.search(r"pretrain\.epochs: 2 -> 3.*--redo", refused.stdout + refused.stderr, re.DOTALL)
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert gcl_custom(project, "pretrain").returncode == 0
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "maskgit", "pretrain/gcl-0"])
+def test_killed_and_started_again_gives_the_same_weights(project: Path, tmp_path: Path, stage: str) -> None:
+    """kill -9 at a moment after the stage's first checkpoint; the same command then goes on."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [*COMMAND, "run", "tiny.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    checkpoint = tmp_path / "runs" / "tiny" / stage / "last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    gcl_custom(tmp_path, "fit-generator", "tiny.yaml")
+    gcl_custom(tmp_path, "pretrain")
+    for weights in (project / "runs" / "tiny" / stage).glob("*.safetensors"):
+        whole, resumed = load_file(weights), load_file(tmp_path / "runs" / "tiny" / stage / weights.name)
+        assert all((whole[name] == resumed[name]).all() for name in whole)
+
+
+GRID = """
+recipe: tiny.yaml
+settings: {compare.arms: [gcl], compare.fractions: []}
+grid: {pretrain.mixing_rate: [0.0, 0.75]}
+baseline: {pretrain.mixing_rate: 0.0}
+"""
+
+
+def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(project: Path, tmp_path: Path) -> None:
+    (project / "grid.yaml").write_text(GRID)
+    command = [*COMMAND, "study", "grid.yaml"]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, start_new_session=True)
+    study = project / "runs" / "grid"
+    while not list(study.glob("stages/pretrain/*/last.ckpt")):
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    said = gcl_custom(project, "study", "grid.yaml").stdout
+    assert "2 of 2 cells done" in said
+    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 1
+    lent = {path.name.rpartition("-")[0] for path in study.glob("stages/**/*") if path.is_symlink()}
+    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0"}
+    assert "cell 2 of 2, mixing_rate=0.75: done before" in gcl_custom(project, "study", "grid.yaml").stdout
+
+
+def test_two_processes_on_one_study_pass_over_what_is_taken_and_both_end_with_the_whole_table(project: Path) -> None:
+    """Beside a third one, this test, which is at the first cell until both have nothing else to do, and then goes."""
+    (project / "shared.yaml").write_text(GRID)
+    study, command = project / "runs" / "shared", [*COMMAND, "study", "shared.yaml"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    with locked(study / "cells" / "mixing_rate=0"):
+        alone = gcl_custom(project, *command[1:], "--cell", "mixing_rate=0", check=False)
+        assert alone.returncode == 1
+        assert "Another process is working in" in alone.stdout
+        both = [
+            subprocess.Popen(
+                command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for _ in range(2)
+        ]
+        said = [_up_to("waiting for the other process that is working on it", process) for process in both]
+        assert all("cell 1 of 2, mixing_rate=0: passed over" in text for text in said)
+        assert not (study / "table.md").exists()
+    ends = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert all("2 of 2 cells done" in text for text in ends)
+    assert "not run yet" not in (study / "table.md").read_text()
+
+
+def _up_to(words: str, process: subprocess.Popen[str]) -> str:
+    """What a process says up to the line with these words."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"ended without saying {words!r}: {said}")
