@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,6 +40,7 @@ def warn(text: str) -> None:
     console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
 
+@runtime_checkable
 class Ticker(Protocol):
     """Counts what has been done."""
 

@@ -14,7 +14,10 @@ from gcl_custom.files import write_atomically
 
 
 def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:
-    """A picture with one row for each batch of unit tiles; of more than three bands it shows the first three."""
+    """A picture with one row for each batch of unit tiles.
+
+    It shows the first three bands, or with fewer than three the first one in grey.
+    """
     tiles = [tile for row in rows for tile in row.float().cpu().clamp(0, 1)]
     coloured = torch.stack([tile[:3] if len(tile) >= 3 else tile[:1].expand(3, -1, -1) for tile in tiles])
     return make_grid(coloured, nrow=len(rows[0]), padding=2, pad_value=1.0)

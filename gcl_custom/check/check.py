@@ -1,7 +1,7 @@
 """Stage without output: what a recipe would do here, before any training. Nothing is written.
 
-It finds the tiles as packing would, reads files to find unusable ones, looks at the weights that the recipe takes from
-elsewhere, and measures a few steps of each network that can be built.
+It finds the tiles as packing would, reads files to find unusable ones, looks for the weights from elsewhere, and
+measures a few steps of each network that can be built.
 """
 
 import shutil
@@ -23,23 +23,23 @@ from gcl_custom.weights.needed import licences, needed
 from gcl_custom.weights.on_disk import in_bytes
 
 MOST_CLASSES = 40
-"""Classes that have a row of their own in the table of tiles."""
+"""Most classes with a row of their own in the table of tiles."""
 LARGE = 100 * 10**9
-"""Bytes of views above which other ways are pointed out."""
+"""Bytes of views above which the warning names what takes less room."""
 
 
 def check(run: Run) -> None:
     """Show tiles, unusable files, shapes, steps, time, memory and disk of every stage.
 
     Raises:
-        UserError: whatever would end the run before its first training step.
+        UserError: anything that would end the run before its first training step.
     """
     recipe = run.recipe
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)
     say("measuring a few steps of each network ...")
-    tokens = recipe.has_tokens and there and arms.needs_generator(recipe)
+    tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
     show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
 
@@ -48,7 +48,7 @@ def check(run: Run) -> None:
 
 
 def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
-    """Tiles by class and split, shapes, and what label fractions come to."""
+    """Show tiles by class and split, shapes, and the number of labels of each fraction."""
     table = Table("tiles", *SPLITS, box=None)
     for label, name in [*enumerate(tiles.classes[:MOST_CLASSES]), (-1, "no label")]:
         row = [tiles.count(split, label) for split in SPLITS]
@@ -59,7 +59,7 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
     in_tokens = ""
-    if recipe.has_tokens and arms.needs_generator(recipe):
+    if recipe.generator.has_tokens and arms.needs_generator(recipe):
         tokenizer = recipe.tokens.tokenizer
         grid = recipe.data.size // tokenizer.pixels_per_token
         in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
@@ -76,9 +76,10 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
 
 
 def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
-    """Weights from elsewhere and their licences; returns their sizes by key, as far as known.
+    """Show weights from elsewhere and their licences.
 
-    Returns, too, whether all that the generator takes are there.
+    Returns:
+        Their sizes by key, as far as they are known, and whether all weights of the generator are there.
     """
     found = [(need, on_disk.look(need)) for need in needed(recipe)]
     sizes: dict[str, int] = {}
@@ -100,7 +101,7 @@ def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
 
 
 def show_costs(rows: Sequence[StageCost], run: Run) -> None:
-    """The stages and what they take, where the figures come from, and whether there is room."""
+    """Show what each stage takes, where the figures come from, and whether there is room."""
     unmeasured = any(row.source != MEASURED for row in rows)
     table = Table("stage", "what", "time", "memory", "disk", *(["time is"] if unmeasured else []), box=None)
     for row in rows:

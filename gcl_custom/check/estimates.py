@@ -1,29 +1,23 @@
-"""What the stages of a recipe take: arithmetic from the tiles and from what single batches cost. Nothing is run."""
+"""Time, memory and disk of a recipe's stages, computed from the tiles and the costs of single batches."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.imagery.splits import label_counts, subset_of_sets
 from gcl_custom.imagery.symmetry import WAYS
-from gcl_custom.imagery.tile_store import SPLITS, SplitName, has_label
-from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings
+from gcl_custom.imagery.tile_store import SPLITS, SplitName
+from gcl_custom.measures.label_kinds import LabelKind
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.views import LEARNT
 from gcl_custom.runs import arms
-from gcl_custom.weights.needed import published_speed
+from gcl_custom.weights.needed import named, published_speed
 
 CAPTION = 100
 """Bytes of a caption, about."""
-LATENT = 2048 + 128
-"""Numbers, about, that the public IC-GAN makes a tile from."""
-NETWORKS = ("tokenizer.weights", "maskgit.weights", "weights", "encoder", "model")
-"""Keys of ``generator`` that name what makes views."""
 MEASURED, UNKNOWN = "measured", "not known"
 
 
@@ -34,32 +28,29 @@ class FoundTiles:
     form: Form
     rgb: bool
     classes: list[str]
-    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
+    labels: Shaped[Tensor, "n *_"]
     """As in a tile store."""
+    kind: LabelKind
     split: Int[Tensor, " n"]
 
     def count(self, split: SplitName, label: int | None = None) -> int:
         chosen = self.split == SPLITS.index(split)
-        if label is not None and self.labels.ndim == 1:
-            chosen = chosen & (self.labels == label)
-        elif label is not None:
-            chosen = chosen & (self.labels[:, label] if label >= 0 else ~self.has_label)
+        if label is not None:
+            chosen = chosen & (self.kind.bears(self.labels, label) if label >= 0 else ~self.has_label)
         return int(chosen.sum())
 
     @property
     def has_label(self) -> Bool[Tensor, " n"]:
-        return has_label(self.labels)
+        return self.kind.has_label(self.labels)
 
     @property
-    def labelled(self) -> Int[Tensor, " m"] | Bool[Tensor, "m classes"]:
+    def labelled(self) -> Shaped[Tensor, "m *_"]:
         """Labels of the train tiles that have one."""
         return self.labels[(self.split == 0) & self.has_label]
 
     def share(self, fraction: float) -> int:
         """Number of labelled train tiles that a label fraction leaves."""
-        if self.labels.ndim == 2:
-            return len(subset_of_sets(self.labelled, fraction, seed=0))
-        return sum(label_counts(self.labelled, fraction).values())
+        return len(self.kind.subset(self.labelled, fraction, seed=0))
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,8 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
     tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
     yield StageCost("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
     if arms.needs_generator(recipe):
-        tokens = recipe.has_tokens
-        yield from _tokens(recipe, tiles, costs.tokens, weights) if tokens else _other(recipe, tiles)
+        for name in recipe.generator_stages:
+            yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
         yield from _made(recipe, train, tile, costs.tokens, weights)
 
     steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
@@ -103,13 +94,16 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
         yield _comparison(recipe, tiles, costs, number)
 
 
-def _tokens(
-    recipe: Recipe, tiles: FoundTiles, costs: TokenCosts | None, weights: Mapping[str, int]
+MaybeTokenCosts = TokenCosts | None
+"""Costs of the batches of a token generator; None for other generators, and where weights are missing."""
+
+
+def _tokenizer(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
-    """The stages of a token generator."""
-    tokenizer, maskgit, train = recipe.tokens.tokenizer, recipe.tokens.maskgit, tiles.count("train")
+    tokenizer = recipe.tokens.tokenizer
     size = weights.get("generator.tokenizer.weights", 0)
-    steps = tokenizer.epochs * _per_epoch(train, tokenizer.batch)
+    steps = tokenizer.epochs * _per_epoch(tiles.count("train"), tokenizer.batch)
     what = f"{steps:,} steps of {tokenizer.batch}"
     if not steps:
         yield StageCost("tokenizer", "taken as it is", 0.0, 0, size)
@@ -121,15 +115,22 @@ def _tokens(
     else:
         yield StageCost("tokenizer", what, None, None, 4 * size, UNKNOWN)
 
-    ways = WAYS[recipe.token_symmetry]
-    encoded = (train + tiles.count("valid")) * ways
-    kept = encoded * (recipe.data.size // tokenizer.pixels_per_token) ** 2 * 2
-    reading = encoded / recipe.views.batch * costs.tokenise.seconds if costs else None
-    if not recipe.inpaints:
+
+def _tokens(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    if not recipe.inpaints:  # otherwise they are counted with the transformer
+        encoded, reading, kept = _encoded(recipe, tiles, costs)
         yield StageCost("tokens", f"{encoded:,} of them", reading, None, kept, MEASURED if costs else UNKNOWN)
-        return
+
+
+def _maskgit(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    maskgit = recipe.tokens.maskgit
+    encoded, reading, kept = _encoded(recipe, tiles, costs)
     size = weights.get("generator.maskgit.weights", 0)
-    steps = maskgit.epochs * _per_epoch(train, maskgit.batch)
+    steps = maskgit.epochs * _per_epoch(tiles.count("train"), maskgit.batch)
     what = f"{steps:,} steps of {maskgit.batch}" if steps else f"taken as it is; {encoded:,} tiles encoded"
     if costs is None or reading is None:
         yield StageCost("maskgit", what, None, None, (4 if steps else 1) * size + kept, UNKNOWN)
@@ -140,27 +141,50 @@ def _tokens(
         yield StageCost("maskgit", what, seconds, costs.maskgit.memory, _kept(costs.maskgit) + kept)
 
 
-def _other(recipe: Recipe, tiles: FoundTiles) -> Iterator[StageCost]:
-    """The stages before the views of a generator that is not one of tokens; none of them is measured."""
-    strategy = recipe.views.strategy
-    if isinstance(recipe.generator, ImageToImageSettings) and recipe.generator.captions:
-        count = len(tiles.split)
-        yield StageCost("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
-    if isinstance(recipe.generator, IcGanSettings) and recipe.inverts:
-        count = tiles.count("train")
-        what = f"{count:,} tiles, {recipe.generator.inversion_steps:,} steps each"
-        yield StageCost("latents", what, None, None, count * 4 * LATENT, UNKNOWN)
-    if strategy and strategy.name in LEARNT:
-        steps = getattr(strategy, "steps")  # noqa: B009  both learnt strategies have them
-        yield StageCost("edit", f"{steps:,} steps", None, None, 0, UNKNOWN)
+def _encoded(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts) -> tuple[int, float | None, int]:
+    """Number of tiles to encode, counting each way, with the seconds that it takes and the bytes of the tokens."""
+    encoded = (tiles.count("train") + tiles.count("valid")) * WAYS[recipe.token_symmetry]
+    kept = encoded * (recipe.data.size // recipe.tokens.tokenizer.pixels_per_token) ** 2 * 2
+    return encoded, encoded / recipe.views.batch * costs.tokenise.seconds if costs else None, kept
+
+
+def _captions(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    count = len(tiles.split)
+    yield StageCost("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
+
+
+def _latents(
+    recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
+) -> Iterator[StageCost]:
+    generator, count = recipe.generator, tiles.count("train")
+    what = f"{count:,} tiles, {generator.descent_steps:,} steps each"
+    yield StageCost("latents", what, None, None, count * 4 * generator.latent_numbers, UNKNOWN)
+
+
+def _edit(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]) -> Iterator[StageCost]:
+    assert recipe.views.strategy is not None
+    yield StageCost("edit", f"{recipe.views.strategy.training_steps:,} steps", None, None, 0, UNKNOWN)
+
+
+OF_GENERATOR = {
+    "tokenizer": _tokenizer,
+    "tokens": _tokens,
+    "maskgit": _maskgit,
+    "captions": _captions,
+    "latents": _latents,
+    "edit": _edit,
+}
+"""Stages that a generator may need -> their row."""
 
 
 def _made(
     recipe: Recipe, train: int, tile: int, costs: TokenCosts | None, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
-    """Views and reconstructions; those that cannot be measured take a published time where there is one."""
+    """Views and reconstructions. If they cannot be measured, a published time is taken where there is one."""
     number = train * recipe.views.per_tile
-    alone = sum(weights.get(f"generator.{key}", 0) for key in NETWORKS) or None
+    alone = sum(weights.get(each.key, 0) for each in named(recipe) if each.makes_views) or None
     if arms.needs_views(recipe):
         what = f"{number:,} views"
         if costs and costs.views:

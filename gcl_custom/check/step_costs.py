@@ -1,4 +1,4 @@
-"""What one training step costs on this machine: a few steps of the real networks, on made-up tiles, by the clock.
+"""What one training step costs on this machine: a few steps of the real trainings, on made-up tiles, by the clock.
 
 A step's time hardly depends on what the tiles show. Where a step of the whole batch would take long, fewer tiles are
 measured and the result is scaled: time and memory then grow with the number of tiles.
@@ -6,33 +6,42 @@ measured and the result is scaled: time and memory then grow with the number of 
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 
 import torch
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from gcl_custom.evaluation.classifier import Classifier
+from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.generator import build_networks
-from gcl_custom.generator.augment.masks import training_mask
 from gcl_custom.generator.build_networks import AnyTokenizer
-from gcl_custom.generator.own.vqgan_loss import Adversary, Reconstruction, adversarial_gradient
 from gcl_custom.generator.token_generator import TokenGenerator
-from gcl_custom.measures.feature_networks import feature_network
-from gcl_custom.methods.by_name import METHODS
+from gcl_custom.generator.token_store import Tokens
+from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraining
+from gcl_custom.imagery.symmetry import WAYS
+from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe.features import WithoutNetworkSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.training import optimizers
+from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.steps import Steps, Trainable, engine
 from gcl_custom.training.stopwatch import Stopwatch
-from gcl_custom.views.handcrafted import handcrafted, paired, small_crop
 
 FEW = 8
 """Tiles of the first steps, which tell how many can be afforded."""
 SECONDS = 1.0
 """A measured step has the whole batch, or as many tiles as take about so long."""
 REPEATS = 3
+STEPS = 1000
+"""Length of a made-up epoch. The last step is measured: by then the adversary, queues and teachers have joined."""
+DIFFERENT = 64
+"""Made-up tiles; more of them are the same ones again."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,44 @@ class Costs:
     """Representations of compare.batch tiles."""
 
 
+class MadeUpTiles(TileStore):
+    """A store of noise in memory, all of it training tiles with one of two labels."""
+
+    def __init__(self, bands: int, size: int, rgb: bool) -> None:
+        self.bands, self.size, self.rgb, self.dtype = bands, size, rgb, "uint8"
+        self.classes, self.multi_label = ["one", "other"], False
+        self.labels = torch.arange(DIFFERENT) % 2
+        self.has_label, self.split = torch.ones(DIFFERENT, dtype=torch.bool), torch.zeros(DIFFERENT, dtype=torch.int64)
+        self.low, self.high = torch.zeros(bands), torch.full((bands,), 255.0)
+        self._noise = torch.randint(256, (DIFFERENT, bands, size, size), dtype=torch.uint8)
+
+    def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+        return self._noise[index.cpu() % DIFFERENT]
+
+
+class MadeUpTokens(Tokens):
+    """Random tokens of made-up tiles."""
+
+    def __init__(self, codes: int, ways: int, grid: int) -> None:
+        self._noise = torch.randint(codes, (DIFFERENT, ways, grid, grid))
+
+    def read(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, "b s h w"]:
+        return self._noise[tiles.cpu() % DIFFERENT]
+
+
+class MadeUpReader(Reader):
+    """Made-up tiles as anchors, reconstructions and views, which all kept their content."""
+
+    def __init__(self, store: TileStore, recipe: Recipe) -> None:
+        self._store, self._settings = store, recipe.pretrain
+        self._per_tile = {"inpainted": recipe.views.per_tile}
+        self._views, self._least = {}, None
+
+    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
+        raw, sources = self._store.read(tiles)[:, None], {self._settings.anchor, self._settings.source}
+        return {source: raw.expand(-1, self._per_tile.get(source, 1), -1, -1, -1) for source in sources}
+
+
 @dataclass(frozen=True)
 class Bench:
     """Where and on which tiles costs are measured."""
@@ -81,10 +128,36 @@ class Bench:
     def device(self) -> torch.device:
         return pick_device(self.recipe.hardware)
 
-    def tiles(self, batch: int) -> Tensor:
-        """Made-up unit tiles (b c h w)."""
-        size = self.recipe.data.size
-        return torch.rand(batch, self.bands, size, size, device=self.device)
+    @cached_property
+    def store(self) -> MadeUpTiles:
+        return MadeUpTiles(self.bands, self.recipe.data.size, self.rgb)
+
+    def tiles(self, batch: int) -> Float[Tensor, "b c h w"]:
+        """Made-up unit tiles."""
+        return self.store.unit(self.store.read(torch.arange(batch)).to(self.device))
+
+    def training(
+        self,
+        module: Trainable,
+        read: Callable[[Tensor], object],
+        batch: int,
+        step: int,
+        learnt: Sequence[nn.Module],
+    ) -> Cost:
+        """Of the step of a training that has this number, with its reading and copying done before.
+
+        Args:
+            learnt: the parts that count as learnt; others do not change, or follow.
+        """
+        fabric = engine(self.recipe.hardware)
+        steps = Steps(module, fabric, self.recipe.hardware, "check")
+
+        @cache
+        def made_up(count: int) -> Batch:
+            tiles = torch.arange(count) % DIFFERENT
+            return fabric.to_device(Batch(step, tiles, read(tiles)))
+
+        return self.cost(lambda count: steps.take(made_up(count)), batch, learnt)
 
     def cost(
         self, step: Callable[[int], object], batch: int, modules: Sequence[nn.Module], learns: bool = True
@@ -94,7 +167,7 @@ class Bench:
         Args:
             step: does a step with so many tiles.
             modules: what the step computes with.
-            learns: whether there are gradients and the state of an optimizer.
+            learns: whether there are gradients and the state of an optimizer. A step that learns sets its precision.
         """
         kept: dict[int, int] = {}
 
@@ -104,7 +177,7 @@ class Bench:
             return tensor
 
         few = min(batch, FEW)
-        with autocast(self.recipe.hardware, self.device):
+        with nullcontext() if learns else autocast(self.recipe.hardware, self.device):
             step(few)
             first = self._timed(step, few)
             measured = min(batch, max(few, int(few * SECONDS / first)))
@@ -138,78 +211,48 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
     with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
         torch.manual_seed(0)
         generator = _tokens(bench) if tokens else None
-        pretrain, supervised, embed = _backbone(bench)
+        pretrain = _pretrain(bench)
+        supervised, embed = _supervised(bench)
     return Costs(generator, pretrain, supervised, embed)
 
 
 def _tokens(bench: Bench) -> TokenCosts:
     """Of a token generator: trainings where there are epochs of them, and views where tokens are in-painted."""
-    net = build_networks.tokenizer(bench.recipe.tokens.tokenizer, bench.bands)
-    plain, adversary = _tokenizer(bench, net) if bench.recipe.tokens.tokenizer.epochs else (None, None)
-    if not bench.recipe.inpaints:
-        tiles = bench.tiles(bench.recipe.views.batch)
-        net = net.to(bench.device).eval()
+    recipe, settings = bench.recipe, bench.recipe.tokens.tokenizer
+    plain = adversary = None
+    if settings.epochs:
+        training = TokenizerTraining(recipe, bench.store, STEPS)
+        of = partial(bench.training, training, bench.store.read, settings.batch)
+        plain = of(step=0, learnt=[training.net])
+        adversary = of(step=training.steps - 1, learnt=[training.net, training.adversary])
+        net = training.net
+    else:
+        net = build_networks.tokenizer(settings, bench.bands)
+    if recipe.inpaints:
+        return TokenCosts(plain, adversary, *_maskgit(bench, net))
+    tiles = bench.tiles(recipe.views.batch)
+    net = net.to(bench.device).eval()
 
-        @torch.inference_mode()
-        def tokenise(count: int) -> None:
-            net.tokenise(tiles[:count])
+    @torch.inference_mode()
+    def tokenise(count: int) -> None:
+        net.tokenise(tiles[:count])
 
-        return TokenCosts(
-            plain, adversary, None, bench.cost(tokenise, bench.recipe.views.batch, [net], learns=False), None
-        )
-    return TokenCosts(plain, adversary, *_maskgit(bench, net))
-
-
-def _tokenizer(bench: Bench, net: AnyTokenizer) -> tuple[Cost, Cost]:
-    settings = bench.recipe.tokens.tokenizer
-    net = net.to(bench.device)
-    adversary = Adversary(bench.bands, settings.lecam, settings.adversary_channels).to(bench.device)
-    compared = None if isinstance(settings.perceptual, WithoutNetworkSettings) else feature_network(settings.perceptual)
-    loss_of = Reconstruction(settings.perceptual.weight, compared).to(bench.device)
-    own = torch.optim.AdamW(net.parameters())
-    others = torch.optim.AdamW(adversary.parameters())
-    tiles = bench.tiles(settings.batch)
-
-    def step(count: int, with_adversary: bool) -> None:
-        real = tiles[:count]
-        fake, quantised = net(real)
-        pixels = fake.detach().requires_grad_()
-        loss, _ = loss_of(pixels, real)
-        (gradient,) = torch.autograd.grad(loss, pixels)
-        backward = quantised.loss
-        if with_adversary:
-            judged = adversary(real, pixels)
-            (adversarial,) = torch.autograd.grad(judged.generator, pixels, retain_graph=True)
-            weight = settings.adversary_weight * judged.trust
-            gradient, _ = adversarial_gradient(fake, gradient, adversarial, net.last_layer, weight)
-            backward = backward + judged.discriminator
-        own.zero_grad()
-        others.zero_grad()
-        torch.autograd.backward(backward + (fake * gradient).sum())
-        own.step()
-        if with_adversary:
-            others.step()
-
-    plain = bench.cost(partial(step, with_adversary=False), settings.batch, [net])
-    return plain, bench.cost(partial(step, with_adversary=True), settings.batch, [net, adversary])
+    encoding = bench.cost(tokenise, recipe.views.batch, [net], learns=False)
+    return TokenCosts(plain, adversary, None, encoding, None)
 
 
-def _maskgit(bench: Bench, vqgan: AnyTokenizer) -> tuple[Cost | None, Cost, Cost]:
+def _maskgit(bench: Bench, tokenizer: AnyTokenizer) -> tuple[Cost | None, Cost, Cost]:
     recipe, device = bench.recipe, bench.device
-    settings, tokenizer = recipe.tokens.maskgit, recipe.tokens.tokenizer
-    grid = recipe.data.size // tokenizer.pixels_per_token
-    net = build_networks.transformer(settings, vqgan.codes, grid).to(device)
-    optimizer = torch.optim.AdamW(net.parameters())
-    tokens = torch.randint(vqgan.codes, (settings.batch, grid, grid), device=device)
-
-    def step(count: int) -> None:
-        hidden = training_mask(Randomness(0, "check", 0, torch.arange(count, device=device)), grid, grid)
-        optimizer.zero_grad()
-        torch.autograd.backward(net.loss(tokens[:count], hidden))
-        optimizer.step()
-
-    training = bench.cost(step, settings.batch, [net]) if settings.epochs else None
-    generator = TokenGenerator(vqgan, net, recipe.views, recipe.hardware, device)
+    settings, grid = recipe.tokens.maskgit, recipe.data.size // recipe.tokens.tokenizer.pixels_per_token
+    cost = None
+    if settings.epochs:
+        tokens = MadeUpTokens(tokenizer.codes, WAYS[recipe.token_symmetry], grid)
+        training = MaskGITTraining(recipe, bench.store, tokens, tokenizer, STEPS)
+        net = training.net
+        cost = bench.training(training, tokens.read, settings.batch, settings.epochs * STEPS - 1, [net])
+    else:
+        net = build_networks.transformer(settings, tokenizer.codes, grid)
+    generator = TokenGenerator(tokenizer, net, recipe.views, recipe.hardware, device)
     tiles = bench.tiles(recipe.views.batch)
     modules = [generator.tokenizer, generator.maskgit]
 
@@ -223,54 +266,25 @@ def _maskgit(bench: Bench, vqgan: AnyTokenizer) -> tuple[Cost | None, Cost, Cost
         generator.decode(generator.augment(tokenise(count), drawn(count)))
 
     encoding, views = (bench.cost(does, recipe.views.batch, modules, learns=False) for does in (tokenise, view))
-    return training, encoding, views
+    return cost, encoding, views
 
 
-def _backbone(bench: Bench) -> tuple[Cost, Cost, Cost]:
-    settings, device = bench.recipe.pretrain, bench.device
-    size = settings.crop_size or bench.recipe.data.size
-    network, width = backbones.build(settings.backbone, bench.bands, settings.stem)
-    backbone, method = network.to(device), METHODS[settings.method.name](network, width, settings.method).to(device)
-    whole = nn.ModuleList([backbone, method])
-    tiles = bench.tiles(max(settings.batch, bench.recipe.compare.batch))
-    optimizer = optimizers.make(settings.optimizer, whole, settings.tiles_per_step)
-    others = range(1, 1 + settings.generative_views)
-    adamw = torch.optim.AdamW(backbone.parameters())
+def _pretrain(bench: Bench) -> Cost:
+    settings, reader = bench.recipe.pretrain, MadeUpReader(bench.store, bench.recipe)
+    batch = settings.tiles_per_step
+    training = Contrastive(bench.store, reader, settings, STEPS, batch, seed=0)
+    return bench.training(training, reader, batch, STEPS - 1, [training])
 
-    def represented(views: Tensor) -> Tensor:
-        result: Tensor = backbone(views.contiguous(memory_format=torch.channels_last))
-        return result
 
-    def draws(count: int) -> Randomness:
-        return Randomness(0, "check", 2, torch.arange(count))
-
-    def contrast(count: int) -> None:
-        views = [
-            handcrafted(tiles[:count], settings.handcrafted, min(view, 1), size, bench.rgb, draws(count))
-            for view in (0, *others)
-        ]
-        crops = range(settings.small_crops.count)
-        views += [small_crop(tiles[:count], settings, crop, bench.rgb, draws(count)) for crop in crops]
-        optimizer.zero_grad()
-        seen = [represented(view) for view in views]
-        small = range(1 + len(others), len(views))
-        pairs = [[0, other, *small] for other in others]
-        terms = [method([seen[i] for i in pair], [views[i] for i in pair], 1.0) for pair in pairs]
-        torch.autograd.backward(torch.stack([term for of_pair in terms for term in of_pair.values()]).sum())
-        optimizer.step()
-        method.follow(backbone, 1.0)
-
-    def classify(count: int) -> None:
-        views = paired(tiles[:count], ["crop", "flip"], settings.handcrafted, size, bench.rgb, draws(count))
-        adamw.zero_grad()
-        torch.autograd.backward(represented(views).square().mean())
-        adamw.step()
-
-    @torch.inference_mode()
-    def embed(count: int) -> None:
-        represented(tiles[:count])
-
-    pretrain = bench.cost(contrast, settings.tiles_per_step, [whole])
-    supervised = bench.cost(classify, bench.recipe.compare.batch, [backbone])
-    backbone.eval()
-    return pretrain, supervised, bench.cost(embed, bench.recipe.compare.batch, [backbone], learns=False)
+def _supervised(bench: Bench) -> tuple[Cost, Cost]:
+    """Of the supervised baseline, and of representations."""
+    recipe, store = bench.recipe, bench.store
+    settings, batch, rate = recipe.pretrain, recipe.compare.batch, recipe.compare.learning_rates[0]
+    backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
+    training = Classifier(backbone, width, store, settings, recipe.hardware, rate, STEPS, seed=0)
+    supervised = bench.training(training, store.read, batch, STEPS - 1, [training])
+    raw = store.read(torch.arange(batch)).to(bench.device)
+    embed = bench.cost(
+        lambda count: infer_batch(backbone, store, raw[:count], recipe.hardware), batch, [backbone], learns=False
+    )
+    return supervised, embed

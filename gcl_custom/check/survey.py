@@ -12,7 +12,7 @@ from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, find_tiles, is_rgb, labels_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.read_tile import read_tile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide
@@ -40,7 +40,7 @@ def survey(data: DataSettings) -> FoundTiles:
         ]
         form = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
         return _tiles(Layout(scenes, names, []), form, card, data)
-    layout = find_tiles(root, card, data.labels, data.multi_label)
+    layout = layout_of(data, card)
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
@@ -51,8 +51,9 @@ def survey(data: DataSettings) -> FoundTiles:
 
 
 def _tiles(layout: Layout, form: Form, card: Card | None, data: DataSettings) -> FoundTiles:
-    classes, labels = labels_of(layout.tiles, layout.classes, layout.multi_label)
-    return FoundTiles(form, is_rgb(card, form), classes, labels, divide(layout.tiles, labels, data))
+    classes, labels = labels_of(layout.tiles, layout.classes, layout.kind)
+    split = divide(layout.tiles, labels, layout.kind, data)
+    return FoundTiles(form, is_rgb(card, form), classes, labels, layout.kind, split)
 
 
 def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:

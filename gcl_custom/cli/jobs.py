@@ -85,7 +85,7 @@ def work(
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
     do("tiles", run)  # notices files that have changed since
-    if not run.recipe.has_tokens:
+    if not run.recipe.generator.trained:
         do("generator", run)
     for stage in plan.generator(run)[1:]:
         do(stage.name, run)

@@ -1,12 +1,10 @@
 """Training a whole network with labels: fine-tuning a pretrained backbone, and the supervised baseline from scratch.
 
-Both are one recipe: cross-entropy (binary, of several labels a tile), AdamW with torch's weight decay of 0.01 and a
-learning rate that rises over the first tenth of the steps and then falls by a cosine; the geometry of the handcrafted
-suite (crop, flips, turns) on views as large as in pretraining; the last weights count. Only the start differs, so a
-difference of scores is the start's.
+Both use one procedure. The loss is that of the kind of label. AdamW has torch's weight decay of 0.01 and a learning
+rate that rises over the first tenth of the steps and then falls by a cosine. Views are as large as in pretraining, with
+the geometry of the handcrafted suite (crop, flips, turns). The last weights are scored. Only the initial weights
+differ, so they cause any difference of scores.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +13,18 @@ from torch import Tensor, nn
 
 from gcl_custom.evaluation.inference import labelled, predict
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.loop import Trainable
-from gcl_custom.training.optimizers import warmup_cosine
+from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import paired
 
 GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
 WARMUP = 0.1
 EVALUATIONS = 4
-"""Of the validation tiles during a training, for its curve; nothing is selected by them."""
+"""How often a training scores the validation tiles, for its curve; nothing is selected by these scores."""
 
 
 class Classifier(Trainable):
@@ -57,13 +54,12 @@ class Classifier(Trainable):
         self._store, self._settings, self._hardware = store, settings, hardware
         self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
         self._valid = labelled(store, "valid")
-        self._task = task_of(store.multi_label)
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Logits of tiles or views, resized to the side that training sees.
+        """Logits of tiles or views, which are first resized to the side of the training views.
 
-        A network trained on views of 32 px and asked about tiles of 64 px meets everything at twice the size: on
-        EuroSAT with 1 % of the labels that took it to chance.
+        A network trained on views of 32 px sees every object at twice the size in a tile of 64 px. On EuroSAT with 1 %
+        of the labels, its accuracy then fell to chance.
         """
         side = self._settings.crop_size or self._store.size
         if tiles.shape[-1] != side:
@@ -71,22 +67,23 @@ class Classifier(Trainable):
         logits: Tensor = self.head(self.backbone(tiles.contiguous(memory_format=torch.channels_last)))
         return logits
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         store, settings = self._store, self._settings
-        # Drawn on the CPU, so that choosing tiles never waits for the device.
+        # Drawn on the CPU, so that the choice of tiles never waits for the device.
         rng = Randomness(self._seed, "supervised", batch.step, batch.tiles.cpu())
         size = settings.crop_size or store.size
         views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
         logits = self(views)
-        loss = self._task.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
+        loss = store.kind.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
         self.record({"loss": loss})
         return loss
 
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self._steps, WARMUP))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
+
+    def schedule(self, step: int) -> float:
+        return warmup_cosine(step, self._steps, WARMUP)
 
     def evaluate(self) -> dict[str, float]:
-        predictions = predict(self, self._store, self._valid, self._hardware)
-        return {f"valid {self._task.figure}": self._task.score(predictions, self._store.labels[self._valid])}
+        kind, predictions = self._store.kind, predict(self, self._store, self._valid, self._hardware)
+        return {f"valid {kind.figure}": kind.score(predictions, self._store.labels[self._valid])}

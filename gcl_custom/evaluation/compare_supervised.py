@@ -1,8 +1,8 @@
 """Stage: probes and fine-tuning of every pretrained backbone, the supervised baseline, and the verdict.
 
 All arms of a seed see the same labels and the same validation and test tiles, so their scores are paired. Penalties
-and learning rates are chosen on validation tiles, a learning rate once for each arm and label fraction, with the first
-seed. Each probe and each training is a stage of its own, so an interrupted comparison goes on where it was.
+and learning rates are chosen on validation tiles; a learning rate is chosen once for each arm and label fraction, with
+the first seed. Each probe and each training is a stage of its own, so an interrupted comparison resumes where it was.
 """
 
 from typing import Any, cast
@@ -14,7 +14,7 @@ from torch import nn
 from gcl_custom import console
 from gcl_custom.evaluation import scoring
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure, probed_metrics, share_name, summarise, title
+from gcl_custom.evaluation.verdict import Figure, share_name, summarise, title
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
@@ -32,7 +32,7 @@ def compare_supervised(run: Run) -> None:
     """Write ``scores.json`` and show it.
 
     Raises:
-        UserError: where tiles lack labels, or a pretraining is not there.
+        UserError: the tiles lack labels, or a pretraining is missing.
     """
     stage = plan.compare(run)
     if stage.done:
@@ -49,7 +49,7 @@ def compare_supervised(run: Run) -> None:
     for arm in (*pretrained, "untrained"):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
-            for metric in probed_metrics(store.classes, store.multi_label):
+            for metric in store.kind.probes(len(store.classes)):
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
@@ -67,6 +67,7 @@ def compare_supervised(run: Run) -> None:
 
     test = labelled(store, "test")
     scores = summarise(
+        store.kind,
         {figure: np.array(rows) for figure, rows in predictions.items()},
         store.labels[test].numpy(),
         store.classes,
@@ -82,13 +83,13 @@ def compare_supervised(run: Run) -> None:
 
 
 def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
-    """The probes of an arm; ``untrained`` is the backbone as initialised: a floor for pretraining to rise above."""
+    """The probes of an arm. ``untrained`` is the backbone as initialised, a floor for pretraining."""
     recipe = run.recipe
     return scoring.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
 
 
 def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
-    """The learning rate with the best validation score of the first seed; of equal ones the lowest."""
+    """The learning rate with the best validation score of the first seed; the lowest in a tie."""
     recipe = run.recipe.compare
     return scoring.best_rate(
         recipe.learning_rates, lambda rate: train(run, store, figure, recipe.seeds[0], rate)["valid"]
@@ -96,7 +97,7 @@ def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
 
 
 def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
-    """A training with some of the labels: the validation score, and what is said of each test tile."""
+    """Train with some of the labels: the validation score, and what the classifier says of each test tile."""
     recipe = run.recipe
     kind, _, share = figure.metric.partition("@")
     inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
@@ -111,7 +112,7 @@ def _pretrained(run: Run, arm: str, seed: int) -> Stage:
 
 
 def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Module, int]:
-    """Backbone and width of an arm; ``untrained`` and ``supervised`` have the weights that pretraining begins with."""
+    """Backbone and width of an arm; ``untrained`` and ``supervised`` have the initial weights of pretraining."""
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     if arm in ("untrained", "supervised"):

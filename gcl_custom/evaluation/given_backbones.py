@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, as the command line names it: a run, timm, a file, or no training at all.
+"""The backbones that the command line names: from a run, from timm, from a file, or untrained.
 
     run:RUN[/ARM]              a pretrained backbone of another run, by default its arm gcl, with all its seeds; a
                                cell of a study is the run STUDY/cells/CELL
@@ -7,10 +7,10 @@
     FILE.pth@NAME              the same as torch writes it, read as tensors only
     untrained:NAME             timm's network NAME as initialised, with the seeds of the recipe: the floor
 
-Networks see unit tiles, from 0 to 1. timm's weights have seen tiles less a mean and over a deviation of each band, so
-``Normalised`` does the same to theirs. What a file's weights have seen, the file does not say: they get unit tiles, or
-with ``:normalised`` behind the network's name the mean and the deviation that timm states for it. ``:small`` behind any
-network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
+Networks see unit tiles, from 0 to 1. timm's weights were trained on standardised bands, so ``Normalised`` standardises
+the tiles for them. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
+after the network's name, tiles standardised by the mean and deviation that timm states for that network. ``:small``
+after any network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
 """
 
 import hashlib
@@ -47,27 +47,27 @@ WRAPPINGS = ("state_dict", "model")
 
 
 @dataclass(frozen=True)
-class Source:
+class GivenBackbone:
     """A backbone to evaluate."""
 
     name: str
     spec: str
     seeds: Sequence[int]
-    """Of its trainings: those of its run, or those of the recipe."""
+    """The seeds of its run, or those of the recipe."""
     fixed: bool
     """The weights are the same for every seed."""
     identity: Mapping[str, Any]
-    """What its output depends on, beside tiles and stages."""
+    """What its output depends on besides tiles and stages."""
     input: str
     """What the network sees of a tile, in words."""
     stages: Callable[[int], list[Stage]]
-    """By seed, the stages that its weights come from."""
+    """Seed -> the stages that its weights come from."""
     build: Callable[[int], tuple[nn.Module, int]]
-    """By seed, the network with its weights, and its width. Raises UserError."""
+    """Seed -> the network with its weights, and its width. Raises UserError."""
 
 
 class Normalised(nn.Module):
-    """A network that sees tiles less a mean and over a deviation of each band."""
+    """A network whose tiles are standardised first, band by band."""
 
     mean: Float[Tensor, "c 1 1"]
     deviation: Float[Tensor, "c 1 1"]
@@ -83,24 +83,24 @@ class Normalised(nn.Module):
         return representations
 
 
-def sources(run: Run, store: TileStore, given: Sequence[str]) -> list[Source]:
-    """The backbones of ``--backbone``, in their order.
+def given_backbones(run: Run, store: TileStore, given: Sequence[str]) -> list[GivenBackbone]:
+    """The backbones that ``--backbone`` gives, in order.
 
     Raises:
-        UserError: where one cannot be understood, is not there, or does not fit the tiles.
+        UserError: one cannot be understood, does not exist, or does not fit the tiles.
     """
-    found: list[Source] = []
+    found: list[GivenBackbone] = []
     for text in given:
         name, separator, spec = text.partition("=")
         if not separator or not spec or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"--backbone {text!r}: write it as {GRAMMAR}")
         if any(other.name == name for other in found):
             raise UserError(f"--backbone {text!r}: there is a backbone {name} already; give each its own name")
-        found.append(_source(run, store, name, spec))
+        found.append(_given(run, store, name, spec))
     return found
 
 
-def _source(run: Run, store: TileStore, name: str, spec: str) -> Source:
+def _given(run: Run, store: TileStore, name: str, spec: str) -> GivenBackbone:
     kind, _, rest = spec.partition(":")
     if kind == "run" and rest:
         return _of_run(run, store, name, spec, rest)
@@ -114,7 +114,7 @@ def _source(run: Run, store: TileStore, name: str, spec: str) -> Source:
     raise UserError(f"--backbone {name}={spec}: write it as {GRAMMAR}")
 
 
-def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Source:
+def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
     runs, (other_name, arm) = run.path.parent, (text, "")
     if not (runs / text / "recipe.yaml").is_file() and "/" in text:
         other_name, _, arm = text.rpartition("/")
@@ -145,12 +145,12 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Sour
         return _fitting(network, store, f"--backbone {name}={spec}"), width
 
     identity = {"network": settings.backbone, "stem": settings.stem}
-    return Source(
+    return GivenBackbone(
         name, spec, seeds, False, identity, "unit tiles", lambda seed: [pretrained[cast(Arm, arm), seed]], build
     )
 
 
-def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> Source:
+def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
     network, stem, _ = _network(text, where, options=("small",))
     if not timm.is_model_pretrained(network):
@@ -179,10 +179,12 @@ def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) 
         "mean": mean,
         "deviation": deviation,
     }
-    return Source(name, spec, recipe.compare.seeds, True, identity, _in_words(mean, deviation), lambda _: [], build)
+    return GivenBackbone(
+        name, spec, recipe.compare.seeds, True, identity, _in_words(mean, deviation), lambda _: [], build
+    )
 
 
-def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> Source:
+def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
     network, stem, _ = _network(text, where, options=("small",))
 
@@ -191,12 +193,12 @@ def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str
         net, width = backbones.untrained(network, store, stem, where)
         return _fitting(net, store, where), width
 
-    return Source(
+    return GivenBackbone(
         name, spec, recipe.compare.seeds, False, {"network": network, "stem": stem}, "unit tiles", lambda _: [], build
     )
 
 
-def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path, text: str) -> Source:
+def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
     network, stem, normalised = _network(text, where, options=("small", "normalised"))
     if not path.is_file():
@@ -214,11 +216,11 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
         fit_state(where, _stripped(read_state(path, where, WRAPPINGS), net, network, where), net)
         return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
 
-    return Source(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
+    return GivenBackbone(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
 
 
 def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, bool]:
-    """(name, stem, whether it sees normalised tiles) of a network with options behind it."""
+    """(name, stem, whether it sees standardised tiles) of a network's name with its options."""
     name, *chosen = text.split(":")
     for option in chosen:
         if option not in options:
@@ -248,10 +250,10 @@ def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:
 
 
 def _stripped(found: dict[str, Tensor], net: nn.Module, network: str, where: str) -> dict[str, Tensor]:
-    """The part of a state dict that is the network, without the prefix of its keys and without timm's classifier.
+    """The network's part of a state dict, without the prefix of its keys and without timm's classifier.
 
-    The prefix is the one under which the most keys of the network stand. Other prefixes are other parts of a training,
-    such as a projector. Counters of batch norms, which old files lack and nothing here reads, may be missing.
+    The prefix is the one with the most keys of the network; others belong to other parts of a training, such as a
+    projector. The counters of batch norms may be missing: old files lack them, and nothing here reads them.
     """
     wanted = net.state_dict()
     last = next(reversed([name for name in wanted if not name.endswith("num_batches_tracked")]))
@@ -270,10 +272,10 @@ def _stripped(found: dict[str, Tensor], net: nn.Module, network: str, where: str
 
 
 def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:
-    """The network, if it takes tiles of this size.
+    """The network itself, once it is known to take tiles of this size.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not take them.
     """
     mode = network.training
     try:

@@ -7,7 +7,6 @@ from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor, nn
 
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
 
@@ -15,7 +14,7 @@ INFERENCE_BATCH = 256
 
 
 def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[Tensor, " m"]:
-    """Numbers of the tiles of a split that have a label, ascending."""
+    """Numbers of the labelled tiles of a split, ascending."""
     index = store.index(split)
     return index[store.has_label[index]]
 
@@ -23,7 +22,7 @@ def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[
 def infer(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
 ) -> Float[Tensor, "n d"]:
-    """The network's output for whole tiles, in evaluation mode, as float32 on the device that the recipe names."""
+    """The network's output for whole tiles, in evaluation mode, as float32 on the recipe's device."""
     parts = torch.split(index, INFERENCE_BATCH)
     return torch.cat([infer_batch(network, store, store.read(part), hardware) for part in parts])
 
@@ -31,7 +30,7 @@ def infer(
 def infer_batch(
     network: nn.Module, store: TileStore, raw: Integer[Tensor, "b c h w"], hardware: HardwareSettings
 ) -> Float[Tensor, "b d"]:
-    """The same for tiles at hand, of the store's form, that may be in no store."""
+    """The same for tiles that are given, in the form of the store's but not necessarily from it."""
     device = pick_device(hardware)
     network.eval().to(device)
     with torch.inference_mode(), autocast(hardware, device):
@@ -42,6 +41,6 @@ def infer_batch(
 
 def predict(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
-) -> Num[Tensor, "n *classes"]:
-    """Most likely class of each tile, or with several labels a tile a score for each class."""
-    return task_of(store.multi_label).decide(infer(network, store, index, hardware))
+) -> Num[Tensor, "n *_"]:
+    """What the network says of each tile, as the kind of label keeps it."""
+    return store.kind.decide(infer(network, store, index, hardware))

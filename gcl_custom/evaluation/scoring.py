@@ -1,8 +1,8 @@
-"""Scoring a backbone with labels: probes of it frozen, and trainings of the whole network with a share of the labels.
+"""Scoring a backbone with labels: probes of the frozen backbone, and trainings of the whole network.
 
-Which backbones, in which folders, and what is made of their scores, the stages say; each probe and each training is a
-stage of its own, so that interrupted work goes on where it was. All backbones scored with one seed see the same labels
-and the same validation and test tiles, so their scores are paired.
+The stages decide which backbones are scored, in which folders, and what follows from the scores. Each probe and each
+training is a stage of its own, so interrupted work resumes where it was. All backbones scored with the same seed see
+the same labels and the same validation and test tiles, so their scores are paired.
 """
 
 import math
@@ -18,11 +18,10 @@ from gcl_custom import console
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.classifier import EVALUATIONS, Classifier
 from gcl_custom.evaluation.inference import infer, labelled, predict
-from gcl_custom.evaluation.verdict import TOP_5, column_title, in_columns, percent, probed_metrics
+from gcl_custom.evaluation.verdict import column_title, in_columns, percent
 from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.splits import subset, subset_of_sets
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
 from gcl_custom.measures.probes import Labelled, knn, linear_probe
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -32,14 +31,14 @@ from gcl_custom.training.batches import Batches
 from gcl_custom.training.loop import fit
 
 BuildBackbone = Callable[[], tuple[nn.Module, int]]
-"""Makes a backbone, ready to be scored or trained, and says its width."""
+"""Builds a backbone, ready to be scored or trained, and returns it with its width."""
 
 
 def require_labels(run: Run) -> None:
-    """Check that the tiles can be scored on, before any time is spent.
+    """Check that scores can be computed on these tiles, before any time is spent.
 
     Raises:
-        UserError: where a split has no labelled tile, or the training tiles are of fewer than two classes.
+        UserError: a split has no labelled tile, or all training tiles are of one class.
     """
     store = TileStore(plan.tiles(run).path)
     advice = (
@@ -49,11 +48,10 @@ def require_labels(run: Run) -> None:
     for split in ("train", "valid", "test"):
         if not len(labelled(store, split)):
             raise UserError(f"{run.recipe.data.root}: none of the {split} tiles has a label. {advice}")
-    found = set() if store.multi_label else set(store.labels[labelled(store, "train")].tolist())
-    if len(found) == 1:
+    only = store.kind.only_class(store.labels[labelled(store, "train")])
+    if only is not None:
         raise UserError(
-            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[found.pop()]}). "
-            f"{advice}"
+            f"{run.recipe.data.root}: all labelled training tiles are of one class ({store.classes[only]}). {advice}"
         )
 
 
@@ -61,20 +59,20 @@ def require_labels(run: Run) -> None:
 
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and how the probe was chosen."""
+    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and the probe's penalty."""
     if stage.done:
         return cast(dict[str, Any], read_json(stage.path / "probes.json"))
-    task = task_of(store.multi_label)
+    kind = store.kind
     stage.begin()
     backbone, _ = build()
     index = {split: labelled(store, split) for split in ("train", "valid", "test")}
     found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
-    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device)) for s in ("train", "valid"))
+    train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device), kind) for s in ("train", "valid"))
     classes = len(store.classes)
-    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties, task)
+    linear = linear_probe(train, valid, found["test"], classes, recipe.compare.penalties)
     decided = {
-        "linear": task.decide(linear.scores),
-        "knn": task.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+        "linear": kind.decide(linear.scores),
+        "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
     }
     truth = store.labels[index["test"]]
     kept: dict[str, Any] = {
@@ -83,17 +81,17 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
         "valid": linear.valid_score,
         "converged": linear.converged,
     }
-    if TOP_5 in probed_metrics(store.classes, store.multi_label):
+    if TOP_5 in kind.probes(classes):
         kept[TOP_5] = linear.ranked(5).tolist()
     write_json(stage.path / "probes.json", kept)
-    figures = {metric: task.score(predictions, truth) for metric, predictions in decided.items()}
+    figures = {metric: kind.score(predictions, truth) for metric, predictions in decided.items()}
     stage.finish(**figures, penalty=linear.penalty)
     console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
     return kept
 
 
 def doubt(name: str) -> str:
-    """What to say of a linear probe that was stopped before its optimum."""
+    """The warning about a linear probe that stopped before its optimum."""
     return f"The linear probe of {name} did not converge: its score may be too low."
 
 
@@ -101,12 +99,12 @@ def doubt(name: str) -> str:
 
 
 def best_rate(rates: Sequence[float], valid: Callable[[float], float]) -> float:
-    """The learning rate with the best validation score; of equal ones the lowest. A single one is not tried out."""
+    """The learning rate with the best validation score; the lowest in a tie. A single rate needs no trial."""
     return max(sorted(rates), key=valid) if len(rates) > 1 else rates[0]
 
 
 def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: float) -> dict[str, Any]:
-    """What a training with labels depends on, beside tiles and weights."""
+    """What a training with labels depends on, besides tiles and weights."""
     everything = share == "all"
     return {
         "labels": share,
@@ -124,17 +122,17 @@ def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: f
 def train(
     stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
-    """Train with a share of the labels: the validation score, and what is said of each test tile.
+    """Train with a share of the labels: the validation score, and what the classifier says of each test tile.
 
-    With all labels for as many epochs as the supervised baseline, with fewer for ``compare.finetune_steps``. The test
-    tiles are classified here, once, and scored only if the learning rate is the chosen one.
+    A training with all labels takes as many epochs as the supervised baseline; with fewer labels, it takes
+    ``compare.finetune_steps``. The test tiles are classified here, once, and scored only for the chosen learning rate.
     """
     if not stage.done:
         stage.begin()
         outcome = _train(stage, store, recipe, build, share, seed, rate)
         write_json(stage.path / "predictions.json", outcome)
         stage.finish(valid=outcome["valid"])
-        (stage.path / "last.ckpt").unlink(missing_ok=True)  # three times the weights, dozens of times
+        (stage.path / "last.ckpt").unlink(missing_ok=True)  # each is three times the weights, and there are dozens
         console.say(f"{stage.name}: validation {percent(outcome['valid'])}")
     return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
 
@@ -156,18 +154,17 @@ def _train(
     fit(module, batches, stage, recipe.hardware, epochs, seed)
     valid, test = (labelled(store, split) for split in ("valid", "test"))
     return {
-        "valid": task_of(store.multi_label).score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
+        "valid": store.kind.score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
         "test": predict(module, store, test, recipe.hardware).tolist(),
     }
 
 
 def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
-    """The training tiles whose labels may be used: of one seed the same for every backbone."""
+    """The training tiles whose labels may be used: with the same seed, the same for every backbone."""
     tiles = labelled(store, "train")
     if share == "all":
         return tiles
-    draw = subset_of_sets if store.multi_label else subset
-    return tiles[draw(store.labels[tiles], float(share), seed)]
+    return tiles[store.kind.subset(store.labels[tiles], float(share), seed)]
 
 
 # ---------------------------------------------------------------- what a person reads
@@ -175,13 +172,11 @@ def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
 
 def caption(measure: str) -> str:
     """What the numbers of a table are."""
-    if measure == "mAP":
-        return "mAP (mean average precision over classes) on test tiles in %, with 95 % intervals."
-    return "Top-1 on test tiles in %, unless top-5 is named, with 95 % intervals."
+    return kind_scored_by(measure).caption
 
 
 def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:
-    """Scores with their intervals: a row for each backbone, by its title."""
+    """Scores with their intervals: a row for each backbone, under its title."""
     columns, rows = in_columns(scores)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
     shown.add_column("")

@@ -5,10 +5,10 @@
     3. Does a control without in-painting show the same gain?
     4. Is GCL better than the backbone that pretraining began with?
 
-The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by arm and metric:
+The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by its arm and its metric:
 
     linear, knn          probes of the frozen backbone, with all labels
-    linear_top5          the same linear probe; right where the true class is among the five with the highest scores
+    linear_top5          the same linear probe; a tile is right if its class has one of the five highest scores
     finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
@@ -17,12 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Shaped
 
-from gcl_custom.measures.label_kinds import task_of
-from gcl_custom.measures.probes import confusion
-from gcl_custom.measures.statistics import Comparison, Ranked, Result, Right, compare, mean_interval
+from gcl_custom.measures.label_kinds import TOP_5, LabelKind
+from gcl_custom.measures.statistics import Comparison, Result, compare, mean_interval
 
 TITLES = {
     "gcl": "GCL",
@@ -32,7 +30,6 @@ TITLES = {
     "supervised": "the supervised baseline",
     "untrained": "an untrained backbone",
 }
-TOP_5 = "linear_top5"
 PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
 CONTROLS = ("reconstructed", "paired")
 CAUTION = "a gain that a control shows too is not the generator's"
@@ -44,9 +41,10 @@ class Figure(NamedTuple):
 
 
 Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
-"""What each seed's classifier said of each labelled test tile: its class; of a top-5 figure the five likeliest; with
-several labels a tile, a score for each class. The same seeds and tiles for every figure."""
-Truth = Int[np.ndarray, "tiles"] | Bool[np.ndarray, "tiles classes"]
+"""What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
+five likeliest classes. The same seeds and tiles for every figure."""
+Truth = Shaped[np.ndarray, "tiles *_"]
+"""The labels of these tiles, as they are stored."""
 
 
 def title(arm: str) -> str:
@@ -62,22 +60,17 @@ def metric_title(metric: str) -> str:
 
 
 def column_title(column: str) -> str:
-    """Of one of in_columns."""
+    """The title of a column of in_columns."""
     return PROBES.get(column) or share_title(column)
 
 
-def probed_metrics(classes: Sequence[str], multi_label: bool = False) -> list[str]:
-    """The metrics of a probe, in the order of their columns; top-5 only of more than five classes, one a tile."""
-    return [metric for metric in PROBES if metric != TOP_5 or (len(classes) > 5 and not multi_label)]
-
-
 def capital(text: str) -> str:
-    """The text as a sentence begins."""
+    """The text with a capital, as at the beginning of a sentence."""
     return text if text.startswith("kNN") else text[0].upper() + text[1:]
 
 
 def share_name(fraction: float) -> str:
-    """A label fraction as it stands in names of figures and stages."""
+    """A label fraction in the names of figures and stages."""
     return "all" if fraction == 1 else f"{fraction:g}"
 
 
@@ -86,51 +79,35 @@ def share_title(labels: str) -> str:
     return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
 
 
-def summarise(predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """All that follows from the predictions, as JSON: scores, confusion matrices, comparisons and the verdict."""
-    results = {figure: result(predicted, labels) for figure, predicted in predictions.items()}
-    measure = measure_of(labels)
+def summarise(
+    kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
+    results = {figure: kind.result(predicted, labels) for figure, predicted in predictions.items()}
+    confusion = {
+        f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
+        for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
+        if figure in predictions
+    }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
         scores[figure.arm][figure.metric] = score(found, seeds)
     answers = _answers(results)
     return {
-        "measure": measure,
+        "measure": kind.measure,
         "seeds": list(seeds),
         "test_tiles": len(labels),
         "classes": list(classes),
         "scores": scores,
-        "confusion": {
-            f"{arm} {metric}": _confusion(predictions[Figure(arm, metric)], labels, len(classes))
-            for arm, metric in (("gcl", "linear"), ("supervised", "supervised@all"))
-            if Figure(arm, metric) in predictions and labels.ndim == 1
-        },
+        "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
         "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _verdict(results, measure),
+        "verdict": _verdict(results, kind.measure),
         "cause": _cause(results),
     }
 
 
-def hits(
-    predicted: Int[np.ndarray, "seeds tiles"] | Int[np.ndarray, "seeds tiles 5"], labels: Int[np.ndarray, "tiles"]
-) -> Bool[np.ndarray, "seeds tiles"]:
-    """Whether the class is the true one, or among five."""
-    found: Bool[np.ndarray, "seeds tiles"]
-    found = predicted == labels if predicted.ndim == 2 else (predicted == labels[:, None]).any(axis=2)
-    return found
-
-
-def result(predicted: Shaped[np.ndarray, "seeds tiles *_"], truth: Truth) -> Result:
-    """Predictions beside the labels."""
-    return Right(hits(predicted, truth)) if truth.ndim == 1 else Ranked(predicted, truth)
-
-
-def measure_of(truth: Truth) -> str:
-    return task_of(multi_label=truth.ndim == 2).measure
-
-
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
-    """Score per seed, and the mean with its interval: Student's t over seeds; of one seed, over test tiles."""
+    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with one seed."""
     estimate = mean_interval(found.scores)
     if len(seeds) == 1:
         low, high = found.interval()
@@ -145,17 +122,11 @@ def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
     }
 
 
-def _confusion(predicted: Int[np.ndarray, "seeds tiles"], labels: Int[np.ndarray, "tiles"], classes: int) -> Any:
-    """Summed over seeds; row the true class, column the predicted one."""
-    truth = np.broadcast_to(labels, predicted.shape).reshape(-1)
-    return confusion(torch.tensor(truth), torch.tensor(predicted.reshape(-1)), classes).tolist()
-
-
 Results = Mapping[Figure, Result]
 
 
 def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
-    """None where an arm is missing from the comparison."""
+    """The comparison of two figures; None where one is missing."""
     if ours not in results or theirs not in results:
         return None
     measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
@@ -171,7 +142,7 @@ def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
 
 
 def _answers(results: Results) -> dict[str, list[Comparison]]:
-    """Question -> comparisons, the deciding one first; questions that the arms cannot answer are left out."""
+    """Question -> comparisons, the deciding one first; without the questions that these arms cannot answer."""
     linear = Figure("gcl", "linear")
     metrics = [figure.metric for figure in results if figure.arm == "gcl"]
     tuned = [metric for metric in metrics if metric.startswith("finetune")]
@@ -249,7 +220,8 @@ def _cause(results: Results) -> str:
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Scores as a table: its columns, and for each arm column -> score.
 
-    The columns are the probes and the shares of labels, rising; fine-tuning and the supervised baseline share those.
+    The columns are the probes, then the shares of labels in ascending order, which fine-tuning and the supervised
+    baseline share.
     """
     table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
     known = {column for cells in table.values() for column in cells}

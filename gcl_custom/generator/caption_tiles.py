@@ -1,4 +1,4 @@
-"""Stage: caption the training and validation tiles once, for a generator that takes words."""
+"""Stage: caption the training and validation tiles once, for a generator that reads captions."""
 
 import torch
 

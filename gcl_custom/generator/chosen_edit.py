@@ -15,7 +15,7 @@ from gcl_custom.weights.state_dicts import load_weights
 
 
 def learned(run: Run, generator: LatentGenerator[Any], latent: tuple[int, ...]) -> Steering | Navigator:
-    """An edit before it has learned anything.
+    """The edit before any training.
 
     Args:
         latent: shape of one tile's latent.

@@ -1,4 +1,4 @@
-"""What a generator encodes the tiles of a store to: read from a stage's output where there is one."""
+"""Features of the tiles of a store: read from a stage's output where there is one, otherwise encoded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,28 +22,27 @@ Encode = Callable[[Int[Tensor, " b"], Randomness], Any]
 
 
 def draws(run: Run, tiles: Int[Tensor, " b"], view: int = 0) -> Randomness:
-    """The random numbers of a view of some tiles; what a generator draws to encode them are those of view 0."""
+    """The random numbers of a view of some tiles. Encoding draws those of view 0."""
     return Randomness(run.recipe.seed, "views", view, tiles)
 
 
 def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[Any]) -> Encode:
-    """What views of training tiles start from: stored tokens or latents where there are some, or the tiles, encoded.
+    """What gives the features that views of training tiles start from: stored tokens or latents, or encoded tiles.
 
-    Several views of the same tiles share what was encoded, unless each view lays the tile at another place.
+    Several views of the same tiles share these features, unless each view lays the tile at another place.
     """
     strategy = run.recipe.views.strategy
-    if run.recipe.inverts:
-        from gcl_custom.generator.public.icgan import Features
-
-        latents = Latents(plan.latents(run).path, store)
-        return lambda tiles, _: Features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
-    if run.recipe.inpaints and not (strategy and strategy.name == "outpainting"):
+    if run.recipe.generator.inverts:
+        latents, features = Latents(plan.latents(run).path, store), INVERTED[run.recipe.generator.name]()
+        return lambda tiles, _: features(**{n: value.to(generator.device) for n, value in latents.read(tiles).items()})
+    moves = strategy is not None and strategy.moves_tiles
+    if run.recipe.inpaints and not moves:
         stored = Tokens(plan.tokens(run).path, store)
         return lambda tiles, _: stored.read(tiles)[:, 0].to(generator.device)
     kept: list[tuple[Tensor, Any]] = []
 
     def encode(tiles: Int[Tensor, " b"], rng: Randomness) -> Any:
-        if run.recipe.inpaints:
+        if moves:
             return generator.encode(store.unit(store.read(tiles)), rng)
         if not kept or not torch.equal(kept[0][0], tiles):
             kept[:] = [(tiles, generator.encode(store.unit(store.read(tiles)), replace(rng, step=0)))]
@@ -52,13 +51,21 @@ def encoder(run: Run, store: TileStore, generator: Generator | LatentGenerator[A
     return encode
 
 
+def _of_icgan() -> Callable[..., Any]:
+    from gcl_custom.generator.public.icgan import Features
+
+    return Features
+
+
+INVERTED = {"icgan": _of_icgan}
+"""Name of a family whose tiles are inverted -> what gives the class of its features."""
 LATENTS = 256
-"""Most training tiles whose latents tell the spread of all, and on which edits are learned."""
+"""Most training tiles for the spread of latents and for learning an edit."""
 BLOCK = 32
 
 
 def some_tiles(store: TileStore) -> Int[Tensor, " n"]:
-    """The training tiles that edits are learned on, spread evenly."""
+    """The training tiles for learning an edit, spread evenly."""
     return spread(store.index("train"), LATENTS)
 
 
@@ -69,7 +76,7 @@ def encoded(run: Run, store: TileStore, generator: LatentGenerator[Any], tiles: 
 
 
 def joined(parts: list[Any]) -> Any:
-    """The features of several batches of tiles as those of one."""
+    """The features of several batches of tiles, as one batch."""
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))

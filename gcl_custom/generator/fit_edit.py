@@ -9,12 +9,12 @@ from torch import Tensor
 from gcl_custom.console import progress, say
 from gcl_custom.files import write_atomically
 from gcl_custom.generator.augment.edit_training import State
-from gcl_custom.generator.augment.interface import rows
+from gcl_custom.generator.augment.interface import picture_rows
 from gcl_custom.generator.augment.navigator import Navigator, fit_navigator, small_encoder
 from gcl_custom.generator.augment.steering import Steering, fit_steering
 from gcl_custom.generator.chosen_edit import learned, with_chosen_edit
 from gcl_custom.generator.encoding import encoded, rows_of, some_tiles
-from gcl_custom.generator.loading import load_latent_generator
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pictures import grid, save_picture
 from gcl_custom.randomness import Randomness, derive
@@ -41,7 +41,7 @@ def fit_edit(run: Run) -> None:
     assert isinstance(settings, SteeringSettings | NavigatorSettings)
     stage.begin()
     store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
+    generator = load_unedited(run, store)
     features = encoded(run, store, generator, some_tiles(store))
     latents = generator.latent(features).clone()
     torch.manual_seed(derive(seed, STAGE, "weights"))
@@ -77,7 +77,7 @@ def fit_edit(run: Run) -> None:
     tiles = spread(store.index("train"), SHOWN)
     rng, start = Randomness(seed, STAGE, 1, tiles.to(generator.device)), encoded(run, store, generator, tiles)
     with torch.inference_mode():
-        shown = rows(with_chosen_edit(run, store, generator), store.unit(store.read(tiles)), start, rng)
+        shown = picture_rows(with_chosen_edit(run, store, generator), store.unit(store.read(tiles)), start, rng)
     save_picture(stage.path / "edits.png", grid(shown))
     stage.finish(tiles=len(latents), **{f"loss_{name}": value for name, value in losses.items()})
     checkpoint.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Stage: find the features of the training tiles once, where the generator has no encoder and descends to them.
+"""Stage: invert the training tiles once, for a generator without an encoder, which finds features by descent.
 
-They are a function of (seed, tile), so an interrupted stage goes on to the same ones. All that starts from a training
-tile reads them: views, reconstructions, learned edits, and the partners that interpolation goes to.
+The features are a function of (seed, tile), so an interrupted stage ends with the same ones. Everything that starts
+from a training tile reads them: views, reconstructions, learned edits, and the partners of interpolation.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import torch
 from gcl_custom.console import say
 from gcl_custom.generator.encoding import draws, joined
 from gcl_custom.generator.latent_store import LatentWriter
-from gcl_custom.generator.loading import load_frozen
+from gcl_custom.generator.loading import load_unedited
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -50,7 +50,7 @@ def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:
 def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
     """What inverts the tiles of a block, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
-    generator, writer = load_frozen(run, store), _writer(run, stage, store)
+    generator, writer = load_unedited(run, store), _writer(run, stage, store)
     in_pieces = Pieces(run.recipe.views.batch, STAGE)
 
     def encode(tiles: torch.Tensor) -> object:

@@ -1,5 +1,4 @@
-"""The stored features of tiles that a generator without an encoder was inverted for: found once, read by all that
-starts from them.
+"""The stored features of inverted tiles: found once, and read by everything that starts from a tile.
 
     b  tiles of a request     n  training tiles
 
@@ -44,8 +43,8 @@ class Latents:
 class LatentWriter:
     """Writes the features of tiles block by block, from one process or from several at once.
 
-    A block is a file of its own until all are there. So it is there whole or not at all, and how wide features are need
-    not be known before some are found. With another size of blocks, all are written anew.
+    A block is a file of its own until all blocks are there. So a block is whole or absent, and the width of features is
+    not needed beforehand. With another size of blocks, all are written anew.
 
     Args:
         folder: of the stage.
@@ -60,22 +59,22 @@ class LatentWriter:
 
     @property
     def pending(self) -> list[int]:
-        """Numbers of the blocks that are still to be written; none once all are put together."""
+        """Numbers of the blocks that are still to be written; none once they are joined."""
         if (self._folder / FILE).is_file():
             return []
         return [number for number in range(len(self._tiles)) if not self._file(number).is_file()]
 
     @property
     def written(self) -> int:
-        """How many tiles are, by whatever process."""
+        """Number of tiles that any process has written."""
         return self.count - sum(len(self._tiles[number]) for number in self.pending)
 
     def tiles(self, number: int) -> Int[Tensor, " b"]:
-        """Those of a block."""
+        """Numbers of the tiles of a block."""
         return self._tiles[number]
 
     def write(self, number: int, features: Any) -> None:
-        """Keep the features of the tiles of a block, a named tuple of tensors (b *shape)."""
+        """Write the features of the tiles of a block, a named tuple of tensors (b *shape)."""
         parts = {name: value.cpu().numpy() for name, value in features._asdict().items()}
         rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
         for name, part in parts.items():
@@ -84,7 +83,7 @@ class LatentWriter:
             np.save(file, rows)
 
     def finish(self) -> None:
-        """Put all blocks together into one file."""
+        """Join all blocks into one file."""
         if not (self._folder / FILE).is_file():
             kind = np.load(self._file(0)).dtype
             with write_atomically(self._folder / FILE) as part:

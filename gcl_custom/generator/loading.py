@@ -1,8 +1,8 @@
-"""The generator that a run's stages have finished, with its weights, and what it encodes the tiles of a store to."""
+"""Loads the generator that a run's stages have finished, with its weights."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,22 +10,24 @@ from torch import Tensor
 
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.augment.interface import Generator
-from gcl_custom.generator.augment.latent_edits import LatentGenerator
 from gcl_custom.generator.build_networks import AnyTokenizer
-from gcl_custom.generator.encoding import draws, encoder
+from gcl_custom.generator.chosen_edit import with_chosen_edit
+from gcl_custom.generator.encoding import draws, encoder, some_tiles
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.token_store import Tokens
+from gcl_custom.generator.vqgan_latent import VqganLatent
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings, TokenGeneratorSettings, UnclipSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
-from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.devices import autocast, pick_device, precision_of
 
 if TYPE_CHECKING:  # brought by libraries that only these generators need
     from gcl_custom.generator.public.diffusion import ImageToImage
     from gcl_custom.generator.public.icgan import IcGan
+    from gcl_custom.generator.public.unclip import Unclip
 else:
-    ImageToImage = IcGan = Any
+    ImageToImage = IcGan = Unclip = Any
 
 WEIGHTS, MODEL = "generator.weights", "generator.model"
 
@@ -48,53 +50,29 @@ def load_token_generator(run: Run, store: TileStore) -> TokenGenerator:
 
 
 def load_generator(run: Run, store: TileStore) -> Generator:
-    """The finished generator of a run, of whatever kind, with the augmentation that the recipe chose.
+    """The finished generator of a run, of whatever family, with the augmentation that the recipe chose.
 
     Raises:
         UserError: its weights are missing or do not fit the settings, or it cannot see tiles of these bands.
     """
-    strategy = run.recipe.views.strategy
+    unedited = load_unedited(run, store)
+    return with_chosen_edit(run, store, unedited) if run.recipe.edits_latent else unedited
+
+
+def load_unedited(run: Run, store: TileStore) -> Any:
+    """The finished generator of a run without an edit of its latent; raises what ``load_generator`` raises.
+
+    It is a ``Generator``, but where an edit is to follow it need be a ``LatentGenerator`` alone.
+    """
+    settings = run.recipe.generator
+    return FAMILIES[settings.name](run, store, settings)
+
+
+def _tokens(run: Run, store: TileStore, settings: TokenGeneratorSettings) -> TokenGenerator | VqganLatent:
     if run.recipe.inpaints:
         return load_token_generator(run, store)
-    if strategy is not None:
-        from gcl_custom.generator.chosen_edit import with_chosen_edit
-
-        return with_chosen_edit(run, store, load_latent_generator(run, store))
-    return load_frozen(run, store)
-
-
-def load_frozen(run: Run, store: TileStore) -> Generator:
-    """A generator that no stage trains, without an edit of its latent; raises what ``load_generator`` raises."""
-    settings = run.recipe.generator
-    if isinstance(settings, UnclipSettings):
-        from gcl_custom.generator.public.unclip import Unclip
-        from gcl_custom.training.devices import precision_of
-
-        device = pick_device(run.recipe.hardware)
-        return Unclip(
-            settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
-            noise_level=settings.noise_level, guidance=settings.guidance, device=device,
-            precision=precision_of(run.recipe.hardware, device),
-        )  # fmt: skip
-    # Those whose latent can be edited have an augmentation of their own as well, but for the tokenizers.
-    return cast(Generator, load_latent_generator(run, store))
-
-
-def load_latent_generator(run: Run, store: TileStore) -> LatentGenerator[Any]:
-    """The finished generator of a run, where its latent is edited; raises what ``load_generator`` raises."""
-    settings, device = run.recipe.generator, pick_device(run.recipe.hardware)
-    match settings:
-        case TokenGeneratorSettings():
-            from gcl_custom.generator.encoding import some_tiles
-            from gcl_custom.generator.vqgan_latent import VqganLatent
-
-            return VqganLatent(load_tokenizer(run, store), store.unit(store.read(some_tiles(store))), device)
-        case IcGanSettings():
-            return _icgan(run, store, settings)
-        case ImageToImageSettings():
-            return _image_to_image(run, store, settings)
-        case _:
-            raise AssertionError(f"the generator {settings.name} has no latent to edit")
+    some = store.unit(store.read(some_tiles(store)))
+    return VqganLatent(load_tokenizer(run, store), some, pick_device(run.recipe.hardware))
 
 
 def _icgan(run: Run, store: TileStore, settings: IcGanSettings) -> IcGan:
@@ -112,7 +90,6 @@ def _icgan(run: Run, store: TileStore, settings: IcGanSettings) -> IcGan:
 def _image_to_image(run: Run, store: TileStore, settings: ImageToImageSettings) -> ImageToImage:
     from gcl_custom.generator.public.captions import CaptionFile
     from gcl_custom.generator.public.diffusion import ImageToImage
-    from gcl_custom.training.devices import precision_of
 
     device = pick_device(run.recipe.hardware)
     captions = CaptionFile(plan.captions(run).path / plan.CAPTIONS) if settings.captions else None
@@ -123,16 +100,36 @@ def _image_to_image(run: Run, store: TileStore, settings: ImageToImageSettings) 
     )  # fmt: skip
 
 
+def _unclip(run: Run, store: TileStore, settings: UnclipSettings) -> Unclip:
+    from gcl_custom.generator.public.unclip import Unclip
+
+    device = pick_device(run.recipe.hardware)
+    return Unclip(
+        settings.model, MODEL, bands=store.bands, side=store.size, steps=settings.steps,
+        noise_level=settings.noise_level, guidance=settings.guidance, device=device,
+        precision=precision_of(run.recipe.hardware, device),
+    )  # fmt: skip
+
+
+FAMILIES: dict[str, Callable[[Run, TileStore, Any], Any]] = {
+    "tokens": _tokens,
+    "icgan": _icgan,
+    "diffusion": _image_to_image,
+    "unclip": _unclip,
+}
+"""Name of a family in a recipe -> what loads it. Its libraries are imported when it is chosen."""
+
+
 def reconstruct(
     run: Run, store: TileStore, generator: Generator | None = None
 ) -> Callable[[Int[Tensor, " b"]], Float[Tensor, "b c h w"]]:
-    """Numbers of training tiles -> what they become when they are encoded and decoded only.
+    """What gives the plain reconstructions of training tiles, by their numbers.
 
     Args:
-        generator: the run's, where it is loaded already; without it, what is needed of it is.
+        generator: that of the run, if it is loaded already. Without it, the parts that are needed are loaded.
     """
     device, hardware = pick_device(run.recipe.hardware), run.recipe.hardware
-    if run.recipe.has_tokens:
+    if run.recipe.generator.has_tokens:
         tokenizer = generator.tokenizer if isinstance(generator, TokenGenerator) else load_tokenizer(run, store)
         tokenizer, stored = tokenizer.to(device).eval(), Tokens(plan.tokens(run).path, store)
 
@@ -142,6 +139,6 @@ def reconstruct(
                 return tokenizer.decode_tokens(stored.read(tiles)[:, 0].to(device))
 
         return decode
-    whole = generator or load_frozen(run, store)
+    whole = generator or load_unedited(run, store)
     encode = encoder(run, store, whole)
     return lambda tiles: whole.decode(encode(tiles, draws(run, tiles.to(device))))

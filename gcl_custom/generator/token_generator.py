@@ -21,10 +21,10 @@ from gcl_custom.training.devices import autocast, uses_bf16
 
 
 class TokenGenerator:
-    """Its features are the tokens of a VQGAN, augmented by a MaskGIT; own networks, or public ones.
+    """A generator whose features are tokens. The tokenizer and the transformer are own networks or public ones.
 
     Args:
-        tokenizer, maskgit: trained networks; MaskGIT is copied, in bf16 where the hardware has it.
+        tokenizer, maskgit: trained networks. The transformer is copied, in bf16 where the hardware has it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TokenGenerator:
         self.networks: Sequence[nn.Module] = (self.tokenizer, self.maskgit)
 
     def at(self, mask_probability: float) -> "TokenGenerator":
-        """The same networks at another strength."""
+        """The same networks with another mask probability."""
         other = copy.copy(self)
         other.settings = self.settings.model_copy(update={"mask_probability": mask_probability})
         return other
@@ -54,7 +54,7 @@ class TokenGenerator:
             return self.tokenizer.tokenise(self.laid(tiles.to(self.device), rng))
 
     def laid(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b c y x"]:
-        """What is encoded: the tiles, or, for out-painting, the canvases of those that are laid."""
+        """The pictures to encode: the tiles, or, for out-painting, the canvases that they are laid on."""
         strategy, size = self.settings.strategy, tiles.shape[-1]
         if not isinstance(strategy, OutpaintingSettings):
             return tiles
@@ -77,7 +77,7 @@ class TokenGenerator:
                 return hide(rng, self.settings.mask_probability, grid, grid)
 
     def augment(self, tokens: Int[Tensor, "b h w"], rng: Randomness) -> Int[Tensor, "b h w"]:
-        """Hide tokens and in-paint them; of random masks the mask probability is the strength."""
+        """Hide tokens and in-paint them. The strength of random masks is their probability."""
         return inpaint(self.maskgit, tokens, self.hidden(rng), rng, self.settings)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The stored tokens of the tiles: computed once, read by everything that needs them.
+"""The stored tokens of the tiles: computed once, and read wherever they are needed.
 
 b  tiles in a batch     s  ways in which a tile may be flipped and turned, the first upright     h w  grid of tokens
 """

@@ -1,4 +1,4 @@
-"""Stage: tokenise the training and validation tiles once, in all the ways that the domain's symmetry allows."""
+"""Stage: tokenise the training and validation tiles once, in all ways that the domain's symmetry allows."""
 
 from pathlib import Path
 

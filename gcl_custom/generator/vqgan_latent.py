@@ -2,7 +2,7 @@
 
     b  tiles     d h w  features: width of a code, grid of tokens
 
-Decoding takes the nearest codes first, so whatever an edit does to the features, the decoder sees codes alone.
+Decoding takes the nearest codes first. So the decoder sees codes alone, whatever an edit does to the features.
 """
 
 import copy
@@ -22,7 +22,7 @@ BLOCK = 32
 
 
 class VqganLatent(AllLatent):
-    """A tokenizer behind the verbs of a generator, for ``Edited`` to give it an augmentation.
+    """A tokenizer with the interface of a generator. ``Edited`` gives it an augmentation.
 
     Args:
         vqgan: trained; copied and frozen here.

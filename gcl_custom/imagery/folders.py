@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
-from gcl_custom.imagery.label_table import SEPARATOR, read_labels
+from gcl_custom.imagery.label_table import read_labels
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.recipe.imagery import Card
+from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
+from gcl_custom.recipe.imagery import Card, DataSettings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
 ALIASES: dict[SplitName, tuple[str, ...]] = {
@@ -58,8 +58,8 @@ class Layout:
     classes: list[str]
     """In label order; empty if the tiles are unlabelled."""
     notes: list[str]
-    multi_label: bool = False
-    """Whether a tile may have several labels."""
+    kind: LabelKind = SINGLE_LABEL
+    """Of the labels; folders give a tile one class."""
 
     @property
     def splits(self) -> list[SplitName]:
@@ -68,12 +68,17 @@ class Layout:
         return [name for name in SPLITS if name in given]
 
 
-def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_label: bool = False) -> Layout:
+def layout_of(data: DataSettings, card: Card | None) -> Layout:
+    """Find the images of a recipe; raises as ``find_tiles`` does."""
+    return find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data))
+
+
+def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None) -> Layout:
     """Find the images below root, with class and split from the table of labels, the card or the folders.
 
     Args:
         labels: path of the table, relative to root.
-        multi_label: treat tiles as having several labels, even if the table gives each file one.
+        kind: of the table's labels; without it, the table itself shows it.
 
     Raises:
         UserError: root is missing, holds no image, or lacks the folders that the card states.
@@ -98,7 +103,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
         raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
 
     if labels is not None:
-        return _by_table(root / labels, kept, notes, multi_label)
+        return _by_table(root / labels, kept, notes, kind)
     taught = [inner for _, split, inner in kept if split in (None, "train")]
     stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
     if card and card.classes == "folders" and not stated:
@@ -131,7 +136,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, multi_l
 
 
 def _by_table(
-    path: Path, images: Sequence[tuple[str, SplitName | None, str]], notes: list[str], multi_label: bool
+    path: Path, images: Sequence[tuple[str, SplitName | None, str]], notes: list[str], kind: LabelKind | None
 ) -> Layout:
     rows = read_labels(path, [image for image, _, _ in images])
     tiles = []
@@ -140,25 +145,18 @@ def _by_table(
         tiles.append(FoundTile(source, row.split or split, row.labels) if row else FoundTile(source, split, None))
     if len(rows) < len(tiles):
         notes = [*notes, f"images without a row in {path.name}, used without a label: {len(tiles) - len(rows)}"]
-    sets = [row.labels.split(SEPARATOR) for row in rows.values()]
-    several = multi_label or any(len(names) > 1 for names in sets)
-    return Layout(tiles, sorted({name for names in sets for name in names}), notes, several)
+    texts = [row.labels for row in rows.values()]
+    kind = kind or kind_in_table(texts)
+    return Layout(tiles, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
 
 
 def labels_of(
-    files: Sequence[FoundTile], classes: Sequence[str], multi_label: bool = False
-) -> tuple[list[str], Int[Tensor, " n"] | Bool[Tensor, "n classes"]]:
-    """The classes with a file in the train split, and each file's label among them: -1 for none.
-
-    Of several labels a tile, whether it bears each; none where it has no label.
-    """
-    sets = [(file.label or "").split(SEPARATOR) if multi_label else [file.label] for file in files]
-    taught = {name for file, names in zip(files, sets, strict=True) if file.split in (None, "train") for name in names}
+    tiles: Sequence[FoundTile], classes: Sequence[str], kind: LabelKind
+) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+    """The classes with a tile in the train split, and each tile's label among them, as it is stored."""
+    taught = {name for tile in tiles if tile.split in (None, "train") for name in kind.names(tile.label)}
     kept = [name for name in classes if name in taught]
-    if multi_label:
-        return kept, torch.tensor([[name in names for name in kept] for names in sets], dtype=torch.bool)
-    numbers = {name: number for number, name in enumerate(kept)}
-    return kept, torch.tensor([numbers.get(file.label or "", -1) for file in files])
+    return kept, kind.encode([tile.label for tile in tiles], kept)
 
 
 def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Form:

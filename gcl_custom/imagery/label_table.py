@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
+from gcl_custom.measures.label_kinds import SEPARATOR
 
 COLUMNS = ("file", "labels", "split")
-SEPARATOR = ";"
 SHOWN = 5
 """Most mistakes in one message."""
 

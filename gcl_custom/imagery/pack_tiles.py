@@ -18,7 +18,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, find_tiles, is_rgb, labels_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
 from gcl_custom.imagery.read_tile import UNREAD, read_tile
 from gcl_custom.imagery.source import Source
@@ -54,7 +54,7 @@ def pack_tiles(run: Run) -> None:
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
     card = load_card(data.card) if data.card else None
-    layout = find_tiles(root, card, data.labels, data.multi_label)
+    layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
     stage.begin()
@@ -96,7 +96,7 @@ def changed(run: Run) -> str | None:
     if not stage.done or not root.is_dir():
         return None
     card = load_card(data.card) if data.card else None
-    tiles = find_tiles(root, card, data.labels, data.multi_label).tiles
+    tiles = layout_of(data, card).tiles
     if _listing(root, tiles) == stage.facts["listing"]:
         return None
     before = json.loads((stage.path / INDEX).read_text(encoding="utf-8"))["files"]
@@ -193,11 +193,11 @@ def _index(
     folder: Path,
 ) -> dict[str, Any]:
     """The contents of tiles.json."""
-    classes, labels = labels_of(usable, layout.classes, layout.multi_label)
+    classes, labels = labels_of(usable, layout.classes, layout.kind)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
-    split = divide(usable, labels, data)
+    split = divide(usable, labels, layout.kind, data)
     slots = [journal.records[tile.source].slot for tile in usable]
     low, high = [0.0] * form.bands, [255.0] * form.bands
     if form.dtype == "uint16":
@@ -213,8 +213,7 @@ def _index(
         "classes": classes,
         "files": [str(tile.source) for tile in usable],
         "slots": slots,
-        "multi_label": layout.multi_label,
-        "labels": [row.nonzero().flatten().tolist() for row in labels] if layout.multi_label else labels.tolist(),
+        **layout.kind.entries(labels),
         "split": split.tolist(),
     }
 

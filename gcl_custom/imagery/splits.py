@@ -1,22 +1,18 @@
-"""The split into training, validation and test tiles, and shares of the labels.
-
-All are functions of sources, labels and a seed. No pixels are needed.
-"""
+"""The split into training, validation and test tiles: a function of sources, labels and a seed. No pixels."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.randomness import derive
+from gcl_custom.measures.label_kinds import LabelKind
 from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 
@@ -27,7 +23,7 @@ def missing_splits(tiles: Sequence[FoundTile]) -> list[SplitName]:
 
 
 def divide(
-    tiles: Sequence[FoundTile], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], data: DataSettings
+    tiles: Sequence[FoundTile], labels: Shaped[Tensor, "n *_"], kind: LabelKind, data: DataSettings
 ) -> Int[Tensor, " n"]:
     """The split of each tile. Splits that neither folders nor a table give are drawn from the training tiles.
 
@@ -39,7 +35,7 @@ def divide(
         rest = torch.nonzero(split == 0).flatten()
         sources = [tiles[number].source for number in rest.tolist()]
         among = [name for name in SPLITS if name == "train" or name in missing]
-        split[rest] = random_split(sources, strata(labels[rest]), data.split, among)
+        split[rest] = random_split(sources, kind.strata(labels[rest]), data.split, among)
     empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise UserError(
@@ -48,14 +44,6 @@ def divide(
             f"and hundreds to learn anything: add tiles or change data.split"
         )
     return split
-
-
-def strata(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Int[Tensor, " n"]:
-    """The class that a tile is divided with: its own; of several the one that the fewest tiles bear; -1 for none."""
-    if labels.ndim == 1:
-        return labels
-    counts = torch.where(labels, labels.sum(0), len(labels) + 1)
-    return torch.where(labels.any(1), counts.argmin(1), -1) if labels.shape[1] else torch.full((len(labels),), -1)
 
 
 def in_words(facts: Mapping[str, Any]) -> str:
@@ -111,56 +99,3 @@ def _counts(total: int, shares: Sequence[float]) -> list[int]:
         allowed = [gap if count + step > 0 else -float("inf") for gap, count in zip(missing, counts, strict=True)]
         counts[allowed.index(max(allowed))] += step
     return counts
-
-
-def label_counts(labels: Int[Tensor, " n"], fraction: float) -> dict[int, int]:
-    """Class -> number of labelled tiles that a label fraction leaves it: rounded, and at least one."""
-    counts = Counter(label for label in labels.tolist() if label >= 0)
-    return {label: max(1, round(fraction * counts[label])) for label in sorted(counts)}
-
-
-def subset_of_sets(labels: Bool[Tensor, "n classes"], fraction: float, seed: int) -> Int[Tensor, " m"]:
-    """Positions, ascending, of a share of tiles with several labels each, every class among them.
-
-    First come the tiles that bring in a class, the rarest class first, then the others, both in a random order: so the
-    share may be larger than its name where it is small. Of one seed, a smaller fraction is a part of a larger one.
-    """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"a label fraction lies between 0 and 1, not {fraction}")
-    generator = torch.Generator().manual_seed(derive(seed, "label fraction"))
-    order = torch.randperm(len(labels), generator=generator).tolist()
-    counts = labels.sum(0)
-    first: list[int] = []
-    for label in sorted(range(labels.shape[1]), key=lambda label: (int(counts[label]), label)):
-        if counts[label] and not labels[first, label].any():
-            first.append(next(tile for tile in order if labels[tile, label]))
-    covering = set(first)
-    ranked = [*first, *(tile for tile in order if tile not in covering)]
-    return torch.tensor(ranked[: max(len(first), round(fraction * len(labels)))]).sort().values
-
-
-def subset(labels: Int[Tensor, " n"], fraction: float, seed: int) -> Int[Tensor, " m"]:
-    """Positions, ascending, of a share of the labelled tiles, drawn class by class.
-
-    Each class keeps at least one tile, so a small fraction of few labels is larger than its name: say how many there
-    are. Of one seed, a smaller fraction is a part of a larger one.
-
-    Raises:
-        UserError: where there is no label at all.
-    """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"a label fraction lies between 0 and 1, not {fraction}")
-    counts = label_counts(labels, fraction)
-    if not counts:
-        raise UserError(
-            f"{fraction:.3g} of the labels was asked for (compare.fractions), but no training tile has a label. "
-            f"Put the tiles of each class in a folder of its own, or state the classes in a card (data.card)"
-        )
-    kept = []
-    for label, count in counts.items():
-        members = torch.nonzero(labels == label).flatten()
-        order = torch.randperm(
-            len(members), generator=torch.Generator().manual_seed(derive(seed, "label fraction", label))
-        )
-        kept.append(members[order[:count]])
-    return torch.cat(kept).sort().values

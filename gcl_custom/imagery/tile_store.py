@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.source import Source
+from gcl_custom.measures.label_kinds import stored_labels
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
@@ -39,11 +40,6 @@ def scaled(
     """Map values of each band to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond."""
     low, high = (edge.to(raw.device)[:, None, None] for edge in (low, high))
     return ((raw.float() - low) / (high - low)).clamp_(0, 1)
-
-
-def has_label(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]) -> Bool[Tensor, " n"]:
-    """Whether each tile bears a label, or one of several."""
-    return labels >= 0 if labels.ndim == 1 else labels.any(1)
 
 
 def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
@@ -67,8 +63,8 @@ class TileStore:
         rgb: whether the bands are red, green and blue.
         sources: file and window of each tile.
         classes: names of the labels.
-        multi_label: whether a tile may have several labels.
-        labels: label of each tile, -1 where it has none; with several labels a tile, whether it bears each of them.
+        kind: what a label is.
+        labels: label of each tile, as its kind stores it.
         has_label: whether a tile has any.
         split: 0 train, 1 valid, 2 test.
         low, high: the values of each band that ``unit`` maps to 0 and 1.
@@ -92,16 +88,8 @@ class TileStore:
         self.classes: list[str] = about["classes"]
         self._files: list[str] = about["files"]
         self.count: int = len(self._files)
-        self.multi_label: bool = about["multi_label"]
-        self.labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
-        self.has_label: Bool[Tensor, " n"]
-        if self.multi_label:
-            labels = torch.zeros(self.count, len(self.classes), dtype=torch.bool)
-            for tile, borne in enumerate(about["labels"]):
-                labels[tile, borne] = True
-        else:
-            labels = torch.tensor(about["labels"], dtype=torch.int64)
-        self.labels, self.has_label = labels, has_label(labels)
+        self.kind, self.labels = stored_labels(about)
+        self.has_label: Bool[Tensor, " n"] = self.kind.has_label(self.labels)
         self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)

@@ -1,9 +1,9 @@
-"""Average precision of several labels a tile, and what another sample of test tiles might have given.
+"""Average precision of tiles with several labels, and its variation over samples of test tiles.
 
     n  tiles     c  classes     b  resamplings
 
-Average precision is the mean, over the tiles that bear a label, of the share of such tiles among all with at least
-that tile's score (scikit-learn's average_precision_score). mAP is its mean over the classes that some tile bears.
+The average precision of a class is the mean of the precision at the score of each tile of that class (scikit-learn's
+average_precision_score). mAP is its mean over the classes that occur.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from gcl_custom.randomness import derive
 
 DRAWS = 1000
 CHUNK = 2**22
-"""Most weights at a time."""
+"""The most weights that are in memory at a time."""
 
 
 def average_precisions(
@@ -21,10 +21,10 @@ def average_precisions(
     truth: Bool[np.ndarray, "n c"],
     weights: Shaped[np.ndarray, "b n"] | None = None,
 ) -> Float[np.ndarray, "b c"]:
-    """Average precision of each class; NaN where no tile bears the label.
+    """Average precision of each class; NaN for a class without a tile.
 
     Args:
-        weights: how often each tile counts; once without it.
+        weights: how often each tile counts; by default once.
     """
     weights = np.ones((1, len(scores))) if weights is None else weights
     found = np.full((len(weights), scores.shape[1]), np.nan)
@@ -34,7 +34,7 @@ def average_precisions(
         places = np.flatnonzero(bears)
         if not len(places):
             continue
-        # Tiles with equal scores come in together, so precision is that after the last of them.
+        # Tiles with equal scores enter together, so the precision is taken after the last of them.
         ends = np.searchsorted(-falling, -falling[places], side="right") - 1
         counted = weights[:, order].astype(np.float64)
         among = counted[:, places]
@@ -48,10 +48,10 @@ def average_precisions(
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]) -> float:
-    """mAP over the classes that some tile bears.
+    """mAP over the classes that occur.
 
     Raises:
-        ValueError: there is none.
+        ValueError: none occurs.
     """
     if not truth.any():
         raise ValueError("mAP needs a tile with a label")
@@ -59,10 +59,10 @@ def mean_average_precision(scores: Float[np.ndarray, "n c"], truth: Bool[np.ndar
 
 
 def resampled(scores: Float[np.ndarray, "seeds n c"], truth: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, "b"]:
-    """mAP, averaged over seeds, of each of many samples of the test tiles, drawn with replacement (the bootstrap).
+    """mAP, averaged over seeds, on each of many samples of the test tiles, drawn with replacement (the bootstrap).
 
-    The samples are the same for every call with as many tiles, so that differences between calls are paired. A class
-    that no tile of a sample bears is left out of that sample's mean.
+    The samples depend only on the number of tiles, so differences between calls are paired. A class that does not occur
+    in a sample is left out of that sample's mean.
     """
     tiles = len(truth)
     rng = np.random.default_rng(derive(0, "bootstrap", tiles))

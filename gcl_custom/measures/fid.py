@@ -1,11 +1,11 @@
 """The network of FID, from torch-fidelity, with weights from a local file.
 
-FID (arXiv:1706.08500) is the Fréchet distance on the 2,048 pooled features of one network alone: Inception v3 with
-TensorFlow's weights of 2015, on 8-bit images of red, green and blue, brought to 299 px by the bilinear resize of
-TensorFlow 1, which smooths nothing. Another network, other weights or another resize give other figures.
+FID (arXiv:1706.08500) is the Fréchet distance on the 2,048 pooled features of one particular network: Inception v3 with
+TensorFlow's weights of 2015. It sees 8-bit images of red, green and blue, resized to 299 px by the bilinear resize of
+TensorFlow 1, which does not antialias. Another network, other weights or another resize give other values.
 
-torchmetrics has the same network behind another resize unless told otherwise, and reads its file by an unpickling that
-may run code, as torch-fidelity does; here the file is read as tensors, and nothing is downloaded.
+torchmetrics has the same network, by default with another resize. It and torch-fidelity unpickle the file of weights,
+which may run code; here the file is read as tensors only, and nothing is downloaded.
 
 Shapes: b tiles, h w pixels.
 """
@@ -28,7 +28,7 @@ FEATURES = 2048
 
 
 class FidNetwork(nn.Module):
-    """Inception v3 as FID takes it, frozen, in fp32.
+    """The Inception v3 of FID, frozen, in fp32.
 
     Args:
         path: weights-inception-2015-12-05-6726825d.pth, or another file with its tensors.
@@ -45,20 +45,20 @@ class FidNetwork(nn.Module):
             raise UserError(f"{WEIGHTS} needs torch-fidelity. Run: pip install 'gcl-custom[fid]'")
         found = read_state(path, WEIGHTS)
         self.network = _inception()
-        # How many batches a norm has seen in training: of no meaning here, and absent where a converter wrote the file.
+        # Counters of training batches are not used here, and converted files lack them.
         counters = {name: v for name, v in self.network.state_dict().items() if name.endswith("num_batches_tracked")}
         fit_state(f"{WEIGHTS}: {path}", counters | found, self.network)
 
     @torch.no_grad()
     def pooled(self, tiles: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
-        """Features of tiles in [0, 1], which are rounded to 8 bits first: FID is defined on stored images."""
+        """Features of tiles in [0, 1], which are first rounded to 8 bits, since FID is defined on stored images."""
         with torch.autocast(tiles.device.type, enabled=False):
             (features,) = self.network((255 * tiles.float().clamp(0, 1)).round().byte())
         return features
 
 
 def _inception() -> Any:
-    """torch-fidelity's network before its weights are in it, which its constructor would read at once."""
+    """torch-fidelity's network without weights, which its constructor would otherwise read at once."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # an optional extra
 
     class InceptionV3(FeatureExtractorInceptionV3):  # type: ignore[misc]  # its library states no types
@@ -71,10 +71,10 @@ def _inception() -> Any:
 
 
 def lacking(weights: str | None, bands: int) -> str:
-    """Why FID is not measured, and what to do, for a reader; empty where it is.
+    """Why FID is not measured, and what to do about it; empty if it is measured.
 
     Args:
-        weights: as the recipe names them, if it does.
+        weights: the path in the recipe, if any.
     """
     if bands != 3:
         unread = f", so what {WEIGHTS} names was not loaded" if weights else ""

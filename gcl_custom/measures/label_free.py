@@ -1,9 +1,9 @@
-"""LiDAR: how many directions of a representation tell tiles apart, counted without labels.
+"""LiDAR: the number of directions of a representation that tell tiles apart, without labels.
 
     n  tiles     q  views of each tile     d  width of a representation
 
-Like RankMe, which is ``collapse.effective_rank``, it does not know what the representation is for: it counts the
-directions in use, and not those that matter. Computed in float64.
+Like RankMe (``collapse.effective_rank``), it does not know what the representation is for: it counts the directions in
+use, not those that matter. It is computed in float64.
 """
 
 import math
@@ -13,24 +13,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 DELTA = 1e-4
-"""Of LiDAR's regulariser, relative to the mean variance of a number of the representation."""
+"""LiDAR's regulariser, relative to the mean variance of a feature."""
 ROUNDING = 1e-9
-"""Deviations below this share of the mean are rounding errors."""
+"""A deviation below this share of the mean is a rounding error."""
 
 
 def lidar(representations: Float[Tensor, "n q d"], delta: float = DELTA) -> float:
-    """LiDAR (arXiv:2312.04000): effective rank of what tells tiles apart beyond what tells views of a tile apart.
+    """LiDAR (arXiv:2312.04000): effective rank of the scatter between tiles, whitened by the scatter between views.
 
-    Each tile is a class, its q views are the class's samples. With m_i the mean of tile i's views, and m of all:
+    Each tile is a class, and its q views are the class's samples. With m_i the mean of tile i's views, and m of all:
 
         S_b = sum_i (m_i - m)(m_i - m)^T / (n - 1)
         S_w = sum_ij (z_ij - m_i)(z_ij - m_i)^T / (n (q - 1)) + delta I
         LiDAR = exp(-sum_k p_k log p_k),  p_k the shares of the eigenvalues of S_w^(-1/2) S_b S_w^(-1/2)
 
-    from 1, where everything is one direction or one point, to min(n - 1, d).
+    It lies between 1, for a single direction or a single point, and min(n - 1, d).
 
-    Unlike the paper, delta is relative to the mean diagonal entry of both scatters, so that the figure does not change
-    when representations are scaled: pretraining with other settings may well scale them.
+    Unlike in the paper, delta is relative to the mean diagonal entry of both scatters. So LiDAR does not change when
+    representations are scaled, as other settings of pretraining may do.
 
     Raises:
         ValueError: fewer than two tiles or two views.

@@ -1,6 +1,6 @@
 """Probes of frozen representations: a linear classifier and nearest neighbours.
 
-Both give a score for each class of every test tile, from which the task makes what is kept and scored.
+Both give a score for each class of every test tile. The kind of label turns these into what is kept and scored.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from gcl_custom.measures.label_kinds import SingleLabel, Task
+from gcl_custom.measures.label_kinds import LabelKind
 
-SINGLE = SingleLabel()
 TEMPERATURE = 0.07
-"""Of the neighbours' votes: arXiv:1805.01978, section 3.4, and common practice since."""
+"""The temperature of the neighbours' votes (arXiv:1805.01978, section 3.4), common practice since."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Representations of some tiles and the tiles' labels."""
+    """Representations of some tiles, and their labels."""
 
     representations: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"]
+    labels: Shaped[Tensor, "n *_"]
+    kind: LabelKind
 
 
 @dataclass(frozen=True)
@@ -39,47 +39,40 @@ class Linear:
     def scores(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
         return x.to(self.weight) @ self.weight.T + self.bias
 
-    def predict(self, x: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
-        return self.scores(x).argmax(1)
-
 
 @dataclass(frozen=True)
 class Probed:
-    """A probe's outcome. The validation tiles chose the penalty; the test tiles were looked at once, afterwards."""
+    """A probe's outcome. The validation tiles chose the penalty; the test tiles were used once, afterwards."""
 
     scores: Float[Tensor, "test classes"]
     valid_score: float
     penalty: float
     converged: bool
 
-    @property
-    def predictions(self) -> Int[Tensor, "test"]:
-        return self.scores.argmax(1)
-
     def ranked(self, classes: int) -> Int[Tensor, "test k"]:
-        """The classes with the highest scores, from the highest down."""
+        """The classes with the highest scores, the highest first."""
         return self.scores.topk(classes, dim=1).indices
 
 
 def fit_linear(
     x: Float[Tensor, "n d"],
-    labels: Int[Tensor, "n"] | Bool[Tensor, "n classes"],
+    labels: Shaped[Tensor, "n *_"],
+    kind: LabelKind,
     classes: int,
     penalty: float,
     start: Linear | None = None,
     tolerance: float = 1e-5,
     iterations: int = 500,
-    task: Task = SINGLE,
 ) -> Linear:
-    """Multinomial logistic regression, or of several labels a tile one binary one a class, with full-batch L-BFGS.
+    """A linear model fitted by full-batch L-BFGS.
 
-    Minimises mean cross-entropy + penalty / 2 * ||weight||^2 with the bias unpenalised, which is scikit-learn's
-    LogisticRegression with C = 1 / (n * penalty); of several labels a tile, that of each class.
+    Minimises the loss of the kind of label + penalty / 2 * ||weight||^2, with the bias unpenalised. With one label a
+    tile this is scikit-learn's LogisticRegression with C = 1 / (n * penalty), with several it is one for each class.
 
     Args:
-        start: where to begin, such as the solution for another penalty; zeros without it.
+        start: where to begin, such as the solution for another penalty; by default at zero.
         tolerance: stop when no entry of the gradient is larger.
-        iterations: stop after so many, converged or not.
+        iterations: stop after this many, converged or not.
     """
     weight = x.new_zeros(classes, x.shape[1]) if start is None else start.weight.clone()
     bias = x.new_zeros(classes) if start is None else start.bias.clone()
@@ -96,7 +89,7 @@ def fit_linear(
 
     def objective() -> Tensor:
         solver.zero_grad()
-        loss = task.loss(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
+        loss = kind.loss(x @ weight.T + bias, labels) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -108,17 +101,13 @@ def fit_linear(
 
 
 def linear_probe(
-    train: Labelled,
-    valid: Labelled,
-    test: Float[Tensor, "test d"],
-    classes: int,
-    penalties: Sequence[float],
-    task: Task = SINGLE,
+    train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
 ) -> Probed:
-    """Linear probe on standardised representations, its penalty chosen by the validation score (ties: the stronger).
+    """Linear probe on standardised representations, with the penalty of the best validation score (the stronger in a
+    tie).
 
-    Mean and deviation are the training tiles'; a feature that never varies there is left out by becoming 0. Computed in
-    float64, from the strongest penalty to the weakest, each starting at the last solution.
+    Mean and deviation are those of the training tiles; a feature that never varies there becomes 0. Everything is
+    computed in float64, from the strongest penalty to the weakest, each starting at the previous solution.
     """
     tolerance = 1e-5
     wide = train.representations.double()
@@ -130,8 +119,8 @@ def linear_probe(
     fitted: Linear | None = None
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(penalties, reverse=True):
-        fitted = fit_linear(x, train.labels, classes, penalty, start=fitted, tolerance=tolerance, task=task)
-        score = task.score(task.decide(fitted.scores(valid_x)), valid.labels)
+        fitted = fit_linear(x, train.labels, train.kind, classes, penalty, start=fitted, tolerance=tolerance)
+        score = valid.kind.score(valid.kind.decide(fitted.scores(valid_x)), valid.labels)
         if best is None or score > best[0]:
             best = score, penalty, fitted
     assert best is not None, "a linear probe needs at least one penalty"
@@ -144,21 +133,15 @@ def knn(
 ) -> Float[Tensor, "test classes"]:
     """Each class's share of the votes of the nearest training tiles by cosine similarity s, with weights exp(s / 0.07).
 
-    Takes all training tiles where there are fewer than ``neighbours``.
+    All training tiles vote if there are fewer than ``neighbours``.
     """
     bank = F.normalize(train.representations.float(), dim=1)
     neighbours = min(neighbours, len(bank))
-    bears = train.labels if train.labels.ndim == 2 else F.one_hot(train.labels, classes)
+    said = train.kind.votes(train.labels, classes)
     votes = []
     for queries in torch.split(F.normalize(test.float(), dim=1), chunk):
         similarity, nearest = (queries @ bank.T).topk(neighbours, dim=1)
-        weight = ((similarity - 1) / TEMPERATURE).exp()  # the same votes, free of overflow
-        cast = (rearrange(weight, "q k -> q k 1") * bears[nearest]).sum(1)
+        weight = ((similarity - 1) / TEMPERATURE).exp()  # subtracting 1 changes no vote and prevents overflow
+        cast = (rearrange(weight, "q k -> q k 1") * said[nearest]).sum(1)
         votes.append(cast / weight.sum(1, keepdim=True))
     return torch.cat(votes).cpu() if votes else torch.empty(0, classes)
-
-
-def confusion(labels: Int[Tensor, "n"], predictions: Int[Tensor, "n"], classes: int) -> Int[Tensor, "classes classes"]:
-    """Counts of tiles: row the true class, column the predicted one."""
-    cells = labels.cpu() * classes + predictions.cpu()
-    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -1,4 +1,4 @@
-"""How alike tiles and their views are, tile by tile.
+"""Similarities and distances between tiles and their views.
 
 Shapes: b tiles, c bands, h w pixels.
 """
@@ -13,8 +13,8 @@ from gcl_custom.measures.feature_networks import FeatureNetwork, band_groups, en
 
 
 def structural_similarity(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """SSIM of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a Gaussian window; in fp32 whatever the autocast."""
-    with torch.autocast(a.device.type, enabled=False):  # its differences of squares drown in bf16
+    """SSIM of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a Gaussian window; always in fp32."""
+    with torch.autocast(a.device.type, enabled=False):  # bf16 would lose its differences of squares
         similarity = structural_similarity_index_measure(a.float(), b.float(), data_range=1.0, reduction="none")
     assert isinstance(similarity, Tensor)
     return similarity.reshape(len(a))
@@ -24,10 +24,7 @@ def structural_similarity(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w
 def perceptual_distance(
     network: FeatureNetwork, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, ""]:
-    """Mean over the tiles of the distance that the perceptual loss takes, averaged over the groups of three bands.
-
-    See vqgan_loss.feature_map_distance: LPIPS but for its learned weights. Small tiles are enlarged.
-    """
+    """The feature map distance, averaged over tiles and over the groups of three bands. Small tiles are enlarged."""
     a, b = enlarged(a), enlarged(b)
     distances = [feature_map_distance(network, a[:, group], b[:, group]) for group in band_groups(a.shape[1])]
     return torch.stack(distances).mean()
@@ -49,9 +46,9 @@ def feature_map_distance(
 def structure_distance(
     a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], least_px: int = 16
 ) -> Float[Tensor, ""]:
-    """Without a network, for any number of bands: 1 - SSIM plus the L1 distance of gradients, averaged over scales.
+    """A distance without a network, for any number of bands: 1 - SSIM plus the L1 distance of gradients, over scales.
 
-    The sides are halved at most twice, and not below ``least_px``, so that small tiles work.
+    The mean over the scales is taken. The sides are halved at most twice, and never below ``least_px``.
     """
     terms = []
     for _ in range(3):

@@ -1,19 +1,20 @@
 """What scores can show: intervals, and paired tests with a verdict in words.
 
-An accuracy varies for two reasons: another seed trains another backbone, and another sample of test tiles scores it
-differently. Each has its own paired interval here, and a difference is *shown* only when both leave zero out:
+A score varies for two reasons: another seed trains another backbone, and another sample of test tiles scores it
+differently. Each reason has its own paired interval, and a difference is *shown* only when both intervals exclude zero:
 
-    over seeds   Student's t on the differences of the seeds' accuracies (the test tiles held fixed)
+    over seeds   Student's t on the differences of the seeds' scores (the test tiles held fixed)
     over tiles   Student's t on the differences of the tiles' correctness, averaged over seeds (the seeds held fixed)
 
-Several labels a tile are scored by mAP, which is no mean over tiles: there the interval over tiles is the bootstrap's,
-from the 2.5th to the 97.5th percentile of the differences that other samples of the same tiles give, paired.
+mAP is not a mean over tiles, so its interval over tiles is the paired bootstrap's: from the 2.5th to the 97.5th
+percentile of the differences on resampled tiles.
 
-This is stricter than either test alone. Each interval holds 95 % by itself: of twenty comparisons of equal arms, one
-would look like a difference to a single test.
+Requiring both is stricter than either test alone. Each interval covers 95 % by itself, so a single test would find a
+difference in one of twenty comparisons of equal arms.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -33,13 +34,13 @@ Outcome = Literal["better", "worse", "not shown"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval; without an interval (None) where a single value shows no variation."""
+    """A mean with its interval, which is None for a single value."""
 
     mean: float
     low: float | None
     high: float | None
     p: float | None = None
-    """Two-sided p value of a mean of zero."""
+    """Two-sided p-value of the hypothesis that the mean is zero."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -47,9 +48,9 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
-    """Mean and Student's t interval of independent values; of paired differences, this is the paired t-test.
+    """Mean and Student's t interval of independent values; for paired differences, this is the paired t-test.
 
-    Where all values are equal the interval has no width: p is then 1 for a mean of zero and 0 otherwise.
+    If all values are equal, the interval has no width, and p is 1 for a mean of zero and 0 otherwise.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
@@ -66,7 +67,7 @@ def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
 
 
 def wilson(right: int, tiles: int) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927): sound near 0 and 1, too."""
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), which is also sound near 0 and 1."""
     if not 0 <= right <= tiles or tiles == 0:
         raise ValueError(f"{right} right of {tiles} tiles is no share")
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
@@ -76,9 +77,29 @@ def wilson(right: int, tiles: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+class Result(ABC):
+    """What each seed's classifier said of the test tiles, beside their labels."""
+
+    @property
+    @abstractmethod
+    def scores(self) -> Float[np.ndarray, "seeds"]: ...
+
+    @property
+    @abstractmethod
+    def tiles(self) -> int: ...
+
+    @abstractmethod
+    def interval(self) -> tuple[float, float]:
+        """The interval of the score over test tiles."""
+
+    @abstractmethod
+    def over_tiles(self, other: "Result") -> Estimate:
+        """This score minus another one's, with its paired interval over test tiles."""
+
+
 @dataclass(frozen=True)
-class Right:
-    """Whether each seed classified each test tile rightly: the score is the share."""
+class Right(Result):
+    """Whether each seed classified each test tile correctly; the score is the share of correct tiles."""
 
     right: Bool[np.ndarray, "seeds tiles"]
 
@@ -92,18 +113,16 @@ class Right:
         return self.right.shape[1]
 
     def interval(self) -> tuple[float, float]:
-        """Of the score, over other test tiles."""
         return wilson(int(self.right.sum()), self.right.size)
 
-    def over_tiles(self, other: "Right | Ranked") -> Estimate:
-        """This score minus another one's, with its paired interval over other test tiles."""
+    def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Right)
         return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """The scores that each seed gave each class of each test tile, and the classes that the tiles bear: mAP."""
+class Ranked(Result):
+    """The scores that each seed gave each class of each test tile, and the tiles' classes; the score is the mAP."""
 
     given: Float[np.ndarray, "seeds tiles classes"]
     truth: Bool[np.ndarray, "tiles classes"]
@@ -121,12 +140,10 @@ class Ranked:
         return resampled(self.given, self.truth)
 
     def interval(self) -> tuple[float, float]:
-        """Of the score, over other test tiles."""
         low, high = np.percentile(self._resampled, PERCENTILES)
         return float(low), float(high)
 
-    def over_tiles(self, other: "Right | Ranked") -> Estimate:
-        """This score minus another one's, with its paired interval over other test tiles."""
+    def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Ranked)
         differences = self._resampled - other._resampled
         low, high = np.percentile(differences, PERCENTILES)
@@ -135,15 +152,12 @@ class Ranked:
         return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
 
 
-Result = Right | Ranked
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Score of ``ours`` minus score of ``theirs``, over the same seeds and the same test tiles."""
 
     measure: str
-    """What the scores are of, such as: Linear probe."""
+    """How both were scored, such as: Linear probe."""
     ours: str
     theirs: str
     seeds: Estimate
@@ -162,7 +176,7 @@ class Comparison:
         return "better" if self.difference > 0 else "worse"
 
     def sentence(self) -> str:
-        """The verdict in words, with the difference, both intervals, and how many seeds and tiles they rest on."""
+        """The verdict in words, with the difference, both intervals, and the numbers of seeds and tiles."""
         relation = {
             "better": f"{self.measure}: {self.ours} is better than {self.theirs}",
             "worse": f"{self.measure}: {self.ours} is worse than {self.theirs}",
@@ -186,7 +200,7 @@ def compare(measure: str, ours: str, theirs: str, our_result: Result, their_resu
 
     Args:
         measure, ours, theirs: names for the sentence.
-        our_result, their_result: row by row of the same seed, column by column of the same test tile.
+        our_result, their_result: of the same seeds and the same test tiles, in the same order.
     """
     assert our_result.tiles == their_result.tiles, "paired tiles"
     assert len(our_result.scores) == len(their_result.scores), "paired seeds, or numpy would repeat the shorter"

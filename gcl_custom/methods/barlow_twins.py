@@ -6,8 +6,8 @@ where Z̃ is Z with mean 0 and standard deviation 1 over the batch.
 
     n  tiles in the whole batch, over all processes     d  width of a projection
 
-Where n < d the redundancy is computed from the n x n matrices of inner products, which gives the same number. Under
-DDP both terms are those of the whole batch, with exact gradients.
+With n < d the redundancy is computed from the n x n matrices of inner products; the result is the same. Under DDP both
+terms are those of the whole batch, with exact gradients.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The cross-entropy that DINO and SwAV share: what a large view says of a tile is predicted from the other views.
+"""The cross-entropy that DINO and SwAV share: the target from a large view is predicted from the other views.
 
 b  tiles in the batch of this process     t  the two large views     s  all views, the large ones first
 k  classes or prototypes

@@ -1,4 +1,4 @@
-"""What the training loop asks of a contrastive method, and what it offers.
+"""The interface between the training loop and a contrastive method.
 
 b  tiles in the batch of this process     s  side of a view     width  of a representation
 """
@@ -14,12 +14,12 @@ Scalar = Float[Tensor, ""]
 
 
 def full(values: Tensor) -> Tensor:
-    """Half precision to fp32, in which all losses are computed."""
+    """Half precision becomes fp32: all losses are computed in it."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Method(nn.Module, ABC):
-    """Heads and loss terms. Whatever it learns or remembers is in its state, so that a resumed run is exact."""
+    """Heads and loss terms. Its state holds whatever it learns or remembers, so a resumed run is exact."""
 
     @abstractmethod
     def forward(
@@ -31,15 +31,15 @@ class Method(nn.Module, ABC):
         """Named terms, whose sum is the loss.
 
         Args:
-            representations: of the two large views and, where the recipe has them, of the small crops.
-            views: what was represented, for methods with a network of their own.
+            representations: of the two large views, then of the small crops, if any.
+            views: the views themselves, for methods with a network of their own.
             share_done: of the run, from 0 to 1.
         """
 
     def follow(self, backbone: nn.Module, share_done: float) -> None:
-        """Called after each step of the optimizer: where a teacher moves. Most methods have none."""
+        """Called after each step of the optimizer. A teacher moves here; most methods have none."""
         return
 
     def kept(self, backbone: nn.Module) -> nn.Module:
-        """The backbone that training is for: the trained one, or a teacher's."""
+        """The backbone to keep: the trained one, or a teacher's."""
         return backbone

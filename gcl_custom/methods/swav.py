@@ -53,7 +53,7 @@ class SwAV(Method):
 
     @torch.no_grad()
     def _assigned(self, z: Float[Tensor, "b d"], place: int, share_done: float) -> Float[Tensor, "b k"]:
-        """The assignment of a large view, with the queue of its place if there is one; the queue then takes it up."""
+        """The assignment of a large view. The full queue of its place takes part, and then takes up the view."""
         whole, full = whole_batch(z), bool(self.queued >= self.settings.queue)
         joining = share_done >= self.settings.queue_from and full
         seen = torch.cat([whole, self.queue[place]]) if joining else whole
@@ -71,7 +71,7 @@ class SwAV(Method):
 
 
 def sinkhorn(scores: Float[Tensor, "m k"], epsilon: float, iterations: int) -> Float[Tensor, "m k"]:
-    """Rows that sum to 1, with nearly equal sums of the columns: the assignment of eq. 3-5."""
+    """The assignment of eq. 3-5: rows sum to 1, and columns have nearly equal sums."""
     logs = scores.double() / epsilon  # in logarithms, so that a small epsilon neither overflows nor empties a prototype
     for _ in range(iterations):
         logs = logs.log_softmax(dim=0)

@@ -1,17 +1,18 @@
-"""A teacher: a copy of the student that learns nothing by itself and follows by a moving average."""
+"""A teacher: a copy of the student that follows it by a moving average and learns nothing by itself."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
+
+from gcl_custom.schedules import cosine
 
 
 class Teacher(nn.Module):
     """A copy of a network, moved only by ``follow``.
 
-    Batch normalisation in the copy uses the statistics of its own batches and keeps its own running ones, as in the
-    public code of BYOL and DINO; only what is learnt is averaged.
+    As in the public code of BYOL and DINO, only learnt weights are averaged: batch normalisation in the copy uses the
+    statistics of its own batches and keeps its own running ones.
     """
 
     def __init__(self, student: nn.Module) -> None:
@@ -20,12 +21,12 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def follow(self, student: nn.Module, momentum: float) -> None:
-        """Move every weight to momentum * itself + (1 - momentum) * the student's."""
+        """Every weight becomes momentum * itself + (1 - momentum) * the student's."""
         own: list[Tensor] = list(self.net.parameters())
         theirs: list[Tensor] = list(student.parameters())
         torch._foreach_lerp_(own, theirs, 1 - momentum)
 
 
 def rising(momentum: float, share_done: float) -> float:
-    """The teacher's momentum: from its first value up to 1 by a cosine (arXiv:2006.07733, section 3.2)."""
-    return 1 - (1 - momentum) * (1 + math.cos(math.pi * share_done)) / 2
+    """The teacher's momentum, which rises from its first value to 1 by a cosine (arXiv:2006.07733, section 3.2)."""
+    return 1 - (1 - momentum) * cosine(share_done, 1.0)

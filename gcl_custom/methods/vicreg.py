@@ -6,8 +6,8 @@
 
 Unlike eq. 5-6, and like the authors' code: s is also averaged over d, and the two variance terms are halved.
 
-Where n < d the covariance term is computed from the n x n matrix of inner products, which is the same number. Under
-DDP all terms are those of the whole batch, with exact gradients.
+With n < d the covariance term is computed from the n x n matrix of inner products; the result is the same. Under DDP
+all terms are those of the whole batch, with exact gradients.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ EPSILON = 1e-4
 
 
 class VICReg(Method):
-    """The projector and the weighted terms of the loss; the terms are always fp32."""
+    """The projector and the weighted terms of the loss, in fp32."""
 
     def __init__(self, backbone: nn.Module, width: int, settings: VICRegSettings) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ def own_share(whole: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
 
 
 def whole_batch(z: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
-    """The projections of all processes; as they are where there is one."""
+    """The projections of all processes; with one process they are returned as they are."""
     if processes.count() == 1:
         return z
     gathered: Tensor = _Gather.apply(z)
@@ -26,10 +26,10 @@ def whole_batch(z: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
 
 
 class _Gather(torch.autograd.Function):
-    """Gathers over processes, each with as many tiles, with the gradient that DDP's averaging makes whole.
+    """Gathers the equal shares of all processes. DDP's average of the gradients is then that of the whole batch.
 
     Every process computes the same loss from the whole batch, so its gradient at its own tiles is complete without
-    communication; it is multiplied by the number of processes, because DDP divides by it.
+    communication. It is multiplied by the number of processes, because DDP divides by that.
     """
 
     @staticmethod

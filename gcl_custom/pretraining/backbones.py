@@ -28,11 +28,11 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
 
     Args:
         name: any timm name. Transformers take tiles of any size, too.
-        named_by: what gave the name, for messages.
-        stem: "small" removes the max-pooling of a ResNet's stem, so that tiles of 64 px and less keep some extent.
+        stem: "small" removes the max-pooling of a ResNet's stem, so that maps of tiles of 64 px and less stay larger.
+        named_by: the key that the name comes from, for messages.
 
     Raises:
-        UserError: timm has no such network, or "small" was asked for something that is no ResNet.
+        UserError: timm has no such network, or the stem is "small" and the network no ResNet.
     """
     require_known(name, named_by)
     network = timm.create_model(name, num_classes=0, in_chans=bands)
@@ -54,11 +54,11 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
 
 @torch.no_grad()
 def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:
-    """A backbone to begin training with: ``build``, whose patches are embedded as if unit tiles were standardised.
+    """``build`` with initial weights under which patches are embedded as if unit tiles were standardised.
 
-    A network that begins with patches, such as a vision transformer, would see in unit tiles little but their mean;
-    one that begins with batch normalisation standardises by itself. The weights of the embedding become those that do
-    to tiles what the initial ones do to (tiles - mean) / deviation of each band.
+    A network that begins with patches, such as a vision transformer, would see little but the mean of unit tiles. One
+    that begins with batch normalisation standardises them itself. The new weights of the embedding do to tiles what
+    the initial ones do to (tiles - mean) / deviation of each band.
     """
     network, width = build(name, store.bands, stem, named_by)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
@@ -82,6 +82,6 @@ def require_known(name: str, named_by: str) -> None:
 
 
 def options(network: nn.Module) -> dict[str, Any]:
-    """What timm has to be told, beside name, classes and bands, for tiles of any size; empty for most networks."""
+    """timm's options, beside name, classes and bands, that let a network take tiles of any size; mostly none."""
     accepted = inspect.signature(type(network)).parameters
     return {option: True for option in _ANY_SIZE if option in accepted}

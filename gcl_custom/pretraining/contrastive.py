@@ -2,19 +2,19 @@
 
     b  tiles in a batch     c  bands     h w  pixels of a tile     k  generative views per tile     s  side of a view
 
-The first view of a pair is a handcrafted view of the anchor. So is the second, except that at the mixing rate it is a
-generative view, followed by the pairing; a drawn view that lost its content (views.least_similarity) is replaced by a
-handcrafted one. Where a recipe asks for it, a tile has several second views in one step, each paired with the first.
-Labels are read only for the online kNN accuracy, from which nothing is chosen.
+The first view of a pair is a handcrafted view of the anchor. The second is, at the mixing rate, a generative view
+followed by the pairing, and otherwise a handcrafted view. A generative view that lost its content
+(views.least_similarity) is replaced by a handcrafted one. With pretrain.generative_views above 1 a tile has several
+second views in a step, each paired with the first. Labels are read only for the online kNN accuracy; nothing is
+chosen by it.
 
-With several pairs the method is called for each of them as the step before left it, and goes on as one of them, in turn
-(step modulo pairs), left it. So in a step a centre moves once, a queue takes up one pair without seeing any view twice,
-and running statistics count once, as with a single pair; the loss and its gradient are those of all pairs.
+With k pairs, each starts from the same buffers; those of pair (step mod k) are kept. So in a step a centre moves once,
+a queue takes up one pair and sees no view twice, and running statistics count once, as with a single pair. The loss and
+its gradient are those of all pairs.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer
@@ -25,7 +25,6 @@ from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures import collapse
 from gcl_custom.measures.label_free import lidar
-from gcl_custom.measures.label_kinds import task_of
 from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
@@ -33,15 +32,16 @@ from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.loop import Trainable
+from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import handcrafted, paired, small_crop
 
 WATCHED = 512
-"""Validation tiles, at most, that signs of collapse, LiDAR and the online kNN accuracy are computed from."""
+"""Most validation tiles for signs of collapse, LiDAR and the online kNN accuracy."""
 LIDAR_VIEWS = 4
-"""Handcrafted views of each of these tiles for LiDAR; its paper (arXiv:2312.04000) takes 50."""
+"""Handcrafted views of a tile for LiDAR; its paper (arXiv:2312.04000) takes 50."""
 SHOWN = 8
 
 
@@ -50,9 +50,9 @@ class Contrastive(Trainable):
 
     Args:
         store: how stored values become unit floats, and the validation tiles.
+        reader: knows which views are usable, and reads the tiles that pictures show.
         steps: training steps of the whole run, for the schedule.
         batch: tiles in a batch, over all processes.
-        reader: of the training tiles that pictures show.
     """
 
     def __init__(
@@ -61,14 +61,17 @@ class Contrastive(Trainable):
         super().__init__()
         self.backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
-        self._share_done = 0.0
+        self._done, self._share_done = 0, 0.0
         self.evaluate_every = settings.probe_every or settings.epochs
         self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
         self._steps, self._batch = steps, batch
         self._size = settings.crop_size or store.size
 
     def views(self, batch: Batch) -> tuple[Float[Tensor, "b c _s _s"], ...]:
-        """The first view of each tile, those paired with it, its small crops: a function of seed, step and tile."""
+        """The first view of each tile, the views paired with it, and its small crops.
+
+        They are a function of seed, step and tile.
+        """
         settings, store = self._settings, self._store
         # Drawn on the CPU, so that choosing tiles never waits for the device.
         rng = Randomness(self._seed, "pretrain", batch.step, batch.tiles.cpu())
@@ -94,7 +97,7 @@ class Contrastive(Trainable):
         place: int,
         rng: Randomness,
     ) -> Float[Tensor, "b c s s"]:
-        """The views of one place in the step, handcrafted or generative as drawn; the first view has place 0."""
+        """The views of one place in the step, each handcrafted or generative as drawn. The first view has place 0."""
         own = rng if place == 1 else apart(rng, place)
         which = order[:, (place - 1) % stored.shape[1]]
         kept = usable.gather(1, which[:, None]).squeeze(1)
@@ -122,17 +125,17 @@ class Contrastive(Trainable):
         representations: Tensor = self.backbone(tiles.contiguous(memory_format=torch.channels_last))
         return representations
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
-        self._share_done = batch.step / self._steps
+        self._done, self._share_done = batch.step + 1, batch.step / self._steps
         terms = self._terms([self(view) for view in views], views, batch.step)
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
         return loss
 
     def _terms(self, seen: Sequence[Tensor], views: Sequence[Tensor], step: int) -> dict[str, Tensor]:
-        """The method's terms, mean over the pairs of the first view and each other large one."""
+        """The method's terms, averaged over the pairs of the first view and each other large one."""
         pairs = self._settings.generative_views
         if pairs == 1:
             return self.method(seen, views, self._share_done)
@@ -149,21 +152,19 @@ class Contrastive(Trainable):
                 found.append(functional_call(self.method, copies, arguments))
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, then let a teacher follow: here, and not in a later hook, so that no checkpoint comes between."""
-        super().optimizer_step(*arguments, **options)
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return optimizers.make(self._settings.optimizer, self, self._batch)
+
+    def schedule(self, step: int) -> float:
+        return warmup_cosine(step, self._steps, self._settings.warmup)
+
+    def follow(self) -> None:
         self.method.follow(self.backbone, self._share_done)
 
-    def configure_optimizers(self) -> Any:
-        optimizer = optimizers.make(self._settings.optimizer, self, self._batch)
-        schedule = optimizers.warmup_cosine(self._steps, self._settings.warmup)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
     def evaluate(self) -> dict[str, float]:
-        """Signs of collapse, LiDAR, and where labels exist the kNN score of one half of the watched tiles by the other.
+        """Signs of collapse, LiDAR, and with labels the kNN score of half of the watched tiles by the other half.
 
-        The score is the accuracy; of several labels a tile, the mAP.
+        The score is accuracy, or mAP where a tile may have several labels.
         """
         watched = self._store.watched(WATCHED)
         tiles = self._store.unit(self._store.read(watched).to(self.device))
@@ -179,19 +180,19 @@ class Contrastive(Trainable):
             known = representations.cpu()[has_label], self._store.labels[watched][has_label]
             if len(known[1]) >= 2:
                 (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
-                votes = knn(Labelled(bank, bank_labels), queries, len(self._store.classes), neighbours=20)
-                task = task_of(self._store.multi_label)
-                figures["knn"] = task.score(task.decide(votes), query_labels)
+                kind = self._store.kind
+                votes = knn(Labelled(bank, bank_labels, kind), queries, len(self._store.classes), neighbours=20)
+                figures["knn"] = kind.score(kind.decide(votes), query_labels)
         return figures
 
     def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Representations of unit tiles by the backbone that training is for."""
+        """Representations of unit tiles by the backbone to be kept."""
         kept = self.method.kept(self.backbone)
         parts = [kept(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(tiles, self._batch)]
         return torch.cat(parts).float()
 
     def _lidar(self, tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]) -> float:
-        """LiDAR of views that are the same at every epoch, half drawn as the first of a pair and half as the second."""
+        """LiDAR of the same views at every epoch: half are drawn as first views of a pair, half as second ones."""
         found = []
         for some, part in zip(torch.split(tiles, self._batch), torch.split(numbers, self._batch), strict=True):
             views = [
@@ -205,4 +206,4 @@ class Contrastive(Trainable):
         """Positive pairs, the first view above the others."""
         tiles = self._store.index("train")[:SHOWN]
         data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
-        return {"pairs": grid(self.views(Batch(self.global_step, tiles, data))[: 1 + self._settings.generative_views])}
+        return {"pairs": grid(self.views(Batch(self._done, tiles, data))[: 1 + self._settings.generative_views])}

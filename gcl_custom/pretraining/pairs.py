@@ -1,4 +1,4 @@
-"""The pairs of views that pretraining compares: which tiles are read, and in which order views are taken.
+"""The pairs of views that pretraining compares: what is read, and the order in which views are taken.
 
 b  tiles in a batch     c  bands     h w  pixels of a tile     k  generative views per tile
 """
@@ -19,7 +19,7 @@ from gcl_custom.views.view_store import ViewStore
 
 
 class Reader:
-    """Reads the tiles that pairs are made of: source -> stored values (b k c h w), only of the sources in use."""
+    """Reads what pairs are made of: source -> stored values (b k c h w), for the sources in use alone."""
 
     def __init__(self, run: Run, settings: PretrainSettings) -> None:
         sources = {settings.anchor} | ({settings.source} if settings.mixing_rate > 0 else set())
@@ -35,25 +35,25 @@ class Reader:
         return read
 
     def usable(self, tiles: Int[Tensor, " b"], k: int) -> Bool[Tensor, "b k"]:
-        """Which of k generative views kept their content; only in-painted ones can lose it."""
+        """Which of a tile's k generative views kept their content. Only in-painted ones can lose it."""
         if self._least is None or "inpainted" not in self._views:
             return torch.ones(len(tiles), k, dtype=torch.bool)
         return self._views["inpainted"].similar(tiles, self._least)
 
 
 def _every_view(store: ViewStore, tiles: Int[Tensor, " b"]) -> Integer[Tensor, "b k c h w"]:
-    """All of a tile's views: which one a step takes is drawn when the step is known, and usually there is one."""
+    """All views of each tile. A step draws which one it takes; usually there is one."""
     which = torch.arange(store.per_tile).repeat(len(tiles))
     views = store.read(tiles.repeat_interleave(store.per_tile), which)
     return rearrange(views, "(b k) c h w -> b k c h w", k=store.per_tile)
 
 
 def order_of_views(k: int, rng: Randomness) -> Int[Tensor, "b k"]:
-    """The numbers of each tile's k generative views, in the order in which they are taken."""
+    """The numbers of each tile's k generative views, in a random order."""
     first = (rng.uniform("which") * k).long()[:, None]
     return rng.uniform("which next", k).scatter(1, first, -1.0).argsort(dim=1)
 
 
 def apart(rng: Randomness, place: int) -> Randomness:
-    """The draws of another place, independent of all others."""
+    """Draws for another place in the step, independent of those of all others."""
     return replace(rng, stage=f"{rng.stage}, view {place}")

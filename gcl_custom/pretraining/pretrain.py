@@ -19,7 +19,7 @@ from gcl_custom.weights.state_dicts import save_weights
 
 
 def pretrain(run: Run, arm: Arm, seed: int) -> None:
-    """Pretrain the backbone of an arm of the comparison; gcl is the recipe as it stands.
+    """Pretrain the backbone of one arm of the comparison. The arm gcl is the recipe as it stands.
 
     Writes ``backbone.safetensors``: the backbone alone, in the naming of timm.
     """

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """The same convolution, trained on a CPU as one product of matrices where its output has at most 4 by 4 pixels.
+    """A convolution that is one matrix product when it trains on a CPU and its output has at most 4 by 4 pixels.
 
-    On so small a map oneDNN's convolutions take up to 5 times as long (512 channels, 2 by 2 pixels, batch 128, bf16),
-    and the deep layers of a ResNet are such maps when tiles have 64 px or less. Outside of training it is an ordinary
-    convolution, so that what is exported does not depend on the size of a tile.
+    On such small maps oneDNN's convolutions take up to 5 times as long (512 channels, 2 by 2 pixels, batch 128, bf16).
+    The deep layers of a ResNet have them when tiles have 64 px or less. Outside of training it is an ordinary
+    convolution, so an exported network does not depend on the size of a tile.
     """
 
     LARGEST = 4
@@ -35,7 +35,7 @@ class SmallMapConv2d(nn.Conv2d):
         return super().forward(x)
 
     def _by_product(self, pixels: Float[Tensor, "b n c"], windows: Int[Tensor, "h w k l"]) -> Float[Tensor, "b d h w"]:
-        """The windows of pixels, by their numbers, as rows of a matrix, times the kernels."""
+        """A matrix whose rows are the windows of pixels, times the kernels."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else pixels.dtype
         seen = pixels.to(dtype).index_select(1, windows.flatten())
         rows = rearrange(seen, "b (places taps) c -> b places (taps c)", taps=windows[0, 0].numel())

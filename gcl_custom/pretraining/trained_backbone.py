@@ -1,4 +1,4 @@
-"""The network that a pretraining left."""
+"""The backbone of a finished pretraining."""
 
 from torch import nn
 
@@ -11,7 +11,7 @@ BACKBONE = "backbone.safetensors"
 
 
 def network_of(run: Run, stage: Stage, bands: int) -> tuple[nn.Module, int]:
-    """Backbone and width of a pretraining.
+    """The backbone of a finished pretraining, and its width.
 
     Raises:
         UserError: the weights cannot be read, or do not fit the recipe's backbone.

@@ -12,7 +12,7 @@ Arm = Literal["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
 
 
 class CompareSettings(Section):
-    """The verdict: probes, fine-tuning, the supervised baseline, over several seeds."""
+    """The comparison of arms over several seeds: probes, fine-tuning, and the supervised baseline."""
 
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     """Seeds of pretraining and of the supervised baseline; intervals are taken over them."""

@@ -4,26 +4,37 @@ from typing import Annotated, Literal
 
 from pydantic import Tag
 
-from gcl_custom.recipe.section import Positive, Section, named
-
-# ---------------------------------------------------------------- feature networks
+from gcl_custom.recipe.section import NamedWeights, Positive, Section, named
 
 
-class EfficientNetLite0Settings(Section):
+class FeatureNetworkSection(Section):
+    """What every feature network states of itself."""
+
+    @property
+    def named_weights(self) -> list[NamedWeights]:
+        """The weights that it takes from elsewhere; none for a network that a package brings along."""
+        return []
+
+
+class EfficientNetLite0Settings(FeatureNetworkSection):
     name: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     weight: Positive = 0.5
     """Beside L1: more lowers the feature distance of reconstructions and their PSNR."""
 
 
-class Vgg16Settings(Section):
+class Vgg16Settings(FeatureNetworkSection):
     name: Literal["vgg16"]
     weights: str
     """Path of torchvision's vgg16 weights (a .pth state dict) on this machine."""
     weight: Positive = 0.5
     """Weight of the feature distance beside L1."""
 
+    @property
+    def named_weights(self) -> list[NamedWeights]:
+        return [NamedWeights("weights", "vgg16", self.weights, makes_views=False)]
 
-class WithoutNetworkSettings(Section):
+
+class WithoutNetworkSettings(FeatureNetworkSection):
     """Multi-scale SSIM and gradients: needs no pretrained network and takes any number of bands."""
 
     name: Literal["none"]

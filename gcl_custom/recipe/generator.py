@@ -1,11 +1,14 @@
 """The grammar of the section ``generator``: who makes generative views."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag, model_validator
 
+from gcl_custom.recipe.family import GeneratorSection
 from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings
-from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+from gcl_custom.recipe.section import Count, NamedWeights, Positive, Section, Share, named
+from gcl_custom.recipe.views import StrategySection, ViewsSettings
 
 # ---------------------------------------------------------------- tokens: a tokenizer and a transformer
 
@@ -57,6 +60,8 @@ class TokenizerSettings(TokenizerLossesSettings):
     """Decay of the moving averages of the codes."""
     revive_after: Count = 200
     """Training steps without use after which a code is moved to a live feature."""
+    colours_only: ClassVar[bool] = False
+    """Whether it sees red, green and blue alone."""
 
     @model_validator(mode="after")
     def _something_to_take(self) -> "TokenizerSettings":
@@ -76,11 +81,12 @@ class PublicTokenizerSettings(TokenizerLossesSettings):
     learning_rate: Positive = 1e-4
     """Learning rate of AdamW at its highest, for the tokenizer and for the discriminator."""
     pixels_per_token: ClassVar[int] = 16
+    colours_only: ClassVar[bool] = True
 
     @property
     def codes(self) -> int:
         """Size of the public codebook."""
-        return {"llamagen": 16384, "mage": 1024}[self.name]
+        return CODES[self.name]
 
 
 class MaskGITSettings(Section):
@@ -107,6 +113,12 @@ class MaskGITSettings(Section):
     """Share of the target spread over all codes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Of the weights that are used after training."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """Keys of ``views`` that it does not read."""
+    codes_of: ClassVar[str | None] = None
+    """The tokenizer on whose codes it was trained; this one learns those of any."""
+    published: ClassVar[bool] = False
+    """Whether times of its views have been published."""
 
     @model_validator(mode="after")
     def _fits(self) -> "MaskGITSettings":
@@ -135,6 +147,17 @@ class PublicMaskGITSettings(Section):
     """Share of the target spread over all codes."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Of the weights that are used after training."""
+    unread: ClassVar[tuple[str, ...]] = ("refresh",)
+
+    @property
+    def codes_of(self) -> str:
+        """The tokenizer on whose codes it was trained."""
+        return TOKENIZER_OF[self.name]
+
+    @property
+    def published(self) -> bool:
+        """Whether times of its views have been published."""
+        return self.name == "halton"
 
 
 AnyTokenizerSettings = Annotated[
@@ -149,11 +172,13 @@ AnyMaskGITSettings = Annotated[
     | Annotated[PublicMaskGITSettings, Tag("mage")],
     named("maskgit"),
 ]
+CODES = {"llamagen": 16384, "mage": 1024}
+"""Size of the codebook of each public tokenizer."""
 TOKENIZER_OF = {"halton": "llamagen", "mage": "mage"}
 """The tokenizer on whose codes each public transformer was trained."""
 
 
-class TokenGeneratorSettings(Section):
+class TokenGeneratorSettings(GeneratorSection):
     """A tokenizer and a transformer: views are tiles with some tokens in-painted. Own networks, or public ones."""
 
     name: Literal["tokens"] = "tokens"
@@ -161,14 +186,43 @@ class TokenGeneratorSettings(Section):
     """What turns tiles into tokens and back: an own VQGAN, or a public tokenizer."""
     maskgit: AnyMaskGITSettings = MaskGITSettings()
     """What predicts hidden tokens: an own MaskGIT, or a public one for the public tokenizer."""
+    trained = True
+    has_tokens = True
+    features_key = "tokenizer.perceptual"
 
     @property
     def features(self) -> PerceptualSettings:
         return self.tokenizer.perceptual
 
+    @property
+    def encoded_after(self) -> tuple[str, ...]:
+        return ("tokenizer",)
+
+    @property
+    def reconstructed_after(self) -> tuple[str, ...]:
+        return ("tokens",)
+
+    def stages(self, strategy: StrategySection | None) -> tuple[str, ...]:
+        made = ("tokenizer", "tokens")
+        return (*made, "maskgit") if _inpaints(strategy) else made
+
+    def named_weights(self, strategy: StrategySection | None) -> Iterator[NamedWeights]:
+        parts = (("tokenizer", self.tokenizer, True), ("maskgit", self.maskgit, _inpaints(strategy)))
+        for part, settings, read in parts:
+            if settings.weights is not None:
+                yield NamedWeights(f"{part}.weights", settings.name, settings.weights, read=read)
+
+    def unread(self, strategy: StrategySection | None) -> tuple[str, ...]:
+        of_strategy = strategy.unread if strategy else ()
+        return (*of_strategy, *self.maskgit.unread) if _inpaints(strategy) else of_strategy
+
+    def published_as(self, views: ViewsSettings, size: int) -> str | None:
+        measured = self.maskgit.published and size == 256 and views.decoding_steps == 12
+        return views.strategy.name if measured and views.strategy else None
+
     @model_validator(mode="after")
     def _same_codes(self) -> "TokenGeneratorSettings":
-        wanted = TOKENIZER_OF.get(self.maskgit.name)
+        wanted = self.maskgit.codes_of
         if wanted and self.tokenizer.name != wanted:
             raise ValueError(
                 f"maskgit {self.maskgit.name} speaks the codes of the tokenizer {wanted}, not of "
@@ -177,10 +231,14 @@ class TokenGeneratorSettings(Section):
         return self
 
 
+def _inpaints(strategy: StrategySection | None) -> bool:
+    return strategy is None or strategy.hides_tokens
+
+
 # ---------------------------------------------------------------- other generators
 
 
-class IcGanSettings(Section):
+class IcGanSettings(GeneratorSection):
     """IC-GAN: the tile's SwAV features are kept, the noise is fresh. Its weights are CC-BY-NC 4.0."""
 
     name: Literal["icgan"]
@@ -196,6 +254,32 @@ class IcGanSettings(Section):
     """From the noise that was found by inversion, 0, to a fresh one, 1."""
     features: PerceptualSettings = EfficientNetLite0Settings()
     """Network whose features compare views with tiles."""
+    latent_numbers = 2048 + 128  # of the condition, and of the public network's noise
+    of_augmentation = ("strength", "features")
+
+    @property
+    def descent_steps(self) -> int:
+        return self.inversion_steps
+
+    @property
+    def reconstructs(self) -> bool:
+        return self.inverts
+
+    @property
+    def encoded_after(self) -> tuple[str, ...]:
+        return ("latents",) if self.inverts else ()
+
+    def named_weights(self, strategy: StrategySection | None) -> Iterator[NamedWeights]:
+        yield NamedWeights("weights", "icgan", self.weights)
+        yield NamedWeights("encoder", "icgan encoder", self.encoder)
+
+    def refusal(self, strategy: StrategySection) -> str | None:
+        if strategy.joins_tiles and not self.inverts:
+            return f"{strategy.name} of icgan goes from one tile's noise to another's: set inversion_steps above 0"
+        return super().refusal(strategy)
+
+    def published_as(self, views: ViewsSettings, size: int) -> str | None:
+        return "icgan" if views.strategy is None and not self.inverts else None
 
     @model_validator(mode="after")
     def _start(self) -> "IcGanSettings":
@@ -204,7 +288,7 @@ class IcGanSettings(Section):
         return self
 
 
-class ImageToImageSettings(Section):
+class ImageToImageSettings(GeneratorSection):
     """Diffusion: noise is added to the tile and taken off again, guided by its caption."""
 
     name: Literal["diffusion"]
@@ -221,6 +305,15 @@ class ImageToImageSettings(Section):
     features: PerceptualSettings = EfficientNetLite0Settings()
     """Network whose features compare views with tiles."""
 
+    def stages(self, strategy: StrategySection | None) -> tuple[str, ...]:
+        # An edit of latents reads no caption.
+        return ("captions",) if self.captions and strategy is None else ()
+
+    def named_weights(self, strategy: StrategySection | None) -> Iterator[NamedWeights]:
+        yield NamedWeights("model", "diffusion", self.model, folder=True)
+        if self.captions:
+            yield NamedWeights("captions", "captions", self.captions, folder=True, makes_views=False)
+
     @model_validator(mode="after")
     def _a_step(self) -> "ImageToImageSettings":
         if self.strength > 0 and int(self.steps * self.strength) < 1:
@@ -231,7 +324,7 @@ class ImageToImageSettings(Section):
         return self
 
 
-class UnclipSettings(Section):
+class UnclipSettings(GeneratorSection):
     """Stable unCLIP: an image made anew from the CLIP embedding of the tile alone."""
 
     name: Literal["unclip"]
@@ -246,6 +339,14 @@ class UnclipSettings(Section):
     time."""
     features: PerceptualSettings = EfficientNetLite0Settings()
     """Network whose features compare views with tiles."""
+    has_latent = False
+
+    @property
+    def reconstructs(self) -> bool:
+        return False
+
+    def named_weights(self, strategy: StrategySection | None) -> Iterator[NamedWeights]:
+        yield NamedWeights("model", "unclip", self.model, folder=True)
 
 
 GeneratorSettings = Annotated[

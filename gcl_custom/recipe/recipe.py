@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gcl_custom.recipe.evaluation import CompareSettings, CostBenefitSettings
-from gcl_custom.recipe.generator import GeneratorSettings, IcGanSettings, PublicMaskGITSettings, TokenGeneratorSettings
+from gcl_custom.recipe.generator import GeneratorSettings, TokenGeneratorSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.recipe.section import Section
-from gcl_custom.recipe.views import MASKS, OF_INPAINTING, OutpaintingSettings, ViewsSettings
+from gcl_custom.recipe.views import OutpaintingSettings, ViewsSettings
 
 
 class Recipe(Section):
@@ -39,20 +39,21 @@ class Recipe(Section):
         return self.generator
 
     @property
-    def has_tokens(self) -> bool:
-        """Whether the generator is one of tokens; others are taken as they are."""
-        return isinstance(self.generator, TokenGeneratorSettings)
-
-    @property
     def inpaints(self) -> bool:
         """Whether views are tiles with tokens in-painted."""
-        strategy = self.views.strategy
-        return self.has_tokens and (strategy is None or strategy.name in MASKS)
+        return self.generator.has_tokens and not self.edits_latent
 
     @property
-    def inverts(self) -> bool:
-        """Whether a tile's latent is found by descent, which takes so long that it is done once and kept."""
-        return isinstance(self.generator, IcGanSettings) and self.generator.inversion_steps > 0
+    def edits_latent(self) -> bool:
+        """Whether views come from an edit of the generator's latent, and not from the generator's own augmentation."""
+        return self.views.strategy is not None and not self.views.strategy.hides_tokens
+
+    @property
+    def generator_stages(self) -> list[str]:
+        """The stages that make the generator ready for its views, in the order of their work."""
+        strategy = self.views.strategy
+        edit = ["edit"] if strategy and strategy.training_steps else []
+        return [*self.generator.stages(strategy), *edit]
 
     @property
     def token_symmetry(self) -> Literal["none", "flip", "dihedral"]:
@@ -62,7 +63,7 @@ class Recipe(Section):
     @property
     def random_masks(self) -> bool:
         """Whether tokens are hidden at random."""
-        return self.inpaints and (self.views.strategy is None or self.views.strategy.name == "random")
+        return "mask_probability" not in self.generator.unread(self.views.strategy)
 
     @property
     def augmentation(self) -> str:
@@ -70,14 +71,9 @@ class Recipe(Section):
         generator, strategy = self.generator.name, self.views.strategy
         return f"{generator}, {strategy.name}" if strategy else generator
 
-    @property
-    def reconstructs(self) -> bool:
-        """Whether what the generator encodes and decodes is the tile again, up to its losses."""
-        return self.inverts or self.generator.name not in ("icgan", "unclip")
-
     @model_validator(mode="after")
     def _grid(self) -> "Recipe":
-        if self.has_tokens:
+        if self.generator.has_tokens:
             square = self.tokens.tokenizer.pixels_per_token
             if self.data.size % square:
                 raise ValueError(
@@ -89,16 +85,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _strategy(self) -> "Recipe":
-        generator, strategy = self.generator.name, self.views.strategy
-        masks = strategy is not None and strategy.name in MASKS
-        if strategy is not None and masks and generator != "tokens":
-            raise ValueError(f"views.strategy {strategy.name} hides tokens, and the generator {generator} has none")
-        if strategy is not None and not masks and generator == "unclip":
-            raise ValueError(f"views.strategy {strategy.name} edits a latent, and the generator unclip has none")
-        if strategy is not None and strategy.name == "interpolation" and generator == "icgan" and not self.inverts:
-            raise ValueError(
-                "interpolation of icgan goes from one tile's noise to another's: set inversion_steps above 0"
-            )
+        strategy = self.views.strategy
+        if strategy and (refusal := self.generator.refusal(strategy)):
+            raise ValueError(refusal)
         if isinstance(strategy, OutpaintingSettings):
             least, shrunk = 2 * self.tokens.tokenizer.pixels_per_token - 1, round(self.data.size * strategy.share)
             if shrunk < least:
@@ -106,12 +95,7 @@ class Recipe(Section):
                     f"views.strategy.share {strategy.share:g} shrinks a tile to {shrunk} px, which may cover no token "
                     f"wholly: raise it so that {least} px are left"
                 )
-        unread = [] if self.inpaints else [*OF_INPAINTING]
-        if strategy is not None and strategy.name in ("centre", "outpainting"):
-            unread = ["mask_probability"]
-        if self.inpaints and isinstance(self.tokens.maskgit, PublicMaskGITSettings):
-            unread.append("refresh")
-        for key in unread:
+        for key in self.generator.unread(strategy):
             if getattr(self.views, key) != ViewsSettings.model_fields[key].default:
                 raise ValueError(f"views.{key} does nothing with this generator and strategy: leave it out")
         return self
@@ -119,7 +103,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _reconstructions(self) -> "Recipe":
         asked = "reconstructed" in self.compare.arms or "reconstructed" in (self.pretrain.anchor, self.pretrain.source)
-        if asked and not self.reconstructs:
+        if asked and not self.generator.reconstructs:
             raise ValueError(
                 f"the generator {self.generator.name} does not reconstruct a tile: leave reconstructed out of "
                 f"compare.arms, pretrain.anchor and pretrain.source"

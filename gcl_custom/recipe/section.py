@@ -1,6 +1,8 @@
 """The building blocks of a recipe: the strict section, bounded numbers, and choices by name."""
 
-from typing import Annotated, Any
+import re
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
@@ -14,6 +16,35 @@ class Section(BaseModel):
     """A part of a recipe. Types are strict, unknown keys are forbidden, and values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+class NamedWeights(NamedTuple):
+    """Weights that a section names."""
+
+    key: str
+    choice: str
+    """What takes them, as the catalogue of public weights calls it."""
+    given: str
+    """A path or an id of the hub."""
+    folder: bool = False
+    """Whether a folder is meant: of diffusers or transformers."""
+    read: bool = True
+    """Whether any stage reads them: an edit of latents leaves the transformer alone."""
+    makes_views: bool = True
+    """Whether views are made with them. They are not made with what captions or compares pictures."""
+
+    def below(self, section: str) -> "NamedWeights":
+        """The same weights, with their key as the outer section sees it."""
+        return self._replace(key=f"{section}.{self.key}")
+
+    @property
+    def without_folders(self) -> str:
+        """What may be shown to others: an id of the hub as it is, and of a path its last part."""
+        on_hub = self.folder and HUB_ID.fullmatch(self.given) and not Path(self.given).is_dir()
+        return self.given if on_hub else Path(self.given).name
 
 
 def named(default: str) -> Discriminator:

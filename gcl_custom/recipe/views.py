@@ -1,28 +1,60 @@
 """The grammar of the section ``views``: what is augmented, and how."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
 from gcl_custom.recipe.section import Count, Positive, Section, Share, named
 
-# ---------------------------------------------------------------- views
+OF_INPAINTING = ("mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh")
+"""Keys of ``views`` that only in-painting reads."""
+
+# ---------------------------------------------------------------- strategies
 
 
-class RandomMaskSettings(Section):
+class StrategySection(Section):
+    """What every strategy states of itself, so that no other module asks which one it is."""
+
+    name: str
+    hides_tokens: ClassVar[bool] = False
+    """Whether it hides tokens, which are in-painted; otherwise it edits a continuous latent."""
+    moves_tiles: ClassVar[bool] = False
+    """Whether each view moves the tile before it is encoded, so that views cannot share what was encoded."""
+    joins_tiles: ClassVar[bool] = False
+    """Whether it goes from the latent of one tile to that of another."""
+    unread: ClassVar[tuple[str, ...]] = OF_INPAINTING
+    """Keys of ``views`` that it does not read."""
+
+    @property
+    def training_steps(self) -> int:
+        """Steps of training the edit; 0 where nothing is learned."""
+        return 0
+
+
+class RandomMaskSettings(StrategySection):
     """Each token is hidden independently with views.mask_probability."""
+
+    hides_tokens = True
+    unread = ()
 
     name: Literal["random"] = "random"
 
 
-class CentreSettings(Section):
+class CentreSettings(StrategySection):
     """All tokens but the outer ring are hidden."""
+
+    hides_tokens = True
+    unread = ("mask_probability",)
 
     name: Literal["centre"]
 
 
-class OutpaintingSettings(Section):
+class OutpaintingSettings(StrategySection):
     """The tile is shrunk and laid at one of nine places, drawn for each view; all around it is in-painted."""
+
+    hides_tokens = True
+    moves_tiles = True
+    unread = ("mask_probability",)
 
     name: Literal["outpainting"]
     share: Annotated[float, Field(gt=0, lt=1)] = 196 / 256
@@ -32,7 +64,7 @@ class OutpaintingSettings(Section):
     reconstruction."""
 
 
-class LatentNoiseSettings(Section):
+class LatentNoiseSettings(StrategySection):
     """Gaussian noise is added to the latent."""
 
     name: Literal["noise"]
@@ -40,15 +72,17 @@ class LatentNoiseSettings(Section):
     """Its standard deviation, in that of the latents."""
 
 
-class InterpolationSettings(Section):
+class InterpolationSettings(StrategySection):
     """The latent moves towards that of another training tile."""
+
+    joins_tiles = True
 
     name: Literal["interpolation"]
     strength: Share = 0.3
     """0 is the tile, 1 the other one."""
 
 
-class SteeringSettings(Section):
+class SteeringSettings(StrategySection):
     """A learned linear edit of the latent that mimics an edit of the image (arXiv:1907.07171)."""
 
     name: Literal["steering"]
@@ -59,8 +93,12 @@ class SteeringSettings(Section):
     steps: Count = 500
     """Of training the edit."""
 
+    @property
+    def training_steps(self) -> int:
+        return self.steps
 
-class NavigatorSettings(Section):
+
+class NavigatorSettings(StrategySection):
     """A learned step in the latent space that makes the contrastive task hard (COP-Gen, NeurIPS 2022)."""
 
     name: Literal["navigator"]
@@ -69,10 +107,10 @@ class NavigatorSettings(Section):
     steps: Count = 500
     """Of training the navigator."""
 
+    @property
+    def training_steps(self) -> int:
+        return self.steps
 
-MASKS = ("random", "centre", "outpainting")
-"""Strategies that hide tokens; the others edit a continuous latent."""
-LEARNT = ("steering", "navigator")
 
 StrategySettings = Annotated[
     Annotated[RandomMaskSettings, Tag("random")]
@@ -84,6 +122,8 @@ StrategySettings = Annotated[
     | Annotated[NavigatorSettings, Tag("navigator")],
     named("random"),
 ]
+
+# ---------------------------------------------------------------- the section
 
 
 class ViewsSettings(Section):
@@ -113,7 +153,3 @@ class ViewsSettings(Section):
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
     below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
     changed without making the views again; none measures nothing."""
-
-
-OF_INPAINTING = ("mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh")
-"""Keys of ``views`` that only in-painting reads."""

@@ -1,4 +1,4 @@
-"""The report's plots, as inline SVG whose text and axes take the page's colour, in light and in dark."""
+"""The report's plots, as inline SVG. Text and axes take the page's colour, light or dark."""
 
 import io
 import re
@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-# Okabe and Ito's colours, told apart by colour-blind readers; each with a marker, for readers of grey prints.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; each with a marker, for prints in grey.
 LOOKS: dict[str, tuple[str, str]] = {
     "gcl": ("#0072b2", "o"),
     "handcrafted": ("#e69f00", "s"),
@@ -23,7 +23,7 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 PLAIN = ("#0072b2", "")
 _INK = "#010203"
-"""Drawn where the page's own colour is to stand."""
+"""A stand-in for the page's own colour."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gcl-custom",
@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
 
 
 class Point(NamedTuple):
-    """A mean accuracy with its 95 % interval; x is a label fraction, or nothing."""
+    """A mean score with its 95 % interval; x is the label fraction, if there is an axis for it."""
 
     x: float
     mean: float
@@ -62,14 +62,22 @@ class Line(NamedTuple):
     values: Sequence[float]
 
 
-def label_fractions(lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str]) -> str:
-    """Accuracy against the share of labels: arm -> its title and points; ticks name the shares."""
+def label_fractions(
+    lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str], score_axis: str
+) -> str:
+    """Scores against the share of labels.
+
+    Args:
+        lines: arm -> its title and points.
+        ticks: share of labels -> its name.
+        score_axis: what the scores are.
+    """
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(8.4, 4.4), layout="constrained")
         axes = canvas.add_subplot()
         for place, (arm, (title, points)) in enumerate(lines.items()):
             colour, marker = LOOKS[arm]
-            # Side by side by 2 %, so that equal points and their bars stay visible.
+            # Shifted by 2 % each, so that equal points and their bars stay visible.
             x = [point.x * 1.02 ** (place - (len(lines) - 1) / 2) for point in points]
             axes.errorbar(
                 x,
@@ -86,13 +94,18 @@ def label_fractions(lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Map
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("share of the training labels (logarithmic)")
-        axes.set_ylabel("top-1 accuracy on test tiles, %")
+        axes.set_ylabel(score_axis)
         canvas.legend(loc="outside lower left", ncols=2)
         return _svg(canvas, "Accuracy against the share of labels")
 
 
-def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]]) -> str:
-    """One row an arm: every seed a small dot, the mean and its interval over them. Rows: arm, title, mean, seeds."""
+def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]], score_axis: str) -> str:
+    """One row for each arm: a small dot for each seed, and their mean with its interval.
+
+    Args:
+        rows: arm, title, mean, and the scores of the seeds.
+        score_axis: what the scores are.
+    """
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(8.4, 0.8 + 0.5 * len(rows)), layout="constrained")
         axes = canvas.add_subplot()
@@ -107,12 +120,12 @@ def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]]) -> str:
         axes.set_yticks(range(len(rows)), [title for _, title, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("top-1 accuracy on test tiles, %")
+        axes.set_xlabel(score_axis)
         return _svg(canvas, "Accuracy of each arm, with its interval")
 
 
 def curves(name: str, lines: Sequence[Line]) -> str:
-    """One figure over the epochs of training, small; a line for each run, coloured by arm."""
+    """A small plot of one figure over the epochs of training, with a line for each run, coloured by arm."""
     with matplotlib.rc_context({**_STYLE, "font.size": 9}):
         canvas = Canvas(figsize=(3.5, 2.3), layout="constrained")
         axes = canvas.add_subplot()
@@ -129,7 +142,7 @@ def curves(name: str, lines: Sequence[Line]) -> str:
 
 
 def _bars(points: Sequence[Point]) -> Any:
-    """Lengths of the interval below and above the mean, in percentage points."""
+    """Lengths of the intervals below and above the means, in percentage points."""
     return [
         [max(0.0, 100 * (point.mean - point.low)) for point in points],
         [max(0.0, 100 * (point.high - point.mean)) for point in points],

@@ -1,4 +1,4 @@
-"""Stage: what a run's stages left behind -> one self-contained HTML page, finished or not."""
+"""Stage: everything that a run's stages wrote -> one self-contained HTML page, whether the run is finished or not."""
 
 import base64
 import os
@@ -37,16 +37,16 @@ PICTURES = {
     "edits": "training tiles, below them what they become when encoded and decoded only, and below that edited",
     "pairs": "positive pairs: the first view above the second",
 }
-"""What the pictures of that name show."""
+"""Name of a picture -> what it shows."""
 WITHOUT_MASKS = {"views": "from above: tiles, their reconstructions where there are any, the generative views"}
 DIGESTS = ("content", "listing")
-"""Facts that are for comparing, not for reading."""
+"""Facts that are compared, not read."""
 CURVES = 12
-"""Most figures of one stage that are drawn."""
+"""The most curves that are drawn of one stage."""
 
 
 class Part(NamedTuple):
-    """A section of the page; left out where the run has nothing for it."""
+    """A section of the page, left out if its body is empty."""
 
     anchor: str
     title: str
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 def report(run: Run) -> Path:
-    """Write ``report.html`` into the run's folder, anew each time, and return its path."""
+    """Write ``report.html`` anew into the run's folder and return its path."""
     path = run.path / "report.html"
     with write_atomically(path) as part:
         part.write_text(page(run), encoding="utf-8")
@@ -63,7 +63,7 @@ def report(run: Run) -> Path:
 
 
 def page(run: Run) -> str:
-    """The whole page. It names no file or address outside itself, and every text from the run is escaped."""
+    """The whole page. It refers to no file or address outside itself, and every text from the run is escaped."""
     stages = plan.stages(run)
     comparison = plan.compare(run)
     scores: dict[str, Any] | None = read_json(comparison.path / "scores.json") if comparison.done else None
@@ -127,7 +127,7 @@ def _notices(run: Run, stages: Sequence[Stage], scores: dict[str, Any] | None) -
 
 
 def _warnings(stages: Sequence[Stage]) -> list[str]:
-    """What the finished stages warn of, and what follows from the figures that they state."""
+    """The warnings of finished stages, and those that follow from their facts."""
     found = []
     for stage in stages:
         facts = stage.facts if state(stage) == "done" else {}
@@ -149,7 +149,7 @@ def _warnings(stages: Sequence[Stage]) -> list[str]:
 
 
 def _pictures(run: Run) -> str:
-    """The latest picture of each name that a stage drew, embedded."""
+    """The latest picture of each name in a stage, embedded."""
     figures, shown = "", PICTURES if run.recipe.inpaints else PICTURES | WITHOUT_MASKS
     for folder in ("tokenizer", "maskgit", "edit", "views", f"pretrain/gcl-{run.recipe.compare.seeds[0]}"):
         latest: dict[str, tuple[int, Path]] = {}
@@ -171,7 +171,7 @@ def _embedded(path: Path, source: str, what: str) -> str:
 
 
 def _evaluated(run: Run) -> str:
-    """The scores of ``evaluate``, where it was asked for, on the tiles that it had."""
+    """The scores of ``evaluate``, if it was run on the present tiles."""
     path = run.path / "evaluate" / "scores.json"
     if not path.is_file():
         return ""
@@ -184,7 +184,7 @@ def _evaluated(run: Run) -> str:
 
 
 def _cost_benefit(run: Run) -> str:
-    """The table of augmentations, where it was asked for: on as many tiles as it was asked for."""
+    """The table of augmentations, if it was made, for the number of tiles it was made with."""
     record = run.path / "cost_benefit" / "stage.json"
     if not record.is_file():
         return ""
@@ -264,7 +264,7 @@ def _costs(run: Run, stages: Sequence[Stage]) -> str:
 
 
 def _records(folder: Path) -> Iterable[Path]:
-    """A record for each stage below a folder, finished or begun."""
+    """The record of each stage below a folder, finished or begun."""
     for inner in sorted(folder.glob("*")):
         yield from [path for name in ("stage.json", "working.json") if (path := inner / name).is_file()][:1]
 

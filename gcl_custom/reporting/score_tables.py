@@ -1,14 +1,15 @@
-"""The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, every text escaped."""
+"""The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, with all text escaped."""
 
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 from gcl_custom.evaluation.verdict import column_title, in_columns, metric_title, share_title, title
+from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.reporting.plots import Point, forest, label_fractions
 
 CONFUSION_CLASSES = 30
-"""Most classes of which a matrix can be read on a page; of more, the commonest confusions are listed."""
+"""The most classes for which a matrix is readable; with more, the most common confusions are listed."""
 
 Scores = dict[str, Any]
 """The content of ``scores.json``."""
@@ -31,12 +32,14 @@ def verdict(scores: Scores | None) -> str:
 def table(scores: Scores | None) -> str:
     if scores is None:
         return ""
-    measure, interval = _measure(scores)
+    kind = kind_scored_by(scores["measure"])
     over = (
-        f"over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else f"over test tiles ({interval}), one seed"
+        f"over {len(scores['seeds'])} seeds"
+        if len(scores["seeds"]) > 1
+        else f"over test tiles ({kind.tile_interval}), one seed"
     )
     note = (
-        f"{measure}, mean and 95 % interval {over}; "
+        f"{kind.report_caption}, mean and 95 % interval {over}; "
         f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
@@ -46,10 +49,11 @@ def table(scores: Scores | None) -> str:
 
 
 def evaluated(scores: Scores) -> str:
-    """What ``evaluate`` made of given backbones: their scores, what they are and see, and every two compared."""
-    measure, interval = _measure(scores)
+    """The scores of given backbones, what they are and see, and the comparison of each pair."""
+    kind = kind_scored_by(scores["measure"])
     note = (
-        f"{measure}, mean and 95 % interval, over seeds or, of one seed, over test tiles ({interval}); "
+        f"{kind.report_caption}, mean and 95 % interval, over seeds or, of one seed, over test tiles "
+        f"({kind.tile_interval}); "
         f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} Linear probe and "
         "kNN: frozen backbone, all labels, once for weights that are the same for every seed. Trained: the whole "
         "network, from the backbone's weights."
@@ -68,15 +72,8 @@ def evaluated(scores: Scores) -> str:
     )
 
 
-def _measure(scores: Scores) -> tuple[str, str]:
-    """What the numbers are, and of what kind an interval over test tiles is."""
-    if scores["measure"] == "mAP":
-        return "mAP (mean average precision over classes) in percent", "bootstrap"
-    return "Top-1 accuracy in percent, unless top-5 is named", "Wilson"
-
-
 def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
-    """The scores with their intervals: a row for each backbone."""
+    """The scores with their intervals, a row for each backbone."""
     columns, backbones = in_columns(scores["scores"])
     names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
@@ -88,6 +85,7 @@ def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
 
 
 def _plots(scores: dict[str, Any]) -> str:
+    axis = kind_scored_by(scores["measure"]).axis
     best = {arm: found.get("linear", found.get("supervised@all")) for arm, found in scores["scores"].items()}
     rows = [
         (arm, title(arm), _point(1.0, score), list(score["seeds"].values())) for arm, score in best.items() if score
@@ -106,14 +104,14 @@ def _plots(scores: dict[str, Any]) -> str:
             lines[arm] = (f"{title(arm)}, {how}", sorted(points))
     figures = {
         "With all labels": (
-            forest(rows),
+            forest(rows, axis),
             "Linear probe of each frozen backbone, and the supervised baseline trained with all labels. Small dots: "
             "seeds; large mark and bar: their mean and its 95 % interval.",
         )
     }
     if lines:
         figures["With fewer labels"] = (
-            label_fractions(lines, dict(sorted(ticks.items()))),
+            label_fractions(lines, dict(sorted(ticks.items())), axis),
             "Mean and 95 % interval; marks with the same labels are drawn side by side.",
         )
     return "".join(
@@ -147,7 +145,7 @@ def answers(scores: Scores | None) -> str:
 
 
 def _items(comparisons: Sequence[Scores]) -> str:
-    """Each comparison's outcome, and what it says."""
+    """Each comparison's outcome, and its sentence."""
     return "".join(
         f'<li><span class="badge {escape(c["outcome"].split()[0])}">{escape(c["outcome"])}</span>'
         f"<span>{escape(c['sentence'])}</span></li>"
@@ -158,8 +156,8 @@ def _items(comparisons: Sequence[Scores]) -> str:
 def confusions(scores: Scores | None) -> str:
     if scores is None:
         return ""
-    if scores["measure"] == "mAP":
-        return '<p class="soft">With several labels a tile no class is taken for another, so there is no matrix.</p>'
+    if not scores["confusion"]:
+        return f'<p class="soft">{kind_scored_by(scores["measure"]).no_confusion}</p>'
     figures = ""
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")
@@ -176,7 +174,7 @@ def _matrix(counts: list[list[int]], classes: list[str]) -> str:
     for truth, row in enumerate(counts):
         cells = ""
         for guess, count in enumerate(row):
-            shade = 0.55 * count / max(sum(row), 1)  # of the class, so that rare classes show as well
+            shade = 0.55 * count / max(sum(row), 1)  # relative to the class, so that rare classes show too
             mark = ' class="true"' if guess == truth else ""
             cells += f'<td{mark} style="background:rgba(var(--heat),{shade:.3f})">{count:,}</td>'
         rows += f'<tr><th scope="row">{escape(classes[truth])}</th>{cells}</tr>'

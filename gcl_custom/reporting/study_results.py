@@ -1,7 +1,7 @@
 """From the finished cells of a study to a table and a plot.
 
-Test scores are reported, validation scores are for choosing: the best cell is the one with the best validation score of
-its linear probe.
+Test scores are reported; validation scores choose. The best cell is the one whose linear probe has the best validation
+score.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, tables
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import metric_title, result, title
+from gcl_custom.evaluation.verdict import metric_title, title
 from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.statistics import Comparison, compare
@@ -59,7 +59,7 @@ def publish(
 
 
 def collect(grid: Grid) -> dict[str, Any]:
-    """All that the table and the plot are made from, as JSON; cells that are not finished have no scores."""
+    """What the table and the plot are made from, as JSON; unfinished cells have no scores."""
     axes = {axis: [label(value) for value in values] for axis, values in grid.study.grid.items()}
     return {"study": grid.study.name, "axes": axes, "cells": [_outcome(grid, cell) for cell in grid.cells]}
 
@@ -84,10 +84,11 @@ def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
 
 
 def _gain(cell: Cell, other: Cell) -> Comparison:
-    """The linear probe of a cell against its baseline's, over the same seeds and test tiles."""
+    """The comparison of a cell's linear probe with its baseline's, over the same seeds and test tiles."""
     store = TileStore(plan.tiles(cell.run).path)
     truth = store.labels[labelled(store, "test")].numpy()
-    return compare("Linear probe", cell.name, other.name, *(result(_predicted(c), truth) for c in (cell, other)))
+    ours, theirs = (store.kind.result(_predicted(one), truth) for one in (cell, other))
+    return compare("Linear probe", cell.name, other.name, ours, theirs)
 
 
 def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
@@ -96,7 +97,7 @@ def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
 
 
 def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows, one row a cell and a last one for the untrained backbone; scores in percent, intervals."""
+    """Column names and rows: a row for each cell, and a last one for the untrained backbone. Scores are in percent."""
     done = [found["scores"] for found in results["cells"] if found["scores"]]
     scored = [(arm, metric) for scores in done for arm, metrics in scores.items() for metric in metrics]
     kept = list(dict.fromkeys(pair for pair in scored if pair[0] != "untrained"))
@@ -134,7 +135,7 @@ def _against(found: dict[str, Any]) -> str:
 
 
 def draw(grid: Grid, results: dict[str, Any]) -> Canvas:
-    """The linear probe on test tiles over the last axis, one line for each combination of the other axes."""
+    """The linear probe on test tiles over the last axis, with a line for each combination of the other axes."""
     *others, last = results["axes"]
     ticks = results["axes"][last]
     numeric = all(isinstance(value, int | float) for value in grid.study.grid[last])

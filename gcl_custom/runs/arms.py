@@ -1,4 +1,4 @@
-"""The arms of a comparison: which pretrainings there are, and what each of them reads."""
+"""The arms of a comparison: the pretrainings, and what each of them reads."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gcl_custom.recipe.recipe import Recipe
 
 
 def arm_settings(recipe: Recipe, arm: Arm) -> PretrainSettings:
-    """The pretraining section that an arm of the comparison stands for."""
+    """The pretraining section of an arm."""
     change: dict[Arm, dict[str, Any]] = {
         "gcl": {},
         "handcrafted": {"mixing_rate": 0.0},
@@ -29,11 +29,11 @@ def reads_reconstructions(settings: PretrainSettings) -> bool:
 
 
 OF_MIXING = ("source", "pairing")
-"""Keys of ``pretrain`` that only generative views read: which they are, and what follows them."""
+"""Keys of ``pretrain`` that only apply to generative views."""
 
 
 def normalised(settings: PretrainSettings) -> PretrainSettings:
-    """At mixing rate 0, defaults for the keys that do nothing there, so that cells of a study share the pretraining."""
+    """The settings, with defaults for keys that do nothing at mixing rate 0, so that cells share the pretraining."""
     if settings.mixing_rate > 0:
         return settings
     return settings.model_copy(update={key: getattr(PretrainSettings(), key) for key in OF_MIXING})
@@ -58,5 +58,5 @@ def needs_reconstructions(recipe: Recipe) -> bool:
 
 
 def needs_generator(recipe: Recipe) -> bool:
-    """Whether anything of the generator is seen in some pretraining; with handcrafted views alone nothing is."""
+    """Whether some pretraining of the recipe shows views or reconstructions of the generator."""
     return needs_views(recipe) or needs_reconstructions(recipe)

@@ -1,16 +1,15 @@
-"""How data flows: which stage reads what, and which part of the recipe it depends on.
+"""The flow of data: which stages each stage reads, and on which part of the recipe it depends.
 
-A stage depends on nothing that is not named here, so its output stays valid when something else changes.
+A stage depends only on what is named here, so its output stays valid when something else changes.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.generator import ImageToImageSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
-from gcl_custom.recipe.views import LEARNT
 from gcl_custom.runs.arms import (
     arm_settings,
     mixes_views,
@@ -34,7 +33,7 @@ def _plain(section: Section) -> dict[str, Any]:
 
 
 def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
-    """A section with what the weights hold that it names, in place of where they are.
+    """A section with digests of the weights in place of their paths.
 
     Args:
         key: of the section in the recipe.
@@ -51,7 +50,7 @@ def _with_contents(run: Run, key: str, section: Section) -> dict[str, Any]:
 
 
 def _compute(recipe: Recipe) -> dict[str, Any]:
-    """Bits of the result change with the precision, so a stage must not go on in another one."""
+    """The precision changes bits of the result, so a stage must not go on in another one."""
     return {"precision": recipe.hardware.precision}
 
 
@@ -88,16 +87,16 @@ def maskgit(run: Run) -> Stage:
 
 
 def captions(run: Run) -> Stage:
-    """What BLIP says of each tile, for diffusion."""
+    """Captions of the tiles, for diffusion."""
     settings = {"generator.captions": run.contents["generator.captions"], "hardware": _compute(run.recipe)}
     return run.stage("captions", settings, [tiles(run)], "gcl-custom fit-generator")
 
 
 def latents(run: Run) -> Stage:
-    """What tiles are inverted to, which no augmentation has a say in."""
+    """Latents that tiles are inverted to. They depend on no augmentation."""
     recipe = run.recipe
     generator = _with_contents(run, "generator", recipe.generator)
-    inversion = {key: value for key, value in generator.items() if key not in ("strength", "features")}
+    inversion = {key: value for key, value in generator.items() if key not in recipe.generator.of_augmentation}
     settings = {"generator": inversion, "seed": recipe.seed, "hardware": _compute(recipe)}
     return run.stage("latents", settings, [tiles(run)], "gcl-custom fit-generator")
 
@@ -107,44 +106,40 @@ def edit(run: Run) -> Stage:
     recipe = run.recipe
     assert recipe.views.strategy is not None
     settings = {"views.strategy": _plain(recipe.views.strategy), "seed": recipe.seed, "hardware": _compute(recipe)}
-    return run.stage("edit", {**settings, **_frozen(run)}, _encoder(run), "gcl-custom fit-generator")
+    made = _after(run, recipe.generator.encoded_after)
+    return run.stage("edit", {**settings, **_frozen(run)}, made, "gcl-custom fit-generator")
+
+
+OF_GENERATOR = {
+    "tokenizer": tokenizer,
+    "tokens": tokens,
+    "maskgit": maskgit,
+    "captions": captions,
+    "latents": latents,
+    "edit": edit,
+}
+"""Stages that a generator may need, by their name in ``Recipe.generator_stages``."""
 
 
 def _frozen(run: Run) -> dict[str, Any]:
-    """Settings of a generator that no stage trains."""
-    return {"generator": None if run.recipe.has_tokens else _with_contents(run, "generator", run.recipe.generator)}
+    """The section of a generator that no stage trains; of others the stages stand for it."""
+    generator = run.recipe.generator
+    return {"generator": None if generator.trained else _with_contents(run, "generator", generator)}
 
 
-def _encoder(run: Run) -> list[Stage]:
-    """What must be there before a generator encodes and decodes tiles."""
-    if run.recipe.inverts:
-        return [latents(run)]
-    return [tokenizer(run)] if run.recipe.has_tokens else [tiles(run)]
+def _after(run: Run, names: Iterable[str]) -> list[Stage]:
+    """The stages of these names, or the tiles where there are none."""
+    return [OF_GENERATOR[name](run) for name in names] or [tiles(run)]
 
 
 def generator(run: Run) -> list[Stage]:
     """The stages that make a generator ready, in the order of their work."""
-    recipe, made = run.recipe, [tiles(run)]
-    if recipe.has_tokens:
-        made += [tokenizer(run), tokens(run)]
-    if recipe.inpaints:
-        made.append(maskgit(run))
-    if (
-        isinstance(recipe.generator, ImageToImageSettings)
-        and recipe.generator.captions
-        and recipe.views.strategy is None
-    ):
-        made.append(captions(run))
-    if recipe.inverts:
-        made.append(latents(run))
-    if recipe.views.strategy and recipe.views.strategy.name in LEARNT:
-        made.append(edit(run))
-    return made
+    return [tiles(run), *(OF_GENERATOR[name](run) for name in run.recipe.generator_stages)]
 
 
 def _made(run: Run) -> list[Stage]:
-    """What must be there before views are made; of a generator that in-paints, the last stage stands for the others."""
-    made = generator(run)[1:] or [tiles(run)]
+    """Inputs of the views. Where the generator in-paints, its last stage stands for the others."""
+    made = _after(run, run.recipe.generator_stages)
     return made[-1:] if run.recipe.inpaints else made
 
 
@@ -158,17 +153,15 @@ def views(run: Run) -> Stage:
 
 
 def weights(run: Run) -> list[Path]:
-    """Files that hold the generator's weights, as far as they are in the run's own folder; the tokenizer's first."""
-    if not run.recipe.has_tokens:
-        return []
-    files = [tokenizer(run).path / TOKENIZER]
-    return [*files, maskgit(run).path / MASKGIT] if run.recipe.inpaints else files
+    """Files of the generator's weights in the run's own folder, the tokenizer's first."""
+    files = {"tokenizer": TOKENIZER, "maskgit": MASKGIT}
+    return [OF_GENERATOR[name](run).path / files[name] for name in run.recipe.generator_stages if name in files]
 
 
 def reconstructions(run: Run) -> Stage:
-    recipe = run.recipe
-    made = [tokens(run)] if recipe.has_tokens else _encoder(run)
-    return run.stage("reconstructions", {**_frozen(run), "hardware": _compute(recipe)}, made, "gcl-custom make-views")
+    made = _after(run, run.recipe.generator.reconstructed_after)
+    settings = {**_frozen(run), "hardware": _compute(run.recipe)}
+    return run.stage("reconstructions", settings, made, "gcl-custom make-views")
 
 
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
@@ -198,7 +191,7 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
 
 
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
-    """What a probe depends on, beside tiles and weights."""
+    """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
         "neighbours": recipe.compare.neighbours,
@@ -221,9 +214,9 @@ def compare(run: Run) -> Stage:
 
 
 def cost_benefit(run: Run, tiles: int) -> Stage:
-    """What each augmentation of the recipe costs and changes, on at most so many tiles."""
+    """Costs and effects of each augmentation of the recipe, on at most so many tiles."""
     recipe = run.recipe
-    # How many views there are and which of them pretraining takes changes none of them.
+    # These keys set how many views there are and which of them pretraining takes. They change no view.
     apart = ("per_tile", "batch", "least_similarity")
     views = {key: value for key, value in _plain(recipe.views).items() if key not in apart}
     settings = {

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of a whole batch that several processes share."""
+"""Batch normalisation with the statistics of a whole batch that several processes share."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from gcl_custom.training.processes import count, sum_over
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; what each process's loss asks of it is summed likewise."""
+    """The sum over processes; gradients are summed over them, too."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _OverProcesses:
-    """Batch normalisation by the statistics of the whole batch, each process holding an equal share of it."""
+    """Batch normalisation with the statistics of the whole batch; each process holds an equal share of it."""
 
     def forward(self: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:  # type: ignore[misc]
         if not self.training or count() == 1:
@@ -54,9 +54,9 @@ class _BatchNorm2d(_OverProcesses, nn.BatchNorm2d):
 
 
 def join_batch_norms(module: nn.Module) -> None:
-    """Make every batch normalisation one over all processes, on any device; weights and their names stay.
+    """Let every batch normalisation use the statistics of all processes, on any device. Weights keep their names.
 
-    torch's SyncBatchNorm does this on accelerators only, and faster.
+    torch's SyncBatchNorm is faster, but needs an accelerator.
     """
     for part in module.modules():
         if type(part) is nn.BatchNorm1d:

@@ -1,4 +1,4 @@
-"""Batches in an order that is a function of (seed, epoch) alone."""
+"""Batches of tiles, in an order that depends on (seed, epoch) alone."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +14,21 @@ from gcl_custom.training import processes
 
 
 class Batch(NamedTuple):
-    """What a training step gets."""
+    """The input of a training step."""
 
     step: int
-    """Number of the step in the whole run, from 0: the step that randomness is a function of."""
+    """Number of the step in the whole run, from 0; randomness is a function of it."""
     tiles: Int[Tensor, " b"]
     """Numbers of the tiles in the store."""
     data: Any
-    """What was read for these tiles."""
+    """Read for these tiles."""
 
 
 class Batches:
-    """Batches whose order is a function of (seed, epoch) alone; iterating goes on to the end of the current epoch.
+    """Batches whose order depends on (seed, epoch) alone. Iterating ends with the current epoch.
 
-    The last, incomplete batch of an epoch is dropped; a batch larger than the data shrinks to it. The position is
-    ``step``, which may be set. Under DDP each process gets its share of every batch.
+    The last, incomplete batch of an epoch is dropped. A batch larger than the data shrinks to it. Set ``step`` to go
+    on from there. Under DDP each process gets its share of every batch.
     """
 
     def __init__(self, index: Int[Tensor, " n"], batch: int, seed: int, read: Callable[[Tensor], Any]) -> None:

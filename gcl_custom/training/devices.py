@@ -23,7 +23,7 @@ def pick_device(hardware: HardwareSettings) -> torch.device:
     """The device of this process.
 
     Raises:
-        UserError: where the recipe asks for an accelerator that is not there.
+        UserError: the recipe asks for an accelerator that is not there.
     """
     available = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     wanted = hardware.accelerator
@@ -37,7 +37,7 @@ def pick_device(hardware: HardwareSettings) -> torch.device:
 
 
 def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
-    """Whether matrices are multiplied in bf16: asked for, or left to us where the device has units for it."""
+    """Whether matrices are multiplied in bf16: the recipe's choice, or for auto whether the device has units for it."""
     if hardware.precision != "auto":
         return hardware.precision == "bf16"
     if device.type == "cuda":
@@ -46,29 +46,33 @@ def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
     return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
 
 
-def autocast(hardware: HardwareSettings, device: torch.device) -> AbstractContextManager[object]:
-    """For inference outside of a trainer: bf16 where the recipe and the device have it."""
+def autocast(hardware: HardwareSettings, device: torch.device, cache: bool = True) -> AbstractContextManager[object]:
+    """bf16 where the recipe and the device have it.
+
+    Args:
+        cache: keep the weights that were cast, for further passes.
+    """
     if uses_bf16(hardware, device):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=cache)
     return nullcontext()
 
 
 class Pieces:
-    """Makes something of as many tiles at a time as the device has memory for, which is found by trying.
+    """Works on as many tiles at a time as fit in the device's memory, which is found by trying.
 
     Args:
         most: tiles to begin with.
-        what: is made, for messages.
+        what: name of the result, for messages.
     """
 
     def __init__(self, most: int, what: str) -> None:
         self._size, self._what = most, what
 
     def __call__(self, make: Callable[[Tensor], Made], tiles: Int[Tensor, " b"]) -> list[Made]:
-        """What is made of each piece.
+        """The result of each piece.
 
         Raises:
-            UserError: there is not enough memory for one tile.
+            UserError: the device has not enough memory for one tile.
         """
         while True:
             try:
@@ -84,7 +88,7 @@ class Pieces:
 
 
 def processor() -> str:
-    """The processor's model. Linux keeps it in /proc; elsewhere the platform has to do."""
+    """The processor's model, from /proc on Linux and from ``platform`` elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
@@ -94,7 +98,7 @@ def processor() -> str:
 
 
 def described(device: torch.device) -> str:
-    """What a reader should know beside a time: the model, and on a CPU the number of threads."""
+    """A device in words, to state beside times: the model, and on a CPU the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -102,9 +106,9 @@ def described(device: torch.device) -> str:
 
 
 def precision_of(hardware: HardwareSettings, device: torch.device) -> torch.dtype:
-    """What these models compute in: as the recipe says, or fp16 on a GPU, in which they are published.
+    """The precision of published models: the recipe's, if it sets one.
 
-    Left to us, another device computes in bf16 where it has units for that.
+    Otherwise it is fp16 on a GPU, as they are published, and bf16 on another device that has units for it.
     """
     if hardware.precision == "auto" and device.type == "cuda":
         return torch.float16

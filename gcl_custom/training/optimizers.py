@@ -1,6 +1,5 @@
-"""Optimizers from recipe settings, LARS among them, and the learning-rate schedule."""
+"""Optimizers from recipe settings, LARS among them."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +71,7 @@ class LARS(Optimizer):
 
 
 def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimizer:
-    """The optimizer of a recipe, its learning rate scaled linearly from a batch of 256 to the given one.
+    """The optimizer of a recipe. Its learning rate is scaled linearly from a batch of 256 to the given one.
 
     Biases and the weights of normalisation, which have one axis, are exempt from weight decay and from LARS's
     adaptation.
@@ -86,27 +85,7 @@ def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimize
 
 
 def without_decay(module: nn.Module) -> list[dict[str, Any]]:
-    """Two groups of trained parameters: those of several axes, and those of one, which weights do not decay in."""
+    """Two groups of trained parameters: those with several axes, and those with one axis, without weight decay."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
     return [{"params": [p for p in trained if p.ndim > 1]}, vectors]
-
-
-def warmup_cosine(steps: int, warmup: float) -> Callable[[int], float]:
-    """Step -> factor of the learning rate: up to 1 over the first share of the steps, then down to 0 by a cosine."""
-    rising = round(steps * warmup)
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
-
-    return factor
-
-
-def rise_times_cosine(share_done: float, rising: float) -> float:
-    """Factor of the learning rate: a cosine from 1 to 0 over the whole run, times a rise over its first share.
-
-    Unlike ``warmup_cosine``, which begins to fall only where the rise ends.
-    """
-    return min(share_done / rising, 1.0) * (1 + math.cos(math.pi * share_done)) / 2

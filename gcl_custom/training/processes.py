@@ -1,4 +1,4 @@
-"""The processes that train together, and sums over them; one process is the plain case, in which nothing is sent."""
+"""The processes that train together, and sums over them. With one process nothing is sent."""
 
 import atexit
 
@@ -6,20 +6,20 @@ from torch import Tensor, distributed
 
 
 def count() -> int:
-    """How many there are."""
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which one this is, from 0."""
+    """The number of this process, from 0."""
     return distributed.get_rank() if count() > 1 else 0
 
 
 def part_at_exit() -> None:
-    """Have this process leave the others in order when it ends; without this it may abort after all its work.
+    """Destroy the process group when this process ends. Without this it may abort after all its work.
 
-    Lightning does so for NCCL alone. Gloo's threads may still hold a tensor that Python knows, and a thread that asks
-    for the interpreter while that is being taken down ends the process with SIGABRT.
+    Lightning does it for NCCL alone. With gloo, a thread may still hold a tensor that Python knows; if it asks for the
+    interpreter while that shuts down, the process ends with SIGABRT.
     """
     if count() > 1:
         atexit.register(_part)
@@ -31,7 +31,7 @@ def _part() -> None:
 
 
 def sum_over(values: Tensor) -> Tensor:
-    """Replace values, in place and without a gradient, by their sum over processes."""
+    """Replace values in place by their sum over processes, without a gradient."""
     if count() > 1:
         distributed.all_reduce(values)
     return values

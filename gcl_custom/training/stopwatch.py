@@ -1,4 +1,4 @@
-"""Time by the clock: of one call, of several in turn, and the batch at which a tile takes least."""
+"""Wall time of one call or of several in turn, and the batch with the least time a tile."""
 
 import math
 import statistics
@@ -10,12 +10,12 @@ from functools import partial
 import torch
 
 PATIENCE = 2
-"""Doublings in a row that bring nothing, after which no larger batch is tried: one alone may be a hiccup."""
+"""The search ends after this many doublings in a row that bring nothing; a single one may be a hiccup."""
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times work on a device, which is waited for before and after."""
+    """Times work on a device. It waits for the device before and after."""
 
     device: torch.device
     clock: Callable[[], float] = time.perf_counter
@@ -34,11 +34,11 @@ class Stopwatch:
         rounds: int,
         summary: Callable[[Sequence[float]], float] = statistics.median,
     ) -> dict[str, float]:
-        """Seconds of each, called in turn, so that what else the machine does falls on all of them alike.
+        """Seconds of each work. They are called in turn, so that other load on the machine affects all alike.
 
         Args:
-            works: each gets the number of the round; the first round, 0, warms up and does not count.
-            summary: of the times of one work.
+            works: each gets the number of the round. Round 0 warms up and does not count.
+            summary: makes one figure of the times of a work.
         """
         taken: dict[str, list[float]] = {name: [] for name in works}
         for number in range(rounds + 1):
@@ -54,12 +54,12 @@ class Stopwatch:
 
 
 def best_batch(seconds_of: Callable[[int], float], most: int, longest: float) -> int:
-    """The batch at which a tile takes least, doubled from 1 on until the time a tile stops falling.
+    """The batch with the least time a tile. It is doubled, from 1, until that time stops falling.
 
     Args:
-        seconds_of: takes a batch of that many tiles. It may run out of a device's memory, which ends the search.
-        most: tiles that there are.
-        longest: no batch is tried that would take more seconds than this.
+        seconds_of: time of a batch of so many tiles. Running out of memory ends the search.
+        most: number of tiles.
+        longest: seconds; a batch that would take longer is not tried.
     """
     best, least, fruitless, batch = 1, math.inf, 0, 1
     while batch <= most and fruitless < PATIENCE:

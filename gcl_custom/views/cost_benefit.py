@@ -1,11 +1,10 @@
-"""Stage: what each augmentation of a recipe costs, and how far it takes a tile from itself.
+"""Stage: what each augmentation of a recipe costs, and how much it changes a tile.
 
 The table is that of the dissertation's section on cost (distance between Gaussians of features, SSIM, time an image),
-with the recipe's own augmentations in place of the pretrained generators: in-painting at several mask probabilities,
-the plain reconstruction (p = 0), every handcrafted step that the recipe takes, each alone and on every tile, and the
-whole suite.
+but for the recipe's own augmentations: in-painting at several mask probabilities, the plain reconstruction (p = 0),
+each handcrafted step of the recipe alone and on every tile, and the whole suite.
 
-Everything is done at the tiles' size, also where pretraining crops to a smaller one: the loss of resolution would hide
+Everything is done at the tiles' size, even if pretraining crops to a smaller one: the loss of resolution would hide
 what an augmentation does.
 
 Shapes: b tiles, n all tiles that are measured, c bands, h w pixels.
@@ -42,16 +41,16 @@ from gcl_custom.views.handcrafted import STEPS, handcrafted, paired
 
 STAGE = "cost_benefit"
 MASK_PROBABILITIES = (0.5, 0.75)
-"""For comparison with the recipe's own."""
+"""Compared with the recipe's own."""
 LEAST = 4
-"""Tiles, of which either half has a covariance."""
+"""Fewest tiles: each half needs a covariance."""
 BLOCK = 64
 """Tiles at a time where nothing is timed."""
 SHOWN = 10
 SEARCH_ROUNDS, ROUNDS = 3, 9
 """Timed calls of each batch in the search for the best one, and of each augmentation at the end."""
 LONGEST = 2.0
-"""No batch is tried that would take more seconds than this."""
+"""Seconds; a batch that would take longer is not tried."""
 
 Tiles = Float[Tensor, "b c h w"]
 Numbers = Int[Tensor, " b"]
@@ -63,8 +62,8 @@ class Augmentation:
 
     Attributes:
         change: tiles in [0, 1] and their numbers in the store -> views in [0, 1].
-        networks: what it computes with. files: where their weights are kept.
-        stored: whether its views are made once and kept, and not drawn anew in each training step.
+        networks: those it computes with. files: where their weights are kept.
+        stored: its views are made once and kept; those of others are drawn anew in each training step.
     """
 
     name: str
@@ -90,7 +89,7 @@ def measure_cost_benefit(run: Run, most: int) -> None:
     stage.require_inputs()
     store, weights = TileStore(plan.tiles(run).path), run.recipe.cost_benefit.fid_weights
     without_fid = lacking(weights, store.bands)
-    # A mistake here shows before anything is begun.
+    # A mistake here shows before the stage begins.
     fid_network = FidNetwork(Path(weights)) if weights and not without_fid else None
     stage.begin()
     if weights and without_fid:
@@ -134,7 +133,7 @@ def measure_cost_benefit(run: Run, most: int) -> None:
 
 
 def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
-    """Validation tiles, since a table like this one is for choosing; test tiles where there are hardly any of these.
+    """Validation tiles, since people choose by this table; test tiles if there are too few of them.
 
     Raises:
         UserError: too few of both.
@@ -150,7 +149,7 @@ def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
 
 
 def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[Augmentation]:
-    """All that the recipe can do to a tile, generative ones first."""
+    """The augmentations of a recipe, generative ones first."""
     yield from generative(run, generator)
     recipe, settings = run.recipe, run.recipe.pretrain.handcrafted
 
@@ -171,7 +170,7 @@ def augmentations(run: Run, store: TileStore, generator: Generator) -> Iterator[
 
 
 def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
-    """The plain reconstruction, where there is one, and the recipe's views; random masks at other probabilities too."""
+    """The plain reconstruction, if any, and the recipe's views; random masks at other probabilities, too."""
     recipe, files = run.recipe, plan.weights(run)
 
     def again(tiles: Tiles, numbers: Numbers) -> Tiles:
@@ -182,11 +181,12 @@ def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
         rng = Randomness(recipe.seed, STAGE, 0, numbers.to(at.device))
         return at.decode(at.augment(at.encode(tiles, rng), rng))
 
-    if isinstance(generator, TokenGenerator):
+    if recipe.inpaints:  # the transformer has no part in it
         yield Augmentation("reconstruction, p = 0", again, generator.networks[:1], files[:1], stored=True)
-    elif recipe.reconstructs:
+    elif recipe.generator.reconstructs:
         yield Augmentation("reconstruction", again, generator.networks, files, stored=True)
-    if isinstance(generator, TokenGenerator) and recipe.random_masks:
+    if recipe.random_masks:
+        assert isinstance(generator, TokenGenerator)
         for p in sorted({recipe.views.mask_probability, *MASK_PROBABILITIES}):
             change = partial(view, at=generator.at(p))
             yield Augmentation(f"in-painting, p = {p:g}", change, generator.networks, files, stored=True)
@@ -195,9 +195,9 @@ def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
 
 
 def certain(settings: HandcraftedSettings, step: str) -> HandcraftedSettings | None:
-    """The suite with a step taken on every tile; None where the recipe never takes it.
+    """The suite with a step on every tile; None if the recipe never takes the step.
 
-    A crop has no probability, only its area: every handcrafted view has one.
+    A crop has no probability: every handcrafted view has one.
     """
     value = getattr(settings, step)
     if step == "crop":
@@ -208,11 +208,11 @@ def certain(settings: HandcraftedSettings, step: str) -> HandcraftedSettings | N
 
 
 class Benefit:
-    """How far views lie from their tiles.
+    """How much views differ from their tiles.
 
-    feature_distance: the Fréchet distance between tiles and views on the features of a network, which is FID but for
-    its network. fid: the same on FID's own, where that is given. ssim, perceptual_distance: means over pairs of a tile
-    and its view (see similarity).
+    feature_distance: the Fréchet distance between tiles and views on a network's features; FID with another network.
+    fid: the same with FID's network, if given. ssim, perceptual_distance: means over pairs of a tile and its view (see
+    similarity).
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Benefit:
         }
 
     def floor(self, seed: int) -> dict[str, float]:
-        """The distances between two random halves of the tiles: what chance alone gives."""
+        """The distances between two random halves of the tiles, which are due to chance alone."""
         order = Randomness(seed, STAGE, 0, self._numbers).uniform("half").argsort().to(self._tiles.device)
         return {
             name: frechet_distance(features[order[0::2]], features[order[1::2]])
@@ -250,13 +250,13 @@ class Benefit:
 
 
 def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:
-    """Parameters, megabytes of weights on the disk, and megabytes that a thousand stored views take."""
+    """Parameters, megabytes of weights on the disk, and megabytes of a thousand stored views."""
     tile = store.bands * store.size**2 * (1 if store.dtype == "uint8" else 2)
     weights = [p for network in augmentation.networks for p in network.parameters()]
     files = [path.stat().st_size for path in augmentation.files]
     return {
         "parameters": sum(p.numel() for p in weights),
-        # Of what others trained there is no file of ours, and its size is that of its weights.
+        # Weights from elsewhere are no file of the run; their size in memory stands for it.
         "megabytes": sum(files or [p.numel() * p.element_size() for p in weights]) / 1e6,
         "megabytes_of_1000_views": 1000 * tile / 1e6 if augmentation.stored else 0.0,
     }
@@ -265,9 +265,9 @@ def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float
 def measured_times(
     found: Sequence[Augmentation], tiles: Float[Tensor, "n c h w"], numbers: Int[Tensor, " n"]
 ) -> list[dict[str, int | float]]:
-    """Milliseconds a tile of each augmentation, one tile at a time and at its best batch.
+    """Milliseconds a tile of each augmentation, with one tile at a time and at its best batch.
 
-    Each round takes other tiles, since how long in-painting takes depends on how many tokens a tile hides.
+    Each round takes other tiles, since the time of in-painting depends on the number of hidden tokens.
     """
     watch = Stopwatch(tiles.device)
 
@@ -276,7 +276,7 @@ def measured_times(
         augmentation.change(tiles[start : start + batch], numbers[start : start + batch])
 
     def seconds_of(batch: int, augmentation: Augmentation) -> float:
-        # The least, since what else the machine does can only add.
+        # The least, since other load on the machine can only add to it.
         return watch.in_turn({"": partial(work, augmentation=augmentation, batch=batch)}, SEARCH_ROUNDS, min)[""]
 
     say(f"{STAGE}: timing, one tile at a time and at the best batch ...")

@@ -1,4 +1,4 @@
-"""The results of the stage cost_benefit as a table of text, for the terminal, a file and the report."""
+"""The results of the stage cost_benefit as a table of text: for the terminal, a file and the report."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ COLUMNS = {
 
 
 def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: the floor first, then a row for each augmentation; FID only where it was measured."""
+    """Column names and rows: the floor, then each augmentation. There is a column for FID if it was measured."""
     floor = {"name": "(floor: two halves)", "feature_distance": results["floor"], "fid": results.get("fid_floor")}
     rows = [floor, *(found | {"millions": found["parameters"] / 1e6} for found in results["augmentations"])]
     columns = {key: title for key, title in COLUMNS.items() if key != "fid" or results.get("fid_network")}
@@ -28,7 +28,7 @@ def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def note(results: dict[str, Any]) -> str:
-    """What a reader should know beside the table."""
+    """The note below the table."""
     split = {"valid": "validation", "test": "test"}[results["split"]]
     return (
         f"{results['tiles']} {split} tiles of {results['size']} px. Feature distance: the Fréchet distance between "
@@ -45,7 +45,7 @@ def note(results: dict[str, Any]) -> str:
 
 
 def _about_fid(results: dict[str, Any]) -> str:
-    """A sentence that ends with a space; nothing for tables that were made before FID could be measured."""
+    """A sentence on FID that ends with a space, or why FID is missing, or nothing."""
     if results.get("fid_network"):
         few = f"; {results['tiles']:,} are fewer than its {FEATURES:,} features, which raises it much"
         return (

@@ -1,12 +1,12 @@
-"""Handcrafted augmentations of whole batches, every parameter drawn per tile.
+"""Handcrafted augmentations of whole batches. Every parameter is drawn for each tile.
 
 The suite is that of VICReg (arXiv:2105.04906, appendix C.1), with torchvision's definitions of each operation:
 random resized crop, flips and turns, colour jitter, greyscale, Gaussian blur, solarisation, in this order.
 Departures: brightness, contrast, saturation and hue always follow in this order, where torchvision shuffles them; a
 blur is cut off at three times the largest standard deviation, which is in pixels of the view.
 
-Tiles whose bands are not red, green and blue get band-wise steps instead of the colour steps: gain and offset jittered
-for each band, and the loss of one band instead of greyscale.
+If the bands are not red, green and blue, each band's gain and offset are jittered instead of the colours, and one band
+is dropped instead of greyscale.
 """
 
 import math
@@ -32,7 +32,7 @@ def handcrafted(
 
     Args:
         tiles: in [0, 1].
-        view: 0 or 1, the place in the pair: blur and solarisation have a probability for each.
+        view: place in the pair, 0 or 1. Blur and solarisation have a probability for each.
         size: side of the view in pixels.
         rgb: the bands are red, green and blue.
     """
@@ -42,7 +42,7 @@ def handcrafted(
 def paired(
     tiles: Tiles, steps: Sequence[str], settings: HandcraftedSettings, size: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c {size} {size}"]:
-    """What follows a generative view: only the given steps, as in the second handcrafted view.
+    """A generative view after the pairing: the given steps alone, as in the second handcrafted view.
 
     Without "crop" the whole tile is resized to ``size``.
     """
@@ -52,10 +52,10 @@ def paired(
 def small_crop(
     tiles: Tiles, settings: PretrainSettings, number: int, rgb: bool, rng: Randomness
 ) -> Float[Tensor, "b c s s"]:
-    """A small crop of each tile, as ``settings.small_crops`` says; all else is the handcrafted suite's.
+    """A small crop of each tile, as ``settings.small_crops`` says. The rest is the handcrafted suite's.
 
     Args:
-        number: which of the small crops, from 0.
+        number: of the small crop, from 0.
     """
     small = settings.small_crops
     change = {"crop": small.area, "blur": (small.blur, small.blur), "solarise": (0.0, 0.0)}
@@ -69,7 +69,7 @@ def _augment(
         return rng.uniform(f"view {view}, {step}", *shape)
 
     def drawn(step: str, probability: float) -> Bool[Tensor, " b"]:
-        """The tiles that get a step; nothing is drawn for one that none can get."""
+        """The tiles that get a step. Nothing is drawn for a step with probability 0."""
         if step not in steps or not probability:
             return torch.zeros(len(tiles), dtype=torch.bool, device=rng.tiles.device)
         return uniform(step) < probability
@@ -111,7 +111,7 @@ def _around(middle: float, amount: float, uniform: Tensor) -> Tensor:
 
 
 def _change(views: Tiles, chosen: Bool[Tensor, " b"], change: Callable[..., Tensor], *parameters: Tensor) -> None:
-    """Change the chosen tiles in place; parameters have an entry for each tile of the batch."""
+    """Change the chosen tiles in place. Parameters have an entry for each tile of the batch."""
     index = chosen.nonzero().squeeze(1)
     if len(index):
         there = index.to(views.device)

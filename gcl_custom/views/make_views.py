@@ -1,8 +1,8 @@
-"""Stage: make the generative views of every training tile, and, as a control, the plain reconstructions.
+"""Stages: make the generative views of every training tile, and plain reconstructions as a control.
 
-Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store goes on to the
-same bytes. Where the recipe sets views.least_similarity, each view is then compared with its tile, by the features of
-a frozen network, so that pretraining can pass over views that lost their content.
+Both fill a view store. A view is a function of (seed, number of the view, tile), so an interrupted store ends with the
+same bytes. With views.least_similarity, each view is then compared with its tile by the features of a frozen network,
+and pretraining leaves out views that lost their content.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from torch import Tensor
 from gcl_custom.console import say, warn
 from gcl_custom.generator.augment.interface import Generator, changed
 from gcl_custom.generator.encoding import draws, encoder
-from gcl_custom.generator.loading import load_frozen, load_generator, reconstruct
+from gcl_custom.generator.loading import load_generator, load_unedited, reconstruct
 from gcl_custom.imagery.tile_store import TileStore, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.pictures import grid, save_picture
@@ -47,7 +47,7 @@ def make_views(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    # Of several devices each loads its own, in a process of its own.
+    # With several devices each process loads a generator of its own.
     generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
     written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
     generator = generator or load_generator(run, store)
@@ -66,7 +66,7 @@ def make_views(run: Run) -> None:
         facts["changed_tokens"] = written.changed / views
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
     line += f"; feature distance to the tiles {facts['feature_distance']:.2f}"
-    if run.recipe.reconstructs:
+    if run.recipe.generator.reconstructs:
         plain = _features(network, sample, reconstruct(run, store, generator))
         facts["feature_distance_reconstructions"] = frechet_distance(originals, plain)
         line += f", of plain reconstructions {facts['feature_distance_reconstructions']:.2f}"
@@ -79,17 +79,17 @@ def make_views(run: Run) -> None:
 
 
 def try_generator(run: Run) -> None:
-    """Load the generator, before anything long begins that would be in vain without it.
+    """Load the generator before anything long begins, to fail early.
 
     Raises:
         UserError: its weights are missing or do not fit, or it cannot see tiles of these bands.
     """
-    load_frozen(run, TileStore(plan.tiles(run).path))
+    load_unedited(run, TileStore(plan.tiles(run).path))
     say(f"generator: {run.recipe.generator.name} is there and fits")
 
 
 def make_reconstructions(run: Run) -> None:
-    """Encode every training tile, and decode it again with nothing augmented.
+    """Encode every training tile and decode it again, without augmentation.
 
     Raises:
         UserError: stale output, a tokenizer that is missing or does not fit, or a full disk.
@@ -139,7 +139,7 @@ def _rate(run: Run, views: int, written: Written) -> float:
 def _writing(
     run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]
 ) -> Iterator[Callable[[int], None]]:
-    """What writes a block, in one of several processes."""
+    """Gives the function that writes a block, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
     writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
     total = len(writer.tiles) * per_tile
@@ -164,7 +164,7 @@ def _similarity(
 
 
 def _say_similarity(run: Run) -> None:
-    """State how similar views are to their tiles, and the share that the recipe's threshold leaves out."""
+    """Say how similar views are to their tiles, and which share of them is left out."""
     least = run.recipe.views.least_similarity
     if least is None:
         return

@@ -1,10 +1,10 @@
-"""What the handcrafted augmentations do to the pixels of a batch: one function each, every parameter given per tile.
+"""The pixel operations of handcrafted augmentations: one function each, every parameter given for each tile.
 
     b  tiles     c  bands     h w  pixels     values in [0, 1]
 
-Nothing is drawn here. Colour steps need red, green and blue; all others take any number of bands. Everything linear
-along rows and columns is two small matrices a tile, one for the rows and one for the columns: an antialiased crop with
-its resize, flips and turns is one pair, a blur another. That is exact, equal on every device, and on a CPU faster than
+Nothing is drawn here. Colour steps need red, green and blue; all others take any number of bands. Whatever is linear
+along rows and columns becomes two small matrices a tile, one for rows and one for columns: an antialiased crop with its
+resize, flips and turns is one pair, a blur another. That is exact, equal on every device, and on a CPU faster than
 sampling a grid.
 """
 
@@ -20,7 +20,7 @@ GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in the grey value (ITU-R BT.601, as torchvision rounds them)."""
 ASPECTS = (3 / 4, 4 / 3)
 ATTEMPTS = 10
-"""Boxes drawn for a random resized crop, of which the first that lies within the tile counts."""
+"""Boxes drawn for a random resized crop. The first that lies within the tile counts."""
 SOLARISE_FROM = 0.5
 
 Tiles = Float[Tensor, "b c h w"]
@@ -37,8 +37,8 @@ def crops(
     """Boxes (top, left, height, width) of random resized crops, as torchvision draws them.
 
     Args:
-        uniform: area, aspect, top and left of each attempt; the first attempt that lies within the tile counts, and
-            without one the whole tile.
+        uniform: area, aspect, top and left of each attempt. The first box that lies within the tile counts; if there
+            is none, the whole tile does.
         area: smallest and largest share of the tile's area.
     """
     areas = (area[0] + (area[1] - area[0]) * uniform[..., 0]) * (height * width)
@@ -86,7 +86,7 @@ def resizing(
 ) -> Float[Tensor, "b {size} {source}"]:
     """Matrices that resize the pixels start ... start + length of a line of ``source`` pixels to ``size``.
 
-    Bilinear, with a triangle as wide as a target pixel where that is the larger (torch's antialias=True).
+    Bilinear. When shrinking, the triangle is as wide as a target pixel (torch's antialias=True).
     """
     scale = (length / size)[:, None, None]
     width = scale.clamp(min=1)
@@ -103,7 +103,7 @@ def resizing(
 def _separable(
     tiles: Tiles, rows: Float[Tensor, "b height h"], columns: Float[Tensor, "b width w"]
 ) -> Float[Tensor, "b c height width"]:
-    # Band by band, because a product that broadcasts the rows over the bands would first copy them.
+    # Band by band: a product that broadcasts rows over bands would copy them first.
     narrow = torch.bmm(rearrange(tiles, "b c h w -> b (c h) w"), columns.mT)
     bands = rearrange(narrow, "b (c h) width -> c b h width", c=tiles.shape[1])
     return torch.stack([torch.bmm(rows, band) for band in bands], dim=1)
@@ -127,7 +127,7 @@ def rotate_hue(tiles: Rgb, by: PerTile) -> Rgb:
     red, green, blue = tiles.unbind(dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # In sixths of the circle; where red is the greatest, and so for greys, whose hue is of no consequence.
+    # In sixths of the circle. The last line is for red as the greatest; greys count as red, since they have no hue.
     sixths = torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)
     sixths = torch.where(value == red, green - blue, sixths).div_(chroma.clamp(min=1e-12))
     turned = sixths.div_(6).add_(1 + by[:, None, None])
@@ -140,7 +140,7 @@ def rotate_hue(tiles: Rgb, by: PerTile) -> Rgb:
 
 
 def greyscale(tiles: Rgb) -> Rgb:
-    """Each band replaced by the grey value."""
+    """Replace each band by the grey value."""
     return grey_value(tiles).expand_as(tiles)
 
 
@@ -157,7 +157,7 @@ def jitter_bands(tiles: Tiles, gain: Float[Tensor, "b c"], offset: Float[Tensor,
 
 
 def drop_band(tiles: Tiles, band: Int[Tensor, " b"]) -> Tiles:
-    """Replace one band by its mean over the tile, which takes its content but keeps the statistics of the input."""
+    """Replace one band by its mean over the tile: its content goes, its level stays."""
     dropped = torch.arange(tiles.shape[1], device=tiles.device) == band[:, None]
     return torch.where(dropped[:, :, None, None], reduce(tiles, "b c h w -> b c 1 1", "mean"), tiles)
 

@@ -2,10 +2,10 @@
 
     b  tiles of a request     k  views of a tile     c h w  a view     n  training tiles
 
-A store is a folder with ``views.npy`` (n, k, c, h, w), in the integer type of the tiles, and ``tiles.npy``, the number
-in the tile store that each row belongs to; where a recipe asks for it also ``similarity.npy`` (n, k), how much each
-view looks like its tile. It keeps pixels, not tokens: decoding tokens costs 10 ms a tile on a CPU,
-too much to pay again in each epoch, while reading pixels costs next to nothing.
+A store is a folder. ``views.npy`` (n, k, c, h, w) holds the views, in the integer type of the tiles, ``tiles.npy`` the
+number of each row's tile in the tile store, and ``similarity.npy`` (n, k), if the recipe asks for it, how similar each
+view is to its tile. It keeps pixels, not tokens: decoding tokens in each epoch would cost 10 ms a tile on a CPU, while
+reading pixels costs next to nothing.
 """
 
 import math
@@ -64,7 +64,7 @@ class ViewStore:
         return tensor_of(self._views[self._rows.of(tiles).numpy(), which.cpu().numpy()])
 
     def similar(self, tiles: Int[Tensor, " b"], least: float) -> Bool[Tensor, "b k"]:
-        """Which of each tile's views are at least so similar to it; only where similarity was measured."""
+        """Which views are at least so similar to their tile. Similarity must have been measured."""
         return self.similarity[self._rows.of(tiles)] >= least
 
     @cached_property
@@ -73,12 +73,12 @@ class ViewStore:
 
 
 class Written(NamedTuple):
-    """What a finished store took to write."""
+    """What writing a store took, and changed."""
 
     seconds: float
-    """Added up over all processes."""
+    """The sum over all processes."""
     changed: float
-    """The share of each view's tokens that were changed, added up over all views; 0 of views without tokens."""
+    """The sum over all views of the share of tokens that were changed; 0 without tokens."""
 
 
 Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], float]]
@@ -86,14 +86,13 @@ Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], floa
 
 
 class ViewWriter:
-    """Writes the views of all training tiles, block by block, from one process or from several at once.
+    """Writes the views of all training tiles block by block, in one process or in several at once.
 
-    Blocks of tiles are fixed, and a block counts as written only once its pixels are on the disk. So if ``make`` is a
-    function of its arguments, a store that was interrupted ends up the same, byte for byte, however many processes
-    wrote it before and after.
+    The blocks are fixed, and a block counts as written once its pixels are on the disk. So an interrupted store ends
+    with the same bytes, however many processes wrote it, if ``make`` is a function of its arguments.
 
     Args:
-        path: folder of the store; the files are made there, unless an earlier process has done so.
+        path: folder of the store. Its files are created unless they exist.
         per_tile: views of each tile, k.
         block: tiles of a block.
 
@@ -113,27 +112,27 @@ class ViewWriter:
             with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
                 np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
         self._views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
-        # Of each block its seconds, nan as long as it is not written, and its sum of what changed.
+        # A row for each block: its seconds, nan until it is written, and its sum of what changed.
         self._blocks = np.lib.format.open_memmap(path / BLOCKS, mode="r+")
 
     @property
     def pending(self) -> list[int]:
-        """Numbers of the blocks that are still to be written."""
+        """Numbers of the blocks that are not written yet."""
         return [int(number) for number in np.flatnonzero(np.isnan(self._blocks[:, 0]))]
 
     @property
     def views(self) -> int:
-        """How many are written, by whatever process."""
+        """The number of views written so far, by all processes."""
         whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
         return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
 
     @property
     def written(self) -> Written:
-        """Of a finished store."""
+        """The figures of a finished store."""
         return Written(*self._blocks.sum(axis=0).tolist())
 
     def write(self, number: int, make: Make) -> None:
-        """Make all views of the tiles of a block."""
+        """Make and write all views of a block's tiles."""
         began, start = time.monotonic(), number * self._block
         some, changed = self.tiles[start : start + self._block], 0.0
         for which in range(self._per_tile):
@@ -144,7 +143,7 @@ class ViewWriter:
         self._note(number, time.monotonic() - began, changed)
 
     def _note(self, number: int, seconds: float, changed: float) -> None:
-        """A block is written once this is noted."""
+        """Mark a block as written. The seconds come last, since they are the mark."""
         self._blocks[number, 1] = changed
         self._blocks[number, 0] = seconds
         self._blocks.flush()
@@ -161,11 +160,11 @@ def write_similarity(
     compare: Callable[[Int[Tensor, " b"], Integer[Tensor, "b k c h w"]], Float[Tensor, "b k"]],
     after_block: Callable[[], None],
 ) -> None:
-    """Write how similar each view of a finished store is to its tile, or go on where an earlier process stopped.
+    """Write the similarity of each view of a finished store to its tile, or go on where an earlier process stopped.
 
     Args:
         path: folder of the store.
-        block: tiles of a block; blocks are fixed, and one with a gap is compared again, whole.
+        block: tiles of a block. An incomplete block is compared again as a whole.
         compare: tile numbers and their views -> similarities.
         after_block: called once a block is safe.
     """

@@ -1,4 +1,4 @@
-"""Public weights, as plain data: what they are, where they lie, and under which licence.
+"""Public weights, as plain data: their titles, places and licences, and times that others have measured.
 
 Publishers state the licences, sizes, sides and digests: model cards and file listings on the hub, elsewhere the LICENSE
 and README of the authors' repositories. What nobody states is left out. Nothing is looked up on a network.
@@ -6,6 +6,7 @@ and README of the authors' repositories. What nobody states is left out. Nothing
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MILLION, MB = 10**6, 10**6
 
@@ -110,4 +111,23 @@ CATALOGUE = (
         size=4 * 24 * MB, estimated=True, sha256="6726825d",
     ),
 )  # fmt: skip
-"""The first of those that serve the same choice stands for it where a recipe names a file by another name."""
+"""If a recipe names an unknown file, the first entry of its choice stands for the file."""
+
+# ---------------------------------------------------------------- what others have measured
+
+
+class Speed(NamedTuple):
+    """A published time."""
+
+    milliseconds: float
+    """For one view, one tile at a time."""
+    of: str
+
+
+RTX = "one RTX 3090, batch 1"
+PUBLISHED = {
+    "icgan": Speed(19.8, f"IC-GAN, {RTX}"),
+    "centre": Speed(98.9, f"in-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+    "outpainting": Speed(100.9, f"out-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
+}
+"""S. Armstrong, dissertation, Colorado State University 2024. Nobody has published times of the others."""

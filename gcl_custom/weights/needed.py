@@ -1,15 +1,12 @@
-"""The weights that a recipe names: the one place that knows which keys name some."""
+"""The weights that a recipe names, and what is known of them."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from gcl_custom.recipe.features import PerceptualSettings, Vgg16Settings
-from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings, TokenGeneratorSettings, UnclipSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.weights.catalogue import CATALOGUE, Public
+from gcl_custom.recipe.section import NamedWeights
+from gcl_custom.weights.catalogue import CATALOGUE, PUBLISHED, Public, Speed
 
 
 @dataclass(frozen=True)
@@ -42,23 +39,24 @@ class Needed:
 
 
 def needed(recipe: Recipe) -> list[Needed]:
-    """The weights that a recipe takes from elsewhere, the generator's first; own networks that start anew take none."""
+    """The weights that a recipe takes from elsewhere, the generator's first. Own networks that start anew take none."""
     found: dict[str, Needed] = {}
-    for key, choice, given, folder, read in named(recipe):
-        if not read:
+    for weights in named(recipe):
+        if not weights.read:
             continue
+        key, given, folder = weights.key, weights.given, weights.folder
         if before := found.get(given):
             found[given] = Needed((*before.keys, key), given, folder, before.public, before.exact)
         else:
-            found[given] = Needed((key,), given, folder, *recognised(choice, given))
+            found[given] = Needed((key,), given, folder, *recognised(weights.choice, given))
     return list(found.values())
 
 
 def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
-    """What is known of the weights of this name for this choice, and whether they are exactly those of the catalogue.
+    """The entry of the catalogue for weights of this name, and whether they are exactly those of the entry.
 
-    A folder or file by another name is most likely a copy or another of the same family: its licence is that of the
-    family, while size and digest are unknown.
+    A folder or file of another name is most likely a copy, or another model of the same family. It has the licence of
+    the family, and an unknown size and digest.
     """
     family = [public for public in CATALOGUE if public.choice == choice]
     for public in family:
@@ -70,55 +68,15 @@ def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
     return (likely[0], False) if likely else (None, False)
 
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-
-
-class Named(NamedTuple):
-    """Weights at a key of a recipe."""
-
-    key: str
-    choice: str
-    given: str
-    folder: bool = False
-    read: bool = True
-    """Whether any stage reads them: an edit of latents leaves the transformer alone."""
-
-    @property
-    def without_folders(self) -> str:
-        """What may be shown to others: an id of the hub as it is, and of a path its last part."""
-        on_hub = self.folder and HUB_ID.fullmatch(self.given) and not Path(self.given).is_dir()
-        return self.given if on_hub else Path(self.given).name
-
-
-def named(recipe: Recipe) -> Iterator[Named]:
-    """Every key of the recipe that names weights; the only place that knows them."""
-    yield from _of_generator(recipe)
-    if recipe.cost_benefit.fid_weights is not None:
-        yield Named("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights)
-
-
-def _of_generator(recipe: Recipe) -> Iterator[Named]:
+def named(recipe: Recipe) -> Iterator[NamedWeights]:
+    """Every key of the recipe that names weights."""
     generator = recipe.generator
-    if isinstance(generator, TokenGeneratorSettings):
-        parts = (("tokenizer", generator.tokenizer, True), ("maskgit", generator.maskgit, recipe.inpaints))
-        for part, settings, read in parts:
-            if settings.weights is not None:
-                yield Named(f"generator.{part}.weights", settings.name, settings.weights, read=read)
-        yield from _features("generator.tokenizer.perceptual", generator.tokenizer.perceptual)
-        return
-    if isinstance(generator, IcGanSettings):
-        yield Named("generator.weights", "icgan", generator.weights)
-        yield Named("generator.encoder", "icgan encoder", generator.encoder)
-    elif isinstance(generator, ImageToImageSettings | UnclipSettings):
-        yield Named("generator.model", generator.name, generator.model, folder=True)
-        if isinstance(generator, ImageToImageSettings) and generator.captions:
-            yield Named("generator.captions", "captions", generator.captions, folder=True)
-    yield from _features("generator.features", generator.features)
-
-
-def _features(key: str, settings: PerceptualSettings) -> Iterator[Named]:
-    if isinstance(settings, Vgg16Settings):
-        yield Named(f"{key}.weights", "vgg16", settings.weights)
+    for weights in generator.named_weights(recipe.views.strategy):
+        yield weights.below("generator")
+    for weights in generator.features.named_weights:
+        yield weights.below(f"generator.{generator.features_key}")
+    if recipe.cost_benefit.fid_weights is not None:
+        yield NamedWeights("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights, makes_views=False)
 
 
 def licences(recipe: Recipe) -> list[str]:
@@ -131,33 +89,7 @@ def licences(recipe: Recipe) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------- what others have measured
-
-
-class Speed(NamedTuple):
-    """A published figure."""
-
-    milliseconds: float
-    """For one view, one tile at a time."""
-    of: str
-
-
-RTX = "one RTX 3090, batch 1"
-PUBLISHED = {
-    "icgan": Speed(19.8, f"IC-GAN, {RTX}"),
-    "centre": Speed(98.9, f"in-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
-    "outpainting": Speed(100.9, f"out-painting with a MaskGIT of 227 M, 12 steps, {RTX}"),
-}
-"""S. Armstrong, dissertation, Colorado State University 2024. Of the others, nobody has published one."""
-
-
 def published_speed(recipe: Recipe) -> Speed | None:
     """The published time of a view by public networks, where there is one for this generator and strategy."""
-    generator, strategy = recipe.generator, recipe.views.strategy
-    if isinstance(generator, IcGanSettings):
-        return PUBLISHED["icgan"] if strategy is None and not generator.inversion_steps else None
-    if not isinstance(generator, TokenGeneratorSettings) or strategy is None or recipe.views.decoding_steps != 12:
-        return None
-    if recipe.data.size != 256 or generator.maskgit.name != "halton":
-        return None
-    return PUBLISHED.get(strategy.name)
+    name = recipe.generator.published_as(recipe.views, recipe.data.size)
+    return PUBLISHED.get(name) if name else None

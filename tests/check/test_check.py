@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_images import class_folders, several_labels
-from test_step_costs import TINY
+from small_images import several_labels
+from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs, survey
 from gcl_custom.console import console

@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_step_costs import TINY
+from tiny_recipe import TINY
 
 from gcl_custom.check.estimates import CAPTION, MEASURED, UNKNOWN, FoundTiles, StageCost, estimate
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.recipe.file import check_values, load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -31,7 +32,7 @@ def of(generator: dict[str, Any], **sections: Any) -> Recipe:
 
 def imagenet(train: int = 1_281_167) -> FoundTiles:
     split = torch.cat([torch.zeros(train, dtype=torch.int64), torch.tensor([1, 2])])
-    return FoundTiles(Form(3, "uint8"), True, [], torch.full((train + 2,), -1), split)
+    return FoundTiles(Form(3, "uint8"), True, [], torch.full((train + 2,), -1), SINGLE_LABEL, split)
 
 
 def rows_of(recipe: Recipe, costs: Costs, weights: dict[str, int] | None = None) -> dict[str, StageCost]:
@@ -41,7 +42,7 @@ def rows_of(recipe: Recipe, costs: Costs, weights: dict[str, int] | None = None)
 def test_steps_time_and_disk_have_known_answers() -> None:
     """100 train tiles in batches of 4; every batch takes 1 s, keeps 10 bytes and has 7 parameters."""
     split = torch.tensor([0] * 100 + [1] * 20 + [2] * 20)
-    tiles = FoundTiles(Form(3, "uint16"), True, ["a", "b"], torch.arange(140) % 2, split)
+    tiles = FoundTiles(Form(3, "uint16"), True, ["a", "b"], torch.arange(140) % 2, SINGLE_LABEL, split)
     one = Cost(1.0, 10, 7)
     generator = TINY.generator.model_copy(
         update={
@@ -76,7 +77,7 @@ def test_steps_time_and_disk_have_known_answers() -> None:
 
 
 def test_without_labels_the_comparison_is_left_out() -> None:
-    tiles = FoundTiles(Form(3, "uint8"), True, [], torch.full((30,), -1), torch.arange(30) % 3)
+    tiles = FoundTiles(Form(3, "uint8"), True, [], torch.full((30,), -1), SINGLE_LABEL, torch.arange(30) % 3)
     rows = [row.name for row in estimate(TINY, tiles, COSTS, {})]
     assert rows == ["tiles", "tokenizer", "maskgit", "views", "reconstructions", "pretrain"]
 

@@ -3,33 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_recipe import TINY
 from torch import Tensor, nn
 
 from gcl_custom.check import step_costs
 from gcl_custom.check.step_costs import Bench, TokenCosts, measure
 from gcl_custom.generator.own.vqgan import VQGAN
-from gcl_custom.recipe.file import check_values
-from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.views import LatentNoiseSettings
 from gcl_custom.weights.state_dicts import save_weights
-
-TINY = check_values(
-    Recipe,
-    {
-        "name": "tiny",
-        "data": {"root": "none", "size": 16},
-        "generator": {
-            "tokenizer": {"batch": 4, "codes": 16, "channels": 16, "blocks": 1, "code_width": 8, "pixels_per_token": 4,
-                          "perceptual": {"name": "none"}},
-            "maskgit": {"batch": 4, "width": 32, "depth": 1, "heads": 2},
-        },
-        "views": {"batch": 4},
-        "pretrain": {"backbone": "resnet10t", "stem": "small", "batch": 4, "method": {"projector": [16, 16]}},
-        "compare": {"batch": 4},
-        "hardware": {"accelerator": "cpu", "precision": "fp32"},
-    },
-    "test",
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

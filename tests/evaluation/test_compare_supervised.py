@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scored_runs import COLOURS, draw, run_in
 from sklearn.metrics import average_precision_score
 
 from gcl_custom import console
@@ -26,35 +27,6 @@ from gcl_custom.reporting import score_tables
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.weights.state_dicts import load_weights
-
-COLOURS = {
-    "burnt": (20, 20, 20), "cloud": (230, 230, 230), "field": (220, 200, 20),
-    "forest": (10, 150, 40), "lake": (10, 40, 200), "soil": (200, 60, 20),
-}  # fmt: skip
-
-
-def draw(folder: Path, each: int = 20, classes: tuple[str, ...] = tuple(COLOURS)) -> None:
-    rng = np.random.default_rng(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for i in range(each):
-            pixels = np.clip(rng.normal(COLOURS[name], 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-
-
-def run_in(folder: Path, **compare: Any) -> Run:
-    values = {
-        "name": "trial",
-        "data": {"root": str(folder / "imagery"), "size": 16},
-        "pretrain": {"backbone": "test_resnet", "epochs": 4},
-        "compare": {
-            "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25, 1.0],
-            "finetune_steps": 3, "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8,
-            "neighbours": 5, **compare,
-        },
-        "hardware": {"accelerator": "cpu", "precision": "fp32"},
-    }  # fmt: skip
-    return Run(folder / "runs" / "trial", check_values(Recipe, values, "test"))
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +230,10 @@ def test_verdict_table_and_report_of_several_labels_speak_of_map(several: Run) -
         compare_supervised.show(scores)
     assert "mAP (mean average precision" in shown.get()
     assert "Top-1" not in shown.get()
-    assert "mAP (mean average precision over classes) in percent" in score_tables.table(scores)
+    report = score_tables.table(scores)
+    assert "mAP (mean average precision over classes) in percent" in report
+    assert "mAP on test tiles, %" in report  # along the axes of the plots
+    assert "top-1" not in report
     assert "no matrix" in score_tables.confusions(scores)
 
 

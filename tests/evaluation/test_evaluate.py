@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_compare_supervised import draw, run_in
+from scored_runs import draw, run_in
 
 from gcl_custom import console
 from gcl_custom.errors import StaleStage, UserError
@@ -14,6 +14,7 @@ from gcl_custom.evaluation import compare_supervised, evaluate
 from gcl_custom.evaluation.evaluate import comparisons
 from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -110,6 +111,7 @@ def right(*shares: float) -> tuple[np.ndarray, np.ndarray]:
 def test_pairs_are_of_the_same_seeds_and_fixed_weights_stand_beside_each() -> None:
     rows, truth = right(0.9, 0.92, 0.5)
     found = comparisons(
+        SINGLE_LABEL,
         {
             "a": {"linear": {0: rows[0], 1: rows[1]}},
             "b": {"linear": {1: rows[2], 2: rows[0]}},
@@ -130,4 +132,4 @@ def test_pairs_are_of_the_same_seeds_and_fixed_weights_stand_beside_each() -> No
 
 def test_without_a_common_seed_there_is_no_pair() -> None:
     rows, truth = right(0.9, 0.5)
-    assert comparisons({"a": {"knn": {0: rows[0]}}, "b": {"knn": {1: rows[1]}}}, truth) == []
+    assert comparisons(SINGLE_LABEL, {"a": {"knn": {0: rows[0]}}, "b": {"knn": {1: rows[1]}}}, truth) == []

@@ -8,10 +8,10 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_compare_supervised import draw, run_in
+from scored_runs import draw, run_in
 
 from gcl_custom.errors import UserError
-from gcl_custom.evaluation.given_backbones import Source, sources
+from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import derive
@@ -23,7 +23,7 @@ from gcl_custom.weights.state_dicts import load_weights
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[..., Run]) -> Run:
-    folder = tmp_path_factory.mktemp("sources")
+    folder = tmp_path_factory.mktemp("given")
     draw(folder / "imagery", 8)
     run = without_training(run_in(folder))
     run.path.mkdir(exist_ok=True)
@@ -31,8 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, without_training: Callable[...
         return run
 
 
-def one(run: Run, text: str) -> Source:
-    return sources(run, TileStore(plan.tiles(run).path), [text])[0]
+def one(run: Run, text: str) -> GivenBackbone:
+    return given_backbones(run, TileStore(plan.tiles(run).path), [text])[0]
 
 
 def network(seed: int, **options: object) -> torch.nn.Module:
@@ -201,7 +201,7 @@ def test_what_cannot_be_meant_is_answered_with_what_can(run: Run, text: str, mes
 def test_two_backbones_of_one_name_are_refused(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     with pytest.raises(UserError, match="there is a backbone a already"):
-        sources(run, store, ["a=untrained:test_resnet", "a=untrained:test_vit"])
+        given_backbones(run, store, ["a=untrained:test_resnet", "a=untrained:test_vit"])
 
 
 def test_a_small_stem_is_one_without_max_pooling(run: Run) -> None:

@@ -1,66 +1,17 @@
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
+from labelled_tiles import HARDWARE, SETTINGS, classifier, store_in
 
-from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.evaluation.inference import infer, labelled, predict
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.recipe.hardware import HardwareSettings
-from gcl_custom.recipe.pretraining import HandcraftedSettings, PretrainSettings
 from gcl_custom.training.batches import Batch
-
-HARDWARE = HardwareSettings(accelerator="cpu", precision="fp32")
-
-
-SETTINGS = PretrainSettings(crop_size=16, handcrafted=HandcraftedSettings(crop=(0.5, 1.0)))
-
-
-def store_in(folder: Path, count: int = 24, size: int = 24) -> TileStore:
-    """Two classes, dark and bright; every sixth tile has no label; split 4 : 1 : 1."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % 2
-    noise = rng.integers(0, 100, (count, 3, size, size))
-    (labels[:, None, None, None] * 120 + noise).astype(np.uint8).tofile(folder / "tiles.bin")
-    about = {
-        "dtype": "uint8",
-        "bands": 3,
-        "size": size,
-        "rgb": True,
-        "classes": ["dark", "bright"],
-        "low": [0] * 3,
-        "high": [255] * 3,
-        "files": [f"{i}.png" for i in range(count)],
-        "multi_label": False,
-        "slots": list(range(count)),
-        "labels": np.where(np.arange(count) % 6 == 5, -1, labels).tolist(),
-        "split": [(0, 0, 0, 0, 1, 2)[i // 2 % 6] for i in range(count)],
-    }
-    (folder / "tiles.json").write_text(json.dumps(about))
-    return TileStore(folder)
-
-
-class Means(nn.Module):
-    """Mean of each band: a backbone that remembers the size of what it was given."""
-
-    size = 0
-
-    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        self.size = tiles.shape[-1]
-        return tiles.mean((2, 3))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> TileStore:
     return store_in(tmp_path)
-
-
-def classifier(store: TileStore, steps: int = 100) -> Classifier:
-    torch.manual_seed(0)
-    return Classifier(Means(), 3, store, SETTINGS, HARDWARE, learning_rate=0.1, steps=steps, seed=5)
 
 
 def test_labelled_leaves_out_tiles_without_label(store: TileStore) -> None:
@@ -73,7 +24,7 @@ def test_labelled_leaves_out_tiles_without_label(store: TileStore) -> None:
 def test_views_are_as_large_as_in_pretraining_and_inference_sees_whole_tiles(store: TileStore) -> None:
     module = classifier(store)
     tiles = labelled(store, "train")
-    module.training_step(Batch(0, tiles, store.read(tiles)), 0)
+    module.training_step(Batch(0, tiles, store.read(tiles)))
     assert module.backbone.size == 16
     features = infer(module.backbone, store, tiles, HARDWARE)
     assert module.backbone.size == store.size
@@ -83,18 +34,18 @@ def test_views_are_as_large_as_in_pretraining_and_inference_sees_whole_tiles(sto
 def test_loss_of_a_step_does_not_depend_on_what_was_drawn_before(store: TileStore) -> None:
     tiles = labelled(store, "train")
     batch = Batch(3, tiles, store.read(tiles))
-    first = classifier(store).training_step(batch, 0)
+    first = classifier(store).training_step(batch)
     torch.rand(1000)
-    assert torch.equal(first, classifier(store).training_step(batch, 0))
+    assert torch.equal(first, classifier(store).training_step(batch))
 
 
 def test_training_separates_dark_from_bright(store: TileStore) -> None:
     module = classifier(store)
     tiles, test = labelled(store, "train"), labelled(store, "test")
-    optimizer = module.configure_optimizers()["optimizer"]
+    optimizer = module.make_optimizer()
     for step in range(100):
         optimizer.zero_grad()
-        module.training_step(Batch(step, tiles, store.read(tiles)), 0).backward()
+        module.training_step(Batch(step, tiles, store.read(tiles))).backward()
         optimizer.step()
     assert torch.equal(predict(module, store, test, HARDWARE), store.labels[test])
     assert module.evaluate() == {"valid accuracy": 1.0}

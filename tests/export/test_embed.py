@@ -22,7 +22,7 @@ from gcl_custom.evaluation.inference import infer, labelled
 from gcl_custom.export import embed
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import task_of
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
@@ -61,7 +61,7 @@ def test_a_classifier_of_the_table_scores_what_the_comparison_reports(run: Run, 
     scaler = StandardScaler().fit(found[train])
     theirs = LogisticRegression(C=1 / (len(train) * reported["penalty"]), max_iter=5000, tol=1e-8)
     theirs.fit(scaler.transform(found[train]), labels[train])
-    ours = task_of(False).score(torch.tensor(reported["linear"]), store.labels[test])
+    ours = SINGLE_LABEL.score(torch.tensor(reported["linear"]), store.labels[test])
     assert theirs.score(scaler.transform(found[test]), labels[test]) == pytest.approx(ours, abs=0.01)
     assert ours > 1 / 3
 

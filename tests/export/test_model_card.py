@@ -146,7 +146,7 @@ def test_scores_stand_in_it_once_the_comparison_is_done(run: Run) -> None:
     predictions = {Figure("gcl", "linear"): np.array([truth, wrong]), Figure("untrained", "knn"): np.array([wrong] * 2)}
     stage = plan.compare(run)
     stage.begin()
-    scores = summarise(predictions, truth, store.classes, [3, 4]) | {"split": "Divided by a river."}
+    scores = summarise(store.kind, predictions, truth, store.classes, [3, 4]) | {"split": "Divided by a river."}
     write_json(stage.path / "scores.json", scores)
     stage.finish()
     text = card_of(run)[1]["Scores"]

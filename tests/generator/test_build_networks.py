@@ -1,3 +1,5 @@
+"""Own and public networks, with their weights."""
+
 from pathlib import Path
 
 import pytest

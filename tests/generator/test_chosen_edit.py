@@ -1,25 +1,22 @@
-"""Edits as a recipe chooses them: what strength 0 gives, whom interpolation goes to, and latents of many tiles."""
+"""Edits as a recipe chooses them: what strength 0 gives, and whom interpolation goes to."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from test_fit_maskgit import RECIPE, with_tokenizer
+from token_runs import edited_latent, with_tokenizer
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator.augment.latent_edits import partners
 from gcl_custom.generator.chosen_edit import learned, with_chosen_edit
-from gcl_custom.generator.loading import load_latent_generator
 from gcl_custom.generator.vqgan_latent import VqganLatent
-from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.views import (
     InterpolationSettings,
     LatentNoiseSettings,
     NavigatorSettings,
     SteeringSettings,
-    ViewsSettings,
 )
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -39,14 +36,6 @@ EDITS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_tokenizer(tmp_path_factory.mktemp("edits") / "r").path
-
-
-def parts(folder: Path, strategy: object) -> tuple[Run, TileStore, VqganLatent]:
-    run = Run(folder, RECIPE.model_copy(update={"views": ViewsSettings(strategy=strategy)}))
-    store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
-    assert isinstance(generator, VqganLatent)
-    return run, store, generator
 
 
 def draws(tiles: Tensor, which: int = 0) -> Randomness:
@@ -69,7 +58,7 @@ def with_random_weights(run: Run, generator: VqganLatent) -> None:
 def test_at_strength_0_the_latent_stays_and_at_1_it_moves(folder: Path, name: str, tmp_path: Path) -> None:
     for strength in (0.0, 1.0):
         strategy = EDITS[name] if strength == 0 else EDITS[name].model_copy(update={"strength": 1.0})
-        run, store, generator = parts(folder, strategy)
+        run, store, generator = edited_latent(folder, strategy)
         if name in ("steering", "navigator"):
             run = Run(Path(with_tokenizer(tmp_path / f"{strength:g}").path), run.recipe)
             with_random_weights(run, generator)
@@ -85,7 +74,7 @@ def test_at_strength_0_the_latent_stays_and_at_1_it_moves(folder: Path, name: st
 
 
 def test_interpolation_goes_to_another_training_tile(folder: Path) -> None:
-    run, store, generator = parts(folder, InterpolationSettings(name="interpolation", strength=1.0))
+    run, store, generator = edited_latent(folder, InterpolationSettings(name="interpolation", strength=1.0))
     tiles, train = torch.arange(store.count), store.index("train").sort().values
     assert len(train) < store.count
     features = generator.encode(store.unit(store.read(tiles)), draws(tiles))
@@ -100,10 +89,10 @@ def test_interpolation_goes_to_another_training_tile(folder: Path) -> None:
 
 
 def test_a_learned_edit_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    run, store, generator = parts(with_tokenizer(tmp_path / "r").path, EDITS["steering"])
+    run, store, generator = edited_latent(with_tokenizer(tmp_path / "r").path, EDITS["steering"])
     with pytest.raises(UserError, match=r"edit\.safetensors"):
         with_chosen_edit(run, store, generator)
     with_random_weights(run, generator)
-    other, *_ = parts(run.path, EDITS["navigator"])
+    other, *_ = edited_latent(run.path, EDITS["navigator"])
     with pytest.raises(UserError, match="does not fit Navigator: missing"):
         with_chosen_edit(other, store, generator)

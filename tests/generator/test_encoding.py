@@ -1,32 +1,16 @@
+"""Features of many tiles, and the tiles that edits are learned on."""
+
 from pathlib import Path
 
 import pytest
 import torch
-from test_fit_maskgit import RECIPE, with_tokenizer
+from token_runs import edited_latent, with_tokenizer
 from torch import Tensor
 
 from gcl_custom.generator.encoding import BLOCK, encoded, rows_of, some_tiles
-from gcl_custom.generator.loading import load_latent_generator
 from gcl_custom.generator.public.icgan import Features
-from gcl_custom.generator.vqgan_latent import VqganLatent
-from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe.views import (
-    InterpolationSettings,
-    LatentNoiseSettings,
-    NavigatorSettings,
-    SteeringSettings,
-    ViewsSettings,
-)
-from gcl_custom.runs import plan
-from gcl_custom.runs.run import Run
-
-EDITS = {
-    "noise": LatentNoiseSettings(name="noise", strength=0.0),
-    "interpolation": InterpolationSettings(name="interpolation", strength=0.0),
-    "steering": SteeringSettings(name="steering", edit="shift", strength=0.0),
-    "navigator": NavigatorSettings(name="navigator", strength=1e-6),  # 0 is none
-}
+from gcl_custom.recipe.views import LatentNoiseSettings
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +18,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_tokenizer(tmp_path_factory.mktemp("edits") / "r").path
 
 
-def parts(folder: Path, strategy: object) -> tuple[Run, TileStore, VqganLatent]:
-    run = Run(folder, RECIPE.model_copy(update={"views": ViewsSettings(strategy=strategy)}))
-    store = TileStore(plan.tiles(run).path)
-    generator = load_latent_generator(run, store)
-    assert isinstance(generator, VqganLatent)
-    return run, store, generator
-
-
 @pytest.mark.parametrize("named", [False, True])
 def test_many_tiles_are_encoded_a_block_at_a_time(folder: Path, named: bool) -> None:
     """Features may be a tensor, or several with names."""
-    run, store, generator = parts(folder, EDITS["noise"])
+    run, store, generator = edited_latent(folder, LatentNoiseSettings(name="noise"))
     seen = list[int]()
 
     def encode(some: Tensor, rng: Randomness) -> object:
@@ -69,7 +45,7 @@ def test_many_tiles_are_encoded_a_block_at_a_time(folder: Path, named: bool) -> 
 
 
 def test_edits_are_learned_on_training_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, store, _ = parts(folder, EDITS["noise"])
+    _, store, _ = edited_latent(folder, LatentNoiseSettings(name="noise"))
     assert torch.equal(some_tiles(store), store.index("train"))
     monkeypatch.setattr("gcl_custom.generator.encoding.LATENTS", 4)
     few = some_tiles(store)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_fit_maskgit import RECIPE, with_tokenizer
+from token_runs import RECIPE, with_tokenizer
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import fit_edit
 from gcl_custom.generator.augment import navigator, steering
-from gcl_custom.generator.augment.interface import rows
-from gcl_custom.generator.loading import load_generator, load_latent_generator
+from gcl_custom.generator.augment.interface import picture_rows
+from gcl_custom.generator.loading import load_generator, load_unedited
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.recipe import Recipe
@@ -94,7 +94,7 @@ def test_it_learns_on_the_latents_of_training_tiles(tmp_path: Path, capsys: pyte
     run = Run(run.path, recipe("steering"))
     fit_edit.fit_edit(run)
     store = TileStore(plan.tiles(run).path)
-    generator, tiles = load_latent_generator(run, store), store.index("train")
+    generator, tiles = load_unedited(run, store), store.index("train")
     latents = generator.encode(store.unit(store.read(tiles)), Randomness(0, "edit", 0, tiles)).clone()
     expected = steering.Steering("zoom", tuple(latents.shape[1:]))
     steering.fit_steering(expected, lambda latent, which: generator.render(latent), latents, 0, STEPS)
@@ -114,7 +114,7 @@ def test_views_are_moved_by_what_was_learned(tmp_path: Path) -> None:
     store, made = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
     generator, tiles = load_generator(run, store), store.index("train")
     pixels, rng = store.unit(store.read(tiles)), Randomness(0, "views", 0, tiles)
-    again, views = rows(generator, pixels, generator.encode(pixels, rng), rng)[1:]
+    again, views = picture_rows(generator, pixels, generator.encode(pixels, rng), rng)[1:]
     stored = made.read(tiles, torch.zeros_like(tiles))
     assert torch.equal(stored, store.raw(views))
     assert ((views - again).abs().amax((1, 2, 3)) > 1e-3).sum() >= 8, "a short step may stay at the same codes"

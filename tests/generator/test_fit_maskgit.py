@@ -1,7 +1,5 @@
-"""The MaskGIT stage: stored tokens, the kept weights, exact resumption, and what is said where nothing is learnt."""
+"""The stage that fits MaskGIT: exact resumption, and weights of another run."""
 
-import copy
-import math
 import multiprocessing
 import os
 import signal
@@ -10,119 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_view_store import tile_store
+from token_runs import RECIPE, continued, with_tokenizer
 
-from gcl_custom.generator import fit_maskgit, tokenise
-from gcl_custom.generator.fit_maskgit import MaskGITTraining
-from gcl_custom.generator.own.vqgan import VQGAN
-from gcl_custom.generator.token_store import Tokens
-from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.recipe.generator import MaskGITSettings, TokenGeneratorSettings, TokenizerSettings
-from gcl_custom.recipe.hardware import HardwareSettings
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.views import ViewsSettings
+from gcl_custom.generator import fit_maskgit
+from gcl_custom.generator.token_training import MaskGITTraining
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.batches import Batch
-from gcl_custom.weights.state_dicts import save_weights
-
-RECIPE = Recipe(
-    name="r",
-    data=DataSettings(root="none", size=16, symmetry="flip"),
-    generator=TokenGeneratorSettings(
-        tokenizer=TokenizerSettings(codes=8, code_width=4, channels=16, blocks=1, pixels_per_token=4),
-        maskgit=MaskGITSettings(epochs=6, batch=5, width=32, depth=1, heads=2, learning_rate=1e-2),
-    ),
-    views=ViewsSettings(decoding_steps=2),
-    hardware=HardwareSettings(accelerator="cpu", precision="fp32", checkpoint_minutes=1e-9),
-)
-
-
-def with_tokenizer(folder: Path, recipe: Recipe = RECIPE) -> Run:
-    """A run whose tiles and tokenizer are finished: random tiles, an untrained tokenizer."""
-    run = Run(folder, recipe)
-    for stage in (plan.tiles(run), plan.tokenizer(run)):
-        if stage.name == "tiles":
-            tile_store(stage.path)
-        stage.begin()
-        if stage.name == "tokenizer":
-            torch.manual_seed(0)
-            save_weights(stage.path / "vqgan.safetensors", VQGAN(2, RECIPE.tokens.tokenizer))
-        stage.finish(content="same")
-    tokenise.tokenise(run)
-    return run
-
-
-def training_on(run: Run) -> MaskGITTraining:
-    store = TileStore(plan.tiles(run).path)
-    tokenizer = VQGAN(2, RECIPE.tokens.tokenizer)
-    return MaskGITTraining(RECIPE, store, Tokens(plan.tokens(run).path, store), tokenizer, 2)
-
-
-def test_marginal_entropy_is_the_code_length_of_validation_tokens(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"))
-    counts = training._tokens.counts(training._store.index("train"), 8).double() + 1
-    terms = []
-    for tokens, hidden in training._hidden_validation():
-        terms += [-math.log(counts[token] / counts.sum()) for token in tokens[hidden].tolist()]
-    assert training.marginal_entropy() == pytest.approx(sum(terms) / len(terms))
-    # The same tokens are hidden at each evaluation.
-    first, second = training._hidden_validation(), training._hidden_validation()
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
-
-
-def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"))
-    training.eval()
-    losses, states = [], []
-    for number in range(6):
-        training._step = 2 * number + 1
-        with torch.no_grad():
-            for parameter in training.average.parameters():
-                parameter.add_(0.03 * torch.randn_like(parameter))
-            losses.append(training.evaluate()["masked_token_loss"])
-        states.append(copy.deepcopy(training.average.state_dict()))
-    best = losses.index(min(losses))
-    assert training.kept_loss.item() == pytest.approx(min(losses))
-    assert int(training.kept_epoch) == best + 1
-    for name, value in training.kept.state_dict().items():
-        assert torch.equal(value, states[best][name])
-
-
-def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
-    training = training_on(with_tokenizer(tmp_path / "r"))
-    decayed, others = training.configure_optimizers().param_groups
-    assert all(parameter.ndim == 2 for parameter in decayed["params"])
-    assert decayed["weight_decay"] > 0
-    assert others["weight_decay"] == 0
-    assert len(decayed["params"]) + len(others["params"]) == len(list(training.net.parameters()))
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_the_recipe_s_label_smoothing_reaches_any_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smoothing: float
-) -> None:
-    """Public networks know nothing of the recipe: they are told."""
-    training = training_on(with_tokenizer(tmp_path / "r"))
-    training._settings = training._settings.model_copy(update={"label_smoothing": smoothing})
-    optimizer, told = training.configure_optimizers(), list[float]()
-
-    def loss(tokens: torch.Tensor, hidden: torch.Tensor, smoothing: float | None = None) -> torch.Tensor:
-        told.append(-1.0 if smoothing is None else smoothing)
-        return torch.zeros(())
-
-    monkeypatch.setattr(training, "optimizers", lambda: optimizer)
-    monkeypatch.setattr(training, "record", lambda figures: None)
-    monkeypatch.setattr(training.net, "loss", loss)
-    tiles = training._store.index("train")[:3]
-    training.training_step(Batch(0, tiles, training._tokens.read(tiles)), 0)
-    assert told == [smoothing]
-
-
-def continued(epochs: int, weights: Path) -> Recipe:
-    maskgit = RECIPE.tokens.maskgit.model_copy(update={"epochs": epochs, "weights": str(weights)})
-    return RECIPE.model_copy(update={"generator": RECIPE.tokens.model_copy(update={"maskgit": maskgit})})
 
 
 def test_weights_of_another_run_are_kept_until_there_are_better_ones(tmp_path: Path) -> None:
@@ -144,10 +36,10 @@ def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     step = MaskGITTraining.training_step
 
-    def dying(self: MaskGITTraining, batch: object, batch_idx: int) -> torch.Tensor:
+    def dying(self: MaskGITTraining, batch: Batch) -> torch.Tensor:
         if self._step + 1 == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, batch, batch_idx)
+        return step(self, batch)
 
     MaskGITTraining.training_step = dying
     fit_maskgit.fit_maskgit(Run(folder, RECIPE))
@@ -170,12 +62,3 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert facts["gap"] == pytest.approx(facts["marginal_entropy"] - facts["masked_token_loss"])
     assert 1 <= facts["kept_epoch"] <= 6
     assert list((tmp_path / "whole" / "maskgit" / "pictures").glob("views-*.png"))
-
-
-def test_it_warns_where_nothing_is_learnt_from_context() -> None:
-    assert fit_maskgit.warning(gap=0.02, share_done=0.1) is None
-    assert fit_maskgit.warning(gap=0.9, share_done=0.9) is None
-    line = fit_maskgit.warning(gap=0.02, share_done=0.5)
-    assert line is not None
-    assert "0.02 nats" in line
-    assert "generator.maskgit.epochs" in line

@@ -5,9 +5,9 @@ import os
 import signal
 from pathlib import Path
 
+import biggan_file
 import pytest
-import test_biggan
-import test_icgan
+import swav_file
 import torch
 from conftest import draw
 
@@ -37,8 +37,8 @@ INTERPOLATION = InterpolationSettings(name="interpolation", strength=0.5)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inversion")
     draw(folder / "imagery", bands=3, each=6, size=16)
-    torch.save(test_biggan.public_state(condition=2048), folder / "G_ema_best0.pth")
-    torch.save(test_icgan.swav_state(), folder / "swav_800ep_pretrain.pth.tar")
+    torch.save(biggan_file.public_state(condition=2048), folder / "G_ema_best0.pth")
+    torch.save(swav_file.swav_state(), folder / "swav_800ep_pretrain.pth.tar")
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_view_store import tile_store
+from stored_tiles import tile_store
 from torch import Tensor
 
 from gcl_custom.generator.latent_store import FILE, Latents, LatentWriter

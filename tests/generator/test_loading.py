@@ -1,27 +1,47 @@
 """What is loaded is what was saved, and weights that do not fit are refused."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from conftest import draw
 from safetensors.torch import load_file
-from test_make_views import SETTINGS, with_generator
+from token_runs import SETTINGS, with_generator
 
 from gcl_custom.errors import UserError
+from gcl_custom.generator.build_networks import TOKENIZERS, TRANSFORMERS
 from gcl_custom.generator.encoding import draws
-from gcl_custom.generator.loading import load_generator
+from gcl_custom.generator.loading import FAMILIES, load_generator
 from gcl_custom.generator.own.maskgit import MaskGIT
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.evaluation import CompareSettings
-from gcl_custom.recipe.generator import ImageToImageSettings, UnclipSettings
+from gcl_custom.recipe.generator import (
+    AnyMaskGITSettings,
+    AnyTokenizerSettings,
+    GeneratorSettings,
+    ImageToImageSettings,
+    UnclipSettings,
+)
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.weights.state_dicts import save_weights
+
+
+def names(choice: object) -> set[str]:
+    """The names of a choice of sections in the grammar."""
+    union, _ = get_args(choice)
+    return {metadata.tag for section in get_args(union) for metadata in get_args(section)[1:]}
+
+
+def test_every_choice_of_the_grammar_has_what_loads_it() -> None:
+    assert names(GeneratorSettings) == set(FAMILIES)
+    assert names(AnyTokenizerSettings) == set(TOKENIZERS)
+    assert names(AnyMaskGITSettings) == set(TRANSFORMERS)
 
 
 def test_a_generator_has_the_weights_of_its_stages(tmp_path: Path) -> None:

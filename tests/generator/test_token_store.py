@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import torch
-from test_fit_maskgit import RECIPE, with_tokenizer
+from token_runs import RECIPE, with_tokenizer
 
 from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.generator.token_store import Tokens, tokenised

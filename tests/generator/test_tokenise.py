@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_fit_maskgit import continued, with_tokenizer
+from token_runs import continued, with_tokenizer
 
 from gcl_custom.generator import tokenise
 from gcl_custom.generator.token_store import tokenised

@@ -5,6 +5,7 @@ import pytest
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of
 from gcl_custom.imagery.source import Source
+from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
 from gcl_custom.recipe.imagery import Card
 
 CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
@@ -131,9 +132,9 @@ def test_a_table_gives_labels_and_splits_and_folders_mean_nothing(tmp_path: Path
         FoundTile(Source("4.jpg"), "valid", "forest"), FoundTile(Source("x/1.jpg"), "train", "forest;water"),
         FoundTile(Source("x/2.jpg"), "test", "field"), FoundTile(Source("y/3.jpg"), None, None),
     ]  # fmt: skip
-    assert (layout.classes, layout.multi_label) == (["field", "forest", "water"], True)
+    assert (layout.classes, layout.kind) == (["field", "forest", "water"], MULTI_LABEL)
     assert "images without a row in labels.csv, used without a label: 1" in layout.notes
-    kept, labels = labels_of(layout.tiles, layout.classes, multi_label=True)
+    kept, labels = labels_of(layout.tiles, layout.classes, layout.kind)
     assert kept == ["forest", "water"]  # no field in the train split
     assert labels.int().tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
 
@@ -157,5 +158,5 @@ def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_p
     (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
     layout = find_tiles(root, None, "labels.csv")
     assert [(tile.split, tile.label) for tile in layout.tiles] == [("test", "a"), ("train", "a")]  # split by folders
-    assert not layout.multi_label
-    assert find_tiles(root, None, "labels.csv", multi_label=True).multi_label
+    assert layout.kind is SINGLE_LABEL
+    assert find_tiles(root, None, "labels.csv", kind=MULTI_LABEL).kind is MULTI_LABEL

@@ -13,6 +13,7 @@ from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
 from gcl_custom.imagery.folders import FoundTile, Layout
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import MULTI_LABEL
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -225,7 +226,7 @@ def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, mon
         tiff(root / name, pixels)
     windows = [Window(column, row, 16, 16) for column in range(0, 64, 16) for row in range(0, 64, 16)]
     found = [FoundTile(Source(name, window), None, name[:4]) for name in scenes for window in windows]
-    monkeypatch.setattr(pack_tiles, "find_tiles", lambda *rest: Layout(found, ["east", "west"], []))
+    monkeypatch.setattr(pack_tiles, "layout_of", lambda *rest: Layout(found, ["east", "west"], []))
     run = run_on(root)
     tiles = packed(run)
     assert tiles.sources == [tile.source for tile in found]
@@ -305,7 +306,7 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     write()
     run = run_on(root, labels="labels.csv")
     store = packed(run)
-    assert (store.multi_label, store.classes) == (True, ["dry", "wet"])
+    assert (store.kind, store.classes) == (MULTI_LABEL, ["dry", "wet"])
     found = {
         source.path: {store.classes[i] for i in row.nonzero()}
         for source, row in zip(store.sources, store.labels, strict=True)

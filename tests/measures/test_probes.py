@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, confusion_matrix, top_k_accuracy_score
+from sklearn.metrics import average_precision_score, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from gcl_custom.measures.label_kinds import MultiLabel, SingleLabel
-from gcl_custom.measures.probes import TEMPERATURE, Labelled, confusion, fit_linear, knn, linear_probe
+from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
+from gcl_custom.measures.probes import TEMPERATURE, Labelled, fit_linear, knn, linear_probe
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    return SingleLabel().score(predictions, labels)
+    return SINGLE_LABEL.score(predictions, labels)
 
 
 def several(count: int, seed: int, classes: int = 3, width: int = 6) -> Labelled:
@@ -19,14 +19,14 @@ def several(count: int, seed: int, classes: int = 3, width: int = 6) -> Labelled
     rng = torch.Generator().manual_seed(seed)
     directions = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
     bears = torch.rand(count, classes, generator=rng) < 0.4
-    return Labelled(bears.float() @ directions + torch.randn(count, width, generator=rng), bears)
+    return Labelled(bears.float() @ directions + torch.randn(count, width, generator=rng), bears, MULTI_LABEL)
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1e-1])
 def test_several_labels_are_one_logistic_regression_a_class(penalty: float) -> None:
     train, test = several(300, 0), several(100, 1)
     x = train.representations.double()
-    ours = fit_linear(x, train.labels, 3, penalty, tolerance=1e-8, task=MultiLabel())
+    ours = fit_linear(x, train.labels, MULTI_LABEL, 3, penalty, tolerance=1e-8)
     for label in range(3):
         solver = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-10, max_iter=10_000)
         theirs = solver.fit(x, train.labels[:, label])
@@ -39,13 +39,13 @@ def test_several_labels_are_one_logistic_regression_a_class(penalty: float) -> N
 def test_penalty_of_several_labels_is_chosen_by_map() -> None:
     train, valid, test = (several(60, seed, width=40) for seed in (0, 1, 2))
     penalties = [1e-4, 1e-2, 1.0, 10.0]
-    alone = {p: linear_probe(train, valid, test.representations, 3, [p], MultiLabel()) for p in penalties}
-    chosen = linear_probe(train, valid, test.representations, 3, penalties, MultiLabel())
+    alone = {p: linear_probe(train, valid, test.representations, 3, [p]) for p in penalties}
+    chosen = linear_probe(train, valid, test.representations, 3, penalties)
     assert chosen.penalty == max(penalties, key=lambda p: (alone[p].valid_score, p))
     x = (valid.representations - train.representations.mean(0)) / train.representations.std(0, correction=0)
     fitted = fit_linear(
         ((train.representations - train.representations.mean(0)) / train.representations.std(0, correction=0)).double(),
-        train.labels, 3, chosen.penalty, task=MultiLabel(),
+        train.labels, MULTI_LABEL, 3, chosen.penalty,
     )  # fmt: skip
     expected = average_precision_score(valid.labels, fitted.scores(x), average="macro")
     assert chosen.valid_score == pytest.approx(expected, abs=1e-3)
@@ -63,36 +63,37 @@ def blobs(count: int, seed: int, spread: float = 1.0, width: int = 6, classes: i
     rng = torch.Generator().manual_seed(seed)
     centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
     labels = torch.arange(count) % classes
-    return Labelled(centres[labels] + spread * torch.randn(count, width, generator=rng), labels)
+    return Labelled(centres[labels] + spread * torch.randn(count, width, generator=rng), labels, SINGLE_LABEL)
 
 
 @pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
 def test_linear_fit_is_scikit_learns_optimum(penalty: float) -> None:
     train, test = blobs(300, 0), blobs(200, 1)
     x = train.representations.double()
-    ours = fit_linear(x, train.labels, 3, penalty, tolerance=1e-8)
+    ours = fit_linear(x, train.labels, SINGLE_LABEL, 3, penalty, tolerance=1e-8)
     theirs = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-10, max_iter=10_000).fit(x, train.labels)
     np.testing.assert_allclose(ours.weight, theirs.coef_, atol=1e-3)
     # Adding the same number to all biases changes no probability, so only their differences are determined.
     np.testing.assert_allclose(ours.bias - ours.bias.mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
-    np.testing.assert_array_equal(ours.predict(test.representations), theirs.predict(test.representations))
+    np.testing.assert_array_equal(ours.scores(test.representations).argmax(1), theirs.predict(test.representations))
 
 
 def test_ranked_classes_give_scikit_learns_top_k_accuracy() -> None:
     train, test = blobs(300, 0, 3.0, classes=8), blobs(400, 1, 3.0, classes=8)
     probed = linear_probe(train, train, test.representations, 8, [1e-2])
     ranked = probed.ranked(5)
-    assert torch.equal(ranked[:, 0], probed.predictions)
+    assert torch.equal(ranked[:, 0], probed.scores.argmax(1))
     hits = (ranked == test.labels[:, None]).any(1).double().mean().item()
     assert hits == pytest.approx(top_k_accuracy_score(test.labels, probed.scores, k=5))
-    assert accuracy(probed.predictions, test.labels) < hits < 1
+    assert accuracy(probed.scores.argmax(1), test.labels) < hits < 1
 
 
 def test_a_start_elsewhere_leads_to_the_same_optimum() -> None:
     train = blobs(200, 0)
     x = train.representations.double()
-    cold = fit_linear(x, train.labels, 3, 1e-3, tolerance=1e-8)
-    warm = fit_linear(x, train.labels, 3, 1e-3, start=fit_linear(x, train.labels, 3, 1.0), tolerance=1e-8)
+    cold = fit_linear(x, train.labels, SINGLE_LABEL, 3, 1e-3, tolerance=1e-8)
+    start = fit_linear(x, train.labels, SINGLE_LABEL, 3, 1.0)
+    warm = fit_linear(x, train.labels, SINGLE_LABEL, 3, 1e-3, start=start, tolerance=1e-8)
     torch.testing.assert_close(cold.weight, warm.weight, atol=1e-5, rtol=0)
 
 
@@ -105,11 +106,11 @@ def test_probe_ignores_the_scale_and_offset_of_features_and_constant_ones() -> N
 
     plain = linear_probe(train, valid, test.representations, 3, [1e-2])
     other = linear_probe(
-        Labelled(odd(train.representations), train.labels),
-        Labelled(odd(valid.representations), valid.labels),
+        Labelled(odd(train.representations), train.labels, SINGLE_LABEL),
+        Labelled(odd(valid.representations), valid.labels, SINGLE_LABEL),
         odd(test.representations), 3, [1e-2],
     )  # fmt: skip
-    assert torch.equal(plain.predictions, other.predictions)
+    assert torch.equal(plain.scores.argmax(1), other.scores.argmax(1))
     assert plain.converged
     assert other.converged
 
@@ -131,7 +132,7 @@ def test_separable_tiles_and_more_features_than_tiles_converge() -> None:
     train = blobs(40, 0, spread=0.1, width=100)
     probed = linear_probe(train, train, train.representations, 3, [1e-6])
     assert probed.converged
-    assert accuracy(probed.predictions, train.labels) == 1
+    assert accuracy(probed.scores.argmax(1), train.labels) == 1
 
 
 def test_knn_is_scikit_learns_weighted_vote() -> None:
@@ -143,10 +144,5 @@ def test_knn_is_scikit_learns_weighted_vote() -> None:
 
 
 def test_knn_with_fewer_tiles_than_neighbours() -> None:
-    train = Labelled(torch.eye(2), torch.tensor([0, 1]))
+    train = Labelled(torch.eye(2), torch.tensor([0, 1]), SINGLE_LABEL)
     assert knn(train, torch.tensor([[2.0, 0.1], [0.1, 9.0]]), 2, neighbours=20).argmax(1).tolist() == [0, 1]
-
-
-def test_confusion_has_true_classes_in_rows() -> None:
-    labels, predictions = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 0, 2, 2])
-    np.testing.assert_array_equal(confusion(labels, predictions, 3), confusion_matrix(labels, predictions))

@@ -1,13 +1,12 @@
-"""Similarity tile by tile: closed forms, and the figures of the loss it shares its distance with."""
+"""Similarity tile by tile: closed forms and slow formulas."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from feature_tiles import network, tiles
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gcl_custom.generator.own.vqgan_loss import Reconstruction
-from gcl_custom.measures.feature_networks import SEEN_AT_PX, FeatureNetwork, efficientnet_lite0, enlarged
+from gcl_custom.measures.feature_networks import efficientnet_lite0, enlarged
 from gcl_custom.measures.similarity import (
     feature_map_distance,
     perceptual_distance,
@@ -38,16 +37,6 @@ def test_the_perceptual_distance_is_the_mean_over_groups_of_bands() -> None:
     each = [feature_map_distance(network, enlarged(a[:, some]), enlarged(b[:, some])) for some in groups]
     assert perceptual_distance(network, a, b).item() == pytest.approx(torch.stack(each).mean().item())
     assert perceptual_distance(network, a, a).item() == pytest.approx(0, abs=1e-9)
-
-
-def tiles(seed: int, bands: int = 3, side: int = 32) -> Tensor:
-    return torch.rand(2, bands, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def network() -> FeatureNetwork:
-    torch.manual_seed(0)
-    stages = [nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 5, 3, stride=2), nn.Conv2d(5, 6, 3)]
-    return FeatureNetwork("small", stages, [0.4] * 3, [0.2] * 3, compared=2)
 
 
 def test_ssim_is_that_of_torchmetrics_with_a_uniform_window() -> None:
@@ -87,12 +76,3 @@ def test_the_feature_map_distance_is_that_of_the_slow_formula() -> None:
                     total = total + (u / u.norm() - v / v.norm()).square().sum()
         expected = expected + total / (2 * height * width) / 2
     torch.testing.assert_close(feature_map_distance(net, a, b), expected)
-
-
-def test_reconstruction_is_l1_and_the_weighted_perceptual_distance() -> None:
-    net, a, b = network(), tiles(0, side=SEEN_AT_PX), tiles(1, side=SEEN_AT_PX)
-    loss, terms = Reconstruction(0.3, net)(a, b)
-    torch.testing.assert_close(terms["l1"], (a - b).abs().mean())
-    torch.testing.assert_close(loss, terms["l1"] + 0.3 * feature_map_distance(net, a, b))
-    loss, terms = Reconstruction(0.3, None)(a, b)
-    torch.testing.assert_close(loss, terms["l1"] + 0.3 * structure_distance(a, b))

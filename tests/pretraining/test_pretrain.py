@@ -1,4 +1,4 @@
-"""Pretraining: what the views of a pair are made of, what is read, and that the stage leaves a backbone."""
+"""The stage: what it leaves, exact resumption with every method, and that arms start alike."""
 
 import json
 import multiprocessing
@@ -7,90 +7,31 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from pretraining_runs import (
+    SMALL_HEADS,
+    module_of,
+    run_in,
+    with_changes,
+)
 from safetensors.torch import load_file
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pretraining import backbones, pretrain
 from gcl_custom.pretraining.contrastive import Contrastive
-from gcl_custom.pretraining.pairs import Reader
-from gcl_custom.recipe.hardware import HardwareSettings
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.methods import BarlowTwinsSettings, VICRegSettings
-from gcl_custom.recipe.pretraining import AdamWSettings, PretrainSettings
+from gcl_custom.recipe.methods import BarlowTwinsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.batches import Batch
-from gcl_custom.views.view_store import TILES, VIEWS
-
-TILE_COUNT, SIZE, VIEWS_PER_TILE = 30, 16, 3
-
-
-SETTINGS = PretrainSettings(
-    backbone="test_resnet",
-    method=VICRegSettings(projector=[16, 16]),
-    optimizer=AdamWSettings(name="adamw"),
-    epochs=2,
-    batch=6,
-    mixing_rate=0.5,
-    pairing=[],
-    probe_every=1,
-)
-
-
-def with_changes(**changes: object) -> PretrainSettings:
-    return SETTINGS.model_copy(update=changes)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run whose tiles are dark (below 100), reconstructions middling (100), and views bright (200, 201, 202)."""
-    recipe = Recipe(
-        name="r",
-        data=DataSettings(root="none", size=SIZE),
-        pretrain=SETTINGS,
-        hardware=HardwareSettings(accelerator="cpu", precision="fp32"),
-    )
-    run = Run(tmp_path / "run", recipe)
-    labels = np.arange(TILE_COUNT) % 2
-    split = np.repeat([0, 1], [18, 12])
-    tiles = plan.tiles(run)
-    tiles.begin()
-    noise = np.random.default_rng(0).integers(0, 40, (TILE_COUNT, 3, SIZE, SIZE))
-    (noise + 50 * labels[:, None, None, None]).astype(np.uint8).tofile(tiles.path / "tiles.bin")
-    about = {
-        "dtype": "uint8",
-        "bands": 3,
-        "size": SIZE,
-        "rgb": True,
-        "classes": ["dark", "bright"],
-        "low": [0] * 3,
-        "high": [255] * 3,
-        "files": [f"{i}.png" for i in range(TILE_COUNT)],
-        "multi_label": False,
-        "slots": list(range(TILE_COUNT)),
-        "labels": labels.tolist(),
-        "split": split.tolist(),
-    }
-    (tiles.path / "tiles.json").write_text(json.dumps(about))
-    tiles.finish()
-    for stage, values in ((plan.reconstructions(run), [100]), (plan.views(run), [200, 201, 202])):
-        stage.path.mkdir()
-        views = np.broadcast_to(np.array(values)[:, None, None, None], (18, len(values), 3, SIZE, SIZE))
-        np.save(stage.path / VIEWS, views.astype(np.uint8))
-        np.save(stage.path / TILES, np.arange(18))
-    return run
-
-
-def module_of(run: Run, settings: PretrainSettings) -> Contrastive:
-    store = TileStore(plan.tiles(run).path)
-    return Contrastive(store, Reader(run, settings), settings, steps=10, batch=18, seed=0)
+    return run_in(tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{"source": "raw"}, {"source": "reconstructed"}, {"pairing": ["crop", "flip"]}])
@@ -135,24 +76,14 @@ def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest
     pretrain.pretrain(run, "paired", 1)
 
 
-SMALL_HEADS = {
-    "vicreg": {"projector": [16, 16]},
-    "barlow_twins": {"projector": [16, 16]},
-    "simclr": {"projector": [16, 8]},
-    "byol": {"projector": [16, 8]},
-    "dino": {"projector": [16, 8], "outputs": 12},
-    "swav": {"projector": [16, 8], "prototypes": 12, "queue": 12, "queue_from": 0.4},
-}
-
-
 def work(run: Run, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     step = Contrastive.training_step
 
-    def dying(self: Contrastive, batch: Batch, index: int) -> Tensor:
+    def dying(self: Contrastive, batch: Batch) -> Tensor:
         if batch.step == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, batch, index)
+        return step(self, batch)
 
     Contrastive.training_step = dying  # type: ignore[method-assign]
     pretrain.pretrain(run, "paired", 0)
@@ -197,10 +128,10 @@ def test_barlow_twins_that_overflows_stops(run: Run, monkeypatch: pytest.MonkeyP
     settings = with_changes(method=section)
     step = Contrastive.training_step
 
-    def exploding(self: Contrastive, batch: Batch, index: int) -> Tensor:
+    def exploding(self: Contrastive, batch: Batch) -> Tensor:
         factor = 1e39 if batch.step == 3 else 1.0
         hook = self.method.projector.register_forward_hook(lambda *given: given[-1] * factor)
-        loss = step(self, batch, index)
+        loss = step(self, batch)
         hook.remove()
         return loss
 

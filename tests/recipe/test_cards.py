@@ -10,6 +10,7 @@ import pytest
 
 from gcl_custom.imagery.folders import find_tiles
 from gcl_custom.imagery.label_table import read_labels
+from gcl_custom.measures.label_kinds import MULTI_LABEL
 from gcl_custom.recipe.file import load_card, load_recipe, shipped
 
 CLASSES = {"imagenet-100": 100, "voc07": 20, "coco": 80, "cifar-10": 10, "food-101": 101}
@@ -76,7 +77,7 @@ def test_annotations_of_voc_become_labels(tmp_path: Path) -> None:
     for split, names in (("train", "000001\n000002"), ("val", "000003"), ("test", "000004")):
         (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
     run_header("voc07", tmp_path)
-    layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", multi_label=True)
+    layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", kind=MULTI_LABEL)
     assert [(str(tile.source), tile.split, tile.label) for tile in layout.tiles] == [
         ("000001.jpg", "train", "dog;person"), ("000002.jpg", None, None), ("000003.jpg", "valid", "cat"),
         ("000004.jpg", "test", "sofa"),
@@ -94,7 +95,7 @@ def test_annotations_of_coco_become_labels(tmp_path: Path) -> None:
     files = [f"train2017/{image:012d}.jpg" for image in (7, 8, 10)] + ["val2017/000000000009.jpg"]
     pictures(tmp_path, *files)
     run_header("coco", tmp_path)
-    layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", multi_label=True)
+    layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", kind=MULTI_LABEL)
     assert [(tile.split, tile.label) for tile in layout.tiles] == [
         ("train", "dog;person"), ("train", "dog"), (None, None), ("test", "person"),
     ]  # fmt: skip

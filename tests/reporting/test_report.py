@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cost_benefit_table import RESULTS
-from test_score_tables import EVALUATED
+from cost_benefit_results import RESULTS
+from evaluated_scores import EVALUATED
 
 from gcl_custom.evaluation.verdict import Figure, summarise
 from gcl_custom.files import read_json, write_json
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pictures import save_picture
 from gcl_custom.recipe.file import check_values
 from gcl_custom.recipe.recipe import Recipe
@@ -52,7 +53,7 @@ def predictions(labels: np.ndarray) -> dict[Figure, np.ndarray]:
 
 def scores() -> dict[str, Any]:
     labels = np.arange(1500) % len(CLASSES)
-    made = summarise(predictions(labels), labels, CLASSES, SEEDS)
+    made = summarise(SINGLE_LABEL, predictions(labels), labels, CLASSES, SEEDS)
     made["labels"] = {"0.01": 45, "0.1": 450, "all": 4500}
     made["split"] = "The split is the one that the folders give."
     return made | {"warnings": ["The probe of <i>gcl</i> did not converge."], "learning_rates": {}}

@@ -1,34 +1,11 @@
 import re
-from typing import Any
 
 import numpy as np
+from evaluated_scores import EVALUATED
 
 from gcl_custom.evaluation.verdict import Figure, summarise
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.reporting import score_tables
-
-
-def score(mean: float, interval: str) -> dict[str, Any]:
-    return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "seeds": {"0": mean}, "interval": interval}
-
-
-EVALUATED: dict[str, Any] = {
-    "measure": "top-1",
-    "test_tiles": 1234,
-    "classes": ["a", "b"],
-    "backbones": {
-        "ours": {"spec": "run:r", "seeds": [0, 1], "input": "unit tiles"},
-        "floor": {"spec": "untrained:<b>x</b>", "seeds": [0], "input": "unit tiles"},
-    },
-    "scores": {
-        "ours": {"linear": score(0.9, "seeds"), "knn": score(0.8, "seeds"), "finetune@0.1": score(0.7, "seeds")},
-        "floor": {"linear": score(0.5, "tiles"), "knn": score(0.4, "tiles")},
-    },
-    "comparisons": [{"outcome": "not shown", "sentence": "No difference shown between ours & floor."}],
-    "labels": {"0.1": 45},
-    "learning_rates": {},
-    "split": "The split is the one that the folders give.",
-    "warnings": [],
-}
 
 
 def test_given_backbones_are_shown_with_intervals_what_they_are_and_how_they_compare() -> None:
@@ -77,7 +54,8 @@ def test_many_classes_are_listed_by_their_commonest_confusion() -> None:
 def test_one_seed_is_said_to_have_an_interval_over_tiles() -> None:
     labels = np.arange(50) % 2
     figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
-    scores = summarise(figures, labels, ["a", "b"], [0]) | {"labels": {"0.1": 20}, "split": "", "warnings": []}
+    rest = {"labels": {"0.1": 20}, "split": "", "warnings": []}
+    scores = summarise(SINGLE_LABEL, figures, labels, ["a", "b"], [0]) | rest
     shown = score_tables.table(scores)
     assert "over test tiles (Wilson), one seed" in shown
     assert "trained with 10 % of labels: 20 tiles" in shown
@@ -88,5 +66,5 @@ def test_a_plot_over_shares_of_labels_needs_some() -> None:
     labels = np.arange(50) % 2
     figures = {Figure("gcl", "linear"): labels[None], Figure("gcl", "finetune@0.1"): labels[None]}
     for share, kept in (({}, {Figure("gcl", "linear"): labels[None]}), ({"0.1": 20}, figures)):
-        scores = summarise(kept, labels, ["a", "b"], [0]) | {"labels": share, "split": "", "warnings": []}
+        scores = summarise(SINGLE_LABEL, kept, labels, ["a", "b"], [0]) | {"labels": share, "split": "", "warnings": []}
         assert ("With fewer labels" in score_tables.table(scores)) == bool(share)

@@ -1,11 +1,27 @@
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs import arms
+"""The arms of a comparison, and what they need."""
 
-RECIPE = Recipe(name="r", data=DataSettings(root="tiles"))
+from pathlib import Path
+
+from planned_runs import RECIPE, changed
+
+from gcl_custom.runs import arms, plan
+from gcl_custom.runs.run import Run
 
 
 def test_every_arm_and_seed_is_pretrained_once() -> None:
     pairs = arms.pretrainings(RECIPE)
     assert len(pairs) == len(set(pairs)) == 4 * 3
     assert pairs[0] == ("gcl", 0)
+
+
+def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", RECIPE)
+    alone = changed(run, pretrain={"mixing_rate": 0.0}, compare={"arms": ["gcl", "supervised"]})
+    assert not arms.needs_generator(alone.recipe)
+    assert [stage.name for stage in plan.stages(alone)] == [
+        "tiles", "pretrain/gcl-0", "pretrain/gcl-1", "pretrain/gcl-2", "compare",
+    ]  # fmt: skip
+    anchored = changed(alone, pretrain={"mixing_rate": 0.0, "anchor": "reconstructed"})
+    assert arms.needs_generator(anchored.recipe)
+    assert not arms.needs_views(anchored.recipe)
+    assert arms.needs_views(RECIPE)

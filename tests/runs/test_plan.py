@@ -1,6 +1,9 @@
+"""What makes a stage stale, and what does not."""
+
 from pathlib import Path
 
 import pytest
+from planned_runs import RECIPE, changed, finish
 
 from gcl_custom.errors import StaleStage
 from gcl_custom.recipe.evaluation import CostBenefitSettings
@@ -12,27 +15,10 @@ from gcl_custom.recipe.generator import (
     TokenGeneratorSettings,
     TokenizerSettings,
 )
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.views import LatentNoiseSettings, NavigatorSettings
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
-from gcl_custom.runs.stage import Pool, Stage
-
-RECIPE = Recipe(name="r", data=DataSettings(root="tiles"))
-
-
-def finish(stage: Stage) -> None:
-    for before in stage.inputs:
-        if not before.done:
-            finish(before)
-    stage.begin()
-    stage.finish(content="same")
-
-
-def changed(run: Run, **sections: dict) -> Run:
-    update = {name: getattr(run.recipe, name).model_copy(update=keys) for name, keys in sections.items()}
-    return Run(run.path, run.recipe.model_copy(update=update), run.redo, run.pool)
+from gcl_custom.runs.stage import Pool
 
 
 @pytest.fixture
@@ -103,7 +89,6 @@ def test_a_reconstructed_anchor_is_read_by_every_arm(run: Run) -> None:
 
 
 UNREAD = {"source": "raw", "pairing": ["flip"]}
-
 """Other values of the keys that do nothing at mixing rate 0."""
 
 
@@ -124,19 +109,6 @@ def test_at_rate_0_cells_share_a_pretraining_whatever_stands_for_a_generative_vi
         other = changed(cell, pretrain={key: value})
         assert plan.pretrain(other, "handcrafted", 0).path == plan.pretrain(cell, "handcrafted", 0).path, key
         assert plan.pretrain(other, "gcl", 0).path != plan.pretrain(cell, "gcl", 0).path, key
-
-
-def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
-    run = Run(tmp_path / "r", RECIPE)
-    alone = changed(run, pretrain={"mixing_rate": 0.0}, compare={"arms": ["gcl", "supervised"]})
-    assert not arms.needs_generator(alone.recipe)
-    assert [stage.name for stage in plan.stages(alone)] == [
-        "tiles", "pretrain/gcl-0", "pretrain/gcl-1", "pretrain/gcl-2", "compare",
-    ]  # fmt: skip
-    anchored = changed(alone, pretrain={"mixing_rate": 0.0, "anchor": "reconstructed"})
-    assert arms.needs_generator(anchored.recipe)
-    assert not arms.needs_views(anchored.recipe)
-    assert arms.needs_views(RECIPE)
 
 
 def test_a_frozen_generator_s_views_and_costs_depend_on_its_settings_and_captions(tmp_path: Path) -> None:

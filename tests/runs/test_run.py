@@ -1,4 +1,4 @@
-"""Which run a command works on, and the recipe that it keeps."""
+"""The folder of a run, and which run a command works on."""
 
 from pathlib import Path
 

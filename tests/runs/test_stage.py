@@ -1,4 +1,4 @@
-"""A stage: its fingerprint, what makes it stale, and its clock."""
+"""One stage: when it is done, when it is refused, and its clock."""
 
 import json
 from pathlib import Path

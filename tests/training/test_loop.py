@@ -1,65 +1,19 @@
+"""Training that is killed, shared among processes, or stopped by a step that is not finite."""
+
 import json
 import multiprocessing
-import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from regression import HARDWARE, Regression, read, stage_in
+from torch import Tensor
 
-from gcl_custom.pictures import grid
-from gcl_custom.recipe.hardware import HardwareSettings
-from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs.run import Run
-from gcl_custom.runs.stage import Stage
+from gcl_custom.errors import UserError
 from gcl_custom.training.batches import Batch, Batches
-from gcl_custom.training.loop import Trainable, fit
+from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import load_weights, save_weights
-
-DATA = torch.arange(26 * 4, dtype=torch.float32).view(26, 4) / 50
-
-
-HARDWARE = HardwareSettings(accelerator="cpu", precision="fp32")
-
-
-def read(tiles: Tensor) -> Tensor:
-    return DATA[tiles]
-
-
-class Regression(Trainable):
-    """Dropout, momentum and a schedule: whatever a resumed run could get wrong."""
-
-    def __init__(self, killed_at: int | None = None) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 1))
-        self.killed_at = killed_at
-        self.evaluate_every = 2
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if batch.step == self.killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        loss = (self.net(batch.data + torch.randn_like(batch.data)) - batch.data.sum(1, keepdim=True)).square().mean()
-        self.record({"loss": loss})
-        return loss
-
-    def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.AdamW(self.parameters(), 1e-2)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def evaluate(self) -> dict[str, float]:
-        return {"weight": float(self.net[0].weight.sum()), "noise": float(torch.rand(()))}
-
-    def pictures(self) -> dict[str, Tensor]:
-        return {"squares": grid([torch.rand(3, 3, 8, 8)])}
-
-
-def stage_in(folder: Path) -> Stage:
-    stage = Run(folder, Recipe(name="r", data=DataSettings(root="none"))).stage("regression", {"lr": 1e-2})
-    stage.begin()
-    return stage
 
 
 def train(
@@ -111,7 +65,7 @@ def test_pictures_are_kept(tmp_path: Path) -> None:
 class Plain(Regression):
     """Without noise and dropout, so that the mean gradient of two halves is the gradient of the whole batch."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         self.net[1].p = 0.0
         loss = (self.net(batch.data) - batch.data.sum(1, keepdim=True)).square().mean()
         self.record({"loss": loss})
@@ -134,3 +88,31 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     before = weights(tmp_path)
     train(tmp_path, killed_at=0)
     assert torch.equal(weights(tmp_path), before)
+
+
+def test_not_a_number_stops_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Exploding(Regression):
+        def training_step(self, batch: Batch) -> Tensor:
+            return super().training_step(batch) * (float("nan") if batch.step == 15 else 1)
+
+    stage = stage_in(tmp_path)
+    with pytest.raises(UserError, match=r"loss became nan at step 15.*last good checkpoint.*learning rate"):
+        fit(Exploding(), Batches(torch.arange(26), 2, 7, read), stage,
+            HARDWARE.model_copy(update={"checkpoint_minutes": 1e-9}), epochs=5, seed=1)  # fmt: skip
+    kept = torch.load(stage.path / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def test_a_gradient_alone_stops_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Steep(Regression):
+        def training_step(self, batch: Batch) -> Tensor:
+            loss = super().training_step(batch)
+            # 0, with a slope of 0 times infinity
+            return loss + self.net[0].weight.mul(0).sum().square().sqrt() if batch.step == 15 else loss
+
+    stage = stage_in(tmp_path)
+    with pytest.raises(UserError, match=r"the gradient became nan at step 15.*last good checkpoint.*learning rate"):
+        fit(Steep(), Batches(torch.arange(26), 2, 7, read), stage,
+            HARDWARE.model_copy(update={"checkpoint_minutes": 1e-9}), epochs=5, seed=1)  # fmt: skip
+    kept = torch.load(stage.path / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())

@@ -1,15 +1,11 @@
-"""A loss or a gradient that is not finite stops the training; with a real method, see test_pretrain."""
+"""A loss or a gradient that is not finite stops the training; with a training, see test_loop."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from test_loop import HARDWARE, Regression, read, stage_in
-from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.training.batches import Batch, Batches
-from gcl_custom.training.loop import fit
 from gcl_custom.training.nonfinite_steps import require_finite
 
 
@@ -28,18 +24,3 @@ def test_the_checkpoint_is_named_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").touch()
     with pytest.raises(UserError, match=r"so training stopped\. The last good checkpoint is .*last\.ckpt\. "):
         require_finite("gradient", torch.tensor(float("inf")), 3, "stage", tmp_path / "last.ckpt")
-
-
-def test_a_gradient_alone_stops_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    class Steep(Regression):
-        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-            loss = super().training_step(batch, batch_idx)
-            # 0, with a slope of 0 times infinity
-            return loss + self.net[0].weight.mul(0).sum().square().sqrt() if batch.step == 15 else loss
-
-    stage = stage_in(tmp_path)
-    with pytest.raises(UserError, match=r"the gradient became nan at step 15.*last good checkpoint.*learning rate"):
-        fit(Steep(), Batches(torch.arange(26), 2, 7, read), stage,
-            HARDWARE.model_copy(update={"checkpoint_minutes": 1e-9}), epochs=5, seed=1)  # fmt: skip
-    kept = torch.load(stage.path / "last.ckpt", weights_only=True)
-    assert all(value.isfinite().all() for value in kept["state_dict"].values())

@@ -1,7 +1,6 @@
-"""LARS against lightly's and a slow formula; the schedule against its definition."""
+"""LARS against lightly's and a slow formula."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from lightly.utils.lars import LARS as LightlyLARS  # noqa: N811
 from torch import nn
 
 from gcl_custom.recipe.pretraining import AdamWSettings, LarsSettings
-from gcl_custom.training.optimizers import LARS, make, rise_times_cosine, warmup_cosine
+from gcl_custom.training.optimizers import LARS, make
 
 
 def network() -> nn.Sequential:
@@ -89,20 +88,3 @@ def test_frozen_weights_stay() -> None:
 def test_learning_rate_grows_with_the_batch() -> None:
     rates = [make(LarsSettings(learning_rate=0.2), network(), batch).param_groups[0]["lr"] for batch in (128, 512)]
     assert rates == pytest.approx([0.1, 0.4])
-
-
-def test_schedule_rises_then_falls_by_a_cosine() -> None:
-    factor = warmup_cosine(steps=110, warmup=10 / 110)
-    assert [factor(step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1, 1])
-    assert factor(60) == pytest.approx(0.5)
-    assert factor(85) == pytest.approx((1 + math.cos(0.75 * math.pi)) / 2)
-    assert 0 < factor(109) < 1e-3
-    assert warmup_cosine(steps=4, warmup=0.0)(0) == 1
-    assert warmup_cosine(steps=4, warmup=1.0)(3) == 1
-
-
-def test_a_rise_times_a_cosine_ends_at_zero_and_stays_below_the_peak() -> None:
-    shares = {0.0: 0.0, 0.01: 0.5, 0.5: 0.5, 1.0: 0.0}
-    assert [rise_times_cosine(share, 0.02) for share in shares] == pytest.approx(list(shares.values()), abs=1e-3)
-    highest = max(rise_times_cosine(step / 1000, 0.02) for step in range(1001))
-    assert highest == pytest.approx((1 + math.cos(math.pi * 0.02)) / 2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_make_views import SETTINGS, with_generator
+from token_runs import SETTINGS, with_generator
 from torch import Tensor
 
 from gcl_custom.errors import UserError

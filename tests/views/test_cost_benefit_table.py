@@ -1,16 +1,6 @@
-from typing import Any
+from cost_benefit_results import RESULTS, ROW
 
 from gcl_custom.views.cost_benefit_table import note, table
-
-ROW = {
-    "name": "in-painting, p = 0.25", "feature_distance": 123.456, "ssim": 0.71868, "perceptual_distance": 0.0123456,
-    "ms_alone": 45.678, "ms_at_best": 3.21098, "best_batch": 64, "parameters": 1234567, "megabytes": 0.0,
-    "megabytes_of_1000_views": 12.288,
-}  # fmt: skip
-RESULTS: dict[str, Any] = {
-    "tiles": 99, "split": "valid", "size": 64, "feature_network": "a network", "device": "a processor, 2 threads",
-    "precision": "bf16", "floor": 98.7654, "augmentations": [ROW],
-}  # fmt: skip
 
 
 def test_rows_are_the_floor_and_the_augmentations_in_three_digits() -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import draw
-from test_fit_maskgit import RECIPE, with_tokenizer
-from test_view_store import tile_store
+from stored_tiles import tile_store
+from token_runs import SETTINGS, with_generator
 
 from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.generator import loading
 from gcl_custom.generator.loading import load_generator
-from gcl_custom.generator.own.maskgit import MaskGIT
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.feature_networks import efficientnet_lite0
@@ -26,20 +25,6 @@ from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.views import make_views, view_store
 from gcl_custom.views.view_store import ViewStore
-from gcl_custom.weights.state_dicts import save_weights
-
-SETTINGS = RECIPE.model_copy(update={"views": RECIPE.views.model_copy(update={"batch": 4, "per_tile": 2})})
-
-
-def with_generator(folder: Path) -> Run:
-    with_tokenizer(folder)
-    run = Run(folder, SETTINGS)
-    stage = plan.maskgit(run)
-    stage.begin()
-    torch.manual_seed(1)
-    save_weights(stage.path / "maskgit.safetensors", MaskGIT(8, 4, SETTINGS.tokens.maskgit))
-    stage.finish()
-    return run
 
 
 def test_views_are_what_the_generator_gives(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """The view store: what is read back, that an interrupted store ends up the same, and messages."""
 
-import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stored_tiles import tile_store
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -14,19 +14,6 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.views import view_store
 from gcl_custom.views.view_store import Make, ViewStore, ViewWriter, Written, write_similarity
-
-
-def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
-    """Tiles of 2 bands and 16 px; every third one is a test tile."""
-    folder.mkdir(parents=True)
-    np.random.default_rng(0).integers(0, 200, (tiles, 2, 16, 16)).astype(dtype).tofile(folder / "tiles.bin")
-    about = {
-        "dtype": dtype, "bands": 2, "size": 16, "rgb": False, "classes": [], "labels": [-1] * tiles,
-        "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],
-        "high": [255, 255], "multi_label": False, "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
-    }  # fmt: skip
-    (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
-    return TileStore(folder)
 
 
 def write_views(path: Path, store: TileStore, per_tile: int, block: int, make: Make) -> Written:

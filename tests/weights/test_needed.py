@@ -1,10 +1,13 @@
+"""The weights that a recipe names, and published times."""
+
 from typing import Any
 
 import pytest
 
 from gcl_custom.recipe.file import check_values, load_recipe, shipped
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.weights.needed import PUBLISHED, licences, needed, published_speed
+from gcl_custom.weights.catalogue import PUBLISHED
+from gcl_custom.weights.needed import licences, needed, published_speed
 
 
 def of(generator: dict[str, Any], **sections: Any) -> Recipe:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.randomness import Randomness
+from gcl_custom.schedules import cosine
 
 State = dict[str, Any]
 """Steps done, and of each player weights and optimiser: tensors and plain values, as ``torch.save`` takes them."""
@@ -75,7 +76,7 @@ def take_turns(
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient
             for group in optimizers[name].param_groups:
-                group["lr"] = player.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+                group["lr"] = player.learning_rate * cosine(step, steps)
             optimizers[name].step()
         done = step + 1
         if progress is not None:

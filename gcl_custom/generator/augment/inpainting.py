@@ -3,15 +3,16 @@
     b  tiles      h w  grid of tokens     n  tokens of a tile     v  codes
     p  positions of all tiles whose logits are wanted, packed one tile after another
 
-Decoding follows MaskGIT (arXiv:2202.04200, section 3.2). In each step all hidden tokens are predicted and drawn, the
-most confident of them are kept, and the others are hidden again, as the cosine schedule says. With the Halton order it
-is known beforehand which are kept, and only these are predicted.
+Decoding follows MaskGIT (arXiv:2202.04200, section 3.2). Each step predicts and draws all hidden tokens, keeps the most
+confident, and hides the others again, by the cosine schedule. With the Halton order, the tokens to keep are known
+beforehand, so only these are predicted.
 
-What makes it cheap and leaves the result as it is: logits and the last block's queries are computed where they are
-wanted alone; tiles are packed, so that none is filled up to the one that hides most; and one uniform number a token
-draws from the softmax by its inverse distribution function. An approximation: between refreshes only the tokens decided
-in the last step and those to be predicted are computed, and all others answer with keys and values from a cache (ReCAP,
-arXiv:2505.19089).
+Three savings are exact. Logits and the last block's queries are computed only at the positions that need them. Tiles
+are packed, so none is padded to the tile that hides most. One uniform number per token draws from the softmax by its
+inverse distribution function.
+
+One saving is approximate. Between refreshes only two kinds of tokens are computed: those decided in the last step, and
+those to be predicted. All others answer with keys and values from a cache (ReCAP, arXiv:2505.19089).
 """
 
 from typing import Protocol, runtime_checkable
@@ -29,7 +30,7 @@ from gcl_custom.recipe.views import ViewsSettings
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What in-painting asks of a model; see MaskGIT.predict."""
+    """A model that in-painting can ask; see ``MaskGIT.predict``."""
 
     def predict(
         self,
@@ -51,8 +52,8 @@ def inpaint(
 ) -> Int[Tensor, "b h w"]:
     """Replace hidden tokens, in at most ``settings.decoding_steps`` steps; visible ones stay as they are.
 
-    Each tile goes by its own number of hidden tokens, and is done early where it hides fewer than there are steps.
-    The result for a tile does not depend on the other tiles of the batch, up to the rounding of matrix products.
+    Each tile follows its own number of hidden tokens, and ends early if it hides fewer tokens than there are steps.
+    The other tiles of the batch change a tile's result only by the rounding of matrix products.
     """
     _, height, width = tokens.shape
     shown, covered = tokens.flatten(1).clone(), hidden.flatten(1).clone()
@@ -90,7 +91,7 @@ def inpaint(
 
 
 def _highest(score: Float[Tensor, "b n"], among: Bool[Tensor, "b n"], count: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-    """Where the highest scores of each tile are: as many as ``count`` says, among some positions."""
+    """Positions of the ``count`` highest scores of each tile, among some positions."""
     rank = score.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)
     return among & (rank < count[:, None])
 
@@ -104,7 +105,7 @@ def _draw(logits: Float[Tensor, "p v"], u: Float[Tensor, " p"]) -> tuple[Int[Ten
 
 
 def _halton_ranks(rng: Randomness, height: int, width: int) -> Int[Tensor, "b n"]:
-    """When each position's turn comes, for a Halton order that is rolled by a random offset for each tile."""
+    """Rank of each position in a Halton order, rolled by a random offset for each tile."""
     n = height * width
     rank = torch.empty(n, dtype=torch.long).scatter_(0, halton_order(height, width), torch.arange(n))
     offset = (rng.uniform("roll", 1) * n).long()

@@ -1,4 +1,4 @@
-"""What every generator is: encode, augment, decode. Views, pretraining and the report know nothing else of it.
+"""The interface of every generator: encode, augment, decode. Views, pretraining and the report use nothing else.
 
 b  tiles     c  bands     y x  pixels
 """
@@ -18,16 +18,17 @@ Tiles = Float[Tensor, "b c y x"]
 
 @runtime_checkable
 class Generator(Protocol):
-    """Features are whatever it encodes a tile to: tokens, a latent, latents with captions.
+    """Encodes tiles to features, augments them, and decodes them.
 
-    All draws come from ``rng``, so that a view is a function of (seed, number of the view, tile), whatever the batch.
+    Each generator has features of its own: tokens, a latent, or a latent with a condition. All draws come from ``rng``,
+    so a view is a function of (seed, number of the view, tile), whatever the batch.
     """
 
     device: torch.device
 
     @property
     def networks(self) -> Sequence[nn.Module]:
-        """What it computes with."""
+        """The networks that it computes with."""
 
     def encode(self, tiles: Tiles, rng: Randomness) -> Any:
         """Tiles in [0, 1] to features."""
@@ -39,20 +40,20 @@ class Generator(Protocol):
         """Features to tiles in [0, 1]."""
 
     def shown(self, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
-        """Rows of a picture, the first the tiles, the last their views, which start from what was encoded of them."""
+        """Rows of a picture: first the tiles, last the views made from their features."""
 
 
-def rows(generator: Generator, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
-    """Tiles, what they become when they are encoded and decoded only, and views of them."""
+def picture_rows(generator: Generator, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
+    """Tiles, their plain reconstructions, and their views."""
     return [tiles.to(generator.device), generator.decode(features), generator.decode(generator.augment(features, rng))]
 
 
 def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:
-    """Tiles in [0, 1] at the side that a network knows, or back at their own; those of that side as they are.
+    """Resize tiles in [0, 1] to the side that a network knows, or back; tiles of that side stay as they are.
 
-    Bicubic: sharper than bilinear, whose blur all views of a generator with another side would share and no tile would
-    have, and what torch has that is nearest to the Lanczos filter of diffusers' pipelines. Clamped, since it overshoots
-    at edges; antialiased, since a side may shrink.
+    The filter is bicubic, which is torch's nearest to the Lanczos filter of diffusers' pipelines. Bilinear would blur
+    all views of a generator with another side, and no tile. The result is clamped, since bicubic overshoots at edges,
+    and antialiased, since a side may shrink.
     """
     if tiles.shape[-2:] == (side, side):
         return tiles

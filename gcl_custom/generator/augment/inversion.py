@@ -2,7 +2,7 @@
 
     b  tiles
 
-Each tile's latent goes its own way: Adam works number by number and a tile's distance knows no other tile, so the
+The tiles do not influence each other: Adam works number by number, and a tile's distance knows no other tile. So the
 result depends on the tile and the start alone, up to the rounding of matrix products.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 
 class Inverted(NamedTuple):
-    """What an inversion found, and how close it came."""
+    """The latents that an inversion found, and how close they come."""
 
     latent: Float[Tensor, "b *latent"]
     before: Float[Tensor, " b"]
     """Distance at the start."""
     after: Float[Tensor, " b"]
-    """Distance of what was found, the least on the way; never above ``before``."""
+    """Least distance on the way, which is that of the latents found; never above ``before``."""
 
 
 def invert(
@@ -33,12 +33,12 @@ def invert(
 ) -> Inverted:
     """Descend from a start by Adam, within a bound, and keep the closest latent seen.
 
-    Must run outside of ``torch.inference_mode``, as must what made the tensors that ``distance`` holds.
+    Call it outside of ``torch.inference_mode``, and make the tensors that ``distance`` holds outside of it, too.
 
     Args:
         distance: from latents to each tile's distance, with a gradient.
         learning_rate: about how far each number of a latent moves in a step.
-        bound: largest magnitude of a number of a latent: beyond it the generator was never trained.
+        bound: largest magnitude of a number of a latent. The generator was never trained beyond it.
     """
     with torch.enable_grad():
         latent = start.detach().clone().requires_grad_()

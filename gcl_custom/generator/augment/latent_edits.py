@@ -2,17 +2,16 @@
 
     b  tiles     *latent  axes of a latent: k, the width of a GAN's noise; or d h w, a VQGAN's features
 
-An edit maps latents and a ``Randomness`` to latents. Two stand here; ``steering`` and ``navigator`` are learned. All
-have a strength from 0, which gives the latent back, to 1.
+An edit maps latents and a ``Randomness`` to latents. Two edits are here; ``steering`` and ``navigator`` are learned.
+The strength of an edit goes from 0, which returns the latent, to 1.
 
 Noise (GenRep, arXiv:2106.05258): z' - m = sqrt(1 - s^2) (z - m) + s σ ε. Departure: GenRep adds s σ ε alone. A Gaussian
-latent of k numbers lies near a sphere of radius sqrt(k), the only place where a generator was trained; a plain sum
-leaves it, this one keeps the mean m and the deviation σ at every strength, and at strength 1 the latent is new.
+latent of k numbers lies near a sphere of radius sqrt(k), and a generator is trained only there. A plain sum leaves the
+sphere. This one keeps the mean m and the deviation σ at every strength, and at strength 1 the latent is new.
 
-Interpolation: (1 - t) z + t z', with z' of another tile. Between two Gaussian latents, which are nearly at a right
-angle, the middle of this chord has a length of only 0.71 sqrt(k), so there we go along the arc (slerp,
-arXiv:1609.04468). A VQGAN's features are no Gaussian but a map, and their decoder takes the nearest codes: there the
-chord is right.
+Interpolation: (1 - t) z + t z', with z' of another tile. Two Gaussian latents are nearly at a right angle, so the
+middle of this chord has a length of only 0.71 sqrt(k). There we go along the arc instead (slerp, arXiv:1609.04468). A
+VQGAN's features are a map, not Gaussian, and their decoder takes the nearest codes. There the chord is right.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.generator.augment.interface import Tiles, rows
+from gcl_custom.generator.augment.interface import Tiles, picture_rows
 from gcl_custom.randomness import Randomness
 
 Features = TypeVar("Features")
@@ -35,7 +34,7 @@ Edit = Callable[[Tensor, Randomness], Tensor]
 
 @runtime_checkable
 class LatentGenerator(Protocol[Features]):
-    """A generator some of whose features are a continuous latent."""
+    """A generator with a continuous latent among its features."""
 
     device: torch.device
     networks: Sequence[nn.Module]
@@ -57,7 +56,7 @@ class LatentGenerator(Protocol[Features]):
 
 
 class AllLatent:
-    """Of a generator whose features are its latent and nothing beside."""
+    """For generators whose features are the latent and nothing else."""
 
     def latent(self, features: Float[Tensor, "b *latent"]) -> Float[Tensor, "b *latent"]:
         """The features."""
@@ -95,14 +94,14 @@ class Edited(Generic[Features]):
         return self.generator.decode(features)
 
     def shown(self, tiles: Tiles, features: Features, rng: Randomness) -> list[Tiles]:
-        """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, features, rng)
+        """Rows of a picture; see ``interface.picture_rows``."""
+        return picture_rows(self, tiles, features, rng)
 
 
 def mixed(
     latent: Float[Tensor, "b *latent"], fresh: Float[Tensor, "b *latent"], strength: float
 ) -> Float[Tensor, "b *latent"]:
-    """sqrt(1 - s^2) z + s z': as spread as two independent latents of mean 0 are, at every strength s."""
+    """sqrt(1 - s^2) z + s z'. Two independent latents of mean 0 keep their spread at every strength s."""
     return math.sqrt(1 - strength**2) * latent + strength * fresh
 
 
@@ -134,8 +133,8 @@ def arc(
 ) -> Float[Tensor, "b *latent"]:
     """Along the great circle: [sin((1 - t) θ) z + sin(t θ) z'] / sin θ, where θ is the angle between the two.
 
-    Along the chord where the angle is 0 or π, for which no great circle is known; a latent of zeros is at a right
-    angle to every other.
+    At an angle of 0 or π no single great circle exists, so there it is the chord. A latent of zeros counts as at a
+    right angle to every other.
     """
     one, other = (F.normalize(each.flatten(1), dim=1) for each in (latent, partner))
     angle = torch.acos((one * other).sum(1).clamp(-1, 1)).view(-1, *[1] * (latent.ndim - 1))
@@ -145,7 +144,7 @@ def arc(
 
 
 def partners(rng: Randomness, among: Int[Tensor, " n"]) -> Int[Tensor, " b"]:
-    """For each tile another one, drawn evenly: a function of the tile and not of the batch, and never the tile itself.
+    """Another tile for each tile, drawn evenly. It is a function of the tile, not of the batch.
 
     Args:
         among: numbers of the tiles to draw from, ascending, at least two.
@@ -159,7 +158,7 @@ def partners(rng: Randomness, among: Int[Tensor, " n"]) -> Int[Tensor, " b"]:
 
 
 class Interpolation(Generic[Features]):
-    """The way from a tile's latent to that of another tile, along the arc where latents are Gaussian.
+    """Moves a tile's latent towards that of another tile, along the arc where latents are Gaussian.
 
     Args:
         among: numbers of the training tiles, ascending, at least two.
@@ -177,7 +176,7 @@ class Interpolation(Generic[Features]):
     def apply_to(
         self, latent: Float[Tensor, "b *latent"], rng: Randomness, strength: float
     ) -> Float[Tensor, "b *latent"]:
-        """Go the share ``strength`` of the way; the partner's latent is the one that it has as a tile itself."""
+        """Go the share ``strength`` of the way. The partner has the latent that it also has as a tile itself."""
         numbers = partners(rng, self.among)
         # Step 0 is where tiles are encoded, whatever the number of the view.
         rng_of_partners = dataclasses.replace(rng, step=0, tiles=numbers.to(rng.tiles.device))

@@ -3,11 +3,11 @@ cosine schedule; and Halton's order.
 
     b  tiles     h w  grid of tokens     n  tokens of a tile, h times w     c  bands     y x  pixels
 
-A mask is True where a token is hidden, that is, to be in-painted.
+A mask is True where a token is hidden. Hidden tokens are in-painted.
 
-Out-painting shrinks a tile, lays it on a canvas of the size that the tile had, and hides all tokens that the canvas
-would have a say in (dissertation, sections 4.2-4.4). ``place`` draws where: a function of its arguments alone, so
-whoever lays the tile and whoever hides the tokens ask it and agree.
+Out-painting shrinks a tile, lays it on a canvas of the tile's former size, and hides all tokens whose squares hold any
+of the canvas (dissertation, sections 4.2-4.4). ``place`` draws the place. It is a function of its arguments alone, so
+the code that lays the tile and the code that hides the tokens agree.
 """
 
 import math
@@ -54,17 +54,17 @@ def place(rng: Randomness, size: int, shrunk: int) -> Int[Tensor, "b 2"]:
 def unlaid(rng: Randomness, probability: float) -> Bool[Tensor, " b"]:
     """Which tiles are not laid at all but left as they are, each with the given probability, independently.
 
-    So the dissertation's "or not laid" is read: a canvas without its tile would leave nothing to go by.
+    This is how we read the dissertation's "or not laid": a canvas without its tile would leave nothing to go by.
     """
     return rng.uniform("unlaid", 1)[:, 0] < probability
 
 
 def lay(tiles: Float[Tensor, "b c y x"], corners: Int[Tensor, "b 2"], shrunk: int) -> Float[Tensor, "b c y x"]:
-    """Shrink square tiles, antialiased, and lay each on a canvas of the side that it had.
+    """Shrink square tiles, antialiased, and lay each on a canvas of its former side.
 
-    Tokens under the canvas are hidden, but those at the tile's edge see it through the tokenizer's convolutions and
-    norms. So it has the tile's mean in each band: of all single colours it differs least from the tile, and grey beside
-    a dark tile would be an edge.
+    The canvas has the tile's mean in each band. Its own tokens are hidden, but the tokens at the tile's edge see it
+    through the tokenizer's convolutions and norms. The mean is the single colour that differs least from the tile; grey
+    beside a dark tile would be an edge.
     """
     canvas = tiles.mean(dim=(2, 3), keepdim=True).expand_as(tiles).clone()
     small = F.interpolate(tiles, size=(shrunk, shrunk), mode="bilinear", antialias=True)
@@ -74,7 +74,7 @@ def lay(tiles: Float[Tensor, "b c y x"], corners: Int[Tensor, "b 2"], shrunk: in
 
 
 def outside(corners: Int[Tensor, "b 2"], shrunk: int, pixels_per_token: int, grid: int) -> Bool[Tensor, "b h w"]:
-    """Hide every token whose square is not wholly covered by the tile that was laid at the corners."""
+    """Hide every token whose square the laid tile does not cover wholly."""
     first = pixels_per_token * torch.arange(grid, device=corners.device)
     covered = (first >= corners[..., None]) & (first + pixels_per_token <= corners[..., None] + shrunk)
     rows, columns = covered.unbind(dim=1)
@@ -82,14 +82,14 @@ def outside(corners: Int[Tensor, "b 2"], shrunk: int, pixels_per_token: int, gri
 
 
 def cosine(progress: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Share of tokens that is hidden at a progress from 0 to 1 (MaskGIT, arXiv:2202.04200, section 3.3)."""
+    """Share of tokens hidden at a progress from 0 to 1 (MaskGIT, arXiv:2202.04200, section 3.3)."""
     return torch.cos(0.5 * math.pi * progress)
 
 
 def training_mask(rng: Randomness, height: int, width: int) -> Bool[Tensor, "b h w"]:
-    """Hide a share of each tile that is the cosine of a uniform progress, at positions drawn evenly.
+    """Hide the cosine of a uniform progress as a share of each tile, at positions drawn evenly.
 
-    The number is rounded up as in MaskGIT, so at least one token is hidden: the progress stays below 1.
+    The number is rounded up, as in MaskGIT. The progress stays below 1, so at least one token is hidden.
     """
     n = height * width
     count = torch.ceil(cosine(rng.uniform("share", 1)) * n).clamp(1, n)
@@ -100,8 +100,8 @@ def training_mask(rng: Randomness, height: int, width: int) -> Bool[Tensor, "b h
 def still_hidden(initially: Int[Tensor, " b"], before: Int[Tensor, " b"], step: int, steps: int) -> Int[Tensor, " b"]:
     """How many tokens of each tile stay hidden after a decoding step, counted from 0.
 
-    The cosine schedule is applied to the tile's own number of hidden tokens, so that tiles of one batch may differ.
-    Each step decides at least one token while there are any; the last step decides all.
+    The cosine schedule applies to each tile's own number of hidden tokens, so tiles of one batch may differ. Each step
+    decides at least one token while any are left, and the last step decides all.
 
     Args:
         initially: hidden before the first step.
@@ -117,7 +117,8 @@ def halton_order(height: int, width: int) -> Int[Tensor, " n"]:
     """Positions of a grid (row times width plus column) in the order in which a Halton sequence first meets them.
 
     Neighbours in the order lie far apart on the grid (Halton-MaskGIT, arXiv:2503.17076). The row follows the sequence
-    of base 2, the column that of base 3. Its authors drop what 10,000 points miss; here there are as many as it takes.
+    of base 2, the column that of base 3. The authors drop the positions that 10,000 points miss; here the sequence goes
+    on until it has met them all.
     """
     points = 16 * height * width
     while True:

@@ -1,16 +1,16 @@
 """Navigator: the move of a latent that makes the hardest positive pair (COP-Gen, NeurIPS 2022).
 
-"Optimal Positive Generation via Latent Transformation for Contrastive Learning": views are G(z) and G(z + step), where
-a network T gives the step. T is trained to *maximise* the contrastive loss between the two, that is, to leave as little
-mutual information as possible, while an encoder is trained to minimise it.
+"Optimal Positive Generation via Latent Transformation for Contrastive Learning". The views are G(z) and G(z + step),
+and a network T gives the step. T is trained to *maximise* the contrastive loss between the two, which leaves as little
+mutual information as possible. An encoder is trained to minimise it.
 
-Nothing in the loss keeps a view the same thing as its tile; the length of a step does:
+The loss does not keep a view similar to its tile. The length of the step does:
 
     step = length * sqrt(number of numbers in z) * σ * T((z - m) / σ) / |T((z - m) / σ)|
 
-with m and σ the mean and deviation of latents. So a length of 1 goes as far as a latent is from the middle of all
-latents, and a length of s never leaves that share of it, however long T is trained. Departure: in training and in use
-the length is drawn evenly from 0 to the strength, so that several views of one tile differ.
+Here m and σ are the mean and deviation of latents. A length of 1 is as far as a latent lies from the middle of all
+latents. A length of s stays within that share of it, however long T is trained. Departure: in training and in use the
+length is drawn evenly from 0 to the strength, so several views of one tile differ.
 
     b  tiles     *latent  axes of a latent, k or d h w     e  width of an embedding
 """
@@ -31,7 +31,7 @@ TEMPERATURE = 0.2
 
 
 class Navigator(nn.Module):
-    """The network T and the step that it gives.
+    """The network T and its step.
 
     Args:
         latent: shape of one tile's latent, (k,) or (d, h, w).
@@ -105,12 +105,12 @@ def fit_navigator(
     state: State | None = None,
     progress: Progress | None = None,
 ) -> State:
-    """Train the navigator against the encoder, in turns; goes on from a state. See ``take_turns``.
+    """Train the navigator and the encoder against each other, in turns, or go on from a state. See ``take_turns``.
 
     Args:
         render, latents: see ``edit_training.Render``.
         strength: largest length of a step.
-        learn_encoder: without, the navigator plays against the encoder as it stands.
+        learn_encoder: if False, the navigator plays against the encoder as it is.
     """
 
     def views(step: int) -> tuple[Tensor, Tensor]:

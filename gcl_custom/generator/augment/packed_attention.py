@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 class PackedPositions:
-    """Some positions of each tile, packed one after another, so that no tile pays for another that has more of them.
+    """Some positions of each tile, packed one after another, so that no tile pays for a tile with more of them.
 
-    Attention alone mixes positions, and takes a list a tile, filled up with zeros to the longest.
+    Only attention mixes positions. It takes one list per tile, padded with zeros to the longest.
 
     Args:
         where: the positions.
@@ -41,8 +41,8 @@ def attention(
 ) -> Float[Tensor, "b heads m e"]:
     """Scaled dot-product attention.
 
-    Written out where a gradient is wanted on a CPU: there the fused kernel's backward pass in bf16 took 3 to 9 times as
-    long (64 tokens, 3 to 8 heads), and more than all the rest of a training step.
+    It is written out where a CPU computes a gradient. There the fused kernel's backward pass in bf16 took 3 to 9 times
+    as long (64 tokens, 3 to 8 heads), which is more than the rest of a training step.
     """
     if queries.device.type == "cpu" and torch.is_grad_enabled():
         weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
@@ -52,15 +52,15 @@ def attention(
 
 @dataclass
 class Cache:
-    """What decoding keeps from step to step."""
+    """Values that decoding keeps from step to step."""
 
     pairs: list[Float[Tensor, "b n dd"]] = field(default_factory=list)
-    """Of each block keys and values of all positions, as the last computation of each position left them."""
+    """For each block, the keys and values of all positions, as last computed."""
     table: Float[Tensor, "k d"] | None = None
-    """What each token adds to the embedding of its neighbours."""
+    """The vectors that each token adds to the embedding of its neighbours."""
 
     def renew(self, block: int, pair: Float[Tensor, "*p dd"], rows: PackedPositions | None) -> Float[Tensor, "b n dd"]:
-        """Put in what was computed at some positions (None: at all) and give back all."""
+        """Store what was computed at some positions (None: at all), and give the values of all positions."""
         if rows is None:
             self.pairs[block:] = [pair]
         else:

@@ -4,11 +4,11 @@
 
     w* = arg min E_{z, a} || M (G(z + a w) - edit(G(z), a)) ||^2,    a uniform in [-1, 1]
 
-where M leaves out the pixels that the edit fetched from beyond the picture's border.
+M leaves out the pixels that the edit fetched from beyond the picture's border.
 
-A noise vector gets a constant w. A map of features d h w does not for every edit: a shift moves what stands beside a
-token to it, and a zoom does so further the farther it is from the centre, so the change depends on the map itself.
-Hence, linear in z all the same:
+A noise vector gets a constant w. For a map of features d h w, a constant is not enough: a shift moves a neighbour's
+features to each token, and a zoom moves them further with the distance from the centre. So the change depends on the
+map. These moves are still linear in z:
 
     brightness   w(z) = v, one number a channel: the same change everywhere
     shift        w(z) = K * z, a 3x3 convolution: what its neighbours hold
@@ -29,8 +29,8 @@ from gcl_custom.randomness import Randomness
 
 Kind = Literal["brightness", "shift", "zoom"]
 REACH: dict[Kind, float] = {"brightness": 0.25, "shift": 0.125, "zoom": 0.25}
-"""What an amount of 1 is: a lighter picture by so much of [0, 1]; a move to the right by so much of the side; and an
-enlargement by so many doublings."""
+"""The edit at an amount of 1: lighter by so much of [0, 1], moved right by so much of the side, or enlarged by so many
+doublings."""
 
 
 def edited_tiles(
@@ -68,7 +68,7 @@ class Steering(nn.Module):
             nn.init.zeros_(self.convolution.weight)
 
     def move(self, latent: Float[Tensor, "b *latent"]) -> Float[Tensor, "_ ..."]:
-        """What an amount of 1 adds, broadcastable to the latents."""
+        """The move at an amount of 1, broadcastable to the latents."""
         if self.convolution is None:
             return self.direction[None]
         moves = self.convolution(latent)
@@ -94,7 +94,7 @@ class Steering(nn.Module):
     def loss(
         self, latent: Float[Tensor, "b *latent"], amount: Float[Tensor, " b"], which: Tensor, render: Render
     ) -> Float[Tensor, ""]:
-        """Mean squared difference, where it is known, between what is drawn after the move and the edited picture."""
+        """Mean squared difference between the picture after the move and the edited picture, where that is known."""
         with torch.no_grad():
             wanted, known = edited_tiles(render(latent, which), self.kind, amount)
         error = known * (render(self(latent, amount), which) - wanted).square()
@@ -113,7 +113,7 @@ def fit_steering(
     state: State | None = None,
     progress: Progress | None = None,
 ) -> State:
-    """Learn the move on latents drawn from ``latents``; goes on from a state. See ``take_turns``."""
+    """Learn the move on latents drawn from ``latents``, or go on from a state. See ``take_turns``."""
 
     def loss(step: int) -> Tensor:
         which = rows(seed, "steering", step, len(latents), batch, latents.device)

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from gcl_custom.training import processes
 
 COMPARED_AT_ONCE = 2**26
-"""Distances of features to codes that are in memory at a time: 256 MiB."""
+"""Distances between features and codes that are in memory at a time: 256 MiB."""
 
 
 class Quantised(NamedTuple):
-    """What a forward pass of the quantizer gives."""
+    """The result of a forward pass of the quantizer."""
 
     features: Float[Tensor, "b d h w"]
     """The nearest codes; the gradient passes straight through to the encoder."""
     tokens: Int[Tensor, "b h w"]
     loss: Float[Tensor, ""]
-    """Commitment, and for the gradient codebook the codebook term as well."""
+    """The commitment term; for the gradient codebook, the codebook term as well."""
 
 
 class VectorQuantizer(nn.Module):
@@ -157,7 +157,7 @@ def laplace(counts: Float[Tensor, " k"], epsilon: float = 1e-5) -> Float[Tensor,
 
 
 def share_and_perplexity(counts: Int[Tensor, " k"]) -> tuple[float, float]:
-    """Share of codes used at all, and exp of the entropy of their use: as many equally used codes would do as well."""
+    """Share of codes in use, and the perplexity: exp of the entropy of their use, as a number of equally used codes."""
     total = counts.sum().clamp(min=1)
     frequency = counts.double() / total
     entropy = -torch.special.xlogy(frequency, frequency).sum()

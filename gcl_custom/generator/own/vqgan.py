@@ -80,7 +80,7 @@ class VQGAN(nn.Module):
         return self.head.weight
 
     def forward(self, tiles: Float[Tensor, "b c H W"]) -> tuple[Float[Tensor, "b c H W"], Quantised]:
-        """Reconstructions, not clamped, and what the quantizer gave."""
+        """Reconstructions, not clamped, and the result of the quantizer."""
         quantised = self.quantise(self.encode(tiles))
         return self.decode(quantised.features), quantised
 

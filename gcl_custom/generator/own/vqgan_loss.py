@@ -2,7 +2,7 @@
 
 Departures from the paper: the adversarial loss is a hinge with the LeCam regulariser (arXiv:2104.03310, eq. 3,
 one-sided as in the authors' code); generator and discriminator learn from the same forward pass, at the same step;
-the adversary weighs as much as its discriminator can be trusted; the perceptual distance has no learned weights, and
+the adversarial loss is weighted by the trust in the discriminator; the perceptual distance has no learned weights, and
 small tiles are enlarged for its network.
 
 Shapes: b tiles, c bands, h w pixels.
@@ -48,17 +48,17 @@ class Discriminator(nn.Module):
 
 
 class Adversarial(NamedTuple):
-    """What the adversary says of a batch of reconstructions."""
+    """The adversary's losses for a batch of reconstructions."""
 
     discriminator: Float[Tensor, ""]
     """The discriminator's hinge loss with its regulariser."""
     generator: Float[Tensor, ""]
     trust: Float[Tensor, ""]
-    """How well the discriminator tells the two apart on this batch: 0 not at all, 1 always by the hinge's margin."""
+    """How well the discriminator tells real from fake in this batch: 0, not at all, to 1, by the hinge's margin."""
 
 
 class Adversary(nn.Module):
-    """The discriminator, its hinge loss and the running means that LeCam compares its logits with."""
+    """The discriminator, its hinge loss, and the running means of logits for LeCam."""
 
     mean_real: Tensor
     mean_fake: Tensor
@@ -71,9 +71,9 @@ class Adversary(nn.Module):
         self.register_buffer("mean_fake", torch.zeros(()))
 
     def forward(self, real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]) -> Adversarial:
-        """Losses of both sides. Before the discriminator knows anything, its gradient only ruins reconstructions.
+        """The losses of both sides, and the trust: an untrained discriminator's gradient would ruin reconstructions.
 
-        Real and fake tiles go through apart: the generator's gradient then runs backwards through the fake ones only.
+        Real and fake tiles go through apart, so the generator's gradient runs backwards through the fake ones alone.
         """
         logits_real, logits_fake = self.discriminator(real), self.discriminator(fake)
         with torch.no_grad():
@@ -86,24 +86,24 @@ class Adversary(nn.Module):
 
 
 def hinge(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
-    """The discriminator's hinge loss (arXiv:1705.02894): 1 when it cannot tell, 0 when it always can."""
+    """The discriminator's hinge loss (arXiv:1705.02894): 1 if it cannot tell real from fake, 0 if it always can."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
 def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Float[Tensor, ""]:
-    """Squares of how far real logits lie above the running mean of fake ones, and fake below that of real ones."""
+    """Mean squares of real logits above the running mean of fake ones, and of fake logits below that of real ones."""
     return F.relu(real - mean_fake).square().mean() + F.relu(mean_real - fake).square().mean()
 
 
 class Reconstruction(nn.Module):
     """L1 plus the weighted perceptual distance.
 
-    A network's distance is that of enlarged tiles, where they are small, and then of the first few of the batch, which
-    together have no more pixels than the batch: the same cost, and the network sees structure.
+    Small tiles are enlarged for the network, so that it sees structure. Then only the first few of the batch are
+    compared: enlarged, they have no more pixels than the batch, so the cost stays.
 
     Args:
         weight: of the perceptual distance.
-        network: for the perceptual distance; None takes ``structure_distance`` for it.
+        network: of the perceptual distance; with None it is ``structure_distance``.
     """
 
     def __init__(self, weight: float, network: FeatureNetwork | None) -> None:
@@ -143,9 +143,9 @@ def adversarial_gradient(
 ) -> PixelGradient:
     """Join the gradients of both losses with the adaptive weight |∇ reconstruction| / (|∇ adversarial| + 1e-4) (eq. 7).
 
-    The norms are those at the decoder's last layer. Since both losses reach it through the pixels, each is run
-    backwards to the pixels once, and only the last layer's product is taken twice: the same value as in the paper's
-    code, without running the feature network and the discriminator backwards a second time.
+    The norms are those at the decoder's last layer. Both losses reach it through the pixels. So each is run backwards
+    to the pixels once, and only the step from there to the last layer is taken twice. The value is that of the paper's
+    code, which runs the feature network and the discriminator backwards a second time.
 
     Args:
         reconstructed: with its graph.

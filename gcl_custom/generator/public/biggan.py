@@ -9,15 +9,15 @@ BigGAN: arXiv:1809.11096, section 4 and appendix B; its attention: SAGAN, arXiv:
     block(x, y) = conv2(relu(norm2(conv1(up(relu(norm1(x, y)))), y))) + conv_sc(up(x))
     norm(x, y) = (1 + G y) (x - mean) / sqrt(variance + 1e-5) + B y, with the stored mean and variance
 
-Every size is read from the tensors. What they do not tell, and is taken as published: each block doubles the side, by
-nearest neighbours; kernels of 3 pixels are padded by 1; activations are ReLU; the constant 1e-5.
+Every size is read from the tensors. The rest is as published: each block doubles the side, by nearest neighbours;
+kernels of 3 pixels are padded by 1; activations are ReLU; the constant is 1e-5.
 
 The weights are trained with spectral normalisation (arXiv:1802.05957): each was divided by an estimate of its largest
-singular value, one step of power iteration from the stored vector ``u0``. In evaluation that vector stays, so the
-quotient is taken once, on loading, and what is saved from here holds quotients alone.
+singular value, one step of power iteration from the stored vector ``u0``. In evaluation that vector stays the same. So
+the weights are divided once, on loading, and files saved from here hold the quotients.
 
-Faster and exact: ``conv_sc`` has kernels of one pixel, so it goes before the enlarging, where there are a quarter of
-the pixels; the two affine maps of a normalisation are one.
+Two savings are exact. ``conv_sc`` has kernels of one pixel, so it runs before the enlarging, on a quarter of the
+pixels. The two affine maps of a normalisation are merged.
 """
 
 import math
@@ -40,7 +40,7 @@ State = dict[str, Tensor]
 
 
 class Sizes(NamedTuple):
-    """What tells one generator of this family from another."""
+    """The sizes of one generator of this family."""
 
     condition: int
     embedded: int

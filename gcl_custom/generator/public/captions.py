@@ -1,6 +1,6 @@
-"""Captions of tiles: made once by BLIP, kept in a file, read by the number of the tile.
+"""Captions of tiles: made once by BLIP, kept in a file, and read by the number of the tile.
 
-BLIP, arXiv:2201.12086. The most likely word is taken at each place, so a tile has one caption.
+BLIP, arXiv:2201.12086. It takes the most likely word at each place, so a tile has one caption.
 """
 
 import json
@@ -69,8 +69,8 @@ class Captioner:
 class CaptionFile:
     """Captions by the number of the tile, in JSON lines: {"tile": 7, "caption": "a lake"}.
 
-    Lines are only ever appended. A last line that a killed process left unfinished is passed over, and cut off by the
-    next ``append``; a caption for a number that stands there already replaces it.
+    Lines are only appended, and the last line of a tile counts. If a killed process left the last line unfinished, it
+    is ignored, and the next ``append`` cuts it off.
 
     Raises:
         UserError: another line than the last is damaged.

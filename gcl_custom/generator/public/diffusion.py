@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.augment.interface import Tiles, rows
+from gcl_custom.generator.augment.interface import Tiles, picture_rows
 from gcl_custom.generator.augment.latent_edits import AllLatent
 from gcl_custom.generator.public.autoencoder import Autoencoder
 from gcl_custom.generator.public.captions import CaptionFile
@@ -122,8 +122,8 @@ class ImageToImage(AllLatent):
         return self._autoencoder.decode(features)
 
     def shown(self, tiles: Tiles, features: Float[Tensor, "b d h w"], rng: Randomness) -> list[Tiles]:
-        """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, features, rng)
+        """Rows of a picture; see ``interface.picture_rows``."""
+        return picture_rows(self, tiles, features, rng)
 
     def render(self, features: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 side side"]:
         """As ``decode``, with a gradient."""

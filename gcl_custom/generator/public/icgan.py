@@ -2,9 +2,9 @@
 
     b  tiles     k  width of the noise     condition: 2,048 numbers of length 1
 
-The condition is what a ResNet-50 trained by SwAV (arXiv:2006.09882) sees in the tile. The generator was trained to
-draw neighbours of the instance with that condition, so layout and detail differ from the tile's; what may stay of them
-is what an inversion of the noise finds.
+The condition is the output of a ResNet-50 trained by SwAV (arXiv:2006.09882) for the tile. The generator was trained to
+draw neighbours of the instance with that condition, so layout and detail differ from the tile's. Only an inversion of
+the noise keeps some of them.
 
 Noise is standard normal between minus and plus twice the truncation: BigGAN's truncation trick (arXiv:1809.11096,
 section 3.1), with the truncation of 0.7 counted as the authors' demonstration counts it.
@@ -21,7 +21,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.generator.augment.interface import Tiles, resized, rows
+from gcl_custom.generator.augment.interface import Tiles, picture_rows, resized
 from gcl_custom.generator.augment.inversion import Inverted, invert
 from gcl_custom.generator.augment.latent_edits import mixed
 from gcl_custom.generator.public.biggan import BigGAN
@@ -43,7 +43,7 @@ SURPLUS = ("projection_head.", "prototypes.")
 
 
 class Features(NamedTuple):
-    """What IC-GAN makes a tile from."""
+    """The input of IC-GAN's generator."""
 
     condition: Float[Tensor, "b 2048"]
     z: Float[Tensor, "b k"]
@@ -69,15 +69,15 @@ def swav_trunk(path: Path, where: str) -> nn.Module:
 
 
 class IcGan:
-    """IC-GAN behind the verbs of a generator.
+    """IC-GAN with the interface of a generator.
 
     Args:
         network, trunk: see ``from_files``; frozen here.
         side: pixels along the tiles that ``decode`` gives.
         strength: share of fresh noise in ``augment``: 0 keeps the noise that ``encode`` gave, 1 replaces it.
         truncation: half the largest magnitude of a number of the noise.
-        inversion_steps: descents of ``encode`` towards the tile; with 0 its noise is 0, the middle of all noise. Each
-            step runs both networks forwards and backwards. Interpolation needs some: between zeros there is no way.
+        inversion_steps: steps of ``encode`` towards the tile. With 0 the noise is 0, the middle of all noise. Each step
+            runs both networks forwards and backwards. Interpolation needs some, since it has no way between zeros.
         learning_rate: how far inversion moves each number of the noise in a step.
     """
 
@@ -139,17 +139,17 @@ class IcGan:
         return resized(self.render(features), self.side)
 
     def shown(self, tiles: Tiles, features: Features, rng: Randomness) -> list[Tiles]:
-        """Rows of a picture; see ``verbs.rows``."""
-        return rows(self, tiles, features, rng)
+        """Rows of a picture; see ``interface.picture_rows``."""
+        return picture_rows(self, tiles, features, rng)
 
     def render(self, features: Features) -> Float[Tensor, "b 3 native native"]:
         """Tiles in [0, 1] of the network's own side, with a gradient."""
         return (self.network(features.z, features.condition) + 1) / 2
 
     def condition(self, tiles: Float[Tensor, "b 3 native native"]) -> Float[Tensor, "b 2048"]:
-        """What SwAV's network sees in tiles of the generator's own side, scaled to length 1, with a gradient.
+        """The output of SwAV's network for tiles of the generator's own side, scaled to length 1, with a gradient.
 
-        So the conditions were made that the generator was trained on: from tiles of its own side, without antialiasing.
+        The generator was trained on such conditions: from tiles of its own side, without antialiasing.
         """
         mean, deviation = self._colours
         seen = F.interpolate((tiles - mean) / deviation, CONDITION_SIDE, mode="bicubic")

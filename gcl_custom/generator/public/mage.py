@@ -5,8 +5,8 @@ Source: LTH14/mage, MIT; its tokenizer, in the same checkpoint, is in ``mage_tok
     b  tiles     h w  grid of tokens     n  tokens of a tile     d  width of the network     v  codes
     p  positions of all tiles that are computed, packed
 
-A sequence is a token that stands for the whole tile and then the tokens of the tile. The encoder reads all of it, and
-at hidden positions what it gives for the whole tile goes into the decoder.
+A sequence is a token for the whole tile, followed by the tokens of the tile. The encoder reads all of it. At hidden
+positions, the decoder gets the encoder's output for the whole tile.
 
 Departure from the authors' training: there the encoder drops half of the tokens, all of them hidden, to save time;
 here, as in their generation of images, it never does.

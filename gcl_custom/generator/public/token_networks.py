@@ -1,11 +1,11 @@
-"""What the public token generators share: the verbs around their networks, layers, and sizes read from weights' shapes.
+"""The shared parts of public token generators: methods around their networks, layers, and sizes read from weights.
 
     b  tiles     c  bands     H W  pixels     d  width     h w  grid of tokens     n  tokens of a tile     v  codes
     p  positions of all tiles that are computed, packed one tile after another     k  channels of a feature map
     y x  its sides
 
-A family's file says what its networks compute, under the names that its public file has, so that what is saved from
-them loads like the public file.
+A family's module defines its networks under the names of the public file, so weights that are saved from here load like
+the public file.
 """
 
 import math
@@ -29,7 +29,7 @@ COMMITMENT = 0.25
 SMOOTHING = 0.1
 """Label smoothing of a transformer's loss, as in MaskGIT (arXiv:2202.04200)."""
 GROUPS = 32
-"""Into which the public VQGANs divide channels to normalise them."""
+"""Groups of channels that the public VQGANs normalise together."""
 
 
 class PretrainedTokenizer(nn.Module, ABC):
@@ -65,7 +65,7 @@ class PretrainedTokenizer(nn.Module, ABC):
         return len(self.codebook)
 
     def forward(self, tiles: Float[Tensor, "b c H W"]) -> tuple[Float[Tensor, "b c H W"], Quantised]:
-        """Reconstructions, clamped outside training only, and what the codebook gave."""
+        """Reconstructions, clamped outside training only, and the result of the codebook."""
         quantised = self.quantise(self.encode(tiles))
         return self.decode(quantised.features), quantised
 
@@ -115,7 +115,7 @@ class Resample(nn.Module):
 
 
 class Codebook(nn.Module):
-    """Holds the codes under the name that they have in public files."""
+    """Holds the codes under their name in public files."""
 
     def __init__(self, codes: int, width: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Codebook(nn.Module):
 
 
 class PretrainedTransformer(nn.Module, ABC):
-    """A public MaskGIT, asked without a label: tokens with some hidden to logits of the codes."""
+    """A public MaskGIT, used without labels: tokens with some hidden -> logits of the codes."""
 
     codes: int
     grid: int

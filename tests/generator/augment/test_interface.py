@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from gcl_custom.generator.augment.interface import changed, resized, rows
+from gcl_custom.generator.augment.interface import changed, picture_rows, resized
 from gcl_custom.randomness import Randomness
 
 
@@ -21,7 +21,7 @@ class Darker:
         return features / 2
 
     def shown(self, tiles: Tensor, features: Tensor, rng: Randomness) -> list[Tensor]:
-        return rows(self, tiles, features, rng)
+        return picture_rows(self, tiles, features, rng)
 
 
 def test_rows_are_tiles_reconstructions_and_views() -> None:

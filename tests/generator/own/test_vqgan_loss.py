@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from feature_tiles import network, tiles
 from torch import Tensor, nn
 
 from gcl_custom.generator.own.vqgan_loss import (
@@ -14,18 +15,8 @@ from gcl_custom.generator.own.vqgan_loss import (
     hinge,
     lecam,
 )
-from gcl_custom.measures.feature_networks import FeatureNetwork
-from gcl_custom.measures.similarity import feature_map_distance
-
-
-def tiles(seed: int, bands: int = 3, side: int = 32) -> Tensor:
-    return torch.rand(2, bands, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def network() -> FeatureNetwork:
-    torch.manual_seed(0)
-    stages = [nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 5, 3, stride=2), nn.Conv2d(5, 6, 3)]
-    return FeatureNetwork("small", stages, [0.4] * 3, [0.2] * 3, compared=2)
+from gcl_custom.measures.feature_networks import SEEN_AT_PX
+from gcl_custom.measures.similarity import feature_map_distance, structure_distance
 
 
 def test_hinge_of_known_logits() -> None:
@@ -135,3 +126,12 @@ def test_the_adaptive_weight_is_bounded_where_the_adversary_is_flat() -> None:
     pixels, last = decoder()
     joined = adversarial_gradient(pixels, torch.full_like(pixels, 1e6), torch.zeros_like(pixels), last.weight, 1.0)
     assert joined.adaptive == ADAPTIVE_MOST
+
+
+def test_reconstruction_is_l1_and_the_weighted_perceptual_distance() -> None:
+    net, a, b = network(), tiles(0, side=SEEN_AT_PX), tiles(1, side=SEEN_AT_PX)
+    loss, terms = Reconstruction(0.3, net)(a, b)
+    torch.testing.assert_close(terms["l1"], (a - b).abs().mean())
+    torch.testing.assert_close(loss, terms["l1"] + 0.3 * feature_map_distance(net, a, b))
+    loss, terms = Reconstruction(0.3, None)(a, b)
+    torch.testing.assert_close(loss, terms["l1"] + 0.3 * structure_distance(a, b))

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import biggan_file
+import halton_maskgit_file
+import llamagen_file
+import mage_file
+import mage_tokenizer_file
 import pytest
-import test_biggan
-import test_halton_maskgit
-import test_icgan
-import test_llamagen
-import test_mage
-import test_mage_tokenizer
+import swav_file
 import tiny_models
 import torch
 import yaml
@@ -42,18 +42,18 @@ Command = Callable[..., str]
 
 
 def halton(folder: Path) -> Settings:
-    state = test_llamagen.public_state(LEVELS, test_halton_maskgit.CODES)
-    tokenizer = test_llamagen.write(folder / "vq_ds16_c2i.pt", state)
-    maskgit = test_halton_maskgit.write(folder / "ImageNet_256.pth", test_halton_maskgit.public_state(GRID))
-    return public("llamagen", tokenizer, "halton", maskgit, test_halton_maskgit.HEADS)
+    state = llamagen_file.public_state(LEVELS, halton_maskgit_file.CODES)
+    tokenizer = llamagen_file.write(folder / "vq_ds16_c2i.pt", state)
+    maskgit = halton_maskgit_file.write(folder / "ImageNet_256.pth", halton_maskgit_file.public_state(GRID))
+    return public("llamagen", tokenizer, "halton", maskgit, halton_maskgit_file.HEADS)
 
 
 def mage(folder: Path) -> Settings:
     """One file holds both networks."""
-    tokenizer = test_mage_tokenizer.tokenizer_state(LEVELS, test_mage.CODES)
-    state = test_mage.public_state(GRID) | {f"vqgan.{name}": value for name, value in tokenizer.items()}
-    file = test_mage.save(folder / "mage-vitb-1600.pth", state)
-    return public("mage", file, "mage", file, test_mage.HEADS)
+    tokenizer = mage_tokenizer_file.tokenizer_state(LEVELS, mage_file.CODES)
+    state = mage_file.public_state(GRID) | {f"vqgan.{name}": value for name, value in tokenizer.items()}
+    file = mage_file.save(folder / "mage-vitb-1600.pth", state)
+    return public("mage", file, "mage", file, mage_file.HEADS)
 
 
 def public(tokenizer: str, tokens: Path, maskgit: str, weights: Path, heads: int | None = None) -> Settings:
@@ -68,8 +68,8 @@ def public(tokenizer: str, tokens: Path, maskgit: str, weights: Path, heads: int
 
 
 def icgan(folder: Path) -> Settings:
-    torch.save(test_icgan.swav_state(), folder / "swav_800ep_pretrain.pth.tar")
-    state = {f"module.{name}": value for name, value in test_biggan.public_state(condition=2048).items()}
+    torch.save(swav_file.swav_state(), folder / "swav_800ep_pretrain.pth.tar")
+    state = {f"module.{name}": value for name, value in biggan_file.public_state(condition=2048).items()}
     torch.save(state, folder / "G_ema_best0.pth")
     weights, encoder = str(folder / "G_ema_best0.pth"), str(folder / "swav_800ep_pretrain.pth.tar")
     return {"generator": {"name": "icgan", "weights": weights, "encoder": encoder}}
@@ -278,7 +278,7 @@ def test_own_weights_go_on_with_other_tiles_or_stay(elsewhere: Path, gcl_custom:
 
 
 def test_public_weights_stay_or_are_trained_further(place: Path, gcl_custom: Command) -> None:
-    public_tokenizer = test_llamagen.public_state(LEVELS, test_halton_maskgit.CODES)
+    public_tokenizer = llamagen_file.public_state(LEVELS, halton_maskgit_file.CODES)
     for epochs in (0, 1):
         values = halton(place)
         values["generator"]["tokenizer"] |= {"epochs": epochs, "batch": 7}
@@ -293,7 +293,7 @@ def test_public_weights_stay_or_are_trained_further(place: Path, gcl_custom: Com
         kept = read_json(run / "maskgit" / "stage.json")["facts"]
         assert kept["masked_token_loss"] > 0
         maskgit = load_file(run / "maskgit" / "maskgit.safetensors")
-        start = test_halton_maskgit.public_state(GRID)
+        start = halton_maskgit_file.public_state(GRID)
         assert maskgit.keys() == start.keys()
         stayed = all(torch.equal(maskgit[name], value) for name, value in start.items())
         assert stayed == (kept["kept_epoch"] == 0)

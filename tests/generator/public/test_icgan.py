@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from families import rng
+from swav_file import swav_state
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
@@ -119,16 +120,6 @@ def test_is_edited_towards_the_inverted_noise_of_another_tile(make: type) -> Non
     expected = generator.encode(tiles[chosen], rng(*chosen.tolist()))  # as that tile itself is encoded
     torch.testing.assert_close(view.z, expected.z, atol=1e-4, rtol=1e-4)
     assert view.condition.equal(features.condition)
-
-
-def swav_state() -> dict[str, Tensor]:
-    """SwAV's names and shapes: a ResNet-50 behind "module.", its projection head and prototypes."""
-    torch.manual_seed(0)
-    trunk = torchvision.models.resnet50(weights=None)
-    state = {f"module.{name}": value for name, value in trunk.state_dict().items() if not name.startswith("fc.")}
-    head = nn.Sequential(nn.Linear(2048, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
-    state |= {f"module.projection_head.{name}": value for name, value in head.state_dict().items()}
-    return state | {"module.prototypes.weight": torch.zeros(5, 3)}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,127 @@
+"""One training step, the same wherever it is taken: by ``fit``, which trains, and by ``check``, which times it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.training.batches import Batch
+from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.nonfinite_steps import require_finite
+
+
+class Trainable(nn.Module, ABC):
+    """A network with its loss, its optimizer and its schedule; it may look at itself now and then.
+
+    Whatever training changes lies in its state or in the optimizer's. So a resumed run is exact.
+    """
+
+    evaluate_every: int = 1
+    """Epochs between two evaluations; there is one after the last epoch too."""
+
+    recorded: Mapping[str, Tensor | float]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer, with its highest learning rate."""
+
+    @abstractmethod
+    def schedule(self, step: int) -> float:
+        """The factor of the learning rate at a step of the whole run."""
+
+    @abstractmethod
+    def training_step(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss of a batch, with its graph."""
+
+    def clip(self) -> None:
+        """Cut gradients that are too large."""
+        return
+
+    def follow(self) -> None:
+        """Move what follows the weights, after the optimizer's step."""
+        return
+
+    def record(self, figures: Mapping[str, Tensor | float]) -> None:
+        """Keep the figures of a training step; the history has their mean over each epoch."""
+        self.recorded = figures
+
+    def begin(self) -> None:
+        """Called once before the first step, and again whenever training goes on."""
+        return
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures to keep, computed on the first rank in evaluation mode, without gradients."""
+        return {}
+
+    def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
+        """Name -> RGB picture in [0, 1]."""
+        return {}
+
+
+class Steps:
+    """Takes the training steps of a module.
+
+    Args:
+        module: moved to its device.
+        stage: named where a loss or a gradient is not finite.
+        checkpoint: the last good one, named there too.
+    """
+
+    def __init__(
+        self, module: Trainable, fabric: Fabric, hardware: HardwareSettings, stage: str, checkpoint: Path | None = None
+    ) -> None:
+        self.module, self._fabric, self._hardware = module, fabric, hardware
+        self._stage, self._checkpoint = stage, checkpoint
+        self._shared = fabric.setup_module(module)
+        self.optimizer = module.make_optimizer()
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+
+    def take(self, batch: Batch) -> None:
+        """Forward, backward, the optimizer's step, and what follows it.
+
+        Raises:
+            UserError: the loss or the gradient is not finite. The weights are then as they were.
+        """
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * self.module.schedule(batch.step)
+        # Without the cache each pass casts the weights anew, so the gradients of several passes add up in fp32.
+        with autocast(self._hardware, self._fabric.device, cache=False):
+            loss = self._shared.training_step(batch)
+        self._require_finite("loss", loss, batch.step)
+        self.optimizer.zero_grad()
+        self._fabric.backward(loss)
+        weights = (weight for group in self.optimizer.param_groups for weight in group["params"])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        self._require_finite("gradient", nn.utils.get_total_norm(gradients), batch.step)
+        self.module.clip()
+        self.optimizer.step()
+        self.module.follow()
+
+    def _require_finite(self, what: str, value: Float[Tensor, ""], step: int) -> None:
+        require_finite(what, value, step, self._stage, self._checkpoint)
+
+
+def engine(hardware: HardwareSettings, devices: int = 1) -> Fabric:
+    """Lightning's Fabric on the recipe's accelerator.
+
+    With several devices each has a process that ends with its work, so that all else in a stage runs once. The
+    precision is ours, see ``Steps.take``: Fabric's autocast has the cache.
+    """
+    device = pick_device(hardware)
+    return Fabric(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=devices,
+        strategy="auto" if devices == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True),
+    )

@@ -1,0 +1,21 @@
+"""A small store of random tiles."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gcl_custom.imagery.tile_store import TileStore
+
+
+def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
+    """Tiles of 2 bands and 16 px; every third one is a test tile."""
+    folder.mkdir(parents=True)
+    np.random.default_rng(0).integers(0, 200, (tiles, 2, 16, 16)).astype(dtype).tofile(folder / "tiles.bin")
+    about = {
+        "dtype": dtype, "bands": 2, "size": 16, "rgb": False, "classes": [], "labels": [-1] * tiles,
+        "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],
+        "high": [255, 255], "multi_label": False, "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
+    }  # fmt: skip
+    (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
+    return TileStore(folder)

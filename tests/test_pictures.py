@@ -1,0 +1,31 @@
+"""Grids of tiles with any number of bands, and the PNGs they become."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gcl_custom.pictures import grid, save_picture
+
+
+@pytest.mark.parametrize(("bands", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
+def test_a_row_for_each_batch_in_the_first_three_bands_or_in_grey(bands: int, shown: list[int]) -> None:
+    rows = [torch.rand(4, bands, 6, 6) for _ in range(2)]
+    picture = grid(rows)
+    assert picture.shape == (3, 2 * 8 + 2, 4 * 8 + 2)
+    assert torch.equal(picture[:, 10:16, 26:32], rows[1][3][shown])
+    assert (picture[:, :2] == 1).all(), "white between the tiles"
+
+
+def test_values_beyond_the_range_are_cut_off() -> None:
+    assert grid([torch.full((1, 3, 2, 2), 7.0)]).max() == 1
+
+
+def test_a_picture_is_written_as_it_is_rounded_to_bytes(tmp_path: Path) -> None:
+    picture = torch.rand(3, 5, 7)
+    save_picture(tmp_path / "a.png", picture)
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    assert np.array_equal(found, (picture * 255).round().byte().permute(1, 2, 0).numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -1,0 +1,16 @@
+"""Lightning says nothing of its own."""
+
+import logging
+
+import pytest
+from regression import HARDWARE
+
+from gcl_custom.training.quiet_lightning import quiet_lightning
+from gcl_custom.training.steps import engine
+
+
+def test_lightning_says_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_lightning():
+        engine(HARDWARE).launch(lambda fabric: logging.getLogger("lightning.fabric").info("a note"))
+    assert not caplog.records
+    assert not any(capfd.readouterr())
