@@ -1,7 +1,7 @@
 """What one training step costs on this machine: a few steps of the real trainings, on made-up tiles, by the clock.
 
 A step's time hardly depends on what the tiles show. Where a step of the whole batch would take long, fewer tiles are
-measured and the result is scaled: time and memory then grow with the number of tiles.
+measured. Time then goes on along the line through two numbers of tiles, and memory grows with their number.
 """
 
 import statistics
@@ -190,10 +190,20 @@ class Bench:
         parameters = sum(p.numel() for module in modules for p in module.parameters())
         # Weights, gradients and two moments, in fp32.
         memory = round(activations * batch / measured) + 4 * parameters * (4 if learns else 1)
-        return Cost(seconds * batch / measured, memory, parameters)
+        return Cost(extrapolated(few, first, measured, seconds, batch), memory, parameters)
 
     def _timed(self, step: Callable[[int], object], tiles: int) -> float:
         return Stopwatch(self.device).seconds(partial(step, tiles))
+
+
+def extrapolated(few: int, first: float, measured: int, seconds: float, batch: int) -> float:
+    """Seconds of a whole batch, on the line through those of few tiles and of the measured ones.
+
+    A step has a part that does not grow with its tiles, the optimizer's. With one number of tiles it is left out.
+    """
+    if measured == few:
+        return seconds * batch / measured
+    return seconds + max(0.0, seconds - first) * (batch - measured) / (measured - few)
 
 
 def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
