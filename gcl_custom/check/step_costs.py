@@ -1,7 +1,7 @@
 """What one training step costs on this machine: a few steps of the real trainings, on made-up tiles, by the clock.
 
 A step's time hardly depends on what the tiles show. Where a step of the whole batch would take long, fewer tiles are
-measured and the result is scaled: time and memory then grow with the number of tiles.
+measured. Time then goes on along the line through two numbers of tiles, and memory grows with their number.
 """
 
 import statistics
@@ -23,6 +23,7 @@ from gcl_custom.generator.token_store import Tokens
 from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraining
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.pretraining.pairs import Reader
@@ -83,7 +84,7 @@ class MadeUpTiles(TileStore):
 
     def __init__(self, bands: int, size: int, rgb: bool) -> None:
         self.bands, self.size, self.rgb, self.dtype = bands, size, rgb, "uint8"
-        self.classes, self.multi_label = ["one", "other"], False
+        self.classes, self.kind = ["one", "other"], SINGLE_LABEL
         self.labels = torch.arange(DIFFERENT) % 2
         self.has_label, self.split = torch.ones(DIFFERENT, dtype=torch.bool), torch.zeros(DIFFERENT, dtype=torch.int64)
         self.low, self.high = torch.zeros(bands), torch.full((bands,), 255.0)
@@ -190,10 +191,20 @@ class Bench:
         parameters = sum(p.numel() for module in modules for p in module.parameters())
         # Weights, gradients and two moments, in fp32.
         memory = round(activations * batch / measured) + 4 * parameters * (4 if learns else 1)
-        return Cost(seconds * batch / measured, memory, parameters)
+        return Cost(extrapolated(few, first, measured, seconds, batch), memory, parameters)
 
     def _timed(self, step: Callable[[int], object], tiles: int) -> float:
         return Stopwatch(self.device).seconds(partial(step, tiles))
+
+
+def extrapolated(few: int, first: float, measured: int, seconds: float, batch: int) -> float:
+    """Seconds of a whole batch, on the line through those of few tiles and of the measured ones.
+
+    A step has a part that does not grow with its tiles, the optimizer's. With one number of tiles it is left out.
+    """
+    if measured == few:
+        return seconds * batch / measured
+    return seconds + max(0.0, seconds - first) * (batch - measured) / (measured - few)
 
 
 def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:

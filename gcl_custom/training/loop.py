@@ -55,7 +55,8 @@ def fit(
     """
     with quiet_lightning():
         fabric = engine(hardware, hardware.devices)
-        fabric.launch(_train, module, batches, stage, hardware, epochs, seed)
+        # As arguments, so that processes on a CPU do not share the weights' memory.
+        fabric.launch(_train, module, batches, stage, hardware, epochs, seed)  # type: ignore[arg-type]
     if hardware.devices > 1:  # the weights that were trained are those of other processes
         module.load_state_dict(_load(stage)["state_dict"])
     module.cpu()
@@ -134,7 +135,9 @@ class _Training:
         """Close an epoch's row of the history; True where it was evaluated."""
         row = {"epoch": float(epoch)}
         for name, total in self._sums.items():
-            row[name] = float(self._fabric.all_reduce(total / len(self._batches), reduce_op="mean"))
+            mean = self._fabric.all_reduce(total / len(self._batches), reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            row[name] = mean.item()
         self._sums = {}
         evaluated = epoch % self._module.evaluate_every == 0 or epoch == self._epochs
         if evaluated and self._fabric.is_global_zero:

@@ -21,7 +21,7 @@ def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> No
     if not items:
         return
     with quiet_lightning():
-        engine(hardware, min(hardware.devices, len(items))).launch(_share, opened, items)
+        engine(hardware, min(hardware.devices, len(items))).launch(_share, opened, items)  # type: ignore[arg-type]
 
 
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:

@@ -7,9 +7,11 @@ from tiny_recipe import TINY
 from torch import Tensor, nn
 
 from gcl_custom.check import step_costs
-from gcl_custom.check.step_costs import Bench, TokenCosts, measure
+from gcl_custom.check.step_costs import Bench, TokenCosts, extrapolated, measure
 from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.recipe.views import LatentNoiseSettings
+from gcl_custom.training.batches import Batch
+from gcl_custom.training.steps import Steps
 from gcl_custom.weights.state_dicts import save_weights
 
 
@@ -69,3 +71,23 @@ def test_what_a_batch_keeps_is_counted_and_scaled(monkeypatch: pytest.MonkeyPatc
     assert cost.parameters == 5000
     assert cost.memory == 64 * 100 * 4 + 4 * 4 * 5000
     assert cost.seconds > 0
+
+
+def test_time_goes_on_along_the_line_through_two_numbers_of_tiles() -> None:
+    """A step that takes 2 s and 0.1 s a tile; with one number of tiles there is no line."""
+    assert extrapolated(8, 2.8, 48, 6.8, 128) == pytest.approx(14.8)
+    assert extrapolated(8, 2.8, 8, 2.8, 16) == pytest.approx(5.6)
+    assert extrapolated(8, 2.8, 16, 2.7, 32) == pytest.approx(2.7), "a hiccup of the first step"
+
+
+def test_the_trainings_own_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = set[str]()
+    take = Steps.take
+
+    def watched(self: Steps, batch: Batch) -> None:
+        taken.add(type(self.module).__name__)
+        take(self, batch)
+
+    monkeypatch.setattr(Steps, "take", watched)
+    measure(TINY, 3, rgb=True, tokens=True)
+    assert taken == {"TokenizerTraining", "MaskGITTraining", "Contrastive", "Classifier"}

@@ -54,7 +54,7 @@ class Adversarial(NamedTuple):
     """The discriminator's hinge loss with its regulariser."""
     generator: Float[Tensor, ""]
     trust: Float[Tensor, ""]
-    """How well the discriminator tells real from fake in this batch: 0, not at all, to 1, by the hinge's margin."""
+    """How well the discriminator tells real from fake here: from 0, not at all, to 1, by the hinge's margin."""
 
 
 class Adversary(nn.Module):
