@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_images import several_labels
+from small_images import class_folders, several_labels
 from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs, survey
