@@ -5,6 +5,7 @@ undisturbed one. Lightning's Fabric does the precision, the devices and the proc
 """
 
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def _train(
         join(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
-    with console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
+    with closing(training), console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
             for batch in batches:
@@ -120,6 +121,11 @@ class _Training:
             self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
             console.say(f"{stage.name}: going on from step {batches.step}")
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
+
+    def close(self) -> None:
+        """Release TensorBoard's file and thread; a comparison has dozens of trainings."""
+        if self._board:
+            self._board.close()
 
     def follow(self, ticker: console.Ticker) -> None:
         """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint."""
