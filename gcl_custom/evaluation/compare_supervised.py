@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from gcl_custom import console
-from gcl_custom.evaluation import scoring
+from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure, share_name, summarise, title
+from gcl_custom.evaluation.verdict import FLOORS, LEARNED, NO_NETWORK, TITLES, Figure, share_name, summarise, title
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
@@ -53,6 +53,11 @@ def compare_supervised(run: Run) -> None:
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
+    for floor in FLOORS:
+        probed = floors.probe(run, store, floor)
+        predictions |= {Figure(floor, metric): [probed[metric]] for metric in store.kind.probes(len(store.classes))}
+        if not probed["converged"]:
+            warnings.append(scoring.doubt(TITLES[floor]))
 
     rates: dict[str, float] = {}
     shares = [share_name(fraction) for fraction in recipe.fractions]
@@ -121,11 +126,14 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 
 
 def show(scores: dict[str, Any]) -> None:
-    """The scores as a table, and the verdict."""
-    note = f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised from scratch"
+    """The scores as a table, what pretraining has learned, and the verdict."""
+    note = (
+        f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised from scratch. {NO_NETWORK}"
+    )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.table(scores["scores"], titles, note))
     for text in scores["warnings"]:
         console.warn(text)
-    for text in (scores["split"], scores["verdict"], scores["cause"]):
+    learned = [comparison["sentence"] for comparison in scores["answers"].get(LEARNED, [])]
+    for text in (scores["split"], *learned, scores["verdict"], scores["cause"]):
         console.say(text)

@@ -23,6 +23,7 @@ from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
 from gcl_custom.measures.probes import Labelled, knn, linear_probe
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -73,6 +74,7 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
     decided = {
         "linear": kind.decide(linear.scores),
         "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+        "knn5": kind.decide(knn(train, found["test"], classes, FEW_NEIGHBOURS)),
     }
     truth = store.labels[index["test"]]
     kept: dict[str, Any] = {

@@ -9,6 +9,8 @@ from gcl_custom.recipe.section import Count, Positive, Section
 # ---------------------------------------------------------------- comparison
 
 Arm = Literal["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
+FEW_NEIGHBOURS = 5
+"""k of a second kNN score, beside the one of ``compare.neighbours``."""
 
 
 class CompareSettings(Section):

@@ -20,6 +20,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "paired": ("#cc79a7", "D"),
     "supervised": ("#d55e00", "v"),
     "untrained": ("#8a9299", "x"),
+    "statistics": ("#8a9299", "1"),
+    "patches": ("#8a9299", "+"),
 }
 PLAIN = ("#0072b2", "")
 _INK = "#010203"

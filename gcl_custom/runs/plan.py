@@ -3,11 +3,11 @@
 A stage depends only on what is named here, so its output stays valid when something else changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs.arms import (
@@ -190,11 +190,21 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
     return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
 
 
+def floor(run: Run, name: str, settings: Mapping[str, Any]) -> Stage:
+    """The probes of features that need no network.
+
+    Args:
+        settings: what the features depend on, beside the tiles.
+    """
+    known = probe_settings(run.recipe, dict(settings), run.recipe.seed)
+    return run.stage(f"probes/{name}", known, [tiles(run)], "gcl-custom compare-supervised")
+
+
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
     """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
-        "neighbours": recipe.compare.neighbours,
+        "neighbours": [recipe.compare.neighbours, FEW_NEIGHBOURS],
         "backbone": backbone,
         "seed": seed,
         "precision": recipe.hardware.precision,

@@ -79,9 +79,9 @@ def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(project: Path, 
     assert process.wait() == -signal.SIGKILL
     said = gcl_custom(project, "study", "grid.yaml").stdout
     assert "2 of 2 cells done" in said
-    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 1
+    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 3
     lent = {path.name.rpartition("-")[0] for path in study.glob("stages/**/*") if path.is_symlink()}
-    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0"}
+    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0", "statistics", "patches"}
     assert "cell 2 of 2, mixing_rate=0.75: done before" in gcl_custom(project, "study", "grid.yaml").stdout
 
 

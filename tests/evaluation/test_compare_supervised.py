@@ -46,14 +46,18 @@ def scores_of(run: Run) -> dict[str, Any]:
 
 def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
     scores = scores_of(finished)["scores"]
-    probes = {"linear", "linear_top5", "knn"}
+    probes = {"linear", "linear_top5", "knn", "knn5"}
     assert {arm: set(found) for arm, found in scores.items()} == {
         "gcl": probes | {"finetune@0.25", "finetune@all"},
         "handcrafted": probes | {"finetune@0.25", "finetune@all"},
         "supervised": {"supervised@0.25", "supervised@all"},
         "untrained": probes,
+        "statistics": probes,
+        "patches": probes,
     }
-    assert all(set(score["seeds"]) == {"3", "4"} for found in scores.values() for score in found.values())
+    for arm, found in scores.items():
+        seeds = {"every"} if arm in ("statistics", "patches") else {"3", "4"}
+        assert all(set(score["seeds"]) == seeds for score in found.values())
 
 
 def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_with_all_labels(finished: Run) -> None:
@@ -250,4 +254,4 @@ def test_evaluate_compares_backbones_by_map_too(several: Run) -> None:
     assert scores["measure"] == "mAP"
     floor = scores_of(several)["scores"]["untrained"]["linear"]
     assert scores["scores"]["a"]["linear"] == floor
-    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN"]
+    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN", "kNN, 5 neighbours"]
