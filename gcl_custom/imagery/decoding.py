@@ -3,7 +3,8 @@
     c  bands     h w  pixels of a file     s  side of a tile
 
 The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
-reads the rest. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
+reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
+ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
 indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where tiles are made smaller,
 because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
 """
@@ -32,8 +33,14 @@ from torch import Tensor
 from gcl_custom.imagery.source import Window
 
 PNG = b"\x89PNG\r\n\x1a\n"
-RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
-"""First bytes of TIFF, BigTIFF and JPEG 2000."""
+DRIVERS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+}
+"""First bytes of TIFF, BigTIFF and JPEG 2000, and the driver of each."""
 STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
 
 
@@ -110,11 +117,11 @@ def form_of(path: Path) -> Form:
     Raises:
         Unusable: not an image, or of a type that is not stored.
     """
-    with path.open("rb") as file:
-        head = file.read(32)
     try:
-        if _is_raster(head):
-            with rasterio.open(path) as dataset:
+        with path.open("rb") as file:
+            raster = _driver(file.read(32)) is not None
+        if raster:
+            with _opened(path.read_bytes()) as dataset:
                 bands, _ = _bands_of(dataset)
                 return Form(3 if dataset.colorinterp[0] == ColorInterp.palette else len(bands), _stored_as(dataset))
         with Image.open(path, formats=["JPEG", "PNG", "WEBP"]) as image:
@@ -137,14 +144,23 @@ def decode(data: bytes, at_least: int | None = None, window: Window | None = Non
     Raises:
         Unusable: not an image, truncated, damaged, of a type that is not stored, or the window leaves the file.
     """
-    if _is_raster(data):
+    if _driver(data):
         return _raster(data, window)
     return _pillow(data, at_least) if window is None else _crop(_pillow(data, None), window)
 
 
-def _is_raster(head: bytes) -> bool:
-    depth = head[24:25] if head.startswith(PNG) else b""
-    return head.startswith(RASTERS) or depth == b"\x10"
+def _driver(head: bytes) -> str | None:
+    """The driver of GDAL that reads a file with these first bytes; None if Pillow reads it."""
+    if head.startswith(PNG):
+        return "PNG" if head[24:25] == b"\x10" else None
+    return next((driver for magic, driver in DRIVERS.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster from its bytes alone: by its own driver, with no file beside it."""
+    with rasterio.MemoryFile(data) as file, file.open(driver=_driver(data)) as dataset:
+        yield dataset
 
 
 def _pillow(data: bytes, at_least: int | None) -> Picture:
@@ -188,7 +204,7 @@ def _require_inside(window: Window, width: int, height: int) -> None:
 
 def _raster(data: bytes, window: Window | None) -> Picture:
     try:
-        with rasterio.MemoryFile(data) as file, file.open() as dataset:
+        with _opened(data) as dataset:
             _stored_as(dataset)
             bands, alpha = _bands_of(dataset)
             if window:
@@ -262,9 +278,9 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
 
 def place_of(data: bytes, window: Window | None = None) -> Place | None:
     """Locate the centre of a file or window by the file's georeference; None if it has none."""
-    if not _is_raster(data):
+    if not _driver(data):
         return None
-    with rasterio.MemoryFile(data) as file, file.open() as dataset:
+    with _opened(data) as dataset:
         if not dataset.crs:
             return None
         left, top, width, height = window or (0, 0, dataset.width, dataset.height)
