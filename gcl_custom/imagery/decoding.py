@@ -4,9 +4,9 @@
 
 The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
 reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
-ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
-indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where tiles are made smaller,
-because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
+ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged
+files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where
+tiles are made smaller, because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
 """
 
 import io
@@ -41,7 +41,13 @@ DRIVERS = {
     b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
 }
 """First bytes of TIFF, BigTIFF and JPEG 2000, and the driver of each."""
+MOST_VALUES = 2**30
+"""Most values, over all bands, that are decoded of a raster at once. Pillow has a limit of its own."""
 STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
+
+
+UNREAD = "cannot be opened"
+"""The kind of a file that the system does not let be read."""
 
 
 class Unusable(Exception):  # noqa: N818  says what the source is
@@ -115,7 +121,7 @@ def form_of(path: Path) -> Form:
     """Read bands and integer type of a file from its header.
 
     Raises:
-        Unusable: not an image, or of a type that is not stored.
+        Unusable: not an image, not to be opened, or of a type that is not stored.
     """
     try:
         with path.open("rb") as file:
@@ -128,8 +134,10 @@ def form_of(path: Path) -> Form:
             return Form(1 if image.mode in ("1", "L", "LA") else 3, "uint8")
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
         raise Unusable("not an image") from None
+    except OSError as error:
+        raise Unusable(UNREAD, str(error.strerror)) if error.strerror else Unusable("not an image") from None
 
 
 def decode(data: bytes, at_least: int | None = None, window: Window | None = None) -> Picture:
@@ -142,7 +150,7 @@ def decode(data: bytes, at_least: int | None = None, window: Window | None = Non
         window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
 
     Raises:
-        Unusable: not an image, truncated, damaged, of a type that is not stored, or the window leaves the file.
+        Unusable: not an image, truncated, damaged, too large, of a type that is not stored, or the window leaves it.
     """
     if _driver(data):
         return _raster(data, window)
@@ -171,7 +179,9 @@ def _pillow(data: bytes, at_least: int | None) -> Picture:
             return picture_from(image)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise Unusable("too large", f"{error or 'more than the memory holds'}; cut it into tiles first") from None
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise Unusable("truncated or damaged", str(error)) from None
 
 
@@ -202,6 +212,14 @@ def _require_inside(window: Window, width: int, height: int) -> None:
         raise Unusable("window outside the file", f"{needed}; the file has {width} x {height} px")
 
 
+def _require_room(width: int, height: int, bands: int) -> None:
+    if width * height * bands > MOST_VALUES:
+        size = f"{width:,} x {height:,} px in {bands} bands"
+        raise Unusable(
+            "too large", f"{size}; at most {MOST_VALUES:,} values are decoded at once: cut it into tiles first"
+        )
+
+
 def _raster(data: bytes, window: Window | None) -> Picture:
     try:
         with _opened(data) as dataset:
@@ -209,12 +227,15 @@ def _raster(data: bytes, window: Window | None) -> Picture:
             bands, alpha = _bands_of(dataset)
             if window:
                 _require_inside(window, dataset.width, dataset.height)
+            _require_room(*(window[2:] if window else (dataset.width, dataset.height)), len(bands))
             ends = window.ends if window else None
             pixels = dataset.read(bands, window=ends)
             masks = dataset.read_masks(bands, window=ends) > 0
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
+    except MemoryError:
+        raise Unusable("too large", "more than the memory holds; cut it into tiles first") from None
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels, masks = colours[pixels[0]].transpose(2, 0, 1), repeat(masks[0], "h w -> c h w", c=3)

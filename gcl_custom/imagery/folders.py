@@ -94,7 +94,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
             f"data.root: {root} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, "
             f"and may lie in folders of any depth"
         )
-    notes = [f"files that are no images by their names, passed over: {others}"] if others else []
+    notes = [f"files that are no images by their names or kind, passed over: {others}"] if others else []
     folders = _split_folders(root, card)
     kept = [image for path in images if (image := _in_split(path, folders))]
     if len(kept) < len(images):
@@ -190,6 +190,9 @@ def is_rgb(card: Card | None, form: Form) -> bool:
 def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
     """List the relative paths of the images, sorted, and count the other files. Hidden ones are skipped.
 
+    A pipe, a device or a link to one counts as another file, whatever its name: reading it may never end. A link whose
+    file is gone is listed, so that reading it says so.
+
     Args:
         table: path of the table of labels; it may lie below root, and is not counted.
     """
@@ -204,11 +207,16 @@ def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
         for name in names:
             if name.startswith("."):
                 continue
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(SUFFIXES) and not _is_special(Path(folder) / name):
                 images.append((Path(folder) / name).relative_to(root).as_posix())
             elif table is None or name != table.name or (Path(folder) / name).resolve() != table.resolve():
                 others += 1
     return sorted(images), others
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is no regular file, but a pipe or a device, or a link to one."""
+    return not path.is_file() and path.exists()
 
 
 def _split_folders(root: Path, card: Card | None) -> dict[SplitName, str]:

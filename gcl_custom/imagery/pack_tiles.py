@@ -17,10 +17,10 @@ from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Unusable, reading
+from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
-from gcl_custom.imagery.read_tile import UNREAD, read_tile
+from gcl_custom.imagery.read_tile import read_tile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
@@ -146,7 +146,11 @@ def _packed(
 
 
 def _state(root: Path, source: Source) -> tuple[int, int]:
-    status = (root / source.path).stat()
+    """Size and time of change of the source's file; both are 0 for one that is gone, such as behind a dangling link."""
+    try:
+        status = (root / source.path).stat()
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 

@@ -78,13 +78,16 @@ class PackingJournal:
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
     def _whole_lines(self) -> list[str]:
-        """Lines of the journal. A last line that a kill left unfinished is cut off."""
+        """Lines of the journal. A last line that a kill left unfinished is cut off.
+
+        Lines end at newlines only: a path may hold U+2028 and the like, where ``str.splitlines`` would cut, too.
+        """
         if not self._journal.is_file():
             return []
         whole, _, torn = self._journal.read_bytes().rpartition(b"\n")
         if torn:
             os.truncate(self._journal, len(whole) + 1)
-        return whole.decode("utf-8").splitlines()
+        return whole.decode("utf-8").split("\n") if whole else []
 
     def _learn(self, record: Record) -> None:
         self.records[record.source] = record

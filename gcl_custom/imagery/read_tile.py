@@ -4,11 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, place_of, tile_from
+from gcl_custom.imagery.decoding import UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
-
-UNREAD = "cannot be opened"
 
 
 @dataclass(frozen=True)

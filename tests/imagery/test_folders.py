@@ -25,7 +25,7 @@ def test_flat_and_nested_folders_are_unlabelled(tmp_path: Path) -> None:
     layout = find_tiles(root, None)
     assert layout.tiles == [FoundTile(Source(path), None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
     assert (layout.classes, layout.splits) == ([], [])
-    assert layout.notes == ["files that are no images by their names, passed over: 2"]
+    assert layout.notes == ["files that are no images by their names or kind, passed over: 2"]
 
 
 def test_one_folder_is_not_a_class(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name
     root = lay_out(tmp_path, "1.jpg", "about/", "other/labels.csv", "readme.txt")
     labels = str(tmp_path / "about" / "labels.csv") if name == "absolute" else name
     (root / labels).write_text("file,labels\n1.jpg,a")
-    passed = "files that are no images by their names, passed over: {}"
+    passed = "files that are no images by their names or kind, passed over: {}"
     assert find_tiles(root, None, labels).notes == [passed.format(2)]
     assert find_tiles(root, None).notes == [passed.format(3)]
     (root / "readme.txt").unlink()

@@ -1,6 +1,9 @@
 """Files that are made to have the kit read other files, or ask addresses."""
 
+import os
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -8,9 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from small_images import tiff
+from small_images import class_folders, tiff
 
+from gcl_custom.check.survey import survey
 from gcl_custom.imagery.decoding import PNG, Form, Unusable, decode, form_of, place_of, reading
+from gcl_custom.imagery.folders import walk
+from gcl_custom.imagery.pack_tiles import pack_tiles
+from gcl_custom.imagery.source import Source, Window
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
 
 SECRET = np.full((1, 40, 40), 4242, dtype=np.uint16)
 
@@ -25,7 +37,7 @@ def asked() -> Iterator[tuple[str, list[str]]]:
             paths.append(self.path)
             self.send_error(404)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815  the names that the server looks for
 
         def log_message(self, *args: object) -> None:
             pass
@@ -49,7 +61,8 @@ def vrt(source: str) -> bytes:
 def raw_band(path: str) -> bytes:
     """A virtual raster that takes the bytes of any file for pixels."""
     return (
-        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1" '
+        'subClass="VRTRawRasterBand">'
         f'<SourceFilename relativeToVRT="0">{path}</SourceFilename><ImageOffset>0</ImageOffset>'
         "<PixelOffset>1</PixelOffset><LineOffset>4</LineOffset></VRTRasterBand></VRTDataset>"
     ).encode()
@@ -121,3 +134,77 @@ def test_files_beside_a_raster_are_not_read(tmp_path: Path) -> None:
         picture = decode((tmp_path / "a.tif").read_bytes())
     assert picture.valid is None
     assert (picture.pixels == 4242).all()
+
+
+def huge_tiff(width: int, height: int) -> bytes:
+    """A TIFF of a few hundred bytes that declares so many pixels."""
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 4)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+
+
+def huge_png(side: int, depth: int) -> bytes:
+    """The header of a PNG of so many grey pixels, and next to no data."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9))]
+    parts.append((b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return PNG + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [huge_tiff(2**31 - 1, 1), huge_tiff(2**31 - 1, 2**31 - 1), huge_tiff(40_000, 40_000), huge_png(200_000, 16),
+     huge_png(200_000, 8)],
+    ids=["row", "square", "scene", "png16", "png8"],
+)  # fmt: skip
+def test_a_file_that_declares_too_many_pixels_is_unusable(data: bytes) -> None:
+    with reading(), pytest.raises(Unusable) as refusal:
+        decode(data)
+    assert refusal.value.kind == "too large"
+    assert "cut it into tiles first" in refusal.value.detail
+
+
+def test_a_window_of_a_huge_file_is_read() -> None:
+    """Not that there are pixels in this one."""
+    with reading(), pytest.raises(Unusable) as refusal:
+        decode(huge_tiff(40_000, 40_000), window=Window(0, 0, 16, 16))
+    assert refusal.value.kind == "truncated or damaged"
+
+
+def test_pipes_and_devices_are_passed_over_and_dangling_links_are_listed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
+    (tmp_path / "whole.png").write_bytes(b"x")
+    assert walk(tmp_path) == (["gone.tif", "whole.png"], 2)
+    with reading(), pytest.raises(Unusable, match=r"cannot be opened \(No such file"):
+        form_of(tmp_path / "gone.tif")
+
+
+def test_hostile_files_among_good_ones_end_neither_packing_nor_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "root")
+    (root / "forest" / "a.tif").write_bytes(huge_tiff(2**31 - 1, 2))
+    (root / "forest" / "b.png").write_bytes(huge_png(200_000, 16))
+    (root / "forest" / "c.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(root / "water" / "d.png")
+    data = DataSettings(root=str(root), size=16, bad_files=0.2)
+    survey(data)
+    assert "unusable files: 3 (2 too large, 1 cannot be opened" in capsys.readouterr().out
+    run = Run(tmp_path / "run", Recipe(name="run", data=data))
+    pack_tiles(run)
+    assert plan.tiles(run).facts["unusable"] == 3
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.png", "a\u0085b.png", "a\x0bb.png", "a\rb.png", "a\nb.png", "[red]a.png"])
+def test_a_name_with_odd_separators_is_packed_twice(name: str, tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root")
+    (root / "forest" / "000.png").rename(root / "forest" / name)
+    run = Run(tmp_path / "run", Recipe(name="run", data=DataSettings(root=str(root), size=16)))
+    pack_tiles(run)
+    (root / "forest" / "new.png").write_bytes((root / "water" / "001.png").read_bytes())
+    pack_tiles(run)
+    assert Source(f"forest/{name}") in TileStore(plan.tiles(run).path).sources
