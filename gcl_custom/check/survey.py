@@ -11,9 +11,9 @@ from pathlib import Path
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Unusable, reading
+from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
-from gcl_custom.imagery.read_tile import read_tile
+from gcl_custom.imagery.read_tile import read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide
 from gcl_custom.recipe.file import load_card
@@ -62,11 +62,15 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
     chosen = [tile.source for tile in tiles[::step]]
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
         bad: dict[Source, Unusable] = {}
-        problems = pool.map(partial(_problem, root=root, form=form, data=data), chosen)
-        for source, problem in zip(chosen, problems, strict=True):
-            if problem:
-                bad[source] = problem
+        good: list[Tile] = []
+        for source, tile in zip(chosen, pool.map(partial(_tile, root=root, form=form, data=data), chosen), strict=True):
+            if isinstance(tile, Unusable):
+                bad[source] = tile
+            else:
+                good.append(tile)
             bar.advance()
+    for note in remarks(good):
+        warn(note)
     read = f"all {len(chosen):,} files were read" if step == 1 else f"{len(chosen):,} of {len(tiles):,} files were read"
     kinds = ", ".join(
         f"{count} {kind}" for kind, count in Counter(problem.kind for problem in bad.values()).most_common()
@@ -83,6 +87,7 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
     return bad
 
 
-def _problem(source: Source, root: Path, form: Form, data: DataSettings) -> Unusable | None:
+def _tile(source: Source, root: Path, form: Form, data: DataSettings) -> Tile | Unusable:
+    """The tile, without its pixels."""
     tile = read_tile(root, source, form, data).tile()
-    return tile if isinstance(tile, Unusable) else None
+    return tile if isinstance(tile, Unusable) else tile._replace(pixels=tile.pixels[:, :0].copy())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Integer
 
 from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
@@ -20,7 +20,7 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
-from gcl_custom.imagery.read_tile import read_tile
+from gcl_custom.imagery.read_tile import read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
@@ -132,7 +132,7 @@ def _fill(
 
 def _packed(
     source: Source, root: Path, form: Form, data: DataSettings, digests: dict[str, Record]
-) -> tuple[Record, UInt[np.ndarray, "c h w"] | None]:
+) -> tuple[Record, Integer[np.ndarray, "c h w"] | None]:
     """The record of a source, and its pixels if they are new."""
     state = _state(root, source)
     found = read_tile(root, source, form, data)
@@ -142,7 +142,7 @@ def _packed(
     tile = found.tile()
     if isinstance(tile, Unusable):
         return record._replace(kind=tile.kind, detail=tile.detail), None
-    return record._replace(grey=tile.grey, alpha=tile.alpha), tile.pixels
+    return record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene), tile.pixels
 
 
 def _state(root: Path, source: Source) -> tuple[int, int]:
@@ -178,12 +178,8 @@ def _usable(
         )
     if bad:
         warn(f"{len(bad)} of {len(tiles)} files are unusable and left out ({summary}): {folder / UNUSABLE}")
-    grey = sum(journal.records[tile.source].grey for tile in usable)
-    alpha = sum(journal.records[tile.source].alpha for tile in usable)
-    if grey:
-        warn(f"{grey} greyscale files: the one band stands for red, green and blue")
-    if alpha:
-        warn(f"{alpha} files have an alpha band: it is dropped, and what it hides is nodata")
+    for note in remarks(journal.records[tile.source] for tile in usable):
+        warn(note)
     return usable
 
 
@@ -204,7 +200,7 @@ def _index(
     split = divide(usable, labels, layout.kind, data)
     slots = [journal.records[tile.source].slot for tile in usable]
     low, high = [0.0] * form.bands, [255.0] * form.bands
-    if form.dtype == "uint16":
+    if form.dtype != "uint8":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
         low, high = edges(folder / PIXELS, train, form, data.size)
     return {
@@ -229,7 +225,7 @@ def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[flo
     low, high = [], []
     for band in range(form.bands):
         values = pixels[sorted(slots)[::step], band]
-        values = values[values > 0]
+        values = values[values != 0]
         bottom, top = np.percentile(values, [0.1, 99.9]) if len(values) else (0.0, 1.0)
         low.append(float(bottom))
         high.append(float(max(top, bottom + 1)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Integer
 
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.source import Source
@@ -36,6 +36,7 @@ class Record(NamedTuple):
     """Why it has no tile: the kind of problem, and details of this one."""
     grey: bool = False
     alpha: bool = False
+    scene: bool = False
 
     @property
     def state(self) -> tuple[int, int]:
@@ -94,7 +95,7 @@ class PackingJournal:
         self.digests.setdefault(record.digest, record)
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
-    def append(self, block: Sequence[tuple[Record, UInt[np.ndarray, "c h w"] | None]]) -> None:
+    def append(self, block: Sequence[tuple[Record, Integer[np.ndarray, "c h w"] | None]]) -> None:
         """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
         with self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []
