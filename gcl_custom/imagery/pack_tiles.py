@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +20,7 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
-from gcl_custom.imagery.read_tile import read_tile, remarks
+from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
@@ -167,8 +167,7 @@ def _usable(
     lines = [f"{record.source}\t{Unusable(record.kind, record.detail)}" for record in bad]
     with write_atomically(folder / UNUSABLE) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    kinds = Counter(record.kind for record in bad)
-    summary = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    summary = in_kinds(record.kind for record in bad)
     if len(bad) > data.bad_files * len(tiles) or not usable:
         examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:5])
         raise UserError(

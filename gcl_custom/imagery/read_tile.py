@@ -84,6 +84,11 @@ def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
         )
 
 
+def in_kinds(kinds: Iterable[str]) -> str:
+    """How many files are unusable for each kind of reason, the most common first."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common())
+
+
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
     """Read the source's file, whole and once. A file with several windows is read for each of them."""
     try:

@@ -38,6 +38,16 @@ def test_what_would_end_packing_ends_the_check(tmp_path: Path) -> None:
         survey.survey(DataSettings(root=str(class_folders(tmp_path / "one", 1)), size=16))
 
 
+def test_where_no_file_can_be_used_the_check_ends_in_the_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are of 24 px."""
+    root = class_folders(tmp_path / "root", 6)
+    with pytest.raises(UserError, match=r"no file of .* can be used \(6 smaller than data\.size; all 6 files"):
+        survey.survey(DataSettings(root=str(root), size=32))
+    assert "forest/000.png: smaller than data.size (24 x 24 px, data.size is 32" in capsys.readouterr().out
+
+
 def test_of_many_files_some_are_read_and_this_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
