@@ -3,7 +3,7 @@
 Four layouts are recognised. A card states one of them and takes precedence.
 
     a.jpg, x/y/b.jpg                     unlabelled, flat or nested
-    forest/a.jpg, water/b.jpg            class folders: two or more, every image exactly one folder down
+    forest/a.jpg, water/b.jpg            class folders: two or more, nearly every image exactly one folder down
     train/a.jpg, valid/b.jpg             given splits; the validation split may be called val or validation
     train/forest/a.jpg, test/water/...   given splits with class folders inside
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from gcl_custom.console import progress, say, warn
+from gcl_custom.console import plain, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
@@ -164,7 +164,7 @@ def _usable(
     """
     usable = [tile for tile in tiles if journal.records[tile.source].slot is not None]
     bad = [record for tile in tiles if (record := journal.records[tile.source]).slot is None]
-    lines = [f"{record.source}\t{Unusable(record.kind, record.detail)}" for record in bad]
+    lines = [f"{plain(str(record.source))}\t{Unusable(record.kind, record.detail)}" for record in bad]
     with write_atomically(folder / UNUSABLE) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     summary = in_kinds(record.kind for record in bad)
