@@ -8,12 +8,11 @@ from typing import Annotated
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import typer
-from rich.markup import escape
 
-from gcl_custom import __version__, console
+from gcl_custom import __version__
 from gcl_custom.cli import recipes
 from gcl_custom.cli.commands import app
-from gcl_custom.console import say
+from gcl_custom.console import fail, say
 from gcl_custom.errors import UserError
 
 app.add_typer(recipes.app, name="recipes")
@@ -33,7 +32,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console.console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        fail(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where this one stopped")

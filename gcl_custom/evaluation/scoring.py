@@ -12,6 +12,7 @@ from typing import Any, cast
 from jaxtyping import Int
 from rich import box
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from gcl_custom import console
@@ -189,7 +190,8 @@ def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], no
     return shown
 
 
-def _cell(score: dict[str, Any] | None) -> str:
+def _cell(score: dict[str, Any] | None) -> Text:
     if score is None:
-        return ""
-    return f"{100 * score['mean']:.2f}\n[dim]{100 * score['low']:.1f}–{100 * score['high']:.1f}[/]"
+        return Text()
+    interval = f"{100 * score['low']:.1f}–{100 * score['high']:.1f}"
+    return Text.assemble(f"{100 * score['mean']:.2f}\n", (interval, "dim"))
