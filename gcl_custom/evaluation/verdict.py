@@ -1,9 +1,10 @@
-"""From the predictions of all arms and seeds to the scores, the answers to four questions, and the verdict in words.
+"""From the predictions of all arms and seeds to the scores, the answers to five questions, and the verdict in words.
 
     1. Does GCL beat handcrafted augmentations only?
     2. Does GCL beat the supervised baseline?
     3. Does a control without in-painting show the same gain?
-    4. Is GCL better than the backbone that pretraining began with?
+    4. Is GCL better than the public weights that pretraining began with, if it did?
+    5. Is GCL better than an untrained backbone?
 
 The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by its arm and its metric:
 
@@ -28,6 +29,7 @@ TITLES = {
     "reconstructed": "the reconstructed control",
     "paired": "the paired control",
     "supervised": "the supervised baseline",
+    "public": "the public start",
     "untrained": "an untrained backbone",
 }
 PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
@@ -91,7 +93,11 @@ def summarise(
     }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
-        scores[figure.arm][figure.metric] = score(found, seeds)
+        if figure.arm == "public":  # the same for every seed, so its interval is over tiles
+            found, seeds_of = kind.result(predictions[figure][:1], labels), seeds[:1]
+        else:
+            seeds_of = seeds
+        scores[figure.arm][figure.metric] = score(found, seeds_of)
     answers = _answers(results)
     return {
         "measure": kind.measure,
@@ -161,6 +167,9 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
                 (Figure(control, "linear"), Figure("handcrafted", "linear")),
                 (linear, Figure(control, "linear")),
             )
+        ],
+        "Is GCL better than the public weights that it began with?": [
+            (Figure("gcl", metric), Figure("public", metric)) for metric in metrics
         ],
         "Has pretraining learned anything?": [(linear, Figure("untrained", "linear"))],
     }

@@ -33,10 +33,23 @@ OF_MIXING = ("source", "pairing")
 
 
 def normalised(settings: PretrainSettings) -> PretrainSettings:
-    """The settings, with defaults for keys that do nothing at mixing rate 0, so that cells share the pretraining."""
-    if settings.mixing_rate > 0:
-        return settings
-    return settings.model_copy(update={key: getattr(PretrainSettings(), key) for key in OF_MIXING})
+    """The settings, with what holds for norms, and with defaults for keys that do nothing at mixing rate 0.
+
+    So cells that say the same in other words share the pretraining.
+    """
+    change: dict[str, Any] = {"norms": settings.norms_or_default}
+    if settings.mixing_rate == 0:
+        change |= {key: getattr(PretrainSettings(), key) for key in OF_MIXING}
+    return settings.model_copy(update=change)
+
+
+FLOORS = ("untrained", "public")
+"""Backbones that are probed beside the arms and are no pretraining of the run: as initialised, and the public start."""
+
+
+def floors(recipe: Recipe) -> tuple[str, ...]:
+    """The floors of a recipe; ``public`` only if pretraining begins with public weights."""
+    return FLOORS if recipe.pretrain.continues else FLOORS[:1]
 
 
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:

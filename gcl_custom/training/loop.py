@@ -48,7 +48,7 @@ def fit(
             whatever else draws from that generator, is a function of the step.
 
     Returns:
-        One row of figures for each epoch, means over its steps.
+        One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
 
     Raises:
         UserError: a loss or a gradient is not finite; the last checkpoint stays.
@@ -80,6 +80,7 @@ def _train(
         join(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
+    training.begin()
     with console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
@@ -120,6 +121,13 @@ class _Training:
             self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
             console.say(f"{stage.name}: going on from step {batches.step}")
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
+
+    def begin(self) -> None:
+        """Evaluate what training begins with, if the module asks for it."""
+        if self._module.evaluate_first and self._batches.step == 0:
+            if self._fabric.is_global_zero:
+                self._history.append({"epoch": 0.0, **self._evaluate(0)})
+            self._fabric.barrier()
 
     def follow(self, ticker: console.Ticker) -> None:
         """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint."""

@@ -107,8 +107,8 @@ def _folder(folder: Path) -> Found:
         return Found("damaged", f"only {hub.PICKLE}, which is not read; {once}", size, folder)
     index = folder / hub.INDEX
     if not index.is_file():
-        if files and (folder / "config.json").is_file():
-            return Found("there", "config.json, safetensors", size, folder)
+        if files and ((folder / "config.json").is_file() or (folder / hub.SAFE).is_file()):  # timm reads no config
+            return Found("there", "safetensors", size, folder)
         return Found("damaged", f"neither {hub.INDEX} nor config.json with safetensors", size, folder)
     try:
         about = json.loads(index.read_text(encoding="utf-8"))
