@@ -86,7 +86,7 @@ def _data(known: TrainedBackbone) -> str:
 def _training(known: TrainedBackbone) -> str:
     recipe = known.run.recipe
     settings = arms.arm_settings(recipe, known.arm)
-    start = f"weights of the start ({settings.start.name}), batch norms {settings.norms_or_default}; "
+    start = f"weights of the start ({settings.start.name}), batch norms {arms.norms_of(settings)}; "
     return (
         f"{start * settings.continues}{settings.method.name}, {settings.epochs} epochs, batch {settings.batch}, views "
         f"of {settings.crop_size or recipe.data.size} px, stem {settings.stem}, mixing rate "
@@ -128,8 +128,8 @@ def _scores(known: TrainedBackbone) -> str:
     return (
         f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from the weights that pretraining began with.{this}\n\n{table}\n\n{scores['verdict']} "
-        f"{scores['cause']}\n\n{scores['split']}"
+        f"or, for the supervised baseline, from the weights that pretraining began with.{this}\n\n{table}\n\n"
+        f"{scores['verdict']} {scores['cause']}\n\n{scores['split']}"
     )
 
 

@@ -32,6 +32,7 @@ from gcl_custom.pretraining import start
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.runs.arms import norms_of
 from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
@@ -62,7 +63,7 @@ class Contrastive(Trainable):
     ) -> None:
         super().__init__()
         self.backbone, width = start.begun(settings, store)
-        start.fix_norms(self.backbone, settings.norms_or_default)
+        start.fix_norms(self.backbone, norms_of(settings))
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
         self._done, self._share_done = 0, 0.0
         self.evaluate_first = settings.continues

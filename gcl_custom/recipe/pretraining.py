@@ -211,11 +211,6 @@ class PretrainSettings(Section):
         return self.start.name != "none"
 
     @property
-    def norms_or_default(self) -> Norms:
-        """What is trained of batch norms, also where the recipe does not say."""
-        return self.norms or ("frozen" if self.continues else "trained")
-
-    @property
     def tiles_per_step(self) -> int:
         """Tiles in a step over all processes. Of each, 1 + generative_views views pass the backbone."""
         return max(2, 2 * self.batch // (1 + self.generative_views))
@@ -231,7 +226,7 @@ class PretrainSettings(Section):
 
     @model_validator(mode="after")
     def _fixed_norms(self) -> "PretrainSettings":
-        if not self.continues and self.norms_or_default != "trained":
+        if not self.continues and self.norms in ("frozen", "affine"):
             raise ValueError(f"norms {self.norms} keeps the statistics of a start, and there is none: set start, too")
         return self
 

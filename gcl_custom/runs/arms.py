@@ -3,7 +3,7 @@
 from typing import Any
 
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import Norms, PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 
 
@@ -28,6 +28,11 @@ def reads_reconstructions(settings: PretrainSettings) -> bool:
     return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
 
 
+def norms_of(settings: PretrainSettings) -> Norms:
+    """What is trained of batch norms, also where the recipe does not say."""
+    return settings.norms or ("frozen" if settings.continues else "trained")
+
+
 OF_MIXING = ("source", "pairing")
 """Keys of ``pretrain`` that only apply to generative views."""
 
@@ -37,7 +42,7 @@ def normalised(settings: PretrainSettings) -> PretrainSettings:
 
     So cells that say the same in other words share the pretraining.
     """
-    change: dict[str, Any] = {"norms": settings.norms_or_default}
+    change: dict[str, Any] = {"norms": norms_of(settings)}
     if settings.mixing_rate == 0:
         change |= {key: getattr(PretrainSettings(), key) for key in OF_MIXING}
     return settings.model_copy(update=change)
