@@ -14,6 +14,7 @@ from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.weights import digests, starts
 from gcl_custom.weights.needed import needed
+from gcl_custom.weights.on_disk import look
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -95,6 +96,7 @@ def test_weights_of_timm_come_from_the_cache_or_are_named(monkeypatch: pytest.Mo
     assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())
     (need,) = needed(recipe({"name": "timm"}, "test_resnet"))
     assert need.fetchable
+    assert look(need).there
     assert need.public
     assert need.public.licence == "apache-2.0"
     with pytest.raises(UserError, match="timm has no weights for the backbone resnet10"):
