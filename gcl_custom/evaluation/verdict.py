@@ -1,9 +1,10 @@
-"""From the predictions of all arms and seeds to the scores, the answers to four questions, and the verdict in words.
+"""From the predictions of all arms and seeds to the scores, the answers to five questions, and the verdict in words.
 
     1. Is GCL better than the backbone that pretraining began with, and than what needs no network?
-    2. Does GCL beat handcrafted augmentations only?
-    3. Does GCL beat the supervised baseline?
-    4. Does a control without in-painting show the same gain?
+    2. Is GCL better than the public weights that pretraining began with, if it did?
+    3. Does GCL beat handcrafted augmentations only?
+    4. Does GCL beat the supervised baseline?
+    5. Does a control without in-painting show the same gain?
 
 The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by its arm and its metric:
 
@@ -28,6 +29,7 @@ TITLES = {
     "reconstructed": "the reconstructed control",
     "paired": "the paired control",
     "supervised": "the supervised baseline",
+    "public": "the public start",
     "untrained": "an untrained backbone",
     "statistics": "the statistics of each band",
     "patches": "the words of patches (k-means)",
@@ -36,6 +38,8 @@ PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", 
 CONTROLS = ("reconstructed", "paired")
 FLOORS = ("statistics", "patches")
 """Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
+ONCE = (*FLOORS, "public")
+"""Arms that are the same for every seed. Their intervals are over tiles."""
 NO_NETWORK = (
     "Statistics of each band (mean, deviation, minimum, maximum) and words of patches (k-means, with these statistics) "
     "need no network and are computed once; their intervals are over test tiles."
@@ -101,9 +105,10 @@ def summarise(
     }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
-        once = figure.arm in FLOORS
-        own = kind.result(predictions[figure], labels) if once else found
-        scores[figure.arm][figure.metric] = score(own, ["every"] if once else seeds)
+        if figure.arm in ONCE:
+            scores[figure.arm][figure.metric] = score(kind.result(predictions[figure][:1], labels), ["every"])
+        else:
+            scores[figure.arm][figure.metric] = score(found, seeds)
     answers = _answers(results)
     return {
         "measure": kind.measure,
@@ -181,6 +186,9 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
                 (Figure(control, "linear"), Figure("handcrafted", "linear")),
                 (linear, Figure(control, "linear")),
             )
+        ],
+        "Is GCL better than the public weights that it began with?": [
+            (Figure("gcl", metric), Figure("public", metric)) for metric in metrics
         ],
     }
     answers = {

@@ -49,7 +49,7 @@ def fit(
             whatever else draws from that generator, is a function of the step.
 
     Returns:
-        One row of figures for each epoch, means over its steps.
+        One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
 
     Raises:
         UserError: a loss or a gradient is not finite; the last checkpoint stays.
@@ -81,6 +81,7 @@ def _train(
         join(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
+    training.begin()
     with closing(training), console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
@@ -126,6 +127,13 @@ class _Training:
         """Release TensorBoard's file and thread; a comparison has dozens of trainings."""
         if self._board:
             self._board.close()
+
+    def begin(self) -> None:
+        """Evaluate what training begins with, if the module asks for it."""
+        if self._module.evaluate_first and self._batches.step == 0:
+            if self._fabric.is_global_zero:
+                self._history.append({"epoch": 0.0, **self._evaluate(0)})
+            self._fabric.barrier()
 
     def follow(self, ticker: console.Ticker) -> None:
         """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint."""
