@@ -53,7 +53,7 @@ BEGINNINGS = ("untrained", "public")
 
 
 def beginnings(recipe: Recipe) -> tuple[str, ...]:
-    """What a recipe's pretraining begins with, scored like an arm; ``public`` only if pretraining begins with public weights."""
+    """What the pretraining of a recipe begins with; ``public`` only if it has a public start."""
     return BEGINNINGS if recipe.pretrain.continues else BEGINNINGS[:1]
 
 

@@ -11,7 +11,7 @@ from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs.arms import (
-    FLOORS,
+    BEGINNINGS,
     arm_settings,
     mixes_views,
     needs_generator,
@@ -186,7 +186,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
 def probe(run: Run, arm: str, seed: int) -> Stage:
     """Linear probe and kNN of one backbone; the arms ``untrained`` and ``public`` need no pretraining."""
     recipe = run.recipe
-    inputs = [tiles(run)] if arm in FLOORS else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
+    inputs = [tiles(run)] if arm in BEGINNINGS else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
     backbone = [recipe.pretrain.backbone, recipe.pretrain.stem]
     if arm == "public":  # the same for every seed
         settings = probe_settings(recipe, backbone, None) | start(run)
