@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from gcl_custom import console
@@ -77,7 +78,8 @@ def _train(
     """What each process does."""
     if fabric.world_size > 1:
         processes.part_at_exit()
-        join = nn.SyncBatchNorm.convert_sync_batchnorm if fabric.device.type == "cuda" else batch_norm.join_batch_norms
+        # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
+        join = convert_sync_batchnorm if fabric.device.type == "cuda" else batch_norm.join_batch_norms
         join(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
