@@ -246,7 +246,8 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
             bands, alpha = _bands_of(dataset, of_data_set)
             if window:
                 _require_inside(window, dataset.width, dataset.height)
-            _require_room(*(window[2:] if window else (dataset.width, dataset.height)), len(bands))
+            width, height = (window.width, window.height) if window else (dataset.width, dataset.height)
+            _require_room(width, height, len(bands))
             ends = window.ends if window else None
             pixels = dataset.read(bands, window=ends)
             masks = dataset.read_masks(bands, window=ends) > 0
@@ -262,7 +263,7 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
     pixels, masks = upright(pixels, orientation), upright(masks, orientation)
     if masks.all():
         return Picture(pixels, None, alpha)
-    valid = masks.any(axis=0)
+    valid: np.ndarray = masks.any(axis=0)
     # A pixel with data in some bands counts as data. A bright band may happen to have the nodata value, so it keeps it;
     # a negative one, such as -9999, is no measurement and becomes 0.
     return Picture(pixels * (masks if sentinel else valid), None if valid.all() else valid, alpha)
