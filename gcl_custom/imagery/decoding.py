@@ -263,7 +263,7 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
     pixels, masks = upright(pixels, orientation), upright(masks, orientation)
     if masks.all():
         return Picture(pixels, None, alpha)
-    valid: np.ndarray = masks.any(axis=0)
+    valid = np.asarray(masks.any(axis=0))
     # A pixel with data in some bands counts as data. A bright band may happen to have the nodata value, so it keeps it;
     # a negative one, such as -9999, is no measurement and becomes 0.
     return Picture(pixels * (masks if sentinel else valid), None if valid.all() else valid, alpha)
