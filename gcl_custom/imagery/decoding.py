@@ -22,15 +22,15 @@ import numpy as np
 import rasterio
 import torch
 from einops import repeat
-from jaxtyping import Bool, Integer, Shaped
+from jaxtyping import Bool, Integer
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from torch import Tensor
 
+from gcl_custom.imagery.orientation import orientation_of, upright
 from gcl_custom.imagery.source import Window
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -47,8 +47,6 @@ MOST_VALUES = 2**30
 STORED = ("uint8", "uint16", "int16")
 SCENE = 16
 """From so many times the side of a tile on, a file counts as a scene."""
-ORIENTATION = 274
-"""The tag of TIFF and EXIF that says how a picture is to be turned."""
 
 
 UNREAD = "cannot be opened"
@@ -238,7 +236,7 @@ def _require_room(width: int, height: int, bands: int) -> None:
 
 
 def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Picture:
-    orientation = _orientation(data)
+    orientation = orientation_of(data)
     if orientation != 1 and window:
         return _crop(_raster(data, None, of_data_set), window)
     try:
@@ -262,37 +260,13 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels, masks = colours[pixels[0]].transpose(2, 0, 1), repeat(masks[0], "h w -> c h w", c=3)
-    pixels, masks = _upright(pixels, orientation), _upright(masks, orientation)
+    pixels, masks = upright(pixels, orientation), upright(masks, orientation)
     if masks.all():
         return Picture(pixels, None, alpha)
-    valid: Bool[np.ndarray, "h w"] = np.logical_or.reduce(masks)
+    valid = np.asarray(masks.any(axis=0))
     # A pixel with data in some bands counts as data. A bright band may happen to have the nodata value, so it keeps it;
     # a negative one, such as -9999, is no measurement and becomes 0.
     return Picture(pixels * (masks if sentinel else valid), None if valid.all() else valid, alpha)
-
-
-def _orientation(data: bytes) -> int:
-    """How a TIFF is to be turned, as in EXIF. 1 is upright; GDAL does not say."""
-    if _driver(data) != "GTiff":
-        return 1
-    tags = ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" or data[3:4] == b"+" else data[:8])
-    file = io.BytesIO(data)
-    try:
-        file.seek(tags.next)
-        tags.load(file)
-        found = tags.get(ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, OverflowError, struct.error):
-        return 1  # GDAL will say what is damaged
-    return found if found in range(1, 9) else 1
-
-
-def _upright(pixels: Shaped[np.ndarray, "c h w"], orientation: int) -> Shaped[np.ndarray, "c y x"]:
-    """Turn and flip as EXIF's values 1 to 8 say."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(0, 2, 1)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return pixels[:, ::rows, ::columns]
 
 
 def _require_one_page(dataset: rasterio.DatasetReader) -> None:

@@ -25,6 +25,7 @@ from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.quiet_lightning import quiet_lightning
 from gcl_custom.training.steps import Steps, Trainable, engine
+from gcl_custom.training.stopping import StopRequests
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.json"
@@ -84,7 +85,8 @@ def _train(
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
     training.begin()
-    with closing(training), console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
+    progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
+    with closing(training), progress as ticker, StopRequests() as asked:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
             for batch in batches:
@@ -92,6 +94,9 @@ def _train(
                 training.steps.take(fabric.to_device(batch))
                 ticker.advance(batches.batch)
                 training.follow(ticker)
+                if asked and fabric.world_size == 1:
+                    training.save()
+                    asked.stop()
 
 
 def _load(stage: Stage) -> dict[str, Any]:
@@ -144,8 +149,10 @@ class _Training:
             self._sums[name] = self._sums.get(name, torch.zeros(())) + torch.as_tensor(value).detach().float()
         epoch, rest = divmod(self._batches.step, len(self._batches))
         evaluated = rest == 0 and self._end_epoch(epoch, ticker)
-        if evaluated or self._batches.step % CHECK_EVERY == 0:
-            self._save(evaluated)
+        if not evaluated and self._batches.step % CHECK_EVERY:
+            return
+        if self._fabric.broadcast(evaluated or self._is_old()):  # all ranks do as the first one says
+            self.save()
 
     def _end_epoch(self, epoch: int, ticker: console.Ticker) -> bool:
         """Close an epoch's row of the history; True where it was evaluated."""
@@ -186,10 +193,11 @@ class _Training:
                 self._board.add_image(f"{self._stage.name}/{name}", picture.float().cpu(), epoch)
         return figures
 
-    def _save(self, due: bool) -> None:
-        """Write a checkpoint if one is due or the last is old; all ranks do as the first one says."""
-        if not self._fabric.broadcast(due or time.monotonic() - self._saved > 60 * self._hardware.checkpoint_minutes):
-            return
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._saved > 60 * self._hardware.checkpoint_minutes
+
+    def save(self) -> None:
+        """Write a checkpoint."""
         if self._fabric.is_global_zero:
             # First the history: one that is ahead of the checkpoint is written again, one that is behind might not be.
             write_json(self._stage.path / HISTORY, self._history)

@@ -39,3 +39,14 @@ def test_a_refused_recipe_does_not_replace_the_one_before(tmp_path: Path) -> Non
     with pytest.raises(StaleStage), changed.saved():
         raise StaleStage
     assert load_recipe(run.path / "recipe.yaml").seed == 0
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "/tmp/x", "a/../../x", "a/b", "a/cells/..", "a/cells/b/c", ""])
+def test_a_path_is_no_name_of_a_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {root: tiles}")
+    with pytest.raises(UserError, match=r"a run's name is made of|There is no run"):
+        open_run(tmp_path / "runs", None, name or "-")
+    if name:
+        with pytest.raises(UserError, match="a run's name is made of"):
+            open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), name)
+    assert open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), "a/cells/b=0.5").path.name == "b=0.5"
