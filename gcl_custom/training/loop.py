@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -80,8 +79,12 @@ def _train(
     if fabric.world_size > 1:
         processes.part_at_exit()
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
-        join = convert_sync_batchnorm if fabric.device.type == "cuda" else batch_norm.join_batch_norms
-        join(module)
+        if fabric.device.type == "cuda":
+            from timm.layers.norm_act import convert_sync_batchnorm  # here, since timm takes seconds to import
+
+            convert_sync_batchnorm(module)
+        else:
+            batch_norm.join_batch_norms(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
     training.begin()
