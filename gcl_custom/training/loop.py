@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
