@@ -199,10 +199,10 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
 
 
 def _verdict(results: Results, measure: str) -> str:
-    """The sentence at the top: GCL's linear probe against handcrafted augmentations and the supervised baseline."""
+    """The sentence at the top: GCL's linear probe against handcrafted augmentations, its start, and supervision."""
     linear = Figure("gcl", "linear")
     phrases = []
-    for other in (Figure("handcrafted", "linear"), Figure("supervised", "supervised@all")):
+    for other in (Figure("handcrafted", "linear"), Figure("public", "linear"), Figure("supervised", "supervised@all")):
         found = _compare(results, linear, other)
         if found is not None:
             relation = {
