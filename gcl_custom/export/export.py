@@ -33,7 +33,6 @@ ONNX_TOLERANCE = 1e-4
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 ONNX_BYTES = 2**31 - 2**24
 """Number of bytes of weights that fit into one file: a protobuf message holds 2 GiB."""
-IMPORTS = ["import timm, torch", "from safetensors.torch import load_file", ""]
 
 
 def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False) -> None:
@@ -61,7 +60,7 @@ def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = No
     console.say(
         f"wrote {out}: {known.architecture} ({known.arm}, seed {known.seed}), checked against the run's network"
     )
-    console.say("\n".join(f"    {line}" for line in lines))
+    console.say("\n".join(["Python that loads it:", "", *lines, ""]))
     console.say(f"input:  {known.input}")
 
 
@@ -69,10 +68,13 @@ def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
     """Write safetensors with timm's names. Returns the lines of Python that load them."""
     options = "".join(f", {name}={value}" for name, value in known.model_args.items())
     lines = [
-        *IMPORTS,
+        *_imports(known),
+        "from safetensors.torch import load_file",
+        "",
         f'backbone = timm.create_model("{known.architecture}", num_classes=0{options})',
         *_stem_line(known),
         f'backbone.load_state_dict(load_file("{out.name}"))',
+        "backbone.eval()",
     ]
     network = timm.create_model(known.architecture, num_classes=0, **known.model_args)
     with write_atomically(out) as part:
@@ -88,10 +90,11 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
     In a folder that exists, these three files are replaced and everything else stays.
     """
     lines = [
-        "import timm, torch",
+        *_imports(known),
         "",
         f'backbone = timm.create_model("local-dir:{out.name}", pretrained=True)  # or hf-hub:OWNER/NAME',
         *_stem_line(known),
+        "backbone.eval()",
     ]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -133,6 +136,7 @@ def to_onnx(known: TrainedBackbone, out: Path) -> list[str]:
     lines = [
         "import onnxruntime",
         "",
+        f"# tiles: a numpy array of float32, (batch, {known.store.bands}, {known.store.size}, {known.store.size})",
         f'session = onnxruntime.InferenceSession("{out.name}")',
         '(representations,) = session.run(None, {"tiles": tiles})',
     ]
@@ -161,6 +165,10 @@ FORMATS: dict[str, Callable[[TrainedBackbone, Path], list[str]]] = {
     "onnx": to_onnx,
     "huggingface": to_huggingface,
 }
+
+
+def _imports(known: TrainedBackbone) -> list[str]:
+    return ["import timm", *(["import torch"] if known.small_stem else [])]
 
 
 def _stem_line(known: TrainedBackbone) -> list[str]:

@@ -26,6 +26,9 @@ class Trainable(nn.Module, ABC):
     evaluate_every: int = 1
     """Epochs between two evaluations; there is one after the last epoch too."""
 
+    says_epochs: bool = True
+    """Whether evaluations print a line of figures. Where there are many short trainings, each says only its end."""
+
     recorded: Mapping[str, Tensor | float]
 
     @property
