@@ -114,7 +114,8 @@ def show_costs(rows: Sequence[StageCost], run: Run) -> None:
     memory = in_bytes(max(row.memory or 0 for row in rows))
     table.add_row("all", "", f"{least}{duration(seconds)}", memory, in_bytes(disk), style="bold")
     console.print(table)
-    device = "GPU" if torch.cuda.is_available() else f"CPU with {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    device = "GPU" if torch.cuda.is_available() else f"CPU with {threads} thread{'s' if threads > 1 else ''}"
     say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
     if (devices := run.recipe.hardware.devices) > 1:
         say(f"time is that of one device; {devices} will share the training and the views")

@@ -11,6 +11,7 @@ from gcl_custom.cli.options import (
     ArmName,
     Folder,
     GivenRecipe,
+    KnownName,
     MaybeRecipe,
     Name,
     Overrides,
@@ -34,10 +35,10 @@ app = typer.Typer(
 
 @app.command()
 def fit_generator(
-    recipe: GivenRecipe, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
+    recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
     """Pack the tiles, then train the VQGAN and the label-free MaskGIT on them, or prepare a public generator."""
-    jobs.work(recipe, run, set_, redo, runs, jobs.fit_generator, "gcl-custom pretrain --run {run}")
+    jobs.work(recipe, run, set_, redo, runs, jobs.fit_generator, jobs.before_pretraining)
 
 
 @app.command()
@@ -45,7 +46,7 @@ def make_views(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
     """Make the generative views of every training tile."""
-    jobs.work(recipe, run, set_, redo, runs, jobs.make_views, "gcl-custom pretrain --run {run}")
+    jobs.work(recipe, run, set_, redo, runs, jobs.make_views, jobs.before_pretraining)
 
 
 @app.command()
@@ -53,7 +54,7 @@ def pretrain(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
     """Make missing views, then pretrain the backbone on pairs of a real and a generated view."""
-    jobs.work(recipe, run, set_, redo, runs, jobs.pretrain, "gcl-custom compare-supervised --run {run}")
+    jobs.work(recipe, run, set_, redo, runs, jobs.pretrain, jobs.after_pretraining)
 
 
 @app.command()
@@ -118,7 +119,7 @@ def cost_benefit(
 
 
 @app.command()
-def report(run: Name = None, runs: Folder = RUNS) -> None:
+def report(run: KnownName = None, runs: Folder = RUNS) -> None:
     """Write the report of a run again, as one HTML page. The run need not be finished."""
     jobs.work(None, run, None, False, runs, lambda opened: jobs.do("report", opened))
 
@@ -142,10 +143,10 @@ def study(
 
 @app.command()
 def embed(
-    folder: Annotated[Path, typer.Argument(help="Folder of images, in folders of any depth.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images, in folders of any depth.")],
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .npy with a .csv beside it.")],
-    run: Name = None, arm: ArmName = "gcl", seed: Seed = None, set_: Overrides = None, overwrite: Overwrite = False,
-    runs: Folder = RUNS,
+    run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, set_: Overrides = None,
+    overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
     """Write the representations of a folder of images, with coordinates where the files have them."""
     jobs.do("embed", open_run(runs, None, run, set_ or ()), folder, out, arm, seed, overwrite)
@@ -153,9 +154,9 @@ def embed(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option("--to", help="timm, onnx or huggingface.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx or huggingface.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
-    run: Name = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
+    run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip
     """Write a backbone for other software, checked to give the same representations there."""
     jobs.do("export", open_run(runs, None, run), to, out, arm, seed, overwrite)

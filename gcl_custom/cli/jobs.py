@@ -61,14 +61,14 @@ def do(stage: str, *arguments: Any) -> None:
 
 def work(
     recipe: str | None, name: str | None, overrides: list[str] | None, redo: bool, runs: Path,
-    job: Callable[[Run], None], following: str = "",
+    job: Callable[[Run], None], following: Callable[[Run], str] | None = None,
 ) -> Run:  # fmt: skip
     """Open the run, keep other processes out of it, do the job, and print a summary.
 
     Args:
         recipe, name, overrides, redo, runs: which run, as ``open_run`` takes them.
         job: what to do with it.
-        following: the command that comes next, for the summary.
+        following: gives the command that comes next, for the summary.
 
     Returns:
         The run.
@@ -92,22 +92,35 @@ def fit_generator(run: Run) -> None:
         do(stage.name, run)
 
 
-def make_views(run: Run, asked: bool = True) -> None:
-    """The views and the reconstructions.
-
-    Args:
-        asked: make the views even if no pretraining of the recipe shows them.
-    """
+def make_views(run: Run) -> None:
+    """The views and the reconstructions, even if no pretraining of the recipe shows them."""
     do("tiles", run)  # notices files that have changed since
+    _views(run, asked=True)
+
+
+def _views(run: Run, asked: bool) -> None:
     if asked or arms.needs_views(run.recipe):
         do("views", run)
     if arms.needs_reconstructions(run.recipe):
         do("reconstructions", run)
 
 
+def before_pretraining(run: Run) -> str:
+    """The command that comes after the generator or the views."""
+    return f"gcl-custom pretrain --run {run.path.name}"
+
+
+def after_pretraining(run: Run) -> str:
+    """The command that comes after pretraining. A comparison needs labels; a use of the backbone does not."""
+    if plan.tiles(run).facts["classes"]:
+        return f"gcl-custom compare-supervised --run {run.path.name}"
+    return f"gcl-custom embed {run.recipe.data.root} --out representations.parquet --run {run.path.name}"
+
+
 def pretrain(run: Run) -> None:
     """The recipe's own arm with the first seed."""
-    make_views(run, asked=False)
+    do("tiles", run)
+    _views(run, asked=False)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
@@ -115,7 +128,7 @@ def pretrain_and_score(run: Run) -> None:
     """Every arm and seed, and their comparison. Missing labels are noticed before any time is spent."""
     do("tiles", run)
     do("labels", run)
-    make_views(run, asked=False)
+    _views(run, asked=False)
     for arm, seed in arms.pretrainings(run.recipe):
         do("pretrain", run, arm, seed)
     do("compare", run)
@@ -142,7 +155,7 @@ def score_cell(run: Run) -> None:
     pretrain_and_score(run)
 
 
-def _summary(run: Run, seconds: float, following: str) -> None:
+def _summary(run: Run, seconds: float, following: Callable[[Run], str] | None) -> None:
     table = Table(
         "stage", "took", "made", title=f"{run.path}  ({duration(seconds)} now)", title_justify="left", box=None
     )
@@ -156,7 +169,7 @@ def _summary(run: Run, seconds: float, following: str) -> None:
     if report.exists():
         say(f"report: {report.resolve()}")
     if following:
-        say(f"next:   {following.format(run=run.path.name)}")
+        say(f"next:   {following(run)}")
 
 
 def _made(stage: Stage) -> str:

@@ -8,11 +8,16 @@ import typer
 GivenRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
 MaybeRecipe = Annotated[
     str | None,
-    typer.Argument(metavar="RECIPE", help="A recipe; without it, the recipe of the run.", show_default=False),
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file, or the name of a shipped one; without it, the run goes on with the recipe it keeps.",
+        show_default=False,
+    ),
 ]
 Name = Annotated[
     str | None, typer.Option("--run", help="Name of the run; without it, the recipe's name, or the latest run.")
 ]
+KnownName = Annotated[str | None, typer.Option("--run", help="Name of the run; without it, the latest run.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
 ]

@@ -1,6 +1,7 @@
 """The commands ``gcl-custom recipes``: list and copy what ships with the package, and print the reference of keys."""
 
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated
 
@@ -34,16 +35,19 @@ def copy(
         Path | None, typer.Argument(metavar="TO", help="File to write; without it, NAME.yaml here.", show_default=False)
     ] = None,
 ) -> None:
-    """Copy a shipped recipe, to make it your own."""
+    """Copy a shipped recipe, to make it your own. What its head says of the shipped data set is left out."""
     known = shipped("recipes")
     if name not in known:
         raise UserError(f"There is no shipped recipe {name!r}. There are: {', '.join(known)}")
     target = to or Path(f"{name}.yaml")
     if target.exists():
         raise UserError(f"{target} exists already. Give another name: gcl-custom recipes copy {name} OTHER.yaml")
-    target.write_text(known[name].read_text(encoding="utf-8"), encoding="utf-8")
-    load_recipe(target)
-    say(f"wrote {target}. Set data.root in it, then: gcl-custom check {target}")
+    lines = known[name].read_text(encoding="utf-8").splitlines(keepends=True)
+    body = "".join(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines))
+    target.write_text(f"# A copy of the shipped recipe {name}. Every key: gcl-custom recipes keys\n\n{body}", "utf-8")
+    card = load_recipe(target).data.card
+    out = f" and take out data.card, unless your images are those of the card {card}" if card else ""
+    say(f"wrote {target}. Set data.root in it{out}. Then: gcl-custom check {target}")
 
 
 @app.command()

@@ -37,6 +37,8 @@ class Classifier(Trainable):
         steps: length of the learning-rate schedule.
     """
 
+    says_epochs = False
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -62,7 +62,7 @@ def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = No
     console.say(
         f"wrote {out}: {known.architecture} ({known.arm}, seed {known.seed}), checked against the run's network"
     )
-    console.say("\n".join(f"    {line}" for line in lines))
+    console.say("\n".join(["Python that loads it:", "", *lines, ""]))
     console.say(f"input:  {known.input}")
 
 
@@ -70,13 +70,14 @@ def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
     """Write safetensors with timm's names. Returns the lines of Python that load them."""
     options = "".join(f", {name}={value}" for name, value in known.model_args.items())
     lines = [
-        f"import timm, torch{', torchvision' if known.normalisation else ''}",
+        *_imports(known, normalising=known.normalisation is not None),
         "from safetensors.torch import load_file",
         "",
         f'backbone = timm.create_model("{known.architecture}", num_classes=0{options})',
         *_stem_line(known),
         f'backbone.load_state_dict(load_file("{out.name}"))',
         *_normalising(known),
+        "backbone.eval()",
     ]
     network = timm.create_model(known.architecture, num_classes=0, **known.model_args)
     with write_atomically(out) as part:
@@ -104,11 +105,12 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
     """
     normalised = known.normalisation is not None
     lines = [
-        "import timm, torch",
+        *_imports(known),
         "",
         f'backbone = timm.create_model("local-dir:{out.name}", pretrained=True)  # or hf-hub:OWNER/NAME',
         *_stem_line(known),
         *(["# It takes tiles normalised by pretrained_cfg, as timm.data.create_transform makes them."] * normalised),
+        "backbone.eval()",
     ]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -150,6 +152,7 @@ def to_onnx(known: TrainedBackbone, out: Path) -> list[str]:
     lines = [
         "import onnxruntime",
         "",
+        f"# tiles: a numpy array of float32, (batch, {known.store.bands}, {known.store.size}, {known.store.size})",
         f'session = onnxruntime.InferenceSession("{out.name}")',
         '(representations,) = session.run(None, {"tiles": tiles})',
     ]
@@ -178,6 +181,13 @@ FORMATS: dict[str, Callable[[TrainedBackbone, Path], list[str]]] = {
     "onnx": to_onnx,
     "huggingface": to_huggingface,
 }
+
+
+def _imports(known: TrainedBackbone, normalising: bool = False) -> list[str]:
+    lines = ["import timm"]
+    if known.small_stem or normalising:
+        lines.append("import torch")
+    return [*lines, "import torchvision"] if normalising else lines
 
 
 def _stem_line(known: TrainedBackbone) -> list[str]:

@@ -33,13 +33,13 @@ def model_card(known: TrainedBackbone, lines: list[str]) -> str:
     """The card as Markdown.
 
     Args:
-        lines: lines of Python that load the network as ``backbone``.
+        lines: lines of Python that load the network as ``backbone``, in evaluation mode.
     """
     recipe = known.run.recipe
-    data = known.card.title if known.card else f"the tiles of {Path(recipe.data.root).name}"
+    data = known.card.title if known.card else f"the imagery in {Path(recipe.data.root).name}"
     sections = {
         f"{known.run.path.name}: {known.architecture} pretrained on {data}": _summary(known),
-        "Use": "\n".join(["```python", *lines, "backbone.eval()", "```"])
+        "Use": "\n".join(["```python", *lines, "```"])
         + f"\n\nIt maps tiles to representations of {known.width} numbers. There is no classifier in it.",
         "Input": known.input,
         "Data": _data(known),

@@ -46,6 +46,6 @@ def fit_maskgit(run: Run) -> None:
         warnings=[line] if (line := warning(entropy - loss, 1.0)) else [],
     )
     say(
-        f"{stage.name}: masked-token loss {loss:.3f} nats on validation tiles, {entropy - loss:.3f} below the marginal "
-        f"entropy, with the weights of epoch {epoch} of {settings.epochs}"
+        f"{stage.name}: masked-token loss {loss:.3f} nats on validation tiles, where the marginal entropy is "
+        f"{entropy:.3f}; the weights are those of epoch {epoch} of {settings.epochs}"
     )

@@ -37,7 +37,7 @@ def fit_tokenizer(run: Run) -> None:
     with torch.no_grad(), autocast(recipe.hardware, device):
         quality = Quality(store, store.index("test"), training.network).of(training.net)
     parameters = sum(parameter.numel() for parameter in training.net.parameters())
-    warnings = training.warnings(quality["codes_used"])
+    warnings = list(training.warnings(quality["codes_used"]).values())
     stage.finish(**quality, feature_network=training.network.name, parameters=parameters, warnings=warnings)
     say(
         f"{stage.name}: on {len(store.index('test'))} test tiles {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}, "

@@ -74,6 +74,7 @@ class TokenizerTraining(Trainable):
         compared = None if isinstance(self.settings.perceptual, WithoutNetworkSettings) else self.network
         self.reconstruction = Reconstruction(self.settings.perceptual.weight, compared)
         self._share_done, self._saturated = 0.0, 0
+        self._warned: set[str] = set()
         self._validation = evenly(store.index("valid"), TOKENIZER_TILES)
         self._quality = Quality(store, self._validation, self.network)
 
@@ -117,22 +118,31 @@ class TokenizerTraining(Trainable):
 
     def evaluate(self) -> dict[str, float]:
         quality = self._quality.of(self.net)
-        for line in self.warnings(quality["codes_used"]):
-            warn(line)
+        for kind, line in self.warnings(quality["codes_used"]).items():
+            if kind not in self._warned:
+                warn(line)
+            self._warned.add(kind)
         return quality
 
-    def warnings(self, codes_used: float) -> list[str]:
-        """Lines on what goes wrong in training, for a reader."""
-        lines = []
-        if self._share_done > 0.1 and codes_used < 0.5:
-            lines.append(
+    def warnings(self, codes_used: float) -> dict[str, str]:
+        """What goes wrong in training -> a line on it, for a reader."""
+        lines = {}
+        revive_after: int = getattr(self.settings, "revive_after", 0)  # public tokenizers revive none
+        if self.steps <= revive_after and codes_used < 0.5:
+            lines["short"] = (
+                f"only {codes_used:.0%} of the codes are used: the training has {self.steps} steps, and unused codes "
+                f"are revived after {revive_after}. Raise generator.tokenizer.epochs or lower "
+                f"generator.tokenizer.revive_after"
+            )
+        elif self._share_done > 0.1 and self._share_done * self.steps > revive_after and codes_used < 0.5:
+            lines["codebook"] = (
                 f"the codebook is collapsing: only {codes_used:.0%} of the codes are used. "
                 f"Lower generator.tokenizer.revive_after, code_width or learning_rate"
             )
         won = self.adversary.mean_real > 1 and self.adversary.mean_fake < -1
         self._saturated = self._saturated + 1 if won else 0
         if self._saturated >= 3:
-            lines.append(
+            lines["discriminator"] = (
                 "the discriminator is winning: it has told real tiles from reconstructions for three evaluations. "
                 "Raise generator.tokenizer.lecam or adversary_start, or lower adversary_weight"
             )
@@ -305,9 +315,9 @@ def warning(gap: float, share_done: float) -> str | None:
     """A line for a reader if nothing is learnt from context."""
     if share_done <= PATIENCE or gap >= LEAST_GAP:
         return None
+    where = f"only {gap:.2f} nats below" if gap > 0 else f"{-gap:.2f} nats above"
     return (
-        f"after {share_done:.0%} of the run MaskGIT's masked-token loss is only {gap:.2f} nats below the marginal "
-        f"entropy: it knows how often each code occurs, but hardly learns from the tokens around, so views will look "
-        f"like noise. Train longer (generator.maskgit.epochs), raise generator.maskgit.learning_rate, or lower "
-        f"generator.tokenizer.codes"
+        f"after {share_done:.0%} of the run MaskGIT's masked-token loss is {where} the marginal entropy: it has hardly "
+        f"learnt yet to fill in a token from those around it, so views will look like noise. Train longer "
+        f"(generator.maskgit.epochs), raise generator.maskgit.learning_rate, or lower generator.tokenizer.codes"
     )

@@ -132,7 +132,10 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
         )
         notes += [f"class folder {name}: empty, so it is no class" for name in empty if not name.startswith(".")]
     if stated and not classes:
-        raise UserError(f"{root} holds none of the class folders that the card states: {', '.join(stated)}")
+        raise UserError(
+            f"{root} holds none of the class folders that the card states: {', '.join(stated)}. If the card is of "
+            f"another data set, take data.card out of the recipe: the folders then say the classes"
+        )
     known = set(classes)
     deep = card is not None  # a card says that whatever lies in a folder is of its class
     tiles = [

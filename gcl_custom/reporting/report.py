@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gcl_custom import __version__, console
+from gcl_custom import __version__
 from gcl_custom.console import duration
 from gcl_custom.evaluation.verdict import TITLES
 from gcl_custom.files import read_json, write_atomically
@@ -41,6 +41,19 @@ PICTURES = {
 WITHOUT_MASKS = {"views": "from above: tiles, their reconstructions where there are any, the generative views"}
 DIGESTS = ("content", "listing")
 """Facts that are compared, not read."""
+FIGURES = {
+    "tokenizer": "quantizer: distance between features and codes. l1, perceptual: parts of the reconstruction loss. "
+    "discriminator, generator: adversarial losses; trust, adaptive weight: how far they count. psnr (dB), ssim: "
+    "likeness of validation tiles and reconstructions, higher is better; feature distance: lower is better. codes "
+    "used: share of the codebook. perplexity: number of codes in use, as if all were used equally often.",
+    "maskgit": "masked token loss: nats for each hidden token of the validation tiles. gap: how far this lies below "
+    "the marginal entropy, that is, what the frequencies of the codes alone would give; at 0 or below, nothing was "
+    "learnt from the tokens around.",
+    "pretrain": "embedding std and effective rank: signs of collapse, near 0 and near 1. lidar: number of directions "
+    "that tell tiles apart. knn: score of the nearest neighbours on validation tiles. The others are the method's loss "
+    "and its parts.",
+}
+"""What the curves of a stage show."""
 CURVES = 12
 """The most curves that are drawn of one stage."""
 
@@ -58,7 +71,6 @@ def report(run: Run) -> Path:
     path = run.path / "report.html"
     with write_atomically(path) as part:
         part.write_text(page(run), encoding="utf-8")
-    console.say(f"Report: {path}")
     return path
 
 
@@ -222,7 +234,8 @@ def _training(run: Run, stages: Sequence[Stage]) -> str:
         if figures:
             drawn = list(figures.items())[:CURVES]
             plots = "".join(f'<figure class="card">{curves(figure, lines)}</figure>' for figure, lines in drawn)
-            body += f'<h3>{escape(group)}</h3>{_legend(names)}<div class="curves">{plots}</div>'
+            meaning = f'<p class="soft">{FIGURES[group]}</p>'
+            body += f'<h3>{escape(group)}</h3>{_legend(names)}{meaning}<div class="curves">{plots}</div>'
     return body
 
 

@@ -173,7 +173,8 @@ class _Training:
         figures = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
         ticker.note(figures)
         # In a log a line for each epoch, but epochs of a step or two do not each deserve one.
-        if evaluated or (not console.console.is_terminal and time.monotonic() - self._said > LINE_SECONDS):
+        long_ago = not console.console.is_terminal and time.monotonic() - self._said > LINE_SECONDS
+        if self._module.says_epochs and (evaluated or long_ago):
             console.say(f"{self._stage.name} epoch {epoch}/{self._epochs}  {figures}")
             self._said = time.monotonic()
         if self._board:

@@ -28,6 +28,8 @@ class Trainable(nn.Module, ABC):
 
     evaluate_first: bool = False
     """Whether there is an evaluation before the first step, too. It is the row of epoch 0 in the history."""
+    says_epochs: bool = True
+    """Whether evaluations print a line of figures. Where there are many short trainings, each says only its end."""
 
     recorded: Mapping[str, Tensor | float]
 

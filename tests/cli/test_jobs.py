@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import COMMAND, TINY, gcl_custom
+from drawn_imagery import draw
 from safetensors.torch import load_file
 
 from gcl_custom.files import locked
@@ -18,6 +19,28 @@ def test_what_is_done_is_not_done_again(project: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (project / "runs" / "tiny").rglob("*.safetensors")}
     gcl_custom(project, "run", "tiny.yaml")
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "scenes").symlink_to(project / "scenes")
+    refused = gcl_custom(tmp_path, "make-views", "tiny.yaml", check=False)
+    (remedy,) = re.findall(r"Run: gcl-custom (.+)", refused.stdout)
+    assert remedy == "fit-generator --run tiny"
+    said = gcl_custom(tmp_path, *remedy.split()).stdout
+    assert said.count("tiles: done before") == 1
+    assert "next:   gcl-custom pretrain --run tiny" in said
+
+
+def test_without_labels_pretraining_names_another_next_command_than_the_comparison(tmp_path: Path) -> None:
+    draw(tmp_path / "classes", bands=3, each=12, size=32)
+    (tmp_path / "flat").mkdir()
+    for number, path in enumerate(sorted((tmp_path / "classes").rglob("*.*"))):
+        path.rename(tmp_path / "flat" / f"{number}{path.suffix}")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    given = ("data={root: flat, size: 32}", "pretrain.mixing_rate=0")
+    said = gcl_custom(tmp_path, "pretrain", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
+    assert "next:   gcl-custom embed flat --out representations.parquet --run tiny" in said
 
 
 def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: Path) -> None:

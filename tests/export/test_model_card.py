@@ -89,7 +89,7 @@ def test_data_licence_and_input_are_stated(run: Run) -> None:
         assert text in sections["Data"]
     assert "CC BY 4.0" in sections["Licence"]
     assert sections["Input"] == backbone_of_run.load_backbone(run, "gcl", 4).input
-    assert "backbone = None\nbackbone.eval()" in sections["Use"]
+    assert "```python\nbackbone = None\n```" in sections["Use"]
     assert "seed 4" in next(iter(sections.values()))
 
 

@@ -82,15 +82,20 @@ def test_without_symmetry_tiles_are_shown_as_they_are(tmp_path: Path, monkeypatc
 
 def test_it_warns_of_a_collapsed_codebook_and_of_a_winning_discriminator(tmp_path: Path) -> None:
     training = TokenizerTraining(recipe(), tile_store(tmp_path / "tiles"), steps_per_epoch=4)
-    assert training.warnings(codes_used=0.1) == []
+    training.steps, training.settings = 1000, training.settings.model_copy(update={"revive_after": 200})
+    assert training.warnings(codes_used=0.1) == {}
+    training._share_done = 0.15
+    assert training.warnings(codes_used=0.1) == {}, "no code was revived yet"
     training._share_done = 0.3
-    (line,) = training.warnings(codes_used=0.1)
+    (line,) = training.warnings(codes_used=0.1).values()
     assert "collapsing: only 10% of the codes" in line
     training.adversary.mean_real.fill_(1.5)
     training.adversary.mean_fake.fill_(-1.5)
     assert [len(training.warnings(codes_used=0.9)) for _ in range(3)] == [0, 0, 1]
     training.adversary.mean_fake.fill_(0.0)
-    assert training.warnings(codes_used=0.9) == []
+    assert training.warnings(codes_used=0.9) == {}
+    training.steps = 14
+    assert "the training has 14 steps, and unused codes are revived after 200" in training.warnings(0.03)["short"]
 
 
 def test_evenly_spread_entries_keep_their_order_and_both_ends() -> None:
@@ -201,3 +206,4 @@ def test_it_warns_where_nothing_is_learnt_from_context() -> None:
     assert line is not None
     assert "0.02 nats" in line
     assert "generator.maskgit.epochs" in line
+    assert "3.26 nats above the marginal entropy" in (warning(gap=-3.26, share_done=0.5) or "")

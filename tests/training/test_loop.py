@@ -56,6 +56,18 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, killed_at: int, m
     assert histories[0] == histories[1]
 
 
+def test_where_there_are_many_short_trainings_none_prints_its_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Brief(Regression):
+        says_epochs = False
+
+    train(tmp_path / "said")
+    assert "epoch 5/5" in capsys.readouterr().out
+    train(tmp_path / "brief", kind=Brief)
+    assert "epoch" not in capsys.readouterr().out
+
+
 def test_pictures_are_kept(tmp_path: Path) -> None:
     train(tmp_path)
     assert sorted(p.name for p in (tmp_path / "regression" / "pictures").iterdir()) == [
