@@ -86,8 +86,9 @@ def for_page(results: Sequence[Kept]) -> str:
 
 
 def for_readme(results: Sequence[Kept]) -> str:
-    """One table of the real imagery: arms, and for each data set the linear probe and a tenth of the labels."""
-    real = [kept for kept in results if kept["recipe"]["data"]["synthetic"] is None]
+    """One table of real imagery and several arms: for each data set the linear probe and a tenth of the labels."""
+    several = [kept for kept in results if len(kept["recipe"]["compare"]["arms"]) > 1]
+    real = [kept for kept in several if kept["recipe"]["data"]["synthetic"] is None]
     found = [in_columns(kept["scores"]["scores"])[1] for kept in real]
     arms = dict.fromkeys(arm for table in found for arm in table)  # in their order
     head = [f"{kept['data']}: {column_title(column)}" for kept in real for column in IN_README]
@@ -107,6 +108,8 @@ def _section(kept: Kept) -> str:
     seeds = ", ".join(map(str, scores["seeds"]))
     over = "seeds" if len(scores["seeds"]) > 1 else "test tiles"
     minutes = sum(took for stage, took in kept["seconds"].items() if stage != "compare") / 60  # its parts stand apart
+    raw = recipe["pretrain"]["source"] == "raw"
+    arm = "GCL is the recipe as it stands: here both views show the raw tile, and there is no generator." if raw else ""
     sentences = [found["sentence"] for answers in scores["answers"].values() for found in answers]
     return f"""### {kept["data"]}
 
@@ -114,7 +117,7 @@ def _section(kept: Kept) -> str:
 
 {shown}
 {scores["measure"].capitalize()} in percent on {scores["test_tiles"]:,} test tiles, mean and 95 % interval over {over} \
-(seeds {seeds}). A share of labels: fine-tuned, or supervised from scratch. {scores["split"]}
+(seeds {seeds}). A share of labels: fine-tuned, or supervised without pretraining. {scores["split"]} {arm}
 
 {chr(10).join(f"- {sentence}" for sentence in sentences)}
 
