@@ -1,13 +1,17 @@
-"""What a person sees while a stage runs: bars in a terminal, lines in a log. Only the first rank prints."""
+"""What a person sees while a stage runs: bars in a terminal, lines in a log. Only the first rank prints.
+
+Names of files, classes and runs come from elsewhere. So nothing is read as markup or as an emoji, and control
+characters, which a terminal would obey, are shown as what they are.
+"""
 
 import os
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 PLAIN_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -27,17 +32,45 @@ def is_first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
 
 
-console = Console(quiet=not is_first_rank(), highlight=False)
+HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+"""Categories of Unicode that are not printed: control characters, halves of pairs, separators of lines."""
+
+
+def plain(text: str) -> str:
+    r"""The text with control characters as \x1b and the like; newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    hidden = (unicodedata.category(character) in HIDDEN and character not in "\n\t" for character in text)
+    return "".join(c.encode("unicode_escape").decode() if hide else c for c, hide in zip(text, hidden, strict=True))
+
+
+class _Plain(Console):
+    """Shows each text as it stands, in cells of tables as well."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
+
+
+console = _Plain(quiet=not is_first_rank(), highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
-    """Print a line as it stands, without reading it as markup."""
-    console.print(escape(text), soft_wrap=True)
+    """Print a line as it stands."""
+    console.print(Text(plain(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print something that the reader should look at."""
-    console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    _titled("warning", "yellow", text)
+
+
+def fail(text: str) -> None:
+    """Print why a command ends."""
+    _titled("error", "red", text)
+
+
+def _titled(title: str, colour: str, text: str) -> None:
+    console.print(Text.assemble((f"{title}:", colour), " ", plain(text)), soft_wrap=True)
 
 
 @runtime_checkable
@@ -99,7 +132,8 @@ def progress(total: int, what: str, unit: str = "tiles") -> Iterator[Ticker]:
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
         yield _Bar(bar, bar.add_task(what, total=total, rate="", note=""), unit)

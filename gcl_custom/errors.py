@@ -9,6 +9,17 @@ class RecipeError(UserError):
     """A recipe that cannot be used. The message lists every mistake."""
 
 
+class Stopped(BaseException):
+    """A signal asked the process to end, and what was done so far is kept.
+
+    It is no KeyboardInterrupt, since the library of the command line catches that and ends without a word.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__()
+        self.signal = signal
+
+
 class DoneMeanwhile(Exception):  # noqa: N818  no error: the work is done
     """Another process finished a shared stage while this one waited for it. The caller looks at the stage again."""
 

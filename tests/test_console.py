@@ -2,6 +2,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from gcl_custom import console
 
@@ -17,6 +18,25 @@ def test_text_stands_as_it_is(log: io.StringIO) -> None:
     console.say("tiles[0] of [bold] c:/x")
     console.warn("codes [3] unused")
     assert log.getvalue() == "tiles[0] of [bold] c:/x\nwarning: codes [3] unused\n"
+
+
+ODD = "[red]a[/x] :x: \\[b] \x1b[31mc\x07 \x85\u2028\r\ud800 [/]"
+SHOWN = r"[red]a[/x] :x: \[b] \x1b[31mc\x07 \x85\u2028\r\ud800 [/]"
+
+
+def test_text_from_elsewhere_is_shown_as_it_is_in_lines_and_in_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console.console, "_width", 300)
+    console.say(ODD)
+    console.warn(ODD)
+    console.fail(ODD)
+    table = Table("name", title=ODD)
+    table.add_row(ODD)
+    console.console.print(table)
+    assert capsys.readouterr().out.count(SHOWN) == 5
+    console.say("two\n\tlines, ä, 火")
+    assert capsys.readouterr().out.startswith("two\n")
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Surveying imagery: the tiles that packing would find, and the files that it could not use."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,10 +9,11 @@ from pathlib import Path
 
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
+from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Unusable, reading
+from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
-from gcl_custom.imagery.read_tile import read_tile
+from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide
 from gcl_custom.recipe.file import load_card
@@ -57,20 +57,26 @@ def _tiles(layout: Layout, form: Form, card: Card | None, data: DataSettings) ->
 
 
 def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:
-    """Read files, tell the user about the unusable ones, and return their reasons."""
+    """Read files, tell the user about the unusable ones, and return their reasons.
+
+    Raises:
+        UserError: none can be used.
+    """
     step = math.ceil(len(tiles) / MOST_READ)
     chosen = [tile.source for tile in tiles[::step]]
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
         bad: dict[Source, Unusable] = {}
-        problems = pool.map(partial(_problem, root=root, form=form, data=data), chosen)
-        for source, problem in zip(chosen, problems, strict=True):
-            if problem:
-                bad[source] = problem
+        good: list[Tile] = []
+        for source, tile in zip(chosen, pool.map(partial(_tile, root=root, form=form, data=data), chosen), strict=True):
+            if isinstance(tile, Unusable):
+                bad[source] = tile
+            else:
+                good.append(tile)
             bar.advance()
+    for note in remarks(good):
+        warn(note)
     read = f"all {len(chosen):,} files were read" if step == 1 else f"{len(chosen):,} of {len(tiles):,} files were read"
-    kinds = ", ".join(
-        f"{count} {kind}" for kind, count in Counter(problem.kind for problem in bad.values()).most_common()
-    )
+    kinds = in_kinds(problem.kind for problem in bad.values())
     if not bad:
         say(f"unusable files: none ({read})")
         return bad
@@ -80,9 +86,15 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
     if len(bad) > data.bad_files * len(chosen):
         share = len(bad) / len(chosen)
         warn(f"packing would stop: {share:.0%} are unusable, and data.bad_files allows {data.bad_files:.0%}")
+    if len(bad) == len(chosen):
+        raise UserError(
+            f"no file of {root} can be used ({kinds}; {read}). Mend or remove them, or "
+            f"change the settings that their reasons name"
+        )
     return bad
 
 
-def _problem(source: Source, root: Path, form: Form, data: DataSettings) -> Unusable | None:
+def _tile(source: Source, root: Path, form: Form, data: DataSettings) -> Tile | Unusable:
+    """The tile, without its pixels."""
     tile = read_tile(root, source, form, data).tile()
-    return tile if isinstance(tile, Unusable) else None
+    return tile if isinstance(tile, Unusable) else tile._replace(pixels=tile.pixels[:, :0].copy())

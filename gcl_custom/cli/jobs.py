@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from gcl_custom import console
 from gcl_custom.console import duration, say
@@ -148,7 +149,7 @@ def _summary(run: Run, seconds: float, following: str) -> None:
     for stage in plan.stages(run):
         if not stage.path.is_dir():
             continue
-        state = _made(stage) if stage.done else "[dim]not finished[/]"
+        state = _made(stage) if stage.done else Text("not finished", "dim")
         table.add_row(stage.name, duration(stage.seconds), state)
     console.console.print(table)
     report = run.path / "report.html"

@@ -1,20 +1,22 @@
 """The entry point of the command line. Nothing heavy is imported before a stage begins."""
 
+import multiprocessing
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 # Torch reads this when it starts. Idle threads that spin would slow other work down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import typer
-from rich.markup import escape
 
-from gcl_custom import __version__, console
+from gcl_custom import __version__
 from gcl_custom.cli import recipes
 from gcl_custom.cli.commands import app
-from gcl_custom.console import say
-from gcl_custom.errors import UserError
+from gcl_custom.console import fail, say
+from gcl_custom.errors import Stopped, UserError
 
 app.add_typer(recipes.app, name="recipes")
 
@@ -29,12 +31,20 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. A UserError ends with one message and exit code 1."""
+    """Run the command line. A UserError ends with one message and exit code 1, a signal with 128 and its number."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         app()
     except UserError as error:
-        console.console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        fail(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on where this one stopped")
-        sys.exit(130)
+    except Stopped as stopped:
+        for process in multiprocessing.active_children():  # Python would wait for those that still train
+            process.terminate()
+        say(f"stopped by {signal.Signals(stopped.signal).name}; the same command goes on where this one stopped")
+        sys.exit(128 + stopped.signal)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)

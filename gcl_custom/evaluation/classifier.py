@@ -1,4 +1,4 @@
-"""Training a whole network with labels: fine-tuning a pretrained backbone, and the supervised baseline from scratch.
+"""Training a whole network with labels: fine-tuning a pretrained backbone, and the supervised baseline.
 
 Both use one procedure. The loss is that of the kind of label. AdamW has torch's weight decay of 0.01 and a learning
 rate that rises over the first tenth of the steps and then falls by a cosine. Views are as large as in pretraining, with

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from gcl_custom import console
-from gcl_custom.evaluation import scoring
+from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure, share_name, summarise, title
+from gcl_custom.evaluation.verdict import FLOORS, LEARNED, NO_NETWORK, TITLES, Figure, share_name, summarise, title
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import backbones, trained_backbone
+from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.runs import plan
+from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
@@ -46,13 +46,18 @@ def compare_supervised(run: Run) -> None:
     predictions: dict[Figure, list[Any]] = {}
     warnings: list[str] = []
     pretrained = [arm for arm in recipe.arms if arm != "supervised"]
-    for arm in (*pretrained, "untrained"):
+    for arm in (*pretrained, *arms.beginnings(run.recipe)):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
             for metric in store.kind.probes(len(store.classes)):
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
+    for floor in FLOORS:
+        probed = floors.probe(run, store, floor)
+        predictions |= {Figure(floor, metric): [probed[metric]] for metric in store.kind.probes(len(store.classes))}
+        if not probed["converged"]:
+            warnings.append(scoring.doubt(TITLES[floor]))
 
     rates: dict[str, float] = {}
     shares = [share_name(fraction) for fraction in recipe.fractions]
@@ -83,7 +88,7 @@ def compare_supervised(run: Run) -> None:
 
 
 def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
-    """The probes of an arm. ``untrained`` is the backbone as initialised, a floor for pretraining."""
+    """The probes of an arm or a floor."""
     recipe = run.recipe
     return scoring.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
 
@@ -103,6 +108,8 @@ def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) ->
     inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
     backbone = [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size]
     settings = scoring.train_settings(recipe, backbone, share, seed, rate)
+    if figure.arm == "supervised":
+        settings |= plan.start(run)
     stage = run.stage(f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}", settings, inputs, REMEDY)
     return scoring.train(stage, store, recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
 
@@ -112,20 +119,30 @@ def _pretrained(run: Run, arm: str, seed: int) -> Stage:
 
 
 def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Module, int]:
-    """Backbone and width of an arm; ``untrained`` and ``supervised`` have the initial weights of pretraining."""
+    """Backbone and width of an arm.
+
+    ``untrained`` has the random weights of the seed. ``public`` and ``supervised`` have those that pretraining begins
+    with, which are the same random ones where there is no start.
+    """
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
-    if arm in ("untrained", "supervised"):
+    if arm in ("public", "supervised"):
+        return start.begun(settings, store)
+    if arm == "untrained":
         return backbones.untrained(settings.backbone, store, settings.stem)
     return trained_backbone.network_of(run, _pretrained(run, arm, seed), store.bands)
 
 
 def show(scores: dict[str, Any]) -> None:
-    """The scores as a table, and the verdict."""
-    note = f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised from scratch"
+    """The scores as a table, what pretraining has learned, and the verdict."""
+    note = (
+        f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised without pretraining. "
+        f"{NO_NETWORK}"
+    )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.table(scores["scores"], titles, note))
     for text in scores["warnings"]:
         console.warn(text)
-    for text in (scores["split"], scores["verdict"], scores["cause"]):
+    learned = [comparison["sentence"] for comparison in scores["answers"].get(LEARNED, [])]
+    for text in (scores["split"], *learned, scores["verdict"], scores["cause"]):
         console.say(text)

@@ -22,19 +22,20 @@ from typing import Any, cast
 
 import timm
 import torch
-from jaxtyping import Float
 from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from torch import nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, trained_backbone
+from gcl_custom.pretraining.backbones import Normalised
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run, kept_run
 from gcl_custom.runs.stage import Stage
+from gcl_custom.weights.starts import WRAPPINGS, network_part, normalisation
 from gcl_custom.weights.state_dicts import fit_state, read_state
 
 GRAMMAR = (
@@ -42,8 +43,6 @@ GRAMMAR = (
     "NAME=FILE.pth@NETWORK. NETWORK is one of timm's, with :small behind it for a small stem, and of a file with "
     ":normalised for weights that have seen normalised bands"
 )
-WRAPPINGS = ("state_dict", "model")
-"""Keys under which training scripts keep the weights in a file with more."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +63,6 @@ class GivenBackbone:
     """Seed -> the stages that its weights come from."""
     build: Callable[[int], tuple[nn.Module, int]]
     """Seed -> the network with its weights, and its width. Raises UserError."""
-
-
-class Normalised(nn.Module):
-    """A network whose tiles are standardised first, band by band."""
-
-    mean: Float[Tensor, "c 1 1"]
-    deviation: Float[Tensor, "c 1 1"]
-
-    def __init__(self, network: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        super().__init__()
-        self.network = network
-        for name, values in (("mean", mean), ("deviation", deviation)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-
-    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        representations: Tensor = self.network((tiles - self.mean) / self.deviation)
-        return representations
 
 
 def given_backbones(run: Run, store: TileStore, given: Sequence[str]) -> list[GivenBackbone]:
@@ -145,8 +127,10 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Give
         return _fitting(network, store, f"--backbone {name}={spec}"), width
 
     identity = {"network": settings.backbone, "stem": settings.stem}
+    found = normalisation(settings, store.bands)
+    sees = _in_words(*found) if found else "unit tiles"
     return GivenBackbone(
-        name, spec, seeds, False, identity, "unit tiles", lambda seed: [pretrained[cast(Arm, arm), seed]], build
+        name, spec, seeds, False, identity, sees, lambda seed: [pretrained[cast(Arm, arm), seed]], build
     )
 
 
@@ -213,7 +197,7 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
 
     def build(_: int) -> tuple[nn.Module, int]:
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, _stripped(read_state(path, where, WRAPPINGS), net, network, where), net)
+        fit_state(where, network_part(read_state(path, where, WRAPPINGS), net, network, where), net)
         return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
 
     return GivenBackbone(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
@@ -247,28 +231,6 @@ def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:
         return " ".join(f"{value:g}" for value in values)
 
     return f"unit tiles, less the mean {three(mean)} and over the deviation {three(deviation)}"
-
-
-def _stripped(found: dict[str, Tensor], net: nn.Module, network: str, where: str) -> dict[str, Tensor]:
-    """The network's part of a state dict, without the prefix of its keys and without timm's classifier.
-
-    The prefix is the one with the most keys of the network; others belong to other parts of a training, such as a
-    projector. The counters of batch norms may be missing: old files lack them, and nothing here reads them.
-    """
-    wanted = net.state_dict()
-    last = next(reversed([name for name in wanted if not name.endswith("num_batches_tracked")]))
-    prefixes = {""} | {name.removesuffix(last) for name in found if name.endswith(f".{last}")}
-    hits = {prefix: sum(f"{prefix}{name}" in found for name in wanted) for prefix in sorted(prefixes)}
-    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
-    if len(best) > 1 and hits[best[0]]:
-        raise UserError(f"{where}: several networks fit, under {', '.join(best)}. Save the one that is meant alone")
-    part = {name.removeprefix(best[0]): value for name, value in found.items() if name.startswith(best[0])}
-    head = get_pretrained_cfg(network, allow_unregistered=True)
-    classifier = head.classifier if head is not None else None
-    for name in (classifier,) if isinstance(classifier, str) else classifier or ():
-        part = {key: value for key, value in part.items() if not key.startswith(f"{name}.")}
-    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    return counters | part
 
 
 def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from jaxtyping import Int
 from rich import box
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from gcl_custom import console
@@ -23,6 +24,7 @@ from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
 from gcl_custom.measures.probes import Labelled, knn, linear_probe
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -73,6 +75,7 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
     decided = {
         "linear": kind.decide(linear.scores),
         "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
+        "knn5": kind.decide(knn(train, found["test"], classes, FEW_NEIGHBOURS)),
     }
     truth = store.labels[index["test"]]
     kept: dict[str, Any] = {
@@ -187,7 +190,8 @@ def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], no
     return shown
 
 
-def _cell(score: dict[str, Any] | None) -> str:
+def _cell(score: dict[str, Any] | None) -> Text:
     if score is None:
-        return ""
-    return f"{100 * score['mean']:.2f}\n[dim]{100 * score['low']:.1f}–{100 * score['high']:.1f}[/]"
+        return Text()
+    interval = f"{100 * score['low']:.1f}–{100 * score['high']:.1f}"
+    return Text.assemble(f"{100 * score['mean']:.2f}\n", (interval, "dim"))

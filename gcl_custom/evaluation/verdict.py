@@ -1,13 +1,14 @@
-"""From the predictions of all arms and seeds to the scores, the answers to four questions, and the verdict in words.
+"""From the predictions of all arms and seeds to the scores, the answers to five questions, and the verdict in words.
 
-    1. Does GCL beat handcrafted augmentations only?
-    2. Does GCL beat the supervised baseline?
-    3. Does a control without in-painting show the same gain?
-    4. Is GCL better than the backbone that pretraining began with?
+    1. Is GCL better than the backbone that pretraining began with, and than what needs no network?
+    2. Is GCL better than the public weights that pretraining began with, if it did?
+    3. Does GCL beat handcrafted augmentations only?
+    4. Does GCL beat the supervised baseline?
+    5. Does a control without in-painting show the same gain?
 
 The linear probe decides; kNN and fine-tuning are reported beside it. A figure is named by its arm and its metric:
 
-    linear, knn          probes of the frozen backbone, with all labels
+    linear, knn, knn5    probes of the frozen backbone, with all labels
     linear_top5          the same linear probe; a tile is right if its class has one of the five highest scores
     finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
@@ -28,10 +29,23 @@ TITLES = {
     "reconstructed": "the reconstructed control",
     "paired": "the paired control",
     "supervised": "the supervised baseline",
+    "public": "the public start",
     "untrained": "an untrained backbone",
+    "statistics": "the statistics of each band",
+    "patches": "the words of patches (k-means)",
 }
-PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN"}
+PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", "knn5": "kNN, 5 neighbours"}
 CONTROLS = ("reconstructed", "paired")
+FLOORS = ("statistics", "patches")
+"""Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
+ONCE = (*FLOORS, "public")
+"""Arms that are the same for every seed. Their intervals are over tiles."""
+NO_NETWORK = (
+    "Statistics of each band (mean, deviation, minimum, maximum) and words of patches (k-means, with these statistics) "
+    "need no network and are computed once; their intervals are over test tiles."
+)
+"""What the floors are, below a table."""
+LEARNED = "Has pretraining learned anything?"
 CAUTION = "a gain that a control shows too is not the generator's"
 
 
@@ -42,7 +56,7 @@ class Figure(NamedTuple):
 
 Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
 """What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
-five likeliest classes. The same seeds and tiles for every figure."""
+five likeliest classes. The same seeds and tiles for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
 
@@ -83,7 +97,7 @@ def summarise(
     kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
-    results = {figure: kind.result(predicted, labels) for figure, predicted in predictions.items()}
+    results = {figure: kind.result(_beside_each(predicted, seeds), labels) for figure, predicted in predictions.items()}
     confusion = {
         f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
         for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
@@ -91,7 +105,10 @@ def summarise(
     }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
-        scores[figure.arm][figure.metric] = score(found, seeds)
+        if figure.arm in ONCE:
+            scores[figure.arm][figure.metric] = score(kind.result(predictions[figure][:1], labels), ["every"])
+        else:
+            scores[figure.arm][figure.metric] = score(found, seeds)
     answers = _answers(results)
     return {
         "measure": kind.measure,
@@ -101,9 +118,16 @@ def summarise(
         "scores": scores,
         "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
         "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _verdict(results, kind.measure),
+        "verdict": _doubt(results) + _verdict(results, kind.measure),
         "cause": _cause(results),
     }
+
+
+def _beside_each(
+    rows: Shaped[np.ndarray, "rows tiles *_"], seeds: Sequence[int]
+) -> Shaped[np.ndarray, "seeds tiles *_"]:
+    """A row for each seed: what was computed once stands beside every seed."""
+    return rows if len(rows) == len(seeds) else np.repeat(rows, len(seeds), axis=0)
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
@@ -147,6 +171,7 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
     metrics = [figure.metric for figure in results if figure.arm == "gcl"]
     tuned = [metric for metric in metrics if metric.startswith("finetune")]
     asked = {
+        LEARNED: [(linear, Figure(floor, "linear")) for floor in ("untrained", *FLOORS)],
         "Does GCL beat handcrafted augmentations only?": [
             (Figure("gcl", metric), Figure("handcrafted", metric)) for metric in metrics
         ],
@@ -162,7 +187,9 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
                 (linear, Figure(control, "linear")),
             )
         ],
-        "Has pretraining learned anything?": [(linear, Figure("untrained", "linear"))],
+        "Is GCL better than the public weights that it began with?": [
+            (Figure("gcl", metric), Figure("public", metric)) for metric in metrics
+        ],
     }
     answers = {
         question: [found for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
@@ -192,6 +219,27 @@ def _verdict(results: Results, measure: str) -> str:
     if not phrases:
         return f"GCL reaches {mean} (linear probe, {measure}; {count}); there is no other arm to compare it with."
     return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
+
+
+def _doubt(results: Results) -> str:
+    """The sentence that comes first where no arm's linear probe is shown to be better than the best floor.
+
+    A floor has no seeds, so with one seed the interval over test tiles decides alone.
+    """
+    floors = [figure for floor in FLOORS if (figure := Figure(floor, "linear")) in results]
+    if not floors:
+        return ""
+    best = max(floors, key=lambda figure: float(results[figure].scores.mean()))
+    arms = [figure for figure in results if figure.metric == "linear" and figure.arm not in (*FLOORS, "untrained")]
+    for arm in arms:
+        found = _compare(results, arm, best)
+        assert found is not None
+        if found.tiles.excludes_zero and found.difference > 0 and (found.seed_count == 1 or found.seeds.excludes_zero):
+            return ""
+    return (
+        f"This comparison cannot rank backbones: {TITLES[best.arm]} reach {percent(float(results[best].scores.mean()))}"
+        " without any network, and no arm's linear probe is shown to be better. "
+    )
 
 
 def _cause(results: Results) -> str:

@@ -14,6 +14,8 @@ from gcl_custom import __version__
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.backbones import within
+from gcl_custom.pretraining.start import seeing
 from gcl_custom.pretraining.trained_backbone import network_of
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.file import load_card
@@ -21,6 +23,7 @@ from gcl_custom.recipe.imagery import Card
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
+from gcl_custom.weights.starts import Normalisation, normalisation
 
 SAMPLE = 4
 """Number of tiles on which an exported network is compared."""
@@ -56,15 +59,24 @@ class TrainedBackbone:
     @property
     def model_args(self) -> dict[str, Any]:
         """Arguments of timm.create_model besides the name and num_classes=0."""
-        return {"in_chans": self.store.bands, **backbones.options(self.network)}
+        return {"in_chans": self.store.bands, **backbones.options(within(self.network))}
 
     def plain(self) -> nn.Module:
-        """A network of timm's own classes with these weights, on the CPU, in evaluation mode."""
-        network: nn.Module = timm.create_model(self.architecture, num_classes=0, **self.model_args)
+        """A network of timm's own classes with these weights, on the CPU, in evaluation mode.
+
+        The normalisation that they have seen, if any, is a module before it.
+        """
+        network: Any = timm.create_model(self.architecture, num_classes=0, **self.model_args)
         if self.small_stem:
             network.set_submodule("maxpool", nn.Identity())
-        network.load_state_dict(self.network.state_dict())
-        return network.eval()
+        network.load_state_dict(within(self.network).state_dict())
+        seen: nn.Module = seeing(self.run.recipe.pretrain, network, self.store.bands)
+        return seen.eval()
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """What the network takes off each band and divides it by; None where it sees unit tiles."""
+        return normalisation(self.run.recipe.pretrain, self.store.bands)
 
     @cached_property
     def card(self) -> Card | None:
@@ -82,13 +94,19 @@ class TrainedBackbone:
     @property
     def input(self) -> str:
         """The input that the network expects, in words."""
-        store = self.store
+        store, seen = self.store, self.normalisation
+        last = (
+            f"From that the network takes off the mean {seen.mean} and divides by the deviation {seen.deviation}, as "
+            f"its first weights were trained."
+            if seen
+            else "That is all: no mean is taken off and nothing is divided by a deviation, neither before the network "
+            "nor inside it."
+        )
         return (
             f"float32 of shape (batch, {store.bands}, {store.size}, {store.size}); bands: {self.bands}. A file becomes "
             f"a tile by resizing its shorter side to {store.size} px (bilinear, antialiased) and taking the centre. "
             f"Each band's {store.dtype} value v becomes (v - low) / (high - low), cut off to 0..1, with low = "
-            f"{store.low.tolist()} and high = {store.high.tolist()}. That is all: no mean is taken off and nothing is "
-            f"divided by a deviation, neither before the network nor inside it. Pixels without data are v = 0."
+            f"{store.low.tolist()} and high = {store.high.tolist()}. {last} Pixels without data are v = 0."
         )
 
     def tiles(self) -> Float[Tensor, "b c h w"]:
@@ -97,6 +115,7 @@ class TrainedBackbone:
 
     def about(self) -> dict[str, str]:
         """Facts for a reader of the weights, as texts."""
+        seen = self.normalisation
         return {
             "made_by": f"gcl-custom {__version__}",
             "run": self.run.path.name,
@@ -109,6 +128,7 @@ class TrainedBackbone:
             "input": self.input,
             "low": json.dumps(self.store.low.tolist()),
             "high": json.dumps(self.store.high.tolist()),
+            **{name: json.dumps(value) for name, value in (seen._asdict() if seen else {}).items()},
             "licence_of_data": self.card.licence if self.card else "not stated",
         }
 

@@ -26,14 +26,15 @@ from gcl_custom.export import backbone_of_run
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.export.model_card import model_card
 from gcl_custom.files import require_free, write_atomically, write_json
+from gcl_custom.pretraining.backbones import within
 from gcl_custom.runs.run import Run
+from gcl_custom.weights.starts import Normalisation
 
 TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-4
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 ONNX_BYTES = 2**31 - 2**24
 """Number of bytes of weights that fit into one file: a protobuf message holds 2 GiB."""
-IMPORTS = ["import timm, torch", "from safetensors.torch import load_file", ""]
 
 
 def export(run: Run, to: str, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False) -> None:
@@ -69,10 +70,13 @@ def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
     """Write safetensors with timm's names. Returns the lines of Python that load them."""
     options = "".join(f", {name}={value}" for name, value in known.model_args.items())
     lines = [
-        *IMPORTS,
+        f"import timm, torch{', torchvision' if known.normalisation else ''}",
+        "from safetensors.torch import load_file",
+        "",
         f'backbone = timm.create_model("{known.architecture}", num_classes=0{options})',
         *_stem_line(known),
         f'backbone.load_state_dict(load_file("{out.name}"))',
+        *_normalising(known),
     ]
     network = timm.create_model(known.architecture, num_classes=0, **known.model_args)
     with write_atomically(out) as part:
@@ -82,16 +86,29 @@ def to_timm(known: TrainedBackbone, out: Path) -> list[str]:
     return lines
 
 
+def _normalising(known: TrainedBackbone) -> list[str]:
+    """The line of Python that puts the normalisation which the weights have seen before the network."""
+    seen = known.normalisation
+    if seen is None:
+        return []
+    return [
+        f"backbone = torch.nn.Sequential(torchvision.transforms.Normalize({seen.mean}, {seen.deviation}), backbone)"
+    ]
+
+
 def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
     """Write a folder with weights, timm's config.json and a model card. Returns the lines of Python that load it.
 
-    In a folder that exists, these three files are replaced and everything else stays.
+    In a folder that exists, these three files are replaced and everything else stays. As everywhere in timm, the
+    normalisation is part of the transform and stands in the config.
     """
+    normalised = known.normalisation is not None
     lines = [
         "import timm, torch",
         "",
         f'backbone = timm.create_model("local-dir:{out.name}", pretrained=True)  # or hf-hub:OWNER/NAME',
         *_stem_line(known),
+        *(["# It takes tiles normalised by pretrained_cfg, as timm.data.create_transform makes them."] * normalised),
     ]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -175,9 +192,10 @@ def _with_stem(known: TrainedBackbone, network: nn.Module) -> nn.Module:
 
 
 def _config(known: TrainedBackbone) -> dict[str, object]:
-    """timm's description of a network and of its transforms, which turn an image into unit floats and do no more."""
+    """timm's description of a network and of its transforms, which turn an image into what the weights have seen."""
     bands, size = known.store.bands, known.store.size
-    shipped: Any = known.network.pretrained_cfg
+    shipped: Any = within(known.network).pretrained_cfg
+    seen = known.normalisation or Normalisation([0.0] * bands, [1.0] * bands)
     # It sets the size of the position embedding, which timm would take from the config of its own weights.
     built_for = {"img_size": shipped["input_size"][-1]} if shipped["fixed_input_size"] else {}
     return {
@@ -190,8 +208,8 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "center",
-            "mean": [0.0] * bands,
-            "std": [1.0] * bands,
+            "mean": seen.mean,
+            "std": seen.deviation,
             "num_classes": 0,
             "first_conv": None,
             "classifier": None,
@@ -204,11 +222,12 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
 def _save(known: TrainedBackbone, path: Path, lines: list[str]) -> None:
     about = {"format": "pt", **known.about(), "how_to_load": "\n".join(lines)}
     # Written as bytes, because safetensors makes files that only their owner can read, and these are to be passed on.
-    path.write_bytes(save({name: value.contiguous() for name, value in known.network.state_dict().items()}, about))
+    state = within(known.network).state_dict()
+    path.write_bytes(save({name: value.contiguous() for name, value in state.items()}, about))
 
 
 def _require_same(known: TrainedBackbone, other: nn.Module) -> None:
-    ours, theirs = copy.deepcopy(known.network).double(), other.eval().double()
+    ours, theirs = copy.deepcopy(within(known.network)).double(), other.eval().double()
     tiles = known.tiles().double()
     with torch.inference_mode():
         _require_close(ours(tiles), theirs(tiles), TOLERANCE, type(other).__module__.partition(".")[0])

@@ -8,7 +8,7 @@ import yaml
 
 from gcl_custom import __version__
 from gcl_custom.evaluation.scoring import caption
-from gcl_custom.evaluation.verdict import column_title, in_columns, percent, title
+from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, percent, title
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import read_json
 from gcl_custom.imagery.splits import in_words
@@ -86,10 +86,11 @@ def _data(known: TrainedBackbone) -> str:
 def _training(known: TrainedBackbone) -> str:
     recipe = known.run.recipe
     settings = arms.arm_settings(recipe, known.arm)
+    start = f"weights of the start ({settings.start.name}), batch norms {arms.norms_of(settings)}; "
     return (
-        f"{settings.method.name}, {settings.epochs} epochs, batch {settings.batch}, views of "
-        f"{settings.crop_size or recipe.data.size} px, stem {settings.stem}, mixing rate {settings.mixing_rate:g} of "
-        f"views that are {settings.source}. The whole recipe of the run, with every "
+        f"{start * settings.continues}{settings.method.name}, {settings.epochs} epochs, batch {settings.batch}, views "
+        f"of {settings.crop_size or recipe.data.size} px, stem {settings.stem}, mixing rate "
+        f"{settings.mixing_rate:g} of views that are {settings.source}. The whole recipe of the run, with every "
         f"default:\n\n<details><summary>recipe.yaml</summary>\n\n```yaml\n{_shareable(recipe)}```\n\n</details>"
     )
 
@@ -104,7 +105,8 @@ def _shareable(recipe: Recipe) -> str:
         *way, last = weights.key.split(".")
         for step in way:
             section = section[step]
-        section[last] = weights.without_folders
+        if isinstance(section[last], str):  # weights of timm are named by the backbone
+            section[last] = weights.without_folders
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -126,8 +128,8 @@ def _scores(known: TrainedBackbone) -> str:
     return (
         f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from scratch.{this}\n\n{table}\n\n{scores['verdict']} "
-        f"{scores['cause']}\n\n{scores['split']}"
+        f"or, for the supervised baseline, from the weights that pretraining began with. {NO_NETWORK}{this}\n\n"
+        f"{table}\n\n{scores['verdict']} {scores['cause']}\n\n{scores['split']}"
     )
 
 

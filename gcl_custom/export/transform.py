@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.decoding import Form, Picture, Unusable, decode, picture_from, reading, tile_of
+from gcl_custom.imagery.decoding import STORED, Form, Picture, Unusable, decode, picture_from, reading, tile_of
 from gcl_custom.imagery.tile_store import TileStore, scaled, tensor_of
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -73,9 +73,9 @@ class Transform:
             return _from_array(given, self.form.bands)
         if isinstance(given, Image.Image):
             # Pillow cannot convert 16 bits to RGB, so these modes are taken as arrays.
-            return _from_array(np.asarray(given), 1) if given.mode[0] in "IF" else picture_from(given)
+            return _from_array(np.asarray(given), 1) if given.mode[0] in "IF" else picture_from(given, self.form.bands)
         try:
-            return decode(Path(given).read_bytes(), at_least=self.size)
+            return decode(Path(given).read_bytes(), at_least=self.size, bands=self.form.bands)
         except OSError as error:
             raise Unusable("cannot be opened", str(error.strerror)) from None
 
@@ -87,8 +87,6 @@ def _from_array(pixels: Shaped[np.ndarray, "..."], bands: int) -> Picture:
         pixels = pixels.transpose(2, 0, 1)
     if pixels.ndim != 3:
         raise Unusable("shape", f"{pixels.shape}; only (h w), (h w c) and (c h w) are read")
-    if pixels.dtype == np.int16:
-        pixels = pixels.clip(0).astype(np.uint16)  # as of files
-    if pixels.dtype not in (np.uint8, np.uint16):
+    if pixels.dtype.name not in STORED:
         raise Unusable("type of values", f"{pixels.dtype}; only uint8, uint16 and int16 are read")
     return Picture(np.ascontiguousarray(pixels), None, alpha=False)

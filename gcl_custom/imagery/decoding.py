@@ -3,9 +3,10 @@
     c  bands     h w  pixels of a file     s  side of a tile
 
 The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
-reads the rest. torchvision reads nothing here: its PNG decoder crashes the process on some damaged files and takes the
-indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where tiles are made smaller,
-because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
+reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
+ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged
+files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where
+tiles are made smaller, because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
 """
 
 import io
@@ -21,7 +22,7 @@ import numpy as np
 import rasterio
 import torch
 from einops import repeat
-from jaxtyping import Bool, UInt
+from jaxtyping import Bool, Integer
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
@@ -29,12 +30,27 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from torch import Tensor
 
+from gcl_custom.imagery.orientation import orientation_of, upright
 from gcl_custom.imagery.source import Window
 
 PNG = b"\x89PNG\r\n\x1a\n"
-RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")
-"""First bytes of TIFF, BigTIFF and JPEG 2000."""
-STORED_AS = {"uint8": "uint8", "uint16": "uint16", "int16": "uint16"}
+DRIVERS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+}
+"""First bytes of TIFF, BigTIFF and JPEG 2000, and the driver of each."""
+MOST_VALUES = 2**30
+"""Most values, over all bands, that are decoded of a raster at once. Pillow has a limit of its own."""
+STORED = ("uint8", "uint16", "int16")
+SCENE = 16
+"""From so many times the side of a tile on, a file counts as a scene."""
+
+
+UNREAD = "cannot be opened"
+"""The kind of a file that the system does not let be read."""
 
 
 class Unusable(Exception):  # noqa: N818  says what the source is
@@ -50,27 +66,31 @@ class Form(NamedTuple):
 
     bands: int
     dtype: str
-    """uint8 or uint16; int16 is stored as uint16."""
+    """uint8, uint16 or int16."""
 
 
 class Picture(NamedTuple):
     """Decoded pixels. An alpha band is not among the bands; it says which pixels hold data."""
 
-    pixels: UInt[np.ndarray, "c h w"]
+    pixels: Integer[np.ndarray, "c h w"]
     valid: Bool[np.ndarray, "h w"] | None
     """Whether a pixel holds data; None if all do."""
     alpha: bool
     """Whether there was an alpha band."""
+    shrunk: float = 1.0
+    """How many times smaller than the file the pixels were decoded."""
 
 
 class Tile(NamedTuple):
-    pixels: UInt[np.ndarray, "c h w"]
+    pixels: Integer[np.ndarray, "c h w"]
     nodata: float
     """Share of pixels without data. They are 0 in all bands."""
     grey: bool
     """Whether one band was repeated to three."""
     alpha: bool
     """Whether an alpha band was dropped."""
+    scene: bool
+    """Whether the file is so large that it was not cut into tiles, it seems."""
 
 
 class Place(NamedTuple):
@@ -108,64 +128,85 @@ def form_of(path: Path) -> Form:
     """Read bands and integer type of a file from its header.
 
     Raises:
-        Unusable: not an image, or of a type that is not stored.
+        Unusable: not an image, not to be opened, or of a type that is not stored.
     """
-    with path.open("rb") as file:
-        head = file.read(32)
     try:
-        if _is_raster(head):
-            with rasterio.open(path) as dataset:
+        with path.open("rb") as file:
+            raster = _driver(file.read(32)) is not None
+        if raster:
+            with _opened(path.read_bytes()) as dataset:
+                _require_one_page(dataset)
                 bands, _ = _bands_of(dataset)
                 return Form(3 if dataset.colorinterp[0] == ColorInterp.palette else len(bands), _stored_as(dataset))
         with Image.open(path, formats=["JPEG", "PNG", "WEBP"]) as image:
             return Form(1 if image.mode in ("1", "L", "LA") else 3, "uint8")
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
         raise Unusable("not an image") from None
+    except OSError as error:
+        raise Unusable(UNREAD, str(error.strerror)) if error.strerror else Unusable("not an image") from None
 
 
-def decode(data: bytes, at_least: int | None = None, window: Window | None = None) -> Picture:
-    """Decode a file's bytes to pixels of uint8 or uint16, turned upright as EXIF says.
+def decode(data: bytes, at_least: int | None = None, window: Window | None = None, bands: int | None = None) -> Picture:
+    """Decode a file's bytes to pixels of uint8, uint16 or int16, turned upright as EXIF or the TIFF says.
 
-    Palettes and CMYK become red, green and blue. Negative int16 values become 0. A truncated file is refused.
+    Palettes and CMYK become red, green and blue. A truncated file is refused.
 
     Args:
         at_least: allow a whole JPEG to come out smaller, by a factor of 2, 4 or 8, with no side shorter than this.
         window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
+        bands: of the data set. In a file with just as many, the last is a band even if the file calls it alpha, as
+            files of red, green, blue and near infrared often do.
 
     Raises:
-        Unusable: not an image, truncated, damaged, of a type that is not stored, or the window leaves the file.
+        Unusable: not an image, truncated, damaged, too large, of a type that is not stored, or the window leaves it.
     """
-    if _is_raster(data):
-        return _raster(data, window)
-    return _pillow(data, at_least) if window is None else _crop(_pillow(data, None), window)
+    if _driver(data):
+        return _raster(data, window, bands)
+    return _pillow(data, at_least, bands) if window is None else _crop(_pillow(data, None, bands), window)
 
 
-def _is_raster(head: bytes) -> bool:
-    depth = head[24:25] if head.startswith(PNG) else b""
-    return head.startswith(RASTERS) or depth == b"\x10"
+def _driver(head: bytes) -> str | None:
+    """The driver of GDAL that reads a file with these first bytes; None if Pillow reads it."""
+    if head.startswith(PNG):
+        return "PNG" if head[24:25] == b"\x10" else None
+    return next((driver for magic, driver in DRIVERS.items() if head.startswith(magic)), None)
 
 
-def _pillow(data: bytes, at_least: int | None) -> Picture:
+@contextmanager
+def _opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster from its bytes alone: by its own driver, with no file beside it."""
+    with rasterio.MemoryFile(data) as file, file.open(driver=_driver(data)) as dataset:
+        yield dataset
+
+
+def _pillow(data: bytes, at_least: int | None, bands: int | None) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+            width = image.width
             if at_least:
                 image.draft(None, (at_least, at_least))
-            return picture_from(image)
+            return picture_from(image, bands)._replace(shrunk=width / image.width)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise Unusable("too large", f"{error or 'more than the memory holds'}; cut it into tiles first") from None
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise Unusable("truncated or damaged", str(error)) from None
 
 
-def picture_from(image: Image.Image) -> Picture:
-    """The pixels of an image that Pillow has opened, upright, as uint8."""
+def picture_from(image: Image.Image, bands: int | None = None) -> Picture:
+    """The pixels of an image that Pillow has opened, upright, as uint8.
+
+    Args:
+        bands: of the data set, as in ``decode``.
+    """
     alpha = image.has_transparency_data
     grey = image.mode in ("1", "L", "LA")
     upright = ImageOps.exif_transpose(image).convert(("LA" if grey else "RGBA") if alpha else "L" if grey else "RGB")
     pixels = np.atleast_3d(np.asarray(upright)).transpose(2, 0, 1)
-    if not alpha:
+    if not alpha or (image.mode == "RGBA" and bands == 4):
         return Picture(pixels, None, alpha=False)
     valid = pixels[-1] > 0
     return Picture(pixels[:-1], None if valid.all() else valid, alpha=True)
@@ -186,40 +227,70 @@ def _require_inside(window: Window, width: int, height: int) -> None:
         raise Unusable("window outside the file", f"{needed}; the file has {width} x {height} px")
 
 
-def _raster(data: bytes, window: Window | None) -> Picture:
+def _require_room(width: int, height: int, bands: int) -> None:
+    if width * height * bands > MOST_VALUES:
+        size = f"{width:,} x {height:,} px in {bands} bands"
+        raise Unusable(
+            "too large", f"{size}; at most {MOST_VALUES:,} values are decoded at once: cut it into tiles first"
+        )
+
+
+def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Picture:
+    orientation = orientation_of(data)
+    if orientation != 1 and window:
+        return _crop(_raster(data, None, of_data_set), window)
     try:
-        with rasterio.MemoryFile(data) as file, file.open() as dataset:
+        with _opened(data) as dataset:
             _stored_as(dataset)
-            bands, alpha = _bands_of(dataset)
+            _require_one_page(dataset)
+            bands, alpha = _bands_of(dataset, of_data_set)
             if window:
                 _require_inside(window, dataset.width, dataset.height)
+            width, height = (window.width, window.height) if window else (dataset.width, dataset.height)
+            _require_room(width, height, len(bands))
             ends = window.ends if window else None
             pixels = dataset.read(bands, window=ends)
             masks = dataset.read_masks(bands, window=ends) > 0
+            sentinel = dataset.nodata is not None and dataset.nodata < 0
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
+    except MemoryError:
+        raise Unusable("too large", "more than the memory holds; cut it into tiles first") from None
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels, masks = colours[pixels[0]].transpose(2, 0, 1), repeat(masks[0], "h w -> c h w", c=3)
-    if pixels.dtype == np.int16:
-        pixels = pixels.clip(0).astype(np.uint16)
+    pixels, masks = upright(pixels, orientation), upright(masks, orientation)
     if masks.all():
         return Picture(pixels, None, alpha)
-    # If only some bands of a pixel lack data, they become 0 and the pixel still counts as data.
-    return Picture(pixels * masks, masks.any(axis=0), alpha)
+    valid = np.asarray(masks.any(axis=0))
+    # A pixel with data in some bands counts as data. A bright band may happen to have the nodata value, so it keeps it;
+    # a negative one, such as -9999, is no measurement and becomes 0.
+    return Picture(pixels * (masks if sentinel else valid), None if valid.all() else valid, alpha)
 
 
-def _bands_of(dataset: rasterio.DatasetReader) -> tuple[list[int], bool]:
+def _require_one_page(dataset: rasterio.DatasetReader) -> None:
+    if pages := len(dataset.subdatasets):
+        raise Unusable(
+            "several pages",
+            f"{pages} pages; only a TIFF of one is read: save each as a file of its own, or, if they are bands, all as "
+            f"bands of one page (in tifffile: planarconfig='separate', photometric='minisblack')",
+        )
+
+
+def _bands_of(dataset: rasterio.DatasetReader, of_data_set: int | None = None) -> tuple[list[int], bool]:
+    """The bands to read, and whether an alpha band is left out."""
+    if dataset.count == of_data_set:
+        return list(dataset.indexes), False
     bands = [band for band, role in zip(dataset.indexes, dataset.colorinterp, strict=True) if role != ColorInterp.alpha]
     return bands, len(bands) < dataset.count
 
 
 def _stored_as(dataset: rasterio.DatasetReader) -> str:
     (dtype, *others) = sorted(set(dataset.dtypes))
-    if others or dtype not in STORED_AS:
+    if others or dtype not in STORED:
         raise Unusable("type of values", f"{' and '.join([dtype, *others])}; only uint8, uint16 and int16 are read")
-    return STORED_AS[dtype]
+    return dtype
 
 
 def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:
@@ -228,7 +299,7 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, 
     Raises:
         Unusable: there is no such tile.
     """
-    return tile_of(decode(data, at_least=size, window=window), form, size, upscale, nodata)
+    return tile_of(decode(data, at_least=size, window=window, bands=form.bands), form, size, upscale, nodata)
 
 
 def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
@@ -241,14 +312,13 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     Raises:
         Unusable: there is no such tile.
     """
-    pixels, valid, alpha = picture
+    pixels, valid, alpha, shrunk = picture
     grey = len(pixels) == 1 and form.bands == 3
     if grey:
         pixels = repeat(pixels, "1 h w -> c h w", c=3)
     if len(pixels) != form.bands:
         raise Unusable("number of bands", f"{len(pixels)}, the data set has {form.bands}")
-    if pixels.dtype != form.dtype:
-        raise Unusable("type of values", f"{pixels.dtype} among tiles of {form.dtype}")
+    pixels = _as_stored(pixels, form.dtype)
     height, width = pixels.shape[1:]
     if min(height, width) < size and not upscale:
         detail = f"{width} x {height} px, data.size is {size}: lower it, or set data.upscale: true"
@@ -257,14 +327,26 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     missing = 0.0 if valid is None else 1 - float(valid.mean())
     if missing > nodata:
         raise Unusable("nodata", f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
-    return Tile(pixels, missing, grey, alpha)
+    return Tile(pixels, missing, grey, alpha, min(height, width) * shrunk >= SCENE * size)
+
+
+def _as_stored(pixels: Integer[np.ndarray, "c h w"], dtype: str) -> Integer[np.ndarray, "c h w"]:
+    """The same values in the type of the data set, which is the other one of 16 bits at most."""
+    if pixels.dtype == dtype:
+        return pixels
+    if pixels.dtype == np.uint8 or dtype == "uint8":
+        raise Unusable("type of values", f"{pixels.dtype} among tiles of {dtype}")
+    lowest, highest, limits = int(pixels.min()), int(pixels.max()), np.iinfo(dtype)
+    if lowest < limits.min or highest > limits.max:
+        raise Unusable("type of values", f"{lowest} to {highest} among tiles of {dtype}; save all files in one type")
+    return pixels.astype(dtype)
 
 
 def place_of(data: bytes, window: Window | None = None) -> Place | None:
     """Locate the centre of a file or window by the file's georeference; None if it has none."""
-    if not _is_raster(data):
+    if not _driver(data):
         return None
-    with rasterio.MemoryFile(data) as file, file.open() as dataset:
+    with _opened(data) as dataset:
         if not dataset.crs:
             return None
         left, top, width, height = window or (0, 0, dataset.width, dataset.height)
@@ -280,8 +362,8 @@ def place_of(data: bytes, window: Window | None = None) -> Place | None:
 
 
 def _resized(
-    pixels: UInt[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] | None, size: int
-) -> tuple[UInt[np.ndarray, "c s s"], Bool[np.ndarray, "s s"] | None]:
+    pixels: Integer[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] | None, size: int
+) -> tuple[Integer[np.ndarray, "c s s"], Bool[np.ndarray, "s s"] | None]:
     height, width = pixels.shape[1:]
     scale = size / min(height, width)
     shape = (max(size, round(height * scale)), max(size, round(width * scale)))

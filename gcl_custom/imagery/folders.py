@@ -3,7 +3,7 @@
 Four layouts are recognised. A card states one of them and takes precedence.
 
     a.jpg, x/y/b.jpg                     unlabelled, flat or nested
-    forest/a.jpg, water/b.jpg            class folders: two or more, every image exactly one folder down
+    forest/a.jpg, water/b.jpg            class folders: two or more, nearly every image exactly one folder down
     train/a.jpg, valid/b.jpg             given splits; the validation split may be called val or validation
     train/forest/a.jpg, test/water/...   given splits with class folders inside
 
@@ -41,6 +41,11 @@ ALIASES: dict[SplitName, tuple[str, ...]] = {
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 UNLABELLED = {"unlabelled", "unlabeled"}
+IMAGES = {"images", "image", "imgs", "img", "tiles", "patches", "rgb"}
+MASKS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "gt"}
+"""Names of folders of pictures, and of what is drawn over them, in data sets of segmentation."""
+STRAY = 0.05
+"""Largest share of images beside the class folders, or deeper in them, that is taken for a slip; one always is."""
 
 
 class FoundTile(NamedTuple):
@@ -94,7 +99,7 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
             f"data.root: {root} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, "
             f"and may lie in folders of any depth"
         )
-    notes = [f"files that are no images by their names, passed over: {others}"] if others else []
+    notes = [f"files that are no images by their names or kind, passed over: {others}"] if others else []
     folders = _split_folders(root, card)
     kept = [image for path in images if (image := _in_split(path, folders))]
     if len(kept) < len(images):
@@ -105,17 +110,20 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     if labels is not None:
         return _by_table(root / labels, kept, notes, kind)
     taught = [inner for _, split, inner in kept if split in (None, "train")]
-    stated = _recognised(taught) if card is None or card.classes == "folders" else card.classes
+    if card is None:
+        _refuse_masks(root, [path for path, _, _ in kept])
+        stated, remarks = _recognised(taught, STRAY)
+        notes += remarks
+    else:
+        stated = _recognised(taught, 0.0)[0] if card.classes == "folders" else card.classes or []
     if card and card.classes == "folders" and not stated:
         raise UserError(
             f"data.root: card {card.name} says that folders are classes, so every image of {root} must lie exactly one "
             f"folder down (below the split's folder, if there is one), in two folders or more"
         )
     found = {_folder(inner) for inner in taught}
-    classes = [name for name in stated or [] if name in found]
-    notes += [
-        f"class {name}: no image in the train split, so it is left out" for name in stated or [] if name not in found
-    ]
+    classes = [name for name in stated if name in found]
+    notes += [f"class {name}: no image in the train split, so it is left out" for name in stated if name not in found]
     if classes and (card is None or card.classes == "folders"):
         empty = sorted(
             path.name
@@ -126,8 +134,9 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     if stated and not classes:
         raise UserError(f"{root} holds none of the class folders that the card states: {', '.join(stated)}")
     known = set(classes)
+    deep = card is not None  # a card says that whatever lies in a folder is of its class
     tiles = [
-        FoundTile(Source(path), split, _folder(inner) if _folder(inner) in known else None)
+        FoundTile(Source(path), split, inner.split("/")[0] if _in_class(inner, known, deep) else None)
         for path, split, inner in kept
     ]
     if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
@@ -190,6 +199,9 @@ def is_rgb(card: Card | None, form: Form) -> bool:
 def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
     """List the relative paths of the images, sorted, and count the other files. Hidden ones are skipped.
 
+    A pipe, a device or a link to one counts as another file, whatever its name: reading it may never end. A link whose
+    file is gone is listed, so that reading it says so.
+
     Args:
         table: path of the table of labels; it may lie below root, and is not counted.
     """
@@ -204,11 +216,16 @@ def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
         for name in names:
             if name.startswith("."):
                 continue
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(SUFFIXES) and not _is_special(Path(folder) / name):
                 images.append((Path(folder) / name).relative_to(root).as_posix())
             elif table is None or name != table.name or (Path(folder) / name).resolve() != table.resolve():
                 others += 1
     return sorted(images), others
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is no regular file, but a pipe or a device, or a link to one."""
+    return not path.is_file() and path.exists()
 
 
 def _split_folders(root: Path, card: Card | None) -> dict[SplitName, str]:
@@ -252,7 +269,42 @@ def _folder(inner: str) -> str | None:
     return first if separator else None
 
 
-def _recognised(inner: list[str]) -> list[str]:
-    """Class folders in alphabetical order; none unless there are two and every image lies exactly one folder down."""
-    folders = sorted({first for path in inner if (first := _folder(path))} - UNLABELLED)
-    return folders if len(folders) > 1 and all(path.count("/") == 1 for path in inner) else []
+def _in_class(inner: str, classes: set[str], deep: bool) -> bool:
+    """Whether an image lies in a class folder, at any depth or directly."""
+    return _folder(inner) in classes and (deep or inner.count("/") == 1)
+
+
+def _recognised(inner: list[str], stray: float) -> tuple[list[str], list[str]]:
+    """Class folders in alphabetical order, and what to tell the user of images that lie elsewhere.
+
+    There are none unless there are two folders with images directly in them, and nearly all images lie so.
+
+    Args:
+        stray: share of the images that may lie elsewhere. One may, unless it is 0.
+    """
+    folders = sorted({path.partition("/")[0] for path in inner if path.count("/") == 1} - UNLABELLED)
+    if len(folders) < 2:
+        return [], []
+    elsewhere = [path for path in inner if path.count("/") != 1]
+    few = len(elsewhere) <= max(1, stray * len(inner)) if stray else not elsewhere
+    examples = ", ".join(elsewhere[:3]) + (", ..." if len(elsewhere) > 3 else "")
+    if few:
+        notes = [f"{len(elsewhere)} images lie not in a class folder but elsewhere: {examples}"] if elsewhere else []
+        return folders, notes
+    return [], [
+        f"no classes: {len(folders)} folders hold images, but {len(elsewhere)} of {len(inner)} images lie elsewhere, "
+        f"such as {examples}. If folders are classes, move these away"
+    ]
+
+
+def _refuse_masks(root: Path, images: Sequence[str]) -> None:
+    """Refuse folders of segmentation: masks would become tiles, and "masks" a class."""
+    folders = {parent for path in images for parent in Path(path).parents}
+    for mask in sorted(folder for folder in folders if folder.name.lower() in MASKS):
+        beside = sorted(other for other in folders if other.parent == mask.parent and other.name.lower() in IMAGES)
+        if beside:
+            raise UserError(
+                f"data.root: {root / mask} lies beside {root / beside[0]}, as in data sets of segmentation. Masks are "
+                f"no tiles: give the folder of the images, for example --set data.root={root / beside[0]}, or move "
+                f"the masks away"
+            )

@@ -9,6 +9,7 @@ then drawn by the recipe's shares. Files without a row train the generator and t
 """
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +44,7 @@ def read_labels(path: Path, images: Sequence[str]) -> dict[str, LabelRow]:
         raise UserError(f"data.labels: there is no file {path}. It is looked for in data.root") from None
     except UnicodeDecodeError as error:
         raise UserError(f"data.labels: {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip() for name in next(reader, [])]
     wrong = [f"unknown column {name!r}" for name in header if name not in COLUMNS]
     wrong += [f"no column {name!r}" for name in COLUMNS[:2] if name not in header]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Integer
 
-from gcl_custom.console import progress, say, warn
+from gcl_custom.console import plain, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Unusable, reading
+from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
-from gcl_custom.imagery.read_tile import UNREAD, read_tile
+from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
@@ -132,7 +132,7 @@ def _fill(
 
 def _packed(
     source: Source, root: Path, form: Form, data: DataSettings, digests: dict[str, Record]
-) -> tuple[Record, UInt[np.ndarray, "c h w"] | None]:
+) -> tuple[Record, Integer[np.ndarray, "c h w"] | None]:
     """The record of a source, and its pixels if they are new."""
     state = _state(root, source)
     found = read_tile(root, source, form, data)
@@ -142,11 +142,15 @@ def _packed(
     tile = found.tile()
     if isinstance(tile, Unusable):
         return record._replace(kind=tile.kind, detail=tile.detail), None
-    return record._replace(grey=tile.grey, alpha=tile.alpha), tile.pixels
+    return record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene), tile.pixels
 
 
 def _state(root: Path, source: Source) -> tuple[int, int]:
-    status = (root / source.path).stat()
+    """Size and time of change of the source's file; both are 0 for one that is gone, such as behind a dangling link."""
+    try:
+        status = (root / source.path).stat()
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
@@ -160,11 +164,10 @@ def _usable(
     """
     usable = [tile for tile in tiles if journal.records[tile.source].slot is not None]
     bad = [record for tile in tiles if (record := journal.records[tile.source]).slot is None]
-    lines = [f"{record.source}\t{Unusable(record.kind, record.detail)}" for record in bad]
+    lines = [f"{plain(str(record.source))}\t{Unusable(record.kind, record.detail)}" for record in bad]
     with write_atomically(folder / UNUSABLE) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    kinds = Counter(record.kind for record in bad)
-    summary = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    summary = in_kinds(record.kind for record in bad)
     if len(bad) > data.bad_files * len(tiles) or not usable:
         examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:5])
         raise UserError(
@@ -174,12 +177,8 @@ def _usable(
         )
     if bad:
         warn(f"{len(bad)} of {len(tiles)} files are unusable and left out ({summary}): {folder / UNUSABLE}")
-    grey = sum(journal.records[tile.source].grey for tile in usable)
-    alpha = sum(journal.records[tile.source].alpha for tile in usable)
-    if grey:
-        warn(f"{grey} greyscale files: the one band stands for red, green and blue")
-    if alpha:
-        warn(f"{alpha} files have an alpha band: it is dropped, and what it hides is nodata")
+    for note in remarks(journal.records[tile.source] for tile in usable):
+        warn(note)
     return usable
 
 
@@ -200,7 +199,7 @@ def _index(
     split = divide(usable, labels, layout.kind, data)
     slots = [journal.records[tile.source].slot for tile in usable]
     low, high = [0.0] * form.bands, [255.0] * form.bands
-    if form.dtype == "uint16":
+    if form.dtype != "uint8":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
         low, high = edges(folder / PIXELS, train, form, data.size)
     return {
@@ -225,7 +224,7 @@ def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[flo
     low, high = [], []
     for band in range(form.bands):
         values = pixels[sorted(slots)[::step], band]
-        values = values[values > 0]
+        values = values[values != 0]
         bottom, top = np.percentile(values, [0.1, 99.9]) if len(values) else (0.0, 1.0)
         low.append(float(bottom))
         high.append(float(max(top, bottom + 1)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Integer
 
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.source import Source
@@ -36,6 +36,7 @@ class Record(NamedTuple):
     """Why it has no tile: the kind of problem, and details of this one."""
     grey: bool = False
     alpha: bool = False
+    scene: bool = False
 
     @property
     def state(self) -> tuple[int, int]:
@@ -78,20 +79,23 @@ class PackingJournal:
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
     def _whole_lines(self) -> list[str]:
-        """Lines of the journal. A last line that a kill left unfinished is cut off."""
+        """Lines of the journal. A last line that a kill left unfinished is cut off.
+
+        Lines end at newlines only: a path may hold U+2028 and the like, where ``str.splitlines`` would cut, too.
+        """
         if not self._journal.is_file():
             return []
         whole, _, torn = self._journal.read_bytes().rpartition(b"\n")
         if torn:
             os.truncate(self._journal, len(whole) + 1)
-        return whole.decode("utf-8").splitlines()
+        return whole.decode("utf-8").split("\n") if whole else []
 
     def _learn(self, record: Record) -> None:
         self.records[record.source] = record
         self.digests.setdefault(record.digest, record)
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
-    def append(self, block: Sequence[tuple[Record, UInt[np.ndarray, "c h w"] | None]]) -> None:
+    def append(self, block: Sequence[tuple[Record, Integer[np.ndarray, "c h w"] | None]]) -> None:
         """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
         with self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []

@@ -1,14 +1,15 @@
 """Reading a tile from its source. Packing, check and embed read imagery here and nowhere else."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, place_of, tile_from
+from gcl_custom.imagery.decoding import SCENE, UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
-
-UNREAD = "cannot be opened"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,42 @@ class ReadTile:
         if self.source.window:
             digest.update(str(Source("", self.source.window)).encode())
         return digest.hexdigest()
+
+
+@runtime_checkable
+class Remarkable(Protocol):
+    """What a reader should hear of a tile that was made."""
+
+    @property
+    def grey(self) -> bool: ...
+
+    @property
+    def alpha(self) -> bool: ...
+
+    @property
+    def scene(self) -> bool: ...
+
+
+def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
+    """Say of how many tiles something holds that changes what they show."""
+    counts = Counter(name for tile in tiles for name in ("grey", "alpha", "scene") if getattr(tile, name))
+    if count := counts["grey"]:
+        yield f"{count} greyscale files: the one band stands for red, green and blue"
+    if count := counts["alpha"]:
+        yield (
+            f"{count} files have an alpha band: it is dropped, and what it hides is nodata. If it is a band, such as "
+            f"near infrared, name all bands in a card (data.card)"
+        )
+    if count := counts["scene"]:
+        yield (
+            f"{count} files are {SCENE} times as large as data.size or more, and each is shrunk to one tile: scenes "
+            f"have to be cut into tiles first, or data.size raised"
+        )
+
+
+def in_kinds(kinds: Iterable[str]) -> str:
+    """How many files are unusable for each kind of reason, the most common first."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common())
 
 
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:

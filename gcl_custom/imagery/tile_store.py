@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, UInt
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -29,8 +29,8 @@ INDEX = "tiles.json"
 MOMENTS_SAMPLE = 1000
 
 
-def tensor_of(pixels: UInt[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
-    """Convert uint8 to torch.uint8 and uint16 to torch.int32, since torch has few operations on uint16."""
+def tensor_of(pixels: Integer[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
+    """Convert uint8 to torch.uint8, uint16 and int16 to torch.int32, since torch has few operations on uint16."""
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
 
 
@@ -59,7 +59,7 @@ class TileStore:
         count: number of tiles, n.
         bands: number of bands, c.
         size: side of a tile in pixels.
-        dtype: "uint8" or "uint16".
+        dtype: "uint8", "uint16" or "int16".
         rgb: whether the bands are red, green and blue.
         sources: file and window of each tile.
         classes: names of the labels.
@@ -81,7 +81,7 @@ class TileStore:
                 f"{self.path} holds no packed tiles ({INDEX} is missing). Run: gcl-custom fit-generator RECIPE"
             )
         about: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
-        self.dtype: Literal["uint8", "uint16"] = about["dtype"]
+        self.dtype: Literal["uint8", "uint16", "int16"] = about["dtype"]
         self.bands: int = about["bands"]
         self.size: int = about["size"]
         self.rgb: bool = about["rgb"]

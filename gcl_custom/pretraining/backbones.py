@@ -2,12 +2,14 @@
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.models.resnet import ResNet
-from torch import nn
+from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
@@ -19,6 +21,28 @@ _ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 
 Backbone = tuple[nn.Module, int]
 """A network and its width."""
+
+
+class Normalised(nn.Module):
+    """A network whose tiles are standardised first, band by band. Its weights are those of the network alone."""
+
+    mean: Float[Tensor, "c 1 1"]
+    deviation: Float[Tensor, "c 1 1"]
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        representations: Tensor = self.network((tiles - self.mean) / self.deviation)
+        return representations
+
+
+def within(network: nn.Module) -> nn.Module:
+    """timm's own network, without the normalisation in front of it."""
+    return network.network if isinstance(network, Normalised) else network
 
 
 def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:

@@ -28,10 +28,11 @@ from gcl_custom.measures.label_free import lidar
 from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
-from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining import start
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.runs.arms import norms_of
 from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
@@ -46,7 +47,7 @@ SHOWN = 8
 
 
 class Contrastive(Trainable):
-    """A backbone and a contrastive method.
+    """A backbone and a contrastive method. A backbone that begins with public weights is evaluated before any step.
 
     Args:
         store: how stored values become unit floats, and the validation tiles.
@@ -55,13 +56,19 @@ class Contrastive(Trainable):
         batch: tiles in a batch, over all processes.
     """
 
+    knn_of_start: Float[Tensor, ""]
+
     def __init__(
         self, store: TileStore, reader: Reader, settings: PretrainSettings, steps: int, batch: int, seed: int
     ) -> None:
         super().__init__()
-        self.backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
+        self.backbone, width = start.begun(settings, store)
+        start.fix_norms(self.backbone, norms_of(settings))
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
         self._done, self._share_done = 0, 0.0
+        self.evaluate_first = settings.continues
+        if settings.continues:  # a buffer, so that it is in the checkpoint
+            self.register_buffer("knn_of_start", torch.full((), torch.nan))
         self.evaluate_every = settings.probe_every or settings.epochs
         self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
         self._steps, self._batch = steps, batch
@@ -183,7 +190,21 @@ class Contrastive(Trainable):
                 kind = self._store.kind
                 votes = knn(Labelled(bank, bank_labels, kind), queries, len(self._store.classes), neighbours=20)
                 figures["knn"] = kind.score(kind.decide(votes), query_labels)
+                self._compare_with_start(figures["knn"])
         return figures
+
+    def _compare_with_start(self, score: float) -> None:
+        """Keep the score of the first evaluation, that of the start, and warn where a later one falls below it."""
+        if not self.evaluate_first:
+            return
+        if self.knn_of_start.isnan():
+            self.knn_of_start.fill_(score)
+        elif score < self.knn_of_start.item():
+            before = 100 * self.knn_of_start.item()
+            console.warn(
+                f"kNN on validation tiles is {100 * score:.1f} %, below the {before:.1f} % of the weights that this "
+                f"pretraining began with"
+            )
 
     def _represent(self, tiles: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Representations of unit tiles by the backbone to be kept."""

@@ -6,6 +6,7 @@ import torch
 
 from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.trained_backbone import BACKBONE
@@ -21,7 +22,8 @@ from gcl_custom.weights.state_dicts import save_weights
 def pretrain(run: Run, arm: Arm, seed: int) -> None:
     """Pretrain the backbone of one arm of the comparison. The arm gcl is the recipe as it stands.
 
-    Writes ``backbone.safetensors``: the backbone alone, in the naming of timm.
+    Writes ``backbone.safetensors``: the backbone alone, in the naming of timm. The normalisation of a start follows
+    from the recipe; see ``trained_backbone``.
     """
     stage = plan.pretrain(run, arm, seed)
     if stage.done:
@@ -34,7 +36,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
-    save_weights(stage.path / BACKBONE, module.method.kept(module.backbone))
+    save_weights(stage.path / BACKBONE, within(module.method.kept(module.backbone)))
     facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
     left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
     if left_out:

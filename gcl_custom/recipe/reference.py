@@ -18,7 +18,7 @@ COMMON = (
     "data.root", "data.card", "data.labels", "data.size", "data.upscale", "data.symmetry",
     "generator.name", "generator.tokenizer.epochs", "generator.maskgit.epochs",
     "views.strategy.name", "views.mask_probability", "views.decoding_steps",
-    "pretrain.backbone", "pretrain.stem", "pretrain.method.name", "pretrain.optimizer.name",
+    "pretrain.backbone", "pretrain.start.name", "pretrain.method.name", "pretrain.optimizer.name",
     "pretrain.optimizer.learning_rate", "pretrain.epochs", "pretrain.batch", "pretrain.mixing_rate", "pretrain.pairing",
     "compare.seeds", "compare.arms", "compare.fractions", "hardware.devices",
 )  # fmt: skip

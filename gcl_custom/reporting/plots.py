@@ -19,7 +19,10 @@ LOOKS: dict[str, tuple[str, str]] = {
     "reconstructed": ("#009e73", "^"),
     "paired": ("#cc79a7", "D"),
     "supervised": ("#d55e00", "v"),
+    "public": ("#56b4e9", "P"),
     "untrained": ("#8a9299", "x"),
+    "statistics": ("#8a9299", "1"),
+    "patches": ("#8a9299", "+"),
 }
 PLAIN = ("#0072b2", "")
 _INK = "#010203"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from gcl_custom.evaluation.verdict import column_title, in_columns, metric_title, share_title, title
+from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, metric_title, share_title, title
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.reporting.plots import Point, forest, label_fractions
 
@@ -43,7 +43,8 @@ def table(scores: Scores | None) -> str:
         f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
-        "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view."
+        "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view. "
+        + NO_NETWORK
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, tables
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import metric_title, title
+from gcl_custom.evaluation.verdict import FLOORS, metric_title, title
 from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.statistics import Comparison, compare
@@ -97,10 +97,11 @@ def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
 
 
 def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: a row for each cell, and a last one for the untrained backbone. Scores are in percent."""
+    """Column names and rows: a row for each cell, then the untrained one and the floors. In percent."""
     done = [found["scores"] for found in results["cells"] if found["scores"]]
     scored = [(arm, metric) for scores in done for arm, metrics in scores.items() for metric in metrics]
-    kept = list(dict.fromkeys(pair for pair in scored if pair[0] != "untrained"))
+    below = ("untrained", *FLOORS)
+    kept = list(dict.fromkeys(pair for pair in scored if pair[0] not in below))
     several = len({arm for arm, _ in kept}) > 1
     names = [f"{title(arm)}, {metric_title(metric)}" if several else metric_title(metric) for arm, metric in kept]
     axes = [axis.rpartition(".")[2].replace("_", " ") for axis in results["axes"]]
@@ -118,9 +119,10 @@ def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str
             row += [f"{found['effective_rank']:.1f}", f"{found['seconds']:.0f}"]
             row += [_against(found)] if grid.study.baseline else []
         rows.append(row)
-    if done and "untrained" in done[0]:
-        floor = [done[0]["untrained"].get(metric) if arm == "gcl" else None for arm, metric in kept]
-        rows.append(["untrained", *[""] * len(axes), *(_points(score) if score else "" for score in floor)])
+    for name in below if done else ():
+        floor = [done[0].get(name, {}).get(metric) if arm == "gcl" else None for arm, metric in kept]
+        if any(floor):
+            rows.append([name, *[""] * len(axes), *(_points(score) if score else "" for score in floor)])
     return columns, [row + [""] * (len(columns) - len(row)) for row in rows]
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gcl_custom.recipe.evaluation import Arm
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import Norms, PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 
 
@@ -28,15 +28,33 @@ def reads_reconstructions(settings: PretrainSettings) -> bool:
     return "reconstructed" in (settings.anchor, settings.source if settings.mixing_rate > 0 else None)
 
 
+def norms_of(settings: PretrainSettings) -> Norms:
+    """What is trained of batch norms, also where the recipe does not say."""
+    return settings.norms or ("frozen" if settings.continues else "trained")
+
+
 OF_MIXING = ("source", "pairing")
 """Keys of ``pretrain`` that only apply to generative views."""
 
 
 def normalised(settings: PretrainSettings) -> PretrainSettings:
-    """The settings, with defaults for keys that do nothing at mixing rate 0, so that cells share the pretraining."""
-    if settings.mixing_rate > 0:
-        return settings
-    return settings.model_copy(update={key: getattr(PretrainSettings(), key) for key in OF_MIXING})
+    """The settings, with what holds for norms, and with defaults for keys that do nothing at mixing rate 0.
+
+    So cells that say the same in other words share the pretraining.
+    """
+    change: dict[str, Any] = {"norms": norms_of(settings)}
+    if settings.mixing_rate == 0:
+        change |= {key: getattr(PretrainSettings(), key) for key in OF_MIXING}
+    return settings.model_copy(update=change)
+
+
+BEGINNINGS = ("untrained", "public")
+"""Backbones that are probed beside the arms and are no pretraining of the run: as initialised, and the public start."""
+
+
+def beginnings(recipe: Recipe) -> tuple[str, ...]:
+    """What the pretraining of a recipe begins with; ``public`` only if it has a public start."""
+    return BEGINNINGS if recipe.pretrain.continues else BEGINNINGS[:1]
 
 
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:

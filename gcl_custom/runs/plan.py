@@ -3,14 +3,15 @@
 A stage depends only on what is named here, so its output stays valid when something else changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs.arms import (
+    BEGINNINGS,
     arm_settings,
     mixes_views,
     needs_generator,
@@ -174,7 +175,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
     plain = {
-        "pretrain": _plain(normalised(settings)),
+        "pretrain": _with_contents(run, "pretrain", normalised(settings)),
         "views.least_similarity": threshold,
         "seed": seed,
         "hardware": _compute(run.recipe),
@@ -183,18 +184,41 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
 
 
 def probe(run: Run, arm: str, seed: int) -> Stage:
-    """Linear probe and kNN of one backbone; the arm ``untrained`` needs no pretraining."""
+    """Linear probe and kNN of one backbone; the arms ``untrained`` and ``public`` need no pretraining."""
     recipe = run.recipe
-    inputs = [tiles(run)] if arm == "untrained" else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
-    settings = probe_settings(recipe, [recipe.pretrain.backbone, recipe.pretrain.stem], seed)
+    inputs = [tiles(run)] if arm in BEGINNINGS else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
+    backbone = [recipe.pretrain.backbone, recipe.pretrain.stem]
+    if arm == "public":  # the same for every seed
+        settings = probe_settings(recipe, backbone, None) | start(run)
+        return run.stage("probes/public", settings, inputs, "gcl-custom compare-supervised")
+    settings = probe_settings(recipe, backbone, seed)
     return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
+
+
+def floor(run: Run, name: str, settings: Mapping[str, Any]) -> Stage:
+    """The probes of features that need no network.
+
+    Args:
+        settings: what the features depend on, beside the tiles.
+    """
+    known = probe_settings(run.recipe, dict(settings), run.recipe.seed)
+    return run.stage(f"probes/{name}", known, [tiles(run)], "gcl-custom compare-supervised")
+
+
+def start(run: Run) -> dict[str, Any]:
+    """Settings of what depends on the weights that pretraining begins with; none where it begins with random ones."""
+    settings = run.recipe.pretrain
+    if not settings.continues:
+        return {}
+    key = "pretrain.start"
+    return {key: run.contents.get(key) or _with_contents(run, key, settings.start)}
 
 
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
     """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
-        "neighbours": recipe.compare.neighbours,
+        "neighbours": [recipe.compare.neighbours, FEW_NEIGHBOURS],
         "backbone": backbone,
         "seed": seed,
         "precision": recipe.hardware.precision,
@@ -208,6 +232,7 @@ def compare(run: Run) -> Stage:
         "handcrafted": _plain(recipe.pretrain.handcrafted),
         "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],
         "hardware": _compute(recipe),
+        **start(run),
     }
     inputs = [tiles(run), *(pretrain(run, arm, seed) for arm, seed in pretrainings(recipe))]
     return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")

@@ -9,6 +9,7 @@ from typing import Any
 from gcl_custom.errors import RecipeError, StaleStage, UserError
 from gcl_custom.files import locked, read_json, write_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_recipe
+from gcl_custom.recipe.names import is_folder_name
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.stage import Pool, Stage, of_another_version
 from gcl_custom.weights.digests import contents
@@ -89,6 +90,22 @@ def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> R
     return Run(path, recipe, redo, Pool(study / POOL, lender=study.parent / recipe.name) if is_cell else None)
 
 
+def run_folder(runs: Path, name: str) -> Path:
+    """The folder of a run, or of a cell of a study, by its name.
+
+    Raises:
+        UserError: it is no name of a run, but a path that may lead elsewhere.
+    """
+    parts = name.split("/")
+    if len(parts) not in (1, 3) or parts[1:2] not in ([], [CELLS]) or not all(map(is_folder_name, parts)):
+        raise UserError(
+            f"--run {name!r}: a run's name is made of letters, digits and any of . , = + - _ and blanks, begins with a "
+            f"letter or a digit, and is no path; a cell of a study is STUDY/{CELLS}/CELL. To change the folder of all "
+            f"runs, give --runs"
+        )
+    return runs / name
+
+
 def open_run(
     runs: Path, recipe: str | None, name: str | None, overrides: Sequence[str] = (), redo: bool = False
 ) -> Run:
@@ -102,17 +119,17 @@ def open_run(
         redo: replace output that was made from other settings.
 
     Raises:
-        UserError: there is no such run, or the recipe has mistakes.
+        UserError: there is no such run, its name is none, or the recipe has mistakes.
     """
     if recipe is None:
         latest = runs / "latest"
         if name is None and not latest.is_file():
             raise UserError(f"There is no run in {runs} yet. Start one with a recipe: gcl-custom fit-generator RECIPE")
         name = name or latest.read_text(encoding="utf-8").strip()
-        kept = runs / name / "recipe.yaml"
+        kept = run_folder(runs, name) / "recipe.yaml"
         if not kept.is_file():
             known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
             raise UserError(f"There is no run {name!r} in {runs}. There are: {', '.join(known) or 'none'}")
         return kept_run(runs / name, overrides, redo)
     loaded = load_recipe(recipe, overrides)
-    return Run(runs / (name or loaded.name), loaded, redo)
+    return Run(run_folder(runs, name or loaded.name), loaded, redo)

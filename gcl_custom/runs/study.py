@@ -29,6 +29,7 @@ from gcl_custom.console import duration, say
 from gcl_custom.errors import Busy, RecipeError
 from gcl_custom.files import locked
 from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
+from gcl_custom.recipe.names import NAME, folder_name, with_digest
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs import plan
@@ -41,12 +42,12 @@ Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str,
 class Study(Section):
     """A study as its file has it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     recipe: str
     """A shipped recipe's name, or a path relative to the study's file."""
     settings: dict[str, Any] = Field(default={})
     """Keys of the recipe for every cell, written as for --set."""
-    grid: Annotated[dict[str, Axis], Field(min_length=1)]
+    grid: Annotated[dict[Annotated[str, Field(pattern=NAME)], Axis], Field(min_length=1)]
     baseline: dict[str, Any] = Field(default={})
     """Axis -> value. Each cell is compared with the cell that has these values in place of its own."""
 
@@ -110,7 +111,7 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
     for override in overrides:
         if override.partition("=")[0] in study.grid:
             raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
-    cells = []
+    cells: list[Cell] = []
     for place in itertools.product(*([(axis, value) for value in values] for axis, values in study.grid.items())):
         changes = {**study.settings}
         for axis, value in place:
@@ -121,18 +122,21 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
             loaded = load_recipe(recipe, [*texts, *overrides])
         except RecipeError as error:
             raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
-        cells.append(_cell(runs / study.name, dict(place), loaded, redo, runs))
+        name = _cell_name(place)
+        if any(cell.name == name for cell in cells):  # of paths that differ in signs alone
+            name = with_digest(name, repr(place))
+        cells.append(_cell(runs / study.name / CELLS / name, dict(place), loaded, redo, runs))
     return Grid(study, runs / study.name, cells)
 
 
 def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
-    pool = Pool(folder / POOL, lender=runs / recipe.name)
-    return Cell(place, Run(folder / CELLS / _cell_name(list(place.items())), recipe, redo, pool))
+    pool = Pool(folder.parent.parent / POOL, lender=runs / recipe.name)
+    return Cell(place, Run(folder, recipe, redo, pool))
 
 
 def _cell_name(place: Sequence[tuple[str, Any]]) -> str:
     """The name of a cell's folder, and what --cell takes, such as mask_probability=0.25,mixing_rate=0.5."""
-    return ",".join(f"{axis.rpartition('.')[2]}={label(value)}" for axis, value in place)
+    return folder_name(",".join(f"{axis.rpartition('.')[2]}={label(value)}" for axis, value in place))
 
 
 def label(value: object) -> str:

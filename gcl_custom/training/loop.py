@@ -5,11 +5,12 @@ undisturbed one. Lightning's Fabric does the precision, the devices and the proc
 """
 
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from gcl_custom import console
@@ -23,6 +24,7 @@ from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.quiet_lightning import quiet_lightning
 from gcl_custom.training.steps import Steps, Trainable, engine
+from gcl_custom.training.stopping import StopRequests
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.json"
@@ -48,7 +50,7 @@ def fit(
             whatever else draws from that generator, is a function of the step.
 
     Returns:
-        One row of figures for each epoch, means over its steps.
+        One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
 
     Raises:
         UserError: a loss or a gradient is not finite; the last checkpoint stays.
@@ -76,11 +78,18 @@ def _train(
     """What each process does."""
     if fabric.world_size > 1:
         processes.part_at_exit()
-        join = nn.SyncBatchNorm.convert_sync_batchnorm if fabric.device.type == "cuda" else batch_norm.join_batch_norms
-        join(module)
+        # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
+        if fabric.device.type == "cuda":
+            from timm.layers.norm_act import convert_sync_batchnorm  # here, since timm takes seconds to import
+
+            convert_sync_batchnorm(module)
+        else:
+            batch_norm.join_batch_norms(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
-    with console.progress(epochs * len(batches) * batches.batch, stage.name) as ticker:
+    training.begin()
+    progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
+    with closing(training), progress as ticker, StopRequests() as asked:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
             for batch in batches:
@@ -88,6 +97,9 @@ def _train(
                 training.steps.take(fabric.to_device(batch))
                 ticker.advance(batches.batch)
                 training.follow(ticker)
+                if asked and fabric.world_size == 1:
+                    training.save()
+                    asked.stop()
 
 
 def _load(stage: Stage) -> dict[str, Any]:
@@ -121,6 +133,18 @@ class _Training:
             console.say(f"{stage.name}: going on from step {batches.step}")
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
 
+    def close(self) -> None:
+        """Release TensorBoard's file and thread; a comparison has dozens of trainings."""
+        if self._board:
+            self._board.close()
+
+    def begin(self) -> None:
+        """Evaluate what training begins with, if the module asks for it."""
+        if self._module.evaluate_first and self._batches.step == 0:
+            if self._fabric.is_global_zero:
+                self._history.append({"epoch": 0.0, **self._evaluate(0)})
+            self._fabric.barrier()
+
     def follow(self, ticker: console.Ticker) -> None:
         """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint."""
         for name, value in self._module.recorded.items():
@@ -128,8 +152,10 @@ class _Training:
             self._sums[name] = self._sums.get(name, torch.zeros(())) + torch.as_tensor(value).detach().float()
         epoch, rest = divmod(self._batches.step, len(self._batches))
         evaluated = rest == 0 and self._end_epoch(epoch, ticker)
-        if evaluated or self._batches.step % CHECK_EVERY == 0:
-            self._save(evaluated)
+        if not evaluated and self._batches.step % CHECK_EVERY:
+            return
+        if self._fabric.broadcast(evaluated or self._is_old()):  # all ranks do as the first one says
+            self.save()
 
     def _end_epoch(self, epoch: int, ticker: console.Ticker) -> bool:
         """Close an epoch's row of the history; True where it was evaluated."""
@@ -170,10 +196,11 @@ class _Training:
                 self._board.add_image(f"{self._stage.name}/{name}", picture.float().cpu(), epoch)
         return figures
 
-    def _save(self, due: bool) -> None:
-        """Write a checkpoint if one is due or the last is old; all ranks do as the first one says."""
-        if not self._fabric.broadcast(due or time.monotonic() - self._saved > 60 * self._hardware.checkpoint_minutes):
-            return
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._saved > 60 * self._hardware.checkpoint_minutes
+
+    def save(self) -> None:
+        """Write a checkpoint."""
         if self._fabric.is_global_zero:
             # First the history: one that is ahead of the checkpoint is written again, one that is behind might not be.
             write_json(self._stage.path / HISTORY, self._history)

@@ -26,6 +26,9 @@ class Trainable(nn.Module, ABC):
     evaluate_every: int = 1
     """Epochs between two evaluations; there is one after the last epoch too."""
 
+    evaluate_first: bool = False
+    """Whether there is an evaluation before the first step, too. It is the row of epoch 0 in the history."""
+
     recorded: Mapping[str, Tensor | float]
 
     @property

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl_custom.console import say
+from gcl_custom.recipe.pretraining import PACKAGED
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.weights.needed import Needed, needed
 
@@ -30,20 +31,36 @@ FileStamp = tuple[str, str, int, int]
 def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     """Key of the recipe that names weights -> their name and digest; and the digests to remember for the next time.
 
+    Weights that a package brings along are counted too.
+
     Args:
         remembered: the digests from the last time.
+
+    Raises:
+        UserError: a package of weights is not installed, and its digest is not remembered.
     """
     found: dict[str, str] = {}
     known = dict(remembered)
-    for need in needed(recipe):
-        place, before = place_of(need), known.get(need.given)
+
+    def content(given: str, place: Path | None) -> str:
+        before = known.get(given)
         if place is not None:
             files = _files(place)
             stamps = [list(file) for file in files]  # as they are read back from JSON
             if before is None or before["files"] != stamps:
-                before = known[need.given] = {"files": stamps, "sha256": _digest(need.given, files)}
+                before = known[given] = {"files": stamps, "sha256": _digest(given, files)}
         what = f"SHA-256 {before['sha256'][:DIGITS]}" if before else "which is not there"
-        found |= dict.fromkeys(need.keys, f"{Path(need.given).name}, {what}")
+        return f"{Path(given).name}, {what}"
+
+    for need in needed(recipe):
+        found |= dict.fromkeys(need.keys, content(need.given, place_of(need)))
+    if recipe.pretrain.start.name == "package":
+        from gcl_custom.weights.starts import not_installed, packaged_file  # here, since timm takes seconds to import
+
+        package, file = PACKAGED[recipe.pretrain.backbone], packaged_file(recipe.pretrain.backbone)
+        if file is None and package not in known:
+            raise not_installed(package)
+        found["pretrain.start"] = content(package, file)
     return found, known
 
 

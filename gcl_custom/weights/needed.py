@@ -58,6 +58,12 @@ def recognised(choice: str, given: str) -> tuple[Public | None, bool]:
     A folder or file of another name is most likely a copy, or another model of the same family. It has the licence of
     the family, and an unknown size and digest.
     """
+    if choice == "timm":
+        from gcl_custom.weights.starts import licence_of_timm
+
+        licence = licence_of_timm(given)
+        commercial = "nc" not in licence.lower().split("-")
+        return Public(choice, f"timm's {given.rpartition('/')[2]}", licence, commercial, repository=given), True
     family = [public for public in CATALOGUE if public.choice == choice]
     for public in family:
         if given == public.repository or (public.name != public.repository and Path(given).name == public.name):
@@ -75,8 +81,23 @@ def named(recipe: Recipe) -> Iterator[NamedWeights]:
         yield weights.below("generator")
     for weights in generator.features.named_weights:
         yield weights.below(f"generator.{generator.features_key}")
+    if (start := start_weights(recipe)) is not None:
+        yield start
     if recipe.cost_benefit.fid_weights is not None:
         yield NamedWeights("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights, makes_views=False)
+
+
+def start_weights(recipe: Recipe) -> NamedWeights | None:
+    """The weights that pretraining begins with, unless a package brings them along."""
+    settings = recipe.pretrain
+    start = settings.start
+    if start.name == "file":
+        return NamedWeights("pretrain.start.weights", "file", start.weights, makes_views=False)
+    if start.name == "timm":
+        from gcl_custom.weights.starts import hub_id  # here, since timm takes seconds to import
+
+        return NamedWeights("pretrain.start", "timm", hub_id(settings.backbone), folder=True, makes_views=False)
+    return None
 
 
 def licences(recipe: Recipe) -> list[str]:

@@ -44,7 +44,7 @@ def look(need: Needed) -> Found:
     place = place_of(need)
     if place is None:
         return Found("missing", "")
-    return _folder(place) if need.folder else _file(place, need)
+    return _folder(place, need) if need.folder else _file(place, need)
 
 
 def digest(need: Needed, found: Found) -> str:
@@ -90,8 +90,8 @@ def _count(value: object) -> int:
     return sum(map(_count, inner))
 
 
-def _folder(folder: Path) -> Found:
-    """A pipeline of diffusers with its parts, or a model of transformers."""
+def _folder(folder: Path, need: Needed) -> Found:
+    """A pipeline of diffusers with its parts, or a model of transformers or timm. timm reads no config.json."""
     files = sorted(folder.rglob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
     damaged = []
@@ -109,6 +109,8 @@ def _folder(folder: Path) -> Found:
     if not index.is_file():
         if files and (folder / "config.json").is_file():
             return Found("there", "config.json, safetensors", size, folder)
+        if need.public and need.public.choice == "timm" and (folder / hub.SAFE).is_file():
+            return Found("there", "safetensors", size, folder)
         return Found("damaged", f"neither {hub.INDEX} nor config.json with safetensors", size, folder)
     try:
         about = json.loads(index.read_text(encoding="utf-8"))

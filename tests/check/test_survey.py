@@ -4,9 +4,11 @@ import pytest
 from small_images import class_folders, several_labels
 
 from gcl_custom.check import survey
+from gcl_custom.check.check import show_tiles
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
+from gcl_custom.recipe.recipe import Recipe
 
 
 def test_survey_finds_what_packing_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +38,30 @@ def test_what_would_end_packing_ends_the_check(tmp_path: Path) -> None:
         survey.survey(DataSettings(root=str(tmp_path / "none"), size=16))
     with pytest.raises(UserError, match="none for the valid and the test split"):
         survey.survey(DataSettings(root=str(class_folders(tmp_path / "one", 1)), size=16))
+
+
+@pytest.mark.parametrize("name", ["[red]", "[/x]", ":x:", "\x1b[31m"])
+def test_names_of_classes_and_files_are_shown_as_they_are(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "root")
+    (root / "forest").rename(root / name.replace("/", ""))
+    (root / "water" / f"{name.replace('/', '')}.jpg").write_text("text")
+    data = DataSettings(root=str(root), size=16)
+    show_tiles(survey.survey(data), Recipe(name="r", data=data))
+    out, shown = capsys.readouterr().out, name.replace("/", "").replace("\x1b", r"\x1b")
+    assert f" {shown} " in out
+    assert f"water/{shown}.jpg: not an image" in out
+
+
+def test_where_no_file_can_be_used_the_check_ends_in_the_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are of 24 px."""
+    root = class_folders(tmp_path / "root", 6)
+    with pytest.raises(UserError, match=r"no file of .* can be used \(6 smaller than data\.size; all 6 files"):
+        survey.survey(DataSettings(root=str(root), size=32))
+    assert "forest/000.png: smaller than data.size (24 x 24 px, data.size is 32" in capsys.readouterr().out
 
 
 def test_of_many_files_some_are_read_and_this_is_said(

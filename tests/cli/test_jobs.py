@@ -79,9 +79,9 @@ def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(project: Path, 
     assert process.wait() == -signal.SIGKILL
     said = gcl_custom(project, "study", "grid.yaml").stdout
     assert "2 of 2 cells done" in said
-    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 1
+    assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 3
     lent = {path.name.rpartition("-")[0] for path in study.glob("stages/**/*") if path.is_symlink()}
-    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0"}
+    assert lent == {"tiles", "tokenizer", "tokens", "maskgit", "views", "gcl-0", "untrained-0", "statistics", "patches"}
     assert "cell 2 of 2, mixing_rate=0.75: done before" in gcl_custom(project, "study", "grid.yaml").stdout
 
 
@@ -118,3 +118,18 @@ def _up_to(words: str, process: subprocess.Popen[str]) -> str:
         if words in line:
             return said
     raise AssertionError(f"ended without saying {words!r}: {said}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_training_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [*COMMAND, "fit-generator", "tiny.yaml", "--set", "generator.tokenizer.epochs=500"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "runs" / "tiny" / "tokenizer" / "last.ckpt").exists():
+        assert process.poll() is None, "ended before it could be asked to"
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}; the same command goes on where this one stopped" in out

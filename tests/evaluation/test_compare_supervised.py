@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scored_runs import COLOURS, draw, run_in
 from sklearn.metrics import average_precision_score
+from started_runs import started_run
 
 from gcl_custom import console
 from gcl_custom.errors import UserError
@@ -19,14 +20,14 @@ from gcl_custom.evaluation.verdict import Figure
 from gcl_custom.files import read_json
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining import backbones, start
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.file import check_values
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting import score_tables
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
-from gcl_custom.weights.state_dicts import load_weights
+from gcl_custom.weights.state_dicts import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +47,18 @@ def scores_of(run: Run) -> dict[str, Any]:
 
 def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
     scores = scores_of(finished)["scores"]
-    probes = {"linear", "linear_top5", "knn"}
+    probes = {"linear", "linear_top5", "knn", "knn5"}
     assert {arm: set(found) for arm, found in scores.items()} == {
         "gcl": probes | {"finetune@0.25", "finetune@all"},
         "handcrafted": probes | {"finetune@0.25", "finetune@all"},
         "supervised": {"supervised@0.25", "supervised@all"},
         "untrained": probes,
+        "statistics": probes,
+        "patches": probes,
     }
-    assert all(set(score["seeds"]) == {"3", "4"} for found in scores.values() for score in found.values())
+    for arm, found in scores.items():
+        seeds = {"every"} if arm in ("statistics", "patches") else {"3", "4"}
+        assert all(set(score["seeds"]) == seeds for score in found.values())
 
 
 def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_with_all_labels(finished: Run) -> None:
@@ -250,4 +255,33 @@ def test_evaluate_compares_backbones_by_map_too(several: Run) -> None:
     assert scores["measure"] == "mAP"
     floor = scores_of(several)["scores"]["untrained"]["linear"]
     assert scores["scores"]["a"]["linear"] == floor
-    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN"]
+    assert [c["measure"] for c in scores["comparisons"]] == ["Linear probe", "kNN", "kNN, 5 neighbours"]
+
+
+def test_a_public_start_is_a_floor_and_the_supervised_baseline_begins_with_it(tmp_path: Path) -> None:
+    run = started_run(tmp_path)
+    compare = run.recipe.compare.model_copy(update={"arms": ["gcl", "supervised"]})
+    run.recipe = run.recipe.model_copy(update={"compare": compare})
+    store = TileStore(plan.tiles(run).path)
+    torch.manual_seed(0)
+    public = start.begun(run.recipe.pretrain, store)[0]
+    for seed in (3, 4):
+        stage = plan.pretrain(run, "gcl", seed)
+        stage.begin()
+        save_weights(stage.path / "backbone.safetensors", backbones.within(public))
+        stage.finish()
+    compare_supervised.compare_supervised(run)
+    scores = scores_of(run)
+    assert set(scores["scores"]) == {"gcl", "supervised", "public", "untrained", "statistics", "patches"}
+    assert sorted(path.name for path in (run.path / "probes").iterdir()) == [
+        "gcl-3", "gcl-4", "patches", "public", "statistics", "untrained-3", "untrained-4",
+    ]  # fmt: skip
+    floor = scores["scores"]["public"]["knn"]
+    assert floor["interval"] == "tiles"
+    assert floor["mean"] == scores["scores"]["gcl"]["knn"]["seeds"]["4"], "nothing was trained here"
+    (question,) = (text for text in scores["answers"] if "public weights" in text)
+    assert scores["answers"][question][0]["outcome"] == "not shown"
+    begun = compare_supervised._backbone(run, store, "supervised", 4)[0].state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in public.state_dict().items())
+    (trained, _) = ({**read_json(path / "stage.json")["settings"]} for path in (run.path / "supervised").iterdir())
+    assert "SHA-256" in trained["pretrain.start"]

@@ -65,6 +65,43 @@ def test_verdict_names_both_rivals_and_what_is_shown() -> None:
     assert "is worse than the supervised baseline" in result(gcl=0.8, supervised=0.95)["verdict"]
 
 
+def floored(floor: float, seeds: int = 3, **linear: float) -> dict[str, Any]:
+    """The same with a floor that was computed once, a little above and below the arms on other tiles."""
+    right = np.arange(TILES) < round(floor * TILES)
+    once = {Figure("statistics", "linear"): np.where(right, LABELS, (LABELS + 1) % 4)[None]}
+    figures = {}
+    for arm, share in linear.items():
+        shares = share + 0.002 * np.arange(seeds)[:, None]
+        figures[Figure(arm, "linear")] = np.where(np.arange(TILES) < np.round(shares * TILES), LABELS, (LABELS + 1) % 4)
+    return summarise(SINGLE_LABEL, figures | once, LABELS, CLASSES, list(range(seeds)))
+
+
+def test_a_floor_has_one_score_and_its_interval_is_over_tiles() -> None:
+    score = floored(0.8, gcl=0.9)["scores"]["statistics"]["linear"]
+    assert (score["seeds"], score["interval"]) == ({"every": 0.8}, "tiles")
+    assert (score["low"], score["high"]) == pytest.approx((0.77409, 0.82361), abs=1e-4)  # Wilson, of 1,000 tiles
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_verdict_begins_with_the_floor_that_no_arm_is_above(seeds: int) -> None:
+    """With one seed, the interval over tiles decides alone."""
+    low = floored(0.905, seeds, gcl=0.9, handcrafted=0.8)["verdict"]
+    assert low.startswith(
+        "This comparison cannot rank backbones: the statistics of each band reach 90.50\N{NO-BREAK SPACE}% without any "
+        "network, and no arm's linear probe is shown to be better. GCL ("
+    )
+    for gcl, handcrafted in ((0.95, 0.8), (0.8, 0.95)):
+        assert floored(0.905, seeds, gcl=gcl, handcrafted=handcrafted)["verdict"].startswith("GCL (")
+
+
+def test_what_pretraining_has_learned_is_the_first_question() -> None:
+    answers = floored(0.7, gcl=0.9, handcrafted=0.8, untrained=0.6)["answers"]
+    first = next(iter(answers))
+    assert first == "Has pretraining learned anything?"
+    assert [c["theirs"] for c in answers[first]] == ["an untrained backbone", "the statistics of each band"]
+    assert {c["outcome"] for c in answers[first]} == {"better"}
+
+
 def test_gain_beyond_every_control_is_the_generators() -> None:
     cause = result(gcl=0.95, handcrafted=0.8, reconstructed=0.85, paired=0.8)["cause"]
     assert cause == "GCL is also better than every control, so the gain is the generator's."

@@ -116,25 +116,107 @@ def test_text_is_not_an_image(data: bytes, tmp_path: Path) -> None:
 def test_rasters_keep_their_values_and_their_nodata(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(1, 60000, (5, 40, 40)).astype(np.uint16)
     values[:, :10] = 65535
-    values[2, 20, 20] = 65535
+    values[2, 20, 20] = 65535  # of a pixel with data in the other bands: it may be as bright as that
     data = tiff(tmp_path / "a.tif", values, nodata=65535)
     tile = read(data, Form(5, "uint16"), size=40)
     assert tile.nodata == 0.25
     assert not tile.pixels[:, :10].any()
-    assert tile.pixels[2, 20, 20] == 0
-    values[values == 65535] = 0
+    assert tile.pixels[2, 20, 20] == 65535
+    values[:, :10] = 0
     assert np.array_equal(tile.pixels, values)
     with pytest.raises(Unusable, match="nodata"):
         read(data, Form(5, "uint16"), size=40, nodata=0.2)
 
 
-def test_int16_is_cut_off_at_zero_and_float_is_refused(tmp_path: Path) -> None:
+def test_int16_keeps_its_values_and_float_is_refused(tmp_path: Path) -> None:
     values = np.arange(-800, 800).reshape(1, 40, 40).astype(np.int16)
-    tile = read(tiff(tmp_path / "a.tif", values), Form(1, "uint16"), size=40)
-    assert tile.pixels.dtype == np.uint16
-    assert np.array_equal(tile.pixels, values.clip(0))
+    data = tiff(tmp_path / "a.tif", values)
+    with reading():
+        assert form_of(tmp_path / "a.tif") == Form(1, "int16")
+    tile = read(data, Form(1, "int16"), size=40)
+    assert tile.pixels.dtype == np.int16
+    assert np.array_equal(tile.pixels, values)
+    halved = read(data, Form(1, "int16"), size=20).pixels.astype(int)
+    assert np.abs(halved - values.reshape(1, 20, 2, 20, 2).mean((2, 4))).max() < 45  # antialiasing sees neighbours, too
+    with pytest.raises(Unusable, match="-800 to 799 among tiles of uint16"):
+        read(data, Form(1, "uint16"), size=40)
     with pytest.raises(Unusable, match="float32"):
         read(tiff(tmp_path / "b.tif", values.astype(np.float32)), size=40)
+
+
+def test_the_two_types_of_sixteen_bits_are_one_where_their_values_fit(tmp_path: Path) -> None:
+    values = np.arange(1600).reshape(1, 40, 40)
+    for given, wanted in (("int16", "uint16"), ("uint16", "int16")):
+        tile = read(tiff(tmp_path / "a.tif", values.astype(given)), Form(1, wanted), size=40)
+        assert tile.pixels.dtype == wanted
+        assert np.array_equal(tile.pixels, values)
+    with pytest.raises(Unusable, match="0 to 40000 among tiles of int16"):
+        read(tiff(tmp_path / "a.tif", (values * 40).clip(0, 40000).astype(np.uint16)), Form(1, "int16"), size=40)
+
+
+def test_a_negative_nodata_value_of_one_band_is_no_measurement(tmp_path: Path) -> None:
+    values = np.full((2, 40, 40), -1500, dtype=np.int16)
+    values[:, :10] = -9999
+    values[1, 20, 20] = -9999
+    tile = read(tiff(tmp_path / "a.tif", values, nodata=-9999), Form(2, "int16"), size=40)
+    assert tile.nodata == 0.25
+    assert tile.pixels[:, 20, 20].tolist() == [-1500, 0]
+    assert set(np.unique(tile.pixels)) == {-1500, 0}
+
+
+def test_a_tiff_of_several_pages_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    pages = [Image.fromarray(picture(seed=number)) for number in range(12)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    (tmp_path / "a.tif").write_bytes(data)
+    for look in (lambda: read(data), lambda: form_of(tmp_path / "a.tif")):
+        with pytest.raises(Unusable, match=r"several pages \(12 pages; .*planarconfig"), reading():
+            look()
+
+
+def test_overviews_and_masks_of_a_tiff_are_no_pages(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1, 60000, (3, 64, 64)).astype(np.uint16)
+    tiff(tmp_path / "a.tif", values, tiled=True, blockxsize=16, blockysize=16)
+    with reading(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "a.tif", "r+") as target:
+        target.write_mask(np.tri(64, dtype=bool))
+        target.build_overviews([2, 4])
+    tile = read((tmp_path / "a.tif").read_bytes(), Form(3, "uint16"), size=64)
+    assert np.array_equal(tile.pixels, values * np.tri(64, dtype=bool))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_upright_as_exif_would_be(orientation: int) -> None:
+    """Pillow's own turning is the judge. A window is cut from the upright picture."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(picture()), "TIFF", tiffinfo={274: orientation})
+    reference = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    with reading():
+        assert np.array_equal(decode(data).pixels, decode(reference).pixels)
+        window = Window(3, 5, 20, 16)
+        assert np.array_equal(decode(data, window=window).pixels, decode(reference, window=window).pixels)
+
+
+def near_infrared_as_alpha(path: Path) -> np.ndarray:
+    """Four bands as many aerial pictures have them: the file calls near infrared alpha, and lakes have none of it."""
+    values = np.random.default_rng(0).integers(1, 255, (4, 32, 32)).astype(np.uint8)
+    values[3, :20] = 0
+    with rasterio.open(path, "w", driver="GTiff", count=4, height=32, width=32, dtype="uint8") as target:
+        target.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+        target.write(values)
+    return values
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_in_a_data_set_of_four_bands_the_fourth_is_a_band_whatever_the_file_calls_it(kind: str, tmp_path: Path) -> None:
+    with reading():
+        values = near_infrared_as_alpha(tmp_path / "a.tif")
+    data = (tmp_path / "a.tif").read_bytes()
+    data = data if kind == "TIFF" else encoded(Image.fromarray(values.transpose(1, 2, 0)), "PNG")
+    tile = read(data, Form(4, "uint8"), size=32)
+    assert (tile.nodata, tile.alpha) == (0, False)
+    assert np.array_equal(tile.pixels, values)
+    with pytest.raises(Unusable, match="62% of its pixels"):
+        read(data, Form(3, "uint8"), size=32)
 
 
 def test_sixteen_bit_png_keeps_its_bits(tmp_path: Path) -> None:
@@ -268,7 +350,7 @@ def test_every_real_raster_is_read_or_refused_with_a_reason(real_data: Path) -> 
             tile = tile_from(path.read_bytes(), form, 128, False, 0.5)
             assert tile.pixels.shape == (form.bands, 128, 128)
             with rasterio.open(path) as dataset:
-                assert (form.bands, form.dtype) == (dataset.count, "uint16")
+                assert (form.bands, form.dtype) == (dataset.count, dataset.dtypes[0])
                 assert tile.nodata == 0 or dataset.nodata is not None
             assert tile.pixels.max() > 0
             with pytest.raises(Unusable, match="data set has"):

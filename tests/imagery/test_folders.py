@@ -25,7 +25,7 @@ def test_flat_and_nested_folders_are_unlabelled(tmp_path: Path) -> None:
     layout = find_tiles(root, None)
     assert layout.tiles == [FoundTile(Source(path), None, None) for path in ("b.JPG", "deep/c.webp", "deep/er/a.tif")]
     assert (layout.classes, layout.splits) == ([], [])
-    assert layout.notes == ["files that are no images by their names, passed over: 2"]
+    assert layout.notes == ["files that are no images by their names or kind, passed over: 2"]
 
 
 def test_one_folder_is_not_a_class(tmp_path: Path) -> None:
@@ -39,6 +39,30 @@ def test_class_folders_with_an_empty_one_and_an_unlabelled_one(tmp_path: Path) -
     assert [tile.label for tile in layout.tiles] == ["forest", "forest", None, "water"]
     assert "class folder burnt: empty, so it is no class" in layout.notes
     assert "images outside the class folders, used without a label: 1" in layout.notes
+
+
+@pytest.mark.parametrize("stray", ["overview.jpg", "forest/thumbs/b.jpg", "forest/@eaDir/b.jpg/thumb.jpg"])
+def test_a_stray_picture_keeps_the_classes_and_is_named(tmp_path: Path, stray: str) -> None:
+    root = lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/c.jpg", stray)
+    layout = find_tiles(root, None)
+    assert layout.classes == ["forest", "water"]
+    assert {tile.source.path: tile.label for tile in layout.tiles} == {
+        "water/a.jpg": "water", "forest/b.jpg": "forest", "forest/c.jpg": "forest", stray: None,
+    }  # fmt: skip
+    assert f"1 images lie not in a class folder but elsewhere: {stray}" in layout.notes
+
+
+def test_many_stray_pictures_leave_no_classes_and_are_named(tmp_path: Path) -> None:
+    layout = find_tiles(lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/thumbs/b.jpg", "c.jpg"), None)
+    assert layout.classes == []
+    assert "2 of 4 images lie elsewhere, such as c.jpg, forest/thumbs/b.jpg" in layout.notes[0]
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("train/Images", "train/labels"), ("img/a", "mask/a")])
+def test_masks_beside_images_are_no_tiles(tmp_path: Path, folders: tuple[str, str]) -> None:
+    root = lay_out(tmp_path, *(f"{folder}/{number}.png" for folder in folders for number in range(3)))
+    with pytest.raises(UserError, match=r"as in data sets of segmentation.*--set data\.root=.*im(a)?g"):
+        find_tiles(root, None)
 
 
 @pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
@@ -145,7 +169,7 @@ def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name
     root = lay_out(tmp_path, "1.jpg", "about/", "other/labels.csv", "readme.txt")
     labels = str(tmp_path / "about" / "labels.csv") if name == "absolute" else name
     (root / labels).write_text("file,labels\n1.jpg,a")
-    passed = "files that are no images by their names, passed over: {}"
+    passed = "files that are no images by their names or kind, passed over: {}"
     assert find_tiles(root, None, labels).notes == [passed.format(2)]
     assert find_tiles(root, None).notes == [passed.format(3)]
     (root / "readme.txt").unlink()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from small_images import class_folders, colours, tiff
 
+from gcl_custom.check.survey import survey
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
 from gcl_custom.imagery.folders import FoundTile, Layout
@@ -184,11 +185,61 @@ def test_rasters_of_sixteen_bits_get_edges_from_the_train_tiles(tmp_path: Path) 
             values[:, :4] = -999
             tiff(root / split / f"{number}.tif", values, nodata=-999)
     tiles = packed(run_on(root))
-    assert (tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (6, "uint16", False, [])
+    assert (tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (6, "int16", False, [])
     assert tiles.labels.unique().tolist() == [-1]
     assert torch.all((tiles.low >= 1000) & (tiles.low < 1200))  # resizing narrows the range
     assert torch.all((tiles.high > 1800) & (tiles.high <= 2000))
     assert tiles.unit(tiles.read(tiles.index("test")))[:, :, 8:].min() == 1
+
+
+def test_negative_values_are_stored_and_scaled_as_they_are(tmp_path: Path) -> None:
+    """Radar in decibels times 100, all below zero."""
+    root = tmp_path / "root"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    files = {f"{number}.tif": rng.integers(-2500, -500, (2, 16, 16)).astype(np.int16) for number in range(8)}
+    for name, values in files.items():
+        values[:, :2] = -32768
+        tiff(root / name, values, nodata=-32768)
+    tiles = packed(run_on(root))
+    assert tiles.dtype == "int16"
+    for number, source in enumerate(tiles.sources):
+        pixels = tiles.read(torch.tensor([number]))
+        assert np.array_equal(pixels[0, :, 2:].numpy(), files[source.path][:, 2:])
+        assert not pixels[0, :, :2].any()
+        assert torch.equal(
+            tiles.raw(tiles.unit(pixels))[..., 5:, :].clamp(-2400, -600), pixels[..., 5:, :].clamp(-2400, -600)
+        )
+    assert torch.all((tiles.low >= -2500) & (tiles.low < -2450))
+    assert torch.all((tiles.high > -550) & (tiles.high < -500))
+
+
+def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "root")
+    for path in root.rglob("*.png"):
+        Image.open(path).convert("RGBA").save(path)
+    run = run_on(root)
+    for look in (lambda: survey(run.recipe.data), lambda: pack_tiles.pack_tiles(run)):
+        look()
+        said = capsys.readouterr().out
+        assert "30 files have an alpha band: it is dropped" in said
+        assert "name all bands in a card" in said
+
+
+def test_a_scene_that_is_shrunk_to_one_tile_is_said_in_packing_and_in_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A JPEG, too, although it is decoded at an eighth of its size."""
+    root = class_folders(tmp_path / "root")
+    Image.fromarray(colours(0, 256)).save(root / "forest" / "scene.jpg")
+    tiff(root / "forest" / "scene.tif", np.ones((3, 300, 256), dtype=np.uint8))
+    Image.fromarray(colours(0, 255)).save(root / "forest" / "large.jpg")
+    run = run_on(root)
+    for look in (lambda: survey(run.recipe.data), lambda: pack_tiles.pack_tiles(run)):
+        look()
+        assert "2 files are 16 times as large as data.size or more" in capsys.readouterr().out
 
 
 def test_a_given_split_that_is_missing_is_drawn_from_train(tmp_path: Path) -> None:

@@ -66,3 +66,14 @@ def test_a_cell_of_another_version_is_known_by_the_stages_of_its_study(tmp_path:
     write_json(kept, {"format": FORMAT - 1})
     with pytest.raises(UserError, match="seed=1 was made by another version"):
         kept_run(cell)
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "/tmp/x", "a/../../x", "a/b", "a/cells/..", "a/cells/b/c", ""])
+def test_a_path_is_no_name_of_a_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {root: tiles}")
+    with pytest.raises(UserError, match=r"a run's name is made of|There is no run"):
+        open_run(tmp_path / "runs", None, name or "-")
+    if name:
+        with pytest.raises(UserError, match="a run's name is made of"):
+            open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), name)
+    assert open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), "a/cells/b=0.5").path.name == "b=0.5"

@@ -1,5 +1,6 @@
 """Studies: the grid, the checks before anything runs, and stages that are made once for all cells."""
 
+import json
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,23 @@ def test_the_cells_of_imagenet100_are_the_imagenet_recipes_on_its_classes(tmp_pa
             "compare": whole.compare.model_dump() | {"arms": arms},
         }
         assert cell.run.recipe.model_dump() == expected
+
+
+def test_cells_over_folders_get_flat_names_and_stay_below_the_runs(tmp_path: Path) -> None:
+    roots = ["x/../../../../ESC", "/data/a", "/data/b", "data/b", "b"]
+    grid = {"data.root": roots, "change": {"../up": {"pretrain.epochs": 3}}}
+    (tmp_path / "s.yaml").write_text(json.dumps({"recipe": "quickstart", "grid": grid}))
+    cells = load_study(tmp_path / "s.yaml", tmp_path / "runs").cells
+    assert [cell.run.recipe.data.root for cell in cells] == roots
+    assert [cell.name for cell in cells] == [
+        "root=x-..-..-..-..-ESC,change=..-up", "root=-data-a,change=..-up", "root=-data-b,change=..-up",
+        "root=data-b,change=..-up", "root=b,change=..-up",
+    ]  # fmt: skip
+    assert {cell.run.path.parent for cell in cells} == {tmp_path / "runs" / "s" / "cells"}
+    (tmp_path / "s.yaml").write_text(json.dumps({"recipe": "quickstart", "grid": {"data.root": ["a/b", "a:b"]}}))
+    one, two = (cell.name for cell in load_study(tmp_path / "s.yaml", tmp_path / "runs").cells)
+    assert one == "root=a-b"
+    assert two.startswith("root=a-b-")
+    (tmp_path / "s.yaml").write_text(json.dumps({"recipe": "quickstart", "grid": {"../x": {"a": {}}}}))
+    with pytest.raises(RecipeError, match=r"\.\./x"):
+        load_study(tmp_path / "s.yaml", tmp_path / "runs")

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from regression import HARDWARE, Regression, read, stage_in
 from torch import Tensor
 
-from gcl_custom.errors import UserError
+from gcl_custom.errors import Stopped, UserError
 from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import load_weights, save_weights
@@ -116,3 +117,30 @@ def test_a_gradient_alone_stops_training_and_keeps_the_last_checkpoint(tmp_path:
             HARDWARE.model_copy(update={"checkpoint_minutes": 1e-9}), epochs=5, seed=1)  # fmt: skip
     kept = torch.load(stage.path / "last.ckpt", weights_only=True)
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+class Asked(Regression):
+    """Is asked to end within a step."""
+
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == self.asked_at:
+            os.kill(os.getpid(), self.signal)
+        return super().training_step(batch)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [0, 13, 17])
+def test_a_signal_ends_training_after_its_step_and_what_was_done_is_kept(
+    tmp_path: Path, number: signal.Signals, step: int
+) -> None:
+    train(tmp_path / "whole")
+    before = signal.getsignal(number)
+    kind = type("AskedHere", (Asked,), {"asked_at": step, "signal": number})
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path / "asked", minutes=100.0, kind=kind)
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) is before
+    checkpoint = torch.load(tmp_path / "asked" / "regression" / "last.ckpt", weights_only=True)
+    assert checkpoint["step"] == step + 1
+    train(tmp_path / "asked", minutes=100.0)
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "asked"))
