@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.errors import RecipeError, StaleStage, UserError
 from gcl_custom.files import locked, read_json, write_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_recipe
 from gcl_custom.recipe.names import is_folder_name
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs.stage import Pool, Stage
+from gcl_custom.runs.stage import Pool, Stage, of_another_version
 from gcl_custom.weights.digests import contents
 from gcl_custom.weights.needed import needed
 
@@ -71,11 +71,23 @@ class Run:
 
 
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
-    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run as well."""
-    recipe, study = load_recipe(path / "recipe.yaml", overrides), path.parent.parent
-    if path.parent.name != CELLS or not (study / POOL).is_dir():
-        return Run(path, recipe, redo)
-    return Run(path, recipe, redo, Pool(study / POOL, lender=study.parent / recipe.name))
+    """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run as well.
+
+    Raises:
+        UserError: the recipe or the overrides have mistakes, or another version wrote keys that are unknown here.
+    """
+    study = path.parent.parent
+    is_cell = path.parent.name == CELLS and (study / POOL).is_dir()
+    try:
+        recipe = load_recipe(path / "recipe.yaml", overrides)
+    except RecipeError:
+        if not of_another_version(study / POOL if is_cell else path):
+            raise
+        raise UserError(
+            f"{path} was made by another version, whose recipe is not understood here. Give a recipe file: "
+            f"gcl-custom run RECIPE with --redo to replace what is there, or with --run NEW_NAME to keep both."
+        ) from None
+    return Run(path, recipe, redo, Pool(study / POOL, lender=study.parent / recipe.name) if is_cell else None)
 
 
 def run_folder(runs: Path, name: str) -> Path:

@@ -224,6 +224,12 @@ class Stage:
         )
 
 
+def of_another_version(folder: Path) -> bool:
+    """Whether a folder has a stage, finished or not, that a version with another format made."""
+    records = [*folder.glob("*/stage.json"), *folder.glob("*/working.json")]
+    return any(read_json(record).get("format") != FORMAT for record in records)
+
+
 def _flat(value: object, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}{key}.").items()}

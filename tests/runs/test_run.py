@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import StaleStage, UserError
+from gcl_custom.files import write_json
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs.run import Run, open_run
+from gcl_custom.runs.run import Run, kept_run, open_run
+from gcl_custom.runs.stage import FORMAT
 
 RECIPE = Recipe(name="first", data=DataSettings(root="tiles"))
 
@@ -39,6 +41,31 @@ def test_a_refused_recipe_does_not_replace_the_one_before(tmp_path: Path) -> Non
     with pytest.raises(StaleStage), changed.saved():
         raise StaleStage
     assert load_recipe(run.path / "recipe.yaml").seed == 0
+
+
+@pytest.mark.parametrize("record", ["tiles/stage.json", "tiles/working.json"])
+def test_a_run_of_another_version_is_named_as_such(tmp_path: Path, record: str) -> None:
+    """Not as a recipe with mistakes, which nobody made."""
+    run, kept = tmp_path / "old", tmp_path / "old" / record
+    kept.parent.mkdir(parents=True)
+    (run / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {nodes: 1}\n")
+    write_json(kept, {"format": FORMAT - 1})
+    with pytest.raises(UserError, match=r"old was made by another version.*--redo.*--run NEW_NAME") as refused:
+        open_run(tmp_path, None, "old")
+    assert "nodes" not in str(refused.value)
+    write_json(kept, {"format": FORMAT})
+    with pytest.raises(UserError, match=r"hardware\.nodes: unknown key"):
+        open_run(tmp_path, None, "old")
+
+
+def test_a_cell_of_another_version_is_known_by_the_stages_of_its_study(tmp_path: Path) -> None:
+    cell, kept = tmp_path / "study" / "cells" / "seed=1", tmp_path / "study" / "stages" / "tiles-0a" / "stage.json"
+    for folder in (cell, kept.parent):
+        folder.mkdir(parents=True)
+    (cell / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {nodes: 1}\n")
+    write_json(kept, {"format": FORMAT - 1})
+    with pytest.raises(UserError, match="seed=1 was made by another version"):
+        kept_run(cell)
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".", "/tmp/x", "a/../../x", "a/b", "a/cells/..", "a/cells/b/c", ""])
