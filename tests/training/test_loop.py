@@ -180,3 +180,16 @@ def test_a_signal_ends_training_after_its_step_and_what_was_done_is_kept(
     assert checkpoint["step"] == step + 1
     train(tmp_path / "asked", minutes=100.0)
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "asked"))
+
+
+class Shared(Asked):
+    """A process that trains with others, and is asked to end."""
+
+    asked_at, signal = 13, signal.SIGTERM
+
+
+def test_a_signal_ends_processes_that_train_together_at_once(tmp_path: Path) -> None:
+    """None of them can save alone, and the command has said already that it stopped."""
+    with pytest.raises(ProcessExitedException, match="SIGTERM"):
+        train(tmp_path, devices=2, kind=Shared)
+    assert torch.load(tmp_path / "regression" / "last.ckpt", weights_only=True)["step"] <= 13
