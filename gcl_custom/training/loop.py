@@ -89,7 +89,7 @@ def _train(
     module.begin()
     training.begin()
     progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
-    with closing(training), progress as ticker, StopRequests() as asked:
+    with closing(training), progress as ticker, StopRequests(fabric.world_size == 1) as asked:
         ticker.skip(batches.step * batches.batch)
         while batches.step < epochs * len(batches):
             for batch in batches:
@@ -97,7 +97,7 @@ def _train(
                 training.steps.take(fabric.to_device(batch))
                 ticker.advance(batches.batch)
                 training.follow(ticker)
-                if asked and fabric.world_size == 1:
+                if asked:
                     training.save()
                     asked.stop()
 

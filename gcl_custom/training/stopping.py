@@ -15,14 +15,18 @@ class StopRequests:
     """Notes these signals while it is entered. A second one ends the process at once, without saving.
 
     Only the main thread of a process gets signals; in another one nothing is noted.
+
+    Args:
+        saves: whether this process can save alone. Otherwise signals end it at once, as without this.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, saves: bool = True) -> None:
+        self._saves = saves
         self._asked: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":
-        if threading.current_thread() is threading.main_thread():
+        if self._saves and threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 

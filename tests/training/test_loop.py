@@ -10,6 +10,7 @@ import pytest
 import torch
 from regression import HARDWARE, Regression, read, stage_in
 from torch import Tensor
+from torch.multiprocessing import ProcessExitedException
 
 from gcl_custom.errors import Stopped, UserError
 from gcl_custom.training.batches import Batch, Batches
@@ -96,6 +97,29 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+class Running(Plain):
+    """Learns from a running mean of its own share of the tiles, as the discriminator's regulariser does."""
+
+    def __init__(self, killed_at: int | None = None) -> None:
+        super().__init__(killed_at)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == self.killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.mean.lerp_(batch.data.mean(), 0.1)
+        return super().training_step(batch) + (self.net(batch.data) - self.mean).square().mean()
+
+
+def test_two_processes_that_are_killed_go_on_as_if_undisturbed(tmp_path: Path) -> None:
+    """A checkpoint has the first process's running figures alone, so all processes have to use those."""
+    train(tmp_path / "whole", devices=2, kind=Running)
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        train(tmp_path / "killed", 17, devices=2, kind=Running)
+    train(tmp_path / "killed", devices=2, kind=Running)
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     train(tmp_path)
     before = weights(tmp_path)
@@ -156,3 +180,16 @@ def test_a_signal_ends_training_after_its_step_and_what_was_done_is_kept(
     assert checkpoint["step"] == step + 1
     train(tmp_path / "asked", minutes=100.0)
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "asked"))
+
+
+class Shared(Asked):
+    """A process that trains with others, and is asked to end."""
+
+    asked_at, signal = 13, signal.SIGTERM
+
+
+def test_a_signal_ends_processes_that_train_together_at_once(tmp_path: Path) -> None:
+    """None of them can save alone, and the command has said already that it stopped."""
+    with pytest.raises(ProcessExitedException, match="SIGTERM"):
+        train(tmp_path, devices=2, kind=Shared)
+    assert torch.load(tmp_path / "regression" / "last.ckpt", weights_only=True)["step"] <= 13
