@@ -213,6 +213,9 @@ def test_all_readers_see_the_same_network(finished: Run, tmp_path: Path, monkeyp
     rows = torch.tensor([found[source.path] for source in store.sources[:6]])
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
+    alone, transform = gcl_custom.load(plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors")
+    same(alone, torch.stack([transform(file) for file in files]))
+
     monkeypatch.chdir(tmp_path)
     export.export(finished, "timm", tmp_path / "backbone.safetensors")
     with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
