@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -59,9 +59,9 @@ class TrainedBackbone:
         return self.description.stem == "small"
 
     @property
-    def model_args(self) -> dict[str, bool | int]:
+    def model_args(self) -> dict[str, Any]:
         """Arguments of timm.create_model besides the name and num_classes=0."""
-        return self.description.model_args
+        return dict(self.description.model_args)
 
     def plain(self) -> nn.Module:
         """A network of timm's own classes with these weights, on the CPU, in evaluation mode.

@@ -254,7 +254,8 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
     bands, size = known.store.bands, known.store.size
     shipped: Any = within(known.network).pretrained_cfg
     # By these names timm leaves out a classifier of another size, and adapts the first layer to other bands.
-    # timm up to 1.0.15 adapts to anything but three bands, even where the weights have them: so it is named for three.
+    # Older versions of timm adapt to anything but three bands, even where the weights have them, and then begin the
+    # layer anew: so it is named for three bands alone.
     parts = {"classifier": shipped["classifier"], "first_conv": shipped["first_conv"] if bands == 3 else None}
     seen = known.normalisation or Normalisation([0.0] * bands, [1.0] * bands)
     # It sets the size of the position embedding, which timm would take from the config of its own weights.

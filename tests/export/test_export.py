@@ -251,7 +251,7 @@ def test_a_folder_of_other_bands_takes_a_classifier_and_never_begins_anew(four: 
 def test_a_checkpoint_for_torchgeo_is_what_its_trainers_read(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """As torchgeo 0.6 and later read the argument weights: the name among the hyper-parameters, tensors below model."""
+    """As torchgeo's trainers read the argument weights: the name among the hyper-parameters, tensors below model."""
     run = request.getfixturevalue(which)
     export.export(run, "torchgeo", tmp_path / "backbone.ckpt")
     checkpoint = torch.load(tmp_path / "backbone.ckpt", weights_only=True)

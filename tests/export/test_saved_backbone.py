@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from pages import python_holding
 from torch.nn.functional import cosine_similarity
 
 import gcl_custom
@@ -38,6 +40,24 @@ def test_the_file_gives_what_the_run_gives(run: Run, tmp_path: Path) -> None:
         with torch.inference_mode():
             same = cosine_similarity(network(tiles), known.network(tiles))
         torch.testing.assert_close(same, torch.ones(6), rtol=0, atol=1e-6)
+
+
+def test_the_page_s_lines_without_gcl_custom_give_the_same(run: Run, tmp_path: Path) -> None:
+    """Of a run with a small stem and scaled values, where timm's network of the same name gives others."""
+    export.export(run, "timm", tmp_path / "backbone.safetensors")
+    known = backbone_of_run.load_backbone(run, "gcl", None)
+    lines = python_holding("use-it-elsewhere.md", "safe_open")
+    names: dict[str, Any] = {}
+    exec(lines.replace("runs/mine/pretrain/gcl-0", str(tmp_path)), names)
+    raw = known.store.read(torch.arange(0, 96, 17))
+    with torch.inference_mode():
+        expected = known.network(known.store.unit(raw))
+        found = names["backbone"](names["unit"](raw.float()))
+        plain = timm.create_model("resnet10t", num_classes=0, in_chans=4).eval()
+        plain.load_state_dict(names["weights"])
+        otherwise = cosine_similarity(plain(names["unit"](raw.float())), expected)
+    torch.testing.assert_close(cosine_similarity(found, expected), torch.ones(6), rtol=0, atol=1e-6)
+    assert (otherwise.min() < 0.99) == known.small_stem
 
 
 def kept(run: Run) -> tuple[Path]:

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from pages import python_holding
 from pretraining_runs import module_of, with_changes
 from pretraining_runs import run_in as plain_run
 from safetensors import safe_open
@@ -215,13 +216,17 @@ def test_all_readers_see_the_same_network(finished: Run, tmp_path: Path, monkeyp
 
     alone, transform = gcl_custom.load(plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors")
     same(alone, torch.stack([transform(file) for file in files]))
+    lines = python_holding("use-it-elsewhere.md", "safe_open")
+    names: dict[str, Any] = {}
+    file_of_page, own_file = "runs/mine/pretrain/gcl-0", str(plan.pretrain(finished, "gcl", 3).path)
+    exec(lines.replace(file_of_page, own_file), names)
+    same(names["backbone"], names["unit"](store.read(torch.arange(6)).float()))
 
     monkeypatch.chdir(tmp_path)
     export.export(finished, "timm", tmp_path / "backbone.safetensors")
     with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
         about = file.metadata()
         assert set(file.keys()) == set(own.state_dict())
-    names: dict[str, Any] = {}
     exec(about["how_to_load"], names)
     same(names["backbone"])
     assert "takes off the mean [0.498" in about["input"]
