@@ -10,7 +10,8 @@
 Networks see unit tiles, from 0 to 1. timm's weights were trained on standardised bands, so ``Normalised`` standardises
 the tiles for them. Weights that know other bands than the tiles have are adapted as those of ``pretrain.start``, which
 is said. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
-after the network's name, tiles standardised by the mean and deviation that timm states for that network. ``:small``
+after the network's name, tiles standardised by the mean and deviation that timm states for that network. A file of ours
+says it, and is standardised accordingly; it is not read as another network than it says. ``:small``
 after any network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
 """
 
@@ -30,6 +31,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Normalised
+from gcl_custom.pretraining.description import described
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.recipe import Recipe
@@ -191,8 +193,11 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
     content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     identity: dict[str, Any] = {"network": network, "stem": stem, "content": content}
     sees = "unit tiles"
+    about = described(path, network, stem, where)
+    own = (about.mean, about.deviation) if about and about.mean and about.deviation else None
+    normalised = normalised or own is not None
     if normalised:
-        mean, deviation = _normalisation(network, store, where)
+        mean, deviation = own or _normalisation(network, store, where)
         identity |= {"mean": mean, "deviation": deviation}
         sees = _in_words(mean, deviation)
 

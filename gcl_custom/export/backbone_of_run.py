@@ -13,7 +13,8 @@ from gcl_custom import __version__
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pretraining.backbones import within
-from gcl_custom.pretraining.trained_backbone import Description, network_of
+from gcl_custom.pretraining.description import Description
+from gcl_custom.pretraining.trained_backbone import network_of
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.imagery import Card

@@ -7,7 +7,7 @@ from torch import nn
 
 from gcl_custom.export.transform import Transform
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.pretraining.trained_backbone import Description
+from gcl_custom.pretraining.description import Description
 from gcl_custom.weights.state_dicts import read_metadata, read_weights
 
 

@@ -8,8 +8,9 @@ from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.pairs import Reader
-from gcl_custom.pretraining.trained_backbone import BACKBONE, Description
+from gcl_custom.pretraining.trained_backbone import BACKBONE
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.runs import arms, plan
@@ -23,7 +24,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
     """Pretrain the backbone of one arm of the comparison. The arm gcl is the recipe as it stands.
 
     Writes ``backbone.safetensors``: the backbone alone, in the naming of timm, and in the file's metadata what it is
-    and what it takes; see ``trained_backbone.Description``.
+    and what it takes; see ``Description``.
     """
     stage = plan.pretrain(run, arm, seed)
     if stage.done:

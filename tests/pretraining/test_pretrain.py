@@ -25,7 +25,8 @@ from gcl_custom.errors import UserError
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pretraining import backbones, pretrain
 from gcl_custom.pretraining.contrastive import Contrastive
-from gcl_custom.pretraining.trained_backbone import Description, network_of
+from gcl_custom.pretraining.description import Description
+from gcl_custom.pretraining.trained_backbone import network_of
 from gcl_custom.recipe.methods import BarlowTwinsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan

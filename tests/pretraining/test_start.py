@@ -214,12 +214,14 @@ def test_all_readers_see_the_same_network(finished: Run, tmp_path: Path, monkeyp
     rows = torch.tensor([found[source.path] for source in store.sources[:6]])
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
-    alone, transform = gcl_custom.load(plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors")
+    own_file = plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors"
+    (given,) = given_backbones(finished, store, [f"ours={own_file}@{LITE0}"])
+    same(given.build(3)[0])
+    alone, transform = gcl_custom.load(own_file)
     same(alone, torch.stack([transform(file) for file in files]))
     lines = python_holding("use-it-elsewhere.md", "safe_open")
     names: dict[str, Any] = {}
-    file_of_page, own_file = "runs/mine/pretrain/gcl-0", str(plan.pretrain(finished, "gcl", 3).path)
-    exec(lines.replace(file_of_page, own_file), names)
+    exec(lines.replace("runs/mine/pretrain/gcl-0/backbone.safetensors", str(own_file)), names)
     same(names["backbone"], names["unit"](store.read(torch.arange(6)).float()))
 
     monkeypatch.chdir(tmp_path)
