@@ -31,7 +31,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Normalised
-from gcl_custom.pretraining.description import described
+from gcl_custom.pretraining.description import Description, described
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.recipe import Recipe
@@ -194,10 +194,9 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
     identity: dict[str, Any] = {"network": network, "stem": stem, "content": content}
     sees = "unit tiles"
     about = described(path, network, stem, where)
-    own = (about.mean, about.deviation) if about and about.mean and about.deviation else None
-    normalised = normalised or own is not None
+    normalised = normalised or bool(about and about.mean)
     if normalised:
-        mean, deviation = own or _normalisation(network, store, where)
+        mean, deviation = _normalisation(network, store, where, about)
         identity |= {"mean": mean, "deviation": deviation}
         sees = _in_words(mean, deviation)
 
@@ -219,11 +218,15 @@ def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, b
     return name, "small" if "small" in chosen else "standard", "normalised" in chosen
 
 
-def _normalisation(network: str, store: TileStore, where: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each band in [0, 1]: those of red, green and blue that timm states for its weights.
+def _normalisation(
+    network: str, store: TileStore, where: str, own: Description | None = None
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each band in [0, 1]: what the weights' own file says, or timm of its weights.
 
     If the tiles have other bands, ``start.fit_bands`` says how the weights see them, and these follow.
     """
+    if own and own.mean and own.deviation:
+        return for_bands(own.mean, store.bands), for_bands(own.deviation, store.bands)
     about = get_pretrained_cfg(network, allow_unregistered=False)
     if about is None:
         raise UserError(f"{where}: timm states no mean and deviation for {network}. Leave :normalised out")
