@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 from scored_runs import draw, run_in
+from small_images import tiff
 
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
@@ -229,7 +229,7 @@ def test_bands_must_fit(run: Run, tmp_path: Path) -> None:
     pack_tiles.pack_tiles(grey)
     with pytest.raises(UserError, match=r"trained on tiles of 3 bands, and .* has tiles of 1"):
         one(grey, "old=run:trial")
-    assert "less the mean 0.449 and over the deviation 0.226" in one(grey, "imagenet=timm:test_resnet").input
+    assert "less the mean 0.449 and over the deviation 0.226" in one(grey, "imagenet=timm:resnet18").input
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,8 @@ def test_weights_for_three_bands_are_adapted_to_others_and_it_is_said(
     for name in ("a", "b"):
         (tmp_path / "imagery" / name).mkdir(parents=True)
         for i in range(10):
-            path = tmp_path / "imagery" / name / f"{i}.tif"
-            with rasterio.open(path, "w", driver="GTiff", count=bands, height=16, width=16, dtype="uint8") as file:
-                file.write(np.random.default_rng(i).integers(0, 255, (bands, 16, 16), dtype=np.uint8))
+            pixels = np.random.default_rng(i).integers(0, 255, (bands, 16, 16), dtype=np.uint8)
+            tiff(tmp_path / "imagery" / name / f"{i}.tif", pixels)
     made = run_in(tmp_path)
     data = made.recipe.data.model_copy(update={"bands": [f"band {number}" for number in range(bands)]})
     other = Run(run.path.parent / f"bands-{bands}", made.recipe.model_copy(update={"data": data}))
