@@ -220,13 +220,13 @@ def test_the_recipe_names_bands_without_a_card(
 ) -> None:
     """Folders are recognised all the same, and a file of other bands is unusable."""
     root = class_folders(tmp_path / "root")
-    tiff(root / "forest" / "four.tif", np.ones((4, 16, 16), np.uint8))
+    tiff(root / "forest" / "five.tif", np.ones((5, 16, 16), np.uint8))
     run = run_on(root, bands=names)
     tiles, found = packed(run), survey(run.recipe.data)
     assert (tiles.count, tiles.bands, tiles.rgb, tiles.classes) == (30, 3, rgb, ["forest", "water"])
     assert (found.form.bands, found.rgb) == (3, rgb)
-    four = packed(run_on(root, tmp_path / "more", bands=[*names, "other"], bad_files=1.0))
-    assert (four.count, four.bands, four.rgb) == (1, 4, False)
+    five = packed(run_on(root, tmp_path / "more", bands=[*names, "fourth", "fifth"], bad_files=1.0))
+    assert (five.count, five.bands, five.rgb) == (1, 5, False)
 
 
 def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
