@@ -12,6 +12,7 @@ from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.weights.needed import named, published_speed
@@ -82,6 +83,10 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
             yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
         yield from _made(recipe, train, tile, costs.tokens, weights)
 
+    if costs.targets:
+        block, width = costs.targets
+        seconds = train / BLOCK * block.seconds
+        yield StageCost("targets", f"features of {train:,} tiles", seconds, block.memory, 4 * train * width)
     steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
     seconds = steps * costs.pretrain.seconds
     number = len(arms.pretrainings(recipe))

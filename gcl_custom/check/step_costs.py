@@ -26,8 +26,11 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.make_targets import BLOCK, enlarged
 from gcl_custom.pretraining.pairs import Reader
+from gcl_custom.pretraining.targets import TargetStore
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
@@ -77,6 +80,8 @@ class Costs:
     supervised: Cost
     embed: Cost
     """Representations of compare.batch tiles."""
+    targets: tuple[Cost, int] | None = None
+    """The frozen network's features of a block of tiles, and their width; None without targets."""
 
 
 class MadeUpTiles(TileStore):
@@ -104,6 +109,20 @@ class MadeUpTokens(Tokens):
         return self._noise[tiles.cpu() % DIFFERENT]
 
 
+class MadeUpTargets(TargetStore):
+    """Noise of the width of the frozen network."""
+
+    def __init__(self, settings: PretrainSettings) -> None:
+        _, self._width = backbones.build(settings.taught_by.backbone, bands=3)
+
+    @property
+    def width(self) -> int:
+        return self._width
+
+    def read(self, tiles: Int[Tensor, " b"]) -> Float[Tensor, "b t"]:
+        return torch.randn(len(tiles), self.width)
+
+
 class MadeUpReader(Reader):
     """Made-up tiles as anchors, reconstructions and views, which all kept their content."""
 
@@ -111,10 +130,14 @@ class MadeUpReader(Reader):
         self._store, self._settings = store, recipe.pretrain
         self._per_tile = {"inpainted": recipe.views.per_tile}
         self._views, self._least = {}, None
+        self.targets = MadeUpTargets(recipe.pretrain) if recipe.pretrain.feature_targets else None
 
-    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
+    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         raw, sources = self._store.read(tiles)[:, None], {self._settings.anchor, self._settings.source}
-        return {source: raw.expand(-1, self._per_tile.get(source, 1), -1, -1, -1) for source in sources}
+        read: dict[str, Tensor] = {
+            source: raw.expand(-1, self._per_tile.get(source, 1), -1, -1, -1) for source in sources
+        }
+        return read if self.targets is None else {**read, "targets": self.targets.read(tiles)}
 
 
 @dataclass(frozen=True)
@@ -224,7 +247,8 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
         generator = _tokens(bench) if tokens else None
         pretrain = _pretrain(bench)
         supervised, embed = _supervised(bench)
-    return Costs(generator, pretrain, supervised, embed)
+        targets = _targets(bench) if recipe.pretrain.feature_targets else None
+    return Costs(generator, pretrain, supervised, embed, targets)
 
 
 def _tokens(bench: Bench) -> TokenCosts:
@@ -285,6 +309,21 @@ def _pretrain(bench: Bench) -> Cost:
     batch = settings.tiles_per_step
     training = Contrastive(bench.store, reader, settings, STEPS, batch, seed=0)
     return bench.training(training, reader, batch, STEPS - 1, [training])
+
+
+def _targets(bench: Bench) -> tuple[Cost, int]:
+    settings = bench.recipe.pretrain
+    assert settings.feature_targets
+    size, taught_by = settings.feature_targets.size, settings.taught_by
+    network, width = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
+    network = network.to(bench.device).eval()
+    tiles = bench.tiles(BLOCK)
+
+    @torch.inference_mode()
+    def see(count: int) -> None:
+        network(enlarged(tiles[:count], size).contiguous(memory_format=torch.channels_last))
+
+    return bench.cost(see, BLOCK, [network], learns=False), width
 
 
 def _supervised(bench: Bench) -> tuple[Cost, Cost]:

@@ -30,6 +30,7 @@ STAGES = {
     "views": ("views.make_views", "make_views"),
     "reconstructions": ("views.make_views", "make_reconstructions"),
     "cost_benefit": ("views.cost_benefit", "measure_cost_benefit"),
+    "targets": ("pretraining.make_targets", "make_targets"),
     "pretrain": ("pretraining.pretrain", "pretrain"),
     "labels": ("evaluation.scoring", "require_labels"),
     "compare": ("evaluation.compare_supervised", "compare_supervised"),
@@ -121,6 +122,8 @@ def pretrain(run: Run) -> None:
     """The recipe's own arm with the first seed."""
     do("tiles", run)
     _views(run, asked=False)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
@@ -129,6 +132,8 @@ def pretrain_and_score(run: Run) -> None:
     do("tiles", run)
     do("labels", run)
     _views(run, asked=False)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
     for arm, seed in arms.pretrainings(run.recipe):
         do("pretrain", run, arm, seed)
     do("compare", run)

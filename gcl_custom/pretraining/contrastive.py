@@ -30,6 +30,7 @@ from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
+from gcl_custom.pretraining.targets import Prediction
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.runs.arms import norms_of
@@ -44,6 +45,8 @@ WATCHED = 512
 LIDAR_VIEWS = 4
 """Handcrafted views of a tile for LiDAR; its paper (arXiv:2312.04000) takes 50."""
 SHOWN = 8
+ROUNDING = 1e-6
+"""The score of the start is kept in fp32."""
 
 
 class Contrastive(Trainable):
@@ -65,6 +68,8 @@ class Contrastive(Trainable):
         self.backbone, width = start.begun(settings, store)
         start.fix_norms(self.backbone, norms_of(settings))
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
+        if (targets := settings.feature_targets) and reader.targets:
+            self.prediction = Prediction(width, reader.targets.width, targets.weight)
         self._done, self._share_done = 0, 0.0
         self.evaluate_first = settings.continues
         if settings.continues:  # a buffer, so that it is in the checkpoint
@@ -136,7 +141,10 @@ class Contrastive(Trainable):
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
         self._done, self._share_done = batch.step + 1, batch.step / self._steps
-        terms = self._terms([self(view) for view in views], views, batch.step)
+        seen = [self(view) for view in views]
+        terms = self._terms(seen, views, batch.step)
+        if "targets" in batch.data:
+            terms["targets"] = self.prediction(seen, batch.data["targets"])
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
         return loss
@@ -199,7 +207,7 @@ class Contrastive(Trainable):
             return
         if self.knn_of_start.isnan():
             self.knn_of_start.fill_(score)
-        elif score < self.knn_of_start.item():
+        elif score < self.knn_of_start.item() - ROUNDING:
             before = 100 * self.knn_of_start.item()
             console.warn(
                 f"kNN on validation tiles is {100 * score:.1f} %, below the {before:.1f} % of the weights that this "

@@ -165,6 +165,19 @@ def reconstructions(run: Run) -> Stage:
     return run.stage("reconstructions", settings, made, "gcl-custom make-views")
 
 
+def targets(run: Run) -> Stage:
+    """What a frozen network sees in each training tile."""
+    settings = run.recipe.pretrain
+    assert settings.feature_targets
+    taught_by = settings.taught_by
+    plain = _with_contents(run, "pretrain", settings)["targets"]
+    del plain["weight"]
+    known = {"network": taught_by.backbone, "stem": taught_by.stem, "hardware": _compute(run.recipe)}
+    if settings.feature_targets.weights is None:
+        known |= start(run)
+    return run.stage("targets", {"pretrain.targets": plain, **known}, [tiles(run)], "gcl-custom pretrain")
+
+
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
@@ -174,6 +187,8 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
         threshold = run.recipe.views.least_similarity
     if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
+    if settings.feature_targets:
+        inputs.append(targets(run))
     plain = {
         "pretrain": _with_contents(run, "pretrain", normalised(settings)),
         "views.least_similarity": threshold,
@@ -262,5 +277,6 @@ def stages(run: Run) -> list[Stage]:
     made = generator(run) if needs_generator(recipe) else [tiles(run)]
     generative = [views(run)] if needs_views(recipe) else []
     controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
+    predicted = [targets(run)] if recipe.pretrain.feature_targets else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
-    return [*made, *generative, *controls, *arms, compare(run)]
+    return [*made, *generative, *controls, *predicted, *arms, compare(run)]

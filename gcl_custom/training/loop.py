@@ -20,6 +20,7 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import batch_norm, processes
+from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.quiet_lightning import quiet_lightning
@@ -76,6 +77,7 @@ def _train(
     seed: int,
 ) -> None:
     """What each process does."""
+    keep_freed_memory()
     if fabric.world_size > 1:
         processes.part_at_exit()
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.

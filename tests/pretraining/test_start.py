@@ -183,9 +183,9 @@ def test_the_history_begins_with_the_start(finished: Run) -> None:
 
 def test_a_fall_below_the_start_is_told(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     module = module_in(finished)
-    for score, warned in ((0.5, False), (0.6, False), (0.4, True), (0.5, False)):
+    for score, warned in ((1 / 3, False), (0.6, False), (0.3, True), (1 / 3, False)):
         module._compare_with_start(score)
-        assert ("below the 50.0 % of the weights" in " ".join(capsys.readouterr().out.split())) == warned
+        assert ("below the 33.3 % of the weights" in " ".join(capsys.readouterr().out.split())) == warned
 
 
 # ---------------------------------------------------------------- who reads it
