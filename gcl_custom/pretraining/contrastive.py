@@ -14,6 +14,7 @@ its gradient are those of all pairs.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -28,7 +29,7 @@ from gcl_custom.measures.label_free import lidar
 from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
-from gcl_custom.pretraining import start
+from gcl_custom.pretraining import layers, start
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.pretraining.targets import Prediction
 from gcl_custom.randomness import Randomness
@@ -67,6 +68,8 @@ class Contrastive(Trainable):
         super().__init__()
         self.backbone, width = start.begun(settings, store)
         start.fix_norms(self.backbone, norms_of(settings))
+        if settings.trained_layers:
+            layers.train_last(self.backbone, settings.backbone, settings.trained_layers)
         self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
         if (targets := settings.feature_targets) and reader.targets:
             self.prediction = Prediction(width, reader.targets.width, targets.weight)
@@ -141,7 +144,8 @@ class Contrastive(Trainable):
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
         self._done, self._share_done = batch.step + 1, batch.step / self._steps
-        seen = [self(view) for view in views]
+        with layers.at_rest(self.backbone) if self._share_done < self._settings.heads_first else nullcontext():
+            seen = [self(view) for view in views]
         terms = self._terms(seen, views, batch.step)
         if "targets" in batch.data:
             terms["targets"] = self.prediction(seen, batch.data["targets"])
@@ -168,7 +172,11 @@ class Contrastive(Trainable):
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return optimizers.make(self._settings.optimizer, self, self._batch)
+        settings = self._settings
+        optimizer = optimizers.make(settings.optimizer, self, self._batch)
+        if settings.layer_decay < 1:
+            optimizers.slow(optimizer, layers.shares(self.backbone, settings.backbone, settings.layer_decay))
+        return optimizer
 
     def schedule(self, step: int) -> float:
         return warmup_cosine(step, self._steps, self._settings.warmup)

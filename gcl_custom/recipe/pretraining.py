@@ -207,6 +207,14 @@ class PretrainSettings(Section):
     """What is trained of the backbone's batch norms. frozen: nothing, and their statistics stay those of the start.
     affine: scale and shift alone. trained: these, with the statistics of each batch. Without this key: frozen if there
     is a start, else trained."""
+    heads_first: Share = 0.0
+    """Share of the run at whose beginning only heads learn: those of the method and of the targets. Until then the
+    backbone stays as it began, in evaluation mode."""
+    trained_layers: Count | None = None
+    """Number of the backbone's last layers that are trained, as timm divides it. The others stay as they began. Without
+    this key all are trained."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each of the backbone's layers, relative to that of the layer after it; 1: the same for all."""
     targets: TargetsSettings = NoTargetsSettings()
     """What views predict of their tile, beside being compared with each other."""
     method: MethodSettings = VICRegSettings()
@@ -284,6 +292,14 @@ class PretrainSettings(Section):
         if not self.taught_by.continues:
             raise ValueError("targets: features needs a network with public weights: set targets.weights, or a start")
         _require_packaged(self.taught_by.start, self.taught_by.backbone, "targets.weights")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps(self) -> "PretrainSettings":
+        if not self.continues and (self.heads_first or self.trained_layers):
+            raise ValueError(
+                "heads_first and trained_layers keep what a start knows, and there is none: set start, too"
+            )
         return self
 
     @model_validator(mode="after")

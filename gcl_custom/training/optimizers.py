@@ -1,6 +1,6 @@
 """Optimizers from recipe settings, LARS among them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -89,3 +89,14 @@ def without_decay(module: nn.Module) -> list[dict[str, Any]]:
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
     return [{"params": [p for p in trained if p.ndim > 1]}, vectors]
+
+
+def slow(optimizer: Optimizer, shares: Mapping[Tensor, float]) -> None:
+    """Give parameters a share of their group's learning rate, before the first step. Groups are split for it."""
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[Tensor]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(shares.get(parameter, 1.0), []).append(parameter)
+        groups += [{**group, "params": some, "lr": share * group["lr"]} for share, some in parts.items()]
+    optimizer.param_groups[:] = groups
