@@ -16,8 +16,8 @@ from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, l
 from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide
-from gcl_custom.recipe.file import load_card
-from gcl_custom.recipe.imagery import Card, DataSettings
+from gcl_custom.recipe.file import band_names, load_card
+from gcl_custom.recipe.imagery import DataSettings
 
 MOST_READ = 4000
 """Most files that are read. Of more files, some are chosen, spread evenly over the paths."""
@@ -39,21 +39,21 @@ def survey(data: DataSettings) -> FoundTiles:
             for number in range(data.synthetic.tiles)
         ]
         form = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
-        return _tiles(Layout(scenes, names, []), form, card, data)
+        return _tiles(Layout(scenes, names, []), form, data)
     layout = layout_of(data, card)
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, card)
+        form = common_form(root, layout.tiles, band_names(data))
         bad = unusable(root, layout.tiles, form, data)
     usable = [tile for tile in layout.tiles if tile.source not in bad]
-    return _tiles(replace(layout, tiles=usable), form, card, data)
+    return _tiles(replace(layout, tiles=usable), form, data)
 
 
-def _tiles(layout: Layout, form: Form, card: Card | None, data: DataSettings) -> FoundTiles:
+def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
     classes, labels = labels_of(layout.tiles, layout.classes, layout.kind)
     split = divide(layout.tiles, labels, layout.kind, data)
-    return FoundTiles(form, is_rgb(card, form), classes, labels, layout.kind, split)
+    return FoundTiles(form, is_rgb(band_names(data), form), classes, labels, layout.kind, split)
 
 
 def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:

@@ -154,7 +154,7 @@ def embed(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx or huggingface.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx, huggingface or torchgeo.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
     run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip

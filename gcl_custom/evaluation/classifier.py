@@ -17,6 +17,7 @@ from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.schedules import warmup_cosine
+from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import paired
@@ -81,7 +82,8 @@ class Classifier(Trainable):
         return loss
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
+        groups = optimizers.without_decay(self, optimizers.exempt_in_timm(self))
+        return torch.optim.AdamW(groups, self._learning_rate, fused=True)
 
     def schedule(self, step: int) -> float:
         return warmup_cosine(step, self._steps, WARMUP)

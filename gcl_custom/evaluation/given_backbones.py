@@ -8,8 +8,10 @@
     untrained:NAME             timm's network NAME as initialised, with the seeds of the recipe: the floor
 
 Networks see unit tiles, from 0 to 1. timm's weights were trained on standardised bands, so ``Normalised`` standardises
-the tiles for them. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
-after the network's name, tiles standardised by the mean and deviation that timm states for that network. ``:small``
+the tiles for them. Weights that know other bands than the tiles have are adapted as those of ``pretrain.start``, which
+is said. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
+after the network's name, tiles standardised by the mean and deviation that timm states for that network. A file of ours
+says it, and is standardised accordingly; it is not read as another network than it says. ``:small``
 after any network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
 """
 
@@ -27,16 +29,17 @@ from torch import nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import backbones, trained_backbone
+from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Normalised
+from gcl_custom.pretraining.description import described
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run, kept_run
 from gcl_custom.runs.stage import Stage
-from gcl_custom.weights.starts import WRAPPINGS, network_part, normalisation
-from gcl_custom.weights.state_dicts import fit_state, read_state
+from gcl_custom.weights.starts import WRAPPINGS, for_bands, network_part, normalisation
+from gcl_custom.weights.state_dicts import read_state
 
 GRAMMAR = (
     "NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=FILE.safetensors@NETWORK or "
@@ -153,7 +156,7 @@ def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) 
                 f"machine to the network once, or copy the file here and give it as FILE.safetensors@{network}"
             ) from None
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, found, net)
+        start.fit_bands(where, found, net, store)
         return _fitting(Normalised(net, mean, deviation), store, where), width
 
     identity = {
@@ -190,14 +193,17 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
     content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     identity: dict[str, Any] = {"network": network, "stem": stem, "content": content}
     sees = "unit tiles"
+    about = described(path, network, stem, where)
+    own = (about.mean, about.deviation) if about and about.mean and about.deviation else None
+    normalised = normalised or own is not None
     if normalised:
-        mean, deviation = _normalisation(network, store, where)
+        mean, deviation = own or _normalisation(network, store, where)
         identity |= {"mean": mean, "deviation": deviation}
         sees = _in_words(mean, deviation)
 
     def build(_: int) -> tuple[nn.Module, int]:
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, network_part(read_state(path, where, WRAPPINGS), net, network, where), net)
+        start.fit_bands(where, network_part(read_state(path, where, WRAPPINGS), net, network, where), net, store)
         return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
 
     return GivenBackbone(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
@@ -214,16 +220,14 @@ def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, b
 
 
 def _normalisation(network: str, store: TileStore, where: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of red, green and blue in [0, 1], as timm states them for its weights."""
+    """Mean and deviation of each band in [0, 1]: those of red, green and blue that timm states for its weights.
+
+    If the tiles have other bands, ``start.fit_bands`` says how the weights see them, and these follow.
+    """
     about = get_pretrained_cfg(network, allow_unregistered=False)
     if about is None:
         raise UserError(f"{where}: timm states no mean and deviation for {network}. Leave :normalised out")
-    if not store.rgb:
-        raise UserError(
-            f"{where}: weights for red, green and blue, but the tiles have {store.bands} bands that are not these. "
-            f"Choose weights for the same bands, or name the bands in a card (data.card)"
-        )
-    return list(about.mean), list(about.std)
+    return for_bands(list(about.mean), store.bands), for_bands(list(about.std), store.bands)
 
 
 def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:

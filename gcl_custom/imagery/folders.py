@@ -171,8 +171,8 @@ def labels_of(
     return kept, kind.encode([tile.label for tile in tiles], kept)
 
 
-def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Form:
-    """Bands and integer type of the data set: the most common of a sample. A card's bands take precedence.
+def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | None) -> Form:
+    """Bands and integer type of the data set: the most common of a sample. Bands that have names take precedence.
 
     Raises:
         UserError: no file of the sample is an image.
@@ -191,12 +191,12 @@ def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Fo
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     form = max(sorted(forms), key=lambda form: forms[form])
-    return form._replace(bands=len(card.bands)) if card else form
+    return form._replace(bands=len(bands)) if bands else form
 
 
-def is_rgb(card: Card | None, form: Form) -> bool:
-    """Whether the bands are red, green and blue: the card says so, or without a card there are three."""
-    return [band.lower() for band in card.bands] == ["red", "green", "blue"] if card else form.bands == 3
+def is_rgb(bands: Sequence[str] | None, form: Form) -> bool:
+    """Whether the bands are red, green and blue: their names say so, or without names there are three."""
+    return [band.lower() for band in bands] == ["red", "green", "blue"] if bands else form.bands == 3
 
 
 def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:

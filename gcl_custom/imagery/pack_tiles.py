@@ -24,8 +24,8 @@ from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
-from gcl_custom.recipe.file import load_card
-from gcl_custom.recipe.imagery import Card, DataSettings
+from gcl_custom.recipe.file import band_names, load_card
+from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -53,7 +53,7 @@ def pack_tiles(run: Run) -> None:
     root = Path(data.root)
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
-    card = load_card(data.card) if data.card else None
+    card, bands = load_card(data.card) if data.card else None, band_names(data)
     layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
@@ -61,11 +61,11 @@ def pack_tiles(run: Run) -> None:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, card)
+        form = common_form(root, layout.tiles, bands)
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    index = _index(journal, usable, layout, form, data, card, stage.path)
+    index = _index(journal, usable, layout, form, data, bands, stage.path)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
@@ -188,7 +188,7 @@ def _index(
     layout: Layout,
     form: Form,
     data: DataSettings,
-    card: Card | None,
+    bands: list[str] | None,
     folder: Path,
 ) -> dict[str, Any]:
     """The contents of tiles.json."""
@@ -206,7 +206,7 @@ def _index(
         "bands": form.bands,
         "dtype": form.dtype,
         "size": data.size,
-        "rgb": is_rgb(card, form),
+        "rgb": is_rgb(bands, form),
         "low": low,
         "high": high,
         "classes": classes,

@@ -75,7 +75,7 @@ def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
     if count := counts["alpha"]:
         yield (
             f"{count} files have an alpha band: it is dropped, and what it hides is nodata. If it is a band, such as "
-            f"near infrared, name all bands in a card (data.card)"
+            f"near infrared, name all bands (data.bands)"
         )
     if count := counts["scene"]:
         yield (

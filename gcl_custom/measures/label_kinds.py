@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.measures.average_precision import mean_average_precision
+from gcl_custom.measures.average_precision import mean_average_precision, no_numbers
 from gcl_custom.measures.statistics import Ranked, Result, Right
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.imagery import DataSettings
@@ -190,6 +190,8 @@ class SingleLabel(LabelKind):
         return F.one_hot(labels, classes)
 
     def decide(self, logits: Float[Tensor, "n c"]) -> Int[Tensor, "n"]:
+        if unordered := int(logits.isnan().any(1).sum()):  # argmax would take them for the greatest
+            raise no_numbers(unordered, len(logits))
         return logits.argmax(1).cpu()
 
     def score(self, decided: Int[Tensor, "n"], labels: Int[Tensor, "n"]) -> float:

@@ -15,7 +15,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.small_maps import SmallMapConv2d
 
-_ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
+ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
 
 
@@ -108,4 +108,4 @@ def require_known(name: str, named_by: str) -> None:
 def options(network: nn.Module) -> dict[str, Any]:
     """timm's options, beside name, classes and bands, that let a network take tiles of any size; mostly none."""
     accepted = inspect.signature(type(network)).parameters
-    return {option: True for option in _ANY_SIZE if option in accepted}
+    return {option: True for option in ANY_SIZE if option in accepted}

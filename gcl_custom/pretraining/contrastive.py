@@ -66,13 +66,13 @@ class Contrastive(Trainable):
         self, store: TileStore, reader: Reader, settings: PretrainSettings, steps: int, batch: int, seed: int
     ) -> None:
         super().__init__()
-        self.backbone, width = start.begun(settings, store)
+        self.backbone, self.width = start.begun(settings, store)
         start.fix_norms(self.backbone, norms_of(settings))
         if settings.trained_layers:
             layers.train_last(self.backbone, settings.backbone, settings.trained_layers)
-        self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
+        self.method = METHODS[settings.method.name](self.backbone, self.width, settings.method)
         if (targets := settings.feature_targets) and reader.targets:
-            self.prediction = Prediction(width, reader.targets.width, targets.weight)
+            self.prediction = Prediction(self.width, reader.targets.width, targets.weight)
         self._done, self._share_done = 0, 0.0
         self.evaluate_first = settings.continues
         if settings.continues:  # a buffer, so that it is in the checkpoint

@@ -46,6 +46,9 @@ class DataSettings(Section):
     """Folder of images, relative to the current folder: flat, class folders, or split folders."""
     card: str | None = None
     """Name of a card in datasets/, or path of your own card. Without one, the layout is recognised."""
+    bands: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the bands, in the order in the files, if no card names them. A file with another number of bands is
+    unusable. Exactly [red, green, blue] means colour. Without names most files decide, and three bands mean colour."""
     labels: str | None = None
     """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
     Without it, folders say the classes."""

@@ -115,7 +115,7 @@ class AdamWSettings(Section):
     learning_rate: Positive = 1e-3
     """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Weight decay of all weights but biases and norms."""
+    """Weight decay of all weights but biases, norms, and the positions, tokens and tables of biases of transformers."""
 
 
 OptimizerSettings = Annotated[

@@ -15,7 +15,7 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 
 COMMON = (
-    "data.root", "data.card", "data.labels", "data.size", "data.upscale", "data.symmetry",
+    "data.root", "data.card", "data.bands", "data.labels", "data.size", "data.upscale", "data.symmetry",
     "generator.name", "generator.tokenizer.epochs", "generator.maskgit.epochs",
     "views.strategy.name", "views.mask_probability", "views.decoding_steps",
     "pretrain.backbone", "pretrain.start.name", "pretrain.method.name", "pretrain.optimizer.name",

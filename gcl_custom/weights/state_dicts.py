@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -31,7 +31,9 @@ def first_of(faults: Sequence[str]) -> str:
     return f"{'; '.join(faults[:SHOWN])}{more}"
 
 
-def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, weights: nn.Module | Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a state as safetensors, atomically. A tensor with two names (tied weights) is written under both."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     written: dict[str, Tensor] = {}
@@ -43,7 +45,7 @@ def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
         written[name] = value.clone() if storage in stored else value
         stored.add(storage)
     with write_atomically(path) as part:
-        save_file(written, part)
+        save_file(written, part, dict(metadata) if metadata else None)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -63,6 +65,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that lie beside the tensors in a safetensors file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from None
 

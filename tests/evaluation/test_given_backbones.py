@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import timm
 import torch
 from PIL import Image
@@ -228,5 +229,34 @@ def test_bands_must_fit(run: Run, tmp_path: Path) -> None:
     pack_tiles.pack_tiles(grey)
     with pytest.raises(UserError, match=r"trained on tiles of 3 bands, and .* has tiles of 1"):
         one(grey, "old=run:trial")
-    with pytest.raises(UserError, match="weights for red, green and blue, but the tiles have 1 bands"):
-        one(grey, "imagenet=timm:test_resnet")
+    assert "less the mean 0.449 and over the deviation 0.226" in one(grey, "imagenet=timm:test_resnet").input
+
+
+@pytest.mark.parametrize(
+    ("bands", "said"),
+    [(1, "know 3 bands, and the tiles have 1: each sees an equal share"),
+     (3, "know 3 bands, and the tiles have 3: they are taken for these in their order"),
+     (4, "know 3 bands, and the tiles have 4: the first 3 are taken for these, and the further ones begin at zero")],
+)  # fmt: skip
+def test_weights_for_three_bands_are_adapted_to_others_and_it_is_said(
+    run: Run, bands: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "imagery" / name).mkdir(parents=True)
+        for i in range(10):
+            path = tmp_path / "imagery" / name / f"{i}.tif"
+            with rasterio.open(path, "w", driver="GTiff", count=bands, height=16, width=16, dtype="uint8") as file:
+                file.write(np.random.default_rng(i).integers(0, 255, (bands, 16, 16), dtype=np.uint8))
+    made = run_in(tmp_path)
+    data = made.recipe.data.model_copy(update={"bands": [f"band {number}" for number in range(bands)]})
+    other = Run(run.path.parent / f"bands-{bands}", made.recipe.model_copy(update={"data": data}))
+    pack_tiles.pack_tiles(other)
+    weights = network(7, num_classes=0)
+    save_file(weights.state_dict(), tmp_path / "theirs.safetensors")
+    capsys.readouterr()
+    found, _ = one(other, f"a={tmp_path / 'theirs.safetensors'}@test_resnet").build(0)
+    captured = capsys.readouterr()
+    assert said in " ".join(f"{captured.out} {captured.err}".split())
+    tiles = torch.rand(3, bands, 16, 16)
+    seen = tiles.expand(-1, 3, -1, -1) if bands == 1 else tiles[:, :3]
+    torch.testing.assert_close(represented(found, tiles), represented(weights, seen), rtol=1e-4, atol=1e-5)

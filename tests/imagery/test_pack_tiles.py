@@ -214,6 +214,24 @@ def test_negative_values_are_stored_and_scaled_as_they_are(tmp_path: Path) -> No
     assert torch.all((tiles.high > -550) & (tiles.high < -500))
 
 
+@pytest.mark.parametrize(("names", "rgb"), [(["red", "green", "blue"], True), (["nir", "red", "green"], False)])
+def test_the_recipe_names_bands_without_a_card(
+    names: list[str], rgb: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders are recognised all the same, and a file of other bands is unusable."""
+    root = class_folders(tmp_path / "root")
+    for number in range(30):
+        pixels = np.random.default_rng(number).integers(1, 256, (3, 16, 16), dtype=np.uint8)
+        tiff(root / ("forest", "water")[number % 2] / f"{number:03d}.tif", pixels)
+    tiff(root / "forest" / "four.tif", np.ones((4, 16, 16), np.uint8))
+    run = run_on(root, bands=names)
+    tiles, found = packed(run), survey(run.recipe.data)
+    assert (tiles.count, tiles.bands, tiles.rgb, tiles.classes) == (30, 3, rgb, ["forest", "water"])
+    assert (found.form.bands, found.rgb) == (3, rgb)
+    four = packed(run_on(root, tmp_path / "more", bands=[*names, "other"], bad_files=1.0))
+    assert (four.count, four.bands, four.rgb) == (1, 4, False)
+
+
 def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,7 +243,7 @@ def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
         look()
         said = capsys.readouterr().out
         assert "30 files have an alpha band: it is dropped" in said
-        assert "name all bands in a card" in said
+        assert "name all bands (data.bands)" in said
 
 
 def test_a_scene_that_is_shrunk_to_one_tile_is_said_in_packing_and_in_the_check(

@@ -59,6 +59,15 @@ def test_results_of_what_is_kept_have_its_score(kind: LabelKind) -> None:
     assert (result.tiles, result.scores.tolist()) == (40, [pytest.approx(kind.score(decided, labels))])
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=["one", "several"])
+def test_scores_that_are_no_numbers_are_no_decision(kind: LabelKind) -> None:
+    logits = LOGITS.clone()
+    logits[1, 0] = torch.nan
+    labels = torch.tensor([0, 1, 0]) if kind is SINGLE_LABEL else LOGITS > 0
+    with pytest.raises(UserError, match="scores of 1 of 3 tiles are not numbers"):
+        kind.score(kind.decide(logits), labels)
+
+
 def test_top_5_counts_a_tile_whose_class_is_among_the_five() -> None:
     predicted, truth = np.array([[[0, 1, 2, 3, 4], [5, 1, 2, 3, 4]]]), np.array([4, 0])
     assert SINGLE_LABEL.result(predicted, truth).scores.tolist() == [0.5]

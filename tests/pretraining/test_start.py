@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from pages import python_holding
 from pretraining_runs import module_of, with_changes
 from pretraining_runs import run_in as plain_run
 from safetensors import safe_open
@@ -213,12 +214,21 @@ def test_all_readers_see_the_same_network(finished: Run, tmp_path: Path, monkeyp
     rows = torch.tensor([found[source.path] for source in store.sources[:6]])
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
+    own_file = plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors"
+    (given,) = given_backbones(finished, store, [f"ours={own_file}@{LITE0}"])
+    same(given.build(3)[0])
+    alone, transform = gcl_custom.load(own_file)
+    same(alone, torch.stack([transform(file) for file in files]))
+    lines = python_holding("use-it-elsewhere.md", "safe_open")
+    names: dict[str, Any] = {}
+    exec(lines.replace("runs/mine/pretrain/gcl-0/backbone.safetensors", str(own_file)), names)
+    same(names["backbone"], names["unit"](store.read(torch.arange(6)).float()))
+
     monkeypatch.chdir(tmp_path)
     export.export(finished, "timm", tmp_path / "backbone.safetensors")
     with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
         about = file.metadata()
         assert set(file.keys()) == set(own.state_dict())
-    names: dict[str, Any] = {}
     exec(about["how_to_load"], names)
     same(names["backbone"])
     assert "takes off the mean [0.498" in about["input"]
