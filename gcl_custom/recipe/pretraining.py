@@ -52,11 +52,27 @@ class FileStartSettings(Section):
         return self
 
 
+class RunStartSettings(Section):
+    """The backbone of another run, with what it takes off its tiles. It must be the same network."""
+
+    name: Literal["run"]
+    run: str
+    """Folder of the run, such as runs/first."""
+    seed: int = 0
+    """Which of its pretrainings by the recipe as it stands."""
+
+    @property
+    def weights(self) -> str:
+        """The file of the backbone."""
+        return f"{self.run}/pretrain/gcl-{self.seed}/backbone.safetensors"
+
+
 StartSettings = Annotated[
     Annotated[NoStartSettings, Tag("none")]
     | Annotated[PackageStartSettings, Tag("package")]
     | Annotated[TimmStartSettings, Tag("timm")]
-    | Annotated[FileStartSettings, Tag("file")],
+    | Annotated[FileStartSettings, Tag("file")]
+    | Annotated[RunStartSettings, Tag("run")],
     named("none"),
 ]
 

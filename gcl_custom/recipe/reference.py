@@ -18,9 +18,9 @@ COMMON = (
     "data.root", "data.card", "data.bands", "data.labels", "data.size", "data.symmetry",
     "generator.name", "generator.tokenizer.epochs", "generator.maskgit.epochs",
     "views.strategy.name", "views.mask_probability", "views.decoding_steps",
-    "pretrain.backbone", "pretrain.start.name", "pretrain.targets.name", "pretrain.method.name", "pretrain.optimizer.name",
-    "pretrain.optimizer.learning_rate", "pretrain.epochs", "pretrain.batch", "pretrain.mixing_rate",
-    "compare.seeds", "compare.arms", "compare.fractions", "hardware.devices",
+    "pretrain.backbone", "pretrain.start.name", "pretrain.targets.name", "pretrain.method.name",
+    "pretrain.optimizer.name", "pretrain.optimizer.learning_rate", "pretrain.epochs", "pretrain.batch",
+    "pretrain.mixing_rate", "compare.seeds", "compare.arms", "compare.fractions", "hardware.devices",
 )  # fmt: skip
 """The keys that people change first, in the order of the sections."""
 

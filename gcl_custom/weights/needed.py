@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import FileStartSettings, PretrainSettings, RunStartSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import NamedWeights
 from gcl_custom.weights.catalogue import CATALOGUE, PUBLISHED, Public, Speed
@@ -92,8 +92,9 @@ def named(recipe: Recipe) -> Iterator[NamedWeights]:
 def public_weights(key: str, settings: PretrainSettings) -> NamedWeights | None:
     """The weights of a public network under their key, unless a package brings them along."""
     start = settings.start
-    if start.name == "file":
-        return NamedWeights(f"{key}.weights", "file", start.weights, makes_views=False)
+    if isinstance(start, FileStartSettings | RunStartSettings):
+        last = "weights" if start.name == "file" else "run"
+        return NamedWeights(f"{key}.{last}", "file", start.weights, makes_views=False)
     if start.name == "timm":
         from gcl_custom.weights.starts import hub_id  # here, since timm takes seconds to import
 

@@ -1,5 +1,6 @@
 """Weights that pretraining begins with: where they are, what their images were normalised by, and their tensors."""
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,9 +10,9 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.recipe.pretraining import PACKAGED, FileStartSettings, PretrainSettings
+from gcl_custom.recipe.pretraining import PACKAGED, FileStartSettings, PretrainSettings, RunStartSettings
 from gcl_custom.weights import hub
-from gcl_custom.weights.state_dicts import first_of, read_state
+from gcl_custom.weights.state_dicts import first_of, no_weights, read_metadata, read_state
 
 WRAPPINGS = ("state_dict", "model")
 """Keys under which training scripts keep the weights in a file with more."""
@@ -37,6 +38,11 @@ def normalisation(settings: PretrainSettings, bands: int) -> Normalisation | Non
         return None
     if isinstance(start, FileStartSettings):
         known = Normalisation(start.mean, start.std)
+    elif isinstance(start, RunStartSettings):
+        of_run = normalisation_of_run(Path(start.weights).expanduser())
+        if of_run is None:
+            return None
+        known = of_run
     elif start.name == "package":
         known = Normalisation([OF_LITE[0]] * 3, [OF_LITE[1]] * 3)
     else:
@@ -57,14 +63,31 @@ def read_start(settings: PretrainSettings, network: nn.Module) -> dict[str, Tens
         UserError: they are missing, damaged, or of another network.
     """
     start, name = settings.start, settings.backbone
-    if isinstance(start, FileStartSettings):
-        key = "pretrain.start.weights"
+    if isinstance(start, FileStartSettings | RunStartSettings):
+        key = "pretrain.start"
         return network_part(read_state(Path(start.weights).expanduser(), key, WRAPPINGS), network, name, key)
     if start.name == "package":
         return packaged(name, network)
     where = f"pretrain.start: timm, {hub_id(name)}"
     file = hub.folder_of(hub_id(name), "pretrain.start: timm") / hub.SAFE
     return network_part(read_state(file, where), network, name, where)
+
+
+def normalisation_of_run(path: Path) -> Normalisation | None:
+    """What the backbone of a run takes off its tiles, as its file says; None where it sees them as they are.
+
+    Raises:
+        UserError: there is no such file, or it says nothing.
+    """
+    if not path.is_file():
+        raise no_weights(path, "pretrain.start.run")
+    about = json.loads(read_metadata(path).get("gcl_custom", "null"))
+    if about is None:
+        raise UserError(
+            f"pretrain.start.run: {path} does not say what it takes: an earlier version of gcl-custom wrote it. Finish "
+            f"that run anew with --redo, or use start: file with its mean and std"
+        )
+    return Normalisation(about["mean"], about["deviation"]) if about["mean"] else None
 
 
 # ---------------------------------------------------------------- packages
