@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from gcl_custom.evaluation import floors
 from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.generator import build_networks
@@ -77,6 +78,8 @@ class Costs:
     supervised: Cost
     embed: Cost
     """Representations of compare.batch tiles."""
+    floors: Cost
+    """Features that need no network, of as many."""
 
 
 class MadeUpTiles(TileStore):
@@ -224,7 +227,8 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
         generator = _tokens(bench) if tokens else None
         pretrain = _pretrain(bench)
         supervised, embed = _supervised(bench)
-    return Costs(generator, pretrain, supervised, embed)
+        below = _floors(bench)
+    return Costs(generator, pretrain, supervised, embed, below)
 
 
 def _tokens(bench: Bench) -> TokenCosts:
@@ -299,3 +303,13 @@ def _supervised(bench: Bench) -> tuple[Cost, Cost]:
         lambda count: infer_batch(backbone, store, raw[:count], recipe.hardware), batch, [backbone], learns=False
     )
     return supervised, embed
+
+
+def _floors(bench: Bench) -> Cost:
+    """Of the words of patches. Statistics alone take a small share of it."""
+    recipe, store, batch = bench.recipe, bench.store, bench.recipe.compare.batch
+    network, _ = floors.features(store, "patches", seed=0)
+    raw = store.read(torch.arange(batch)).to(bench.device)
+    return bench.cost(
+        lambda count: infer_batch(network, store, raw[:count], recipe.hardware), batch, [network], learns=False
+    )
