@@ -46,8 +46,8 @@ FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 GRAMMAR = (
     f"NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, or NAME=FILE@NETWORK, where FILE ends in "
     f"{', '.join(FILES)}. NETWORK is one of timm's. Behind it may stand :small for a small stem and :at=SIDE to "
-    f"enlarge tiles to that side, and, of a file, :normalised for weights that have seen normalised bands and :part=NAME for "
-    f"one of several networks in it"
+    f"enlarge tiles to that side, and, of a file, :normalised for weights that have seen normalised bands and "
+    f":part=NAME for one of several networks in it"
 )
 
 

@@ -189,8 +189,7 @@ def probes_of_few(
     """Class scores of a linear probe for each draw of a few labels, and whether all of them converged.
 
     Few labels leave none to choose a penalty by, so it is fixed: 1e-4 times the number of features, which is the mean
-    squared length of a standardised representation. Any value from a hundredth to ten times of it gave about the same
-    on validation tiles (docs/how-it-works.md). Mean and deviation are those of all training tiles, which takes no
+    squared length of a standardised representation. Mean and deviation are those of all training tiles, which takes no
     label.
 
     Args:

@@ -123,7 +123,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     waiting, seen = [("", found)], set()
     while waiting:
-        prefix, inner = waiting.pop()
+        prefix, inner = waiting.pop(0)
         if not isinstance(inner, dict) or id(inner) in seen:  # a file may hold a dict in itself
             continue
         seen.add(id(inner))
