@@ -63,25 +63,19 @@ def require_labels(run: Run) -> None:
 
 def probed_metrics(compare: CompareSettings, kind: LabelKind, classes: int) -> list[str]:
     """The metrics of a probe: with all labels, with fewer for each class, and with shares of them."""
-    return [*kind.probes(classes), *(_draws_of_few(compare) if kind.draws_few else ())]
+    return [*kind.probes(classes), *_of_few(compare, kind)]
 
 
-def _draws_of_few(compare: CompareSettings) -> dict[str, Callable[[LabelKind, Tensor, int], Int[Tensor, " m"]]]:
-    """Metric -> what gives positions among the labelled tiles, of a kind, labels and the number of the draw.
+def _of_few(compare: CompareSettings, kind: LabelKind) -> dict[str, Callable[..., Int[Tensor, " m"]]]:
+    """Metric with few labels -> what draws them: labels and seed -> positions.
 
-    A share's draw has the labels that fine-tuning with that number as its seed has.
+    A share's draw has the labels that fine-tuning with the same seed has.
     """
-    shots = {f"shots@{each}": partial(_shots, each) for each in sorted(compare.shots)}
-    shares = {f"probe@{share_name(f)}": partial(_share, f) for f in sorted(compare.fractions) if f < 1}
+    if not kind.draws_few:
+        return {}
+    shots = {f"shots@{each}": partial(kind.shots, each=each) for each in sorted(compare.shots)}
+    shares = {f"probe@{share_name(f)}": partial(kind.subset, fraction=f) for f in sorted(compare.fractions) if f < 1}
     return shots | shares
-
-
-def _shots(each: int, kind: LabelKind, labels: Tensor, draw: int) -> Int[Tensor, " m"]:
-    return kind.shots(labels, each, draw)
-
-
-def _share(fraction: float, kind: LabelKind, labels: Tensor, draw: int) -> Int[Tensor, " m"]:
-    return kind.subset(labels, fraction, draw)
 
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
@@ -106,9 +100,9 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
     }
     truth, converged = store.labels[index["test"]], linear.converged
     few: dict[str, list[Any]] = {}
-    for metric, pick in _draws_of_few(recipe.compare).items() if kind.draws_few else ():
-        draws = [pick(kind, store.labels[index["train"]], draw) for draw in range(recipe.compare.draws)]
-        given, settled = probes_of_few(train, found["test"], classes, draws)
+    for metric, draw in _of_few(recipe.compare, kind).items():
+        drawn = [draw(store.labels[index["train"]], seed=number) for number in range(recipe.compare.draws)]
+        given, settled = probes_of_few(train, found["test"], classes, drawn)
         few[metric] = [kind.decide(scores).tolist() for scores in given]
         converged = converged and settled
     kept: dict[str, Any] = {

@@ -18,6 +18,10 @@ TEMPERATURE = 0.07
 """The temperature of the neighbours' votes (arXiv:1805.01978, section 3.4), common practice since."""
 
 
+TOLERANCE = 1e-5
+"""A fit ends when no entry of its gradient is larger. One that ends at ten times of it counts as converged, too."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Representations of some tiles, and their labels."""
@@ -83,7 +87,7 @@ def fit_linear(
     classes: int,
     penalty: float,
     start: Linear | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float = TOLERANCE,
     iterations: int = 500,
 ) -> Linear:
     """A linear model fitted by full-batch L-BFGS.
@@ -151,9 +155,6 @@ class Standardised:
         return (x.double() - self.mean) * self.scale
 
 
-TOLERANCE = 1e-5
-
-
 def linear_probe(
     train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
 ) -> Probed:
@@ -168,14 +169,15 @@ def linear_probe(
     fitted: Linear | None = None
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(penalties, reverse=True):
-        fitted = fit_linear(turned, train.labels, train.kind, classes, penalty, start=fitted, tolerance=TOLERANCE)
+        fitted = fit_linear(turned, train.labels, train.kind, classes, penalty, start=fitted)
         score = valid.kind.score(valid.kind.decide(fitted.scores(valid_x)), valid.labels)
         if best is None or score > best[0]:
             best = score, penalty, fitted
     assert best is not None, "a linear probe needs at least one penalty"
     score, penalty, chosen = best
+    del turned  # as large as all representations in float64
     labels = torch.cat([train.labels, valid.labels])
-    final = fit_linear(torch.cat([x, valid_x]), labels, train.kind, classes, penalty, chosen, TOLERANCE)
+    final = fit_linear(torch.cat([x, valid_x]), labels, train.kind, classes, penalty, start=chosen)
     return Probed(final.scores(test_x).cpu(), score, penalty, max(chosen.gradient, final.gradient) <= 10 * TOLERANCE)
 
 
@@ -199,7 +201,7 @@ def probes_of_few(
     x, test_x = standardised(train.representations), standardised(test)
     penalty = PENALTY_OF_FEW * max(1, standardised.varying)
     fitted = [
-        fit_linear(x[drawn], train.labels[drawn], train.kind, classes, penalty, tolerance=TOLERANCE)
+        fit_linear(x[drawn], train.labels[drawn], train.kind, classes, penalty)
         for drawn in (draw.to(x.device) for draw in draws)
     ]
     return [one.scores(test_x).cpu() for one in fitted], all(one.gradient <= 10 * TOLERANCE for one in fitted)

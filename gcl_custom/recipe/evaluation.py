@@ -24,7 +24,7 @@ class CompareSettings(Section):
     """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
     reconstructed: views without in-painting (p = 0). paired: the raw tile with the pairing of generative views.
     supervised: on labels, from the weights that pretraining begins with. scratch: the same from random weights; left
-    out where pretraining begins with these anyway."""
+    out beside supervised where pretraining begins with these anyway."""
     fractions: list[Annotated[float, Field(gt=0, le=1)]] = [0.01, 0.1]
     """Label fractions for fine-tuning and for linear probes of the frozen backbones (none: no fine-tuning); the
     supervised baseline is trained at these and at all. 1.0: fine-tune on all labels, too, for as many epochs as the

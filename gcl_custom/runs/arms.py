@@ -68,9 +68,9 @@ def pretrained(recipe: Recipe) -> list[Arm]:
 
 
 def with_labels(recipe: Recipe) -> list[Arm]:
-    """The arms that are trained on labels. Without a start, ``supervised`` is ``scratch`` already."""
-    left_out = () if recipe.pretrain.continues else ("scratch",)
-    return [arm for arm in recipe.compare.arms if arm in WITH_LABELS and arm not in left_out]
+    """The arms that are trained on labels. Without a start, ``scratch`` would do what ``supervised`` does."""
+    same = not recipe.pretrain.continues and "supervised" in recipe.compare.arms
+    return [arm for arm in recipe.compare.arms if arm in WITH_LABELS and not (same and arm == "scratch")]
 
 
 def _arms(recipe: Recipe) -> list[PretrainSettings]:

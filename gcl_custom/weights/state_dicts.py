@@ -121,7 +121,8 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     except UserError as error:
         raise UserError(f"{where}: {path} {error}") from None
     tensors: dict[str, Tensor] = {}
-    waiting, seen = [("", found)], set()
+    waiting: list[tuple[str, Any]] = [("", found)]
+    seen: set[int] = set()
     while waiting:
         prefix, inner = waiting.pop(0)
         if not isinstance(inner, dict) or id(inner) in seen:  # a file may hold a dict in itself

@@ -31,6 +31,8 @@ def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
 def test_scratch_is_an_arm_only_where_supervised_begins_elsewhere(tmp_path: Path) -> None:
     run = changed(Run(tmp_path / "r", RECIPE), compare={"arms": ["gcl", "supervised", "scratch"]})
     assert arms.with_labels(run.recipe) == ["supervised"]
+    alone = changed(run, compare={"arms": ["gcl", "scratch"]})
+    assert arms.with_labels(alone.recipe) == ["scratch"]
     started = changed(
         run, pretrain={"backbone": "tf_efficientnet_lite0", "start": PackageStartSettings(name="package")}
     )
