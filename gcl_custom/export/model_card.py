@@ -128,7 +128,8 @@ def _scores(known: TrainedBackbone) -> str:
     return (
         f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from the weights that pretraining began with. {OF_DRAWS} {NO_NETWORK}{this}\n\n"
+        f"or, for the supervised baseline, from the weights that pretraining began with. {OF_DRAWS} "
+        f"{NO_NETWORK}{this}\n\n"
         f"{table}\n\n{scores['verdict']} {scores['cause']}\n\n{scores['split']}"
     )
 
