@@ -43,16 +43,14 @@ from gcl_custom.weights.state_dicts import fit_state, read_tensors
 
 FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 """How the names of files of weights end; of a pickle, whatever it is called, tensors alone are read."""
+LARGEST = 4096
+"""The most pixels along the side of an enlarged tile."""
 GRAMMAR = (
     f"NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, or NAME=FILE@NETWORK, where FILE ends in "
     f"{', '.join(FILES)}. NETWORK is one of timm's. Behind it may stand :small for a small stem and :at=SIDE to "
     f"enlarge tiles to that side, and, of a file, :normalised for weights that have seen normalised bands and "
     f":part=NAME for one of several networks in it"
 )
-
-
-LARGEST = 4096
-"""The most pixels along the side of an enlarged tile."""
 
 
 @dataclass(frozen=True)
@@ -226,12 +224,10 @@ def _prefix(found: Mapping[str, Tensor], network: nn.Module, part: str | None, w
     Raises:
         UserError: several networks fit, or none lies under the part that was asked for.
     """
-    fit = networks_in(found, network)
-    chosen = fit if part is None else [prefix for prefix in fit if prefix == f"{part}."]
-    if part is not None and not chosen:
-        chosen = [prefix for prefix in fit if f".{part}." in f".{prefix}"]
+    chosen = networks_in(found, network, part)
     if len(chosen) == 1:
         return chosen[0]
+    fit = chosen or networks_in(found, network)
     ways = ", ".join(f":part={prefix.removesuffix('.')}" for prefix in fit if prefix)
     if chosen:
         under = ", ".join(prefix or "no prefix" for prefix in chosen)

@@ -64,7 +64,7 @@ class Turned:
     """Representations along their principal axes.
 
     A turn changes no penalty on the weights' length, so the optimum is the same. But here it is known how much the loss
-    curves along each axis, and L-BFGS takes a tenth of the steps if each is scaled by that. With fewer tiles than
+    curves along each axis, and L-BFGS takes far fewer steps if each is scaled by that. With fewer tiles than
     features, only the axes that the tiles span are kept: the weights at the optimum have no other part.
     """
 
@@ -186,7 +186,7 @@ PENALTY_OF_FEW = 1e-4
 
 
 def probes_of_few(
-    train: Labelled, test: Float[Tensor, "test d"], classes: int, draws: Sequence[Int[Tensor, "m"]]
+    train: Labelled, test: Float[Tensor, "test d"], classes: int, draws: Sequence[Int[Tensor, "_"]]
 ) -> tuple[list[Float[Tensor, "test classes"]], bool]:
     """Class scores of a linear probe for each draw of a few labels, and whether all of them converged.
 

@@ -145,16 +145,22 @@ COUNTER = "num_batches_tracked"
 """Of batch norms. Old files lack it, and nothing here reads it."""
 
 
-def networks_in(found: Mapping[str, Tensor], network: nn.Module) -> list[str]:
+def networks_in(found: Mapping[str, Tensor], network: nn.Module, part: str | None = None) -> list[str]:
     """The prefixes under which a state dict has the most keys of the network; without any key, the empty one.
 
     Other prefixes belong to other parts of a training, such as a projector.
+
+    Args:
+        part: only prefixes that are this one, or else that have it among their names; there may be none.
     """
     wanted = [key for key in network.state_dict() if not key.endswith(COUNTER)]
     prefixes = {""} | {key.removesuffix(wanted[-1]) for key in found if key.endswith(f".{wanted[-1]}")}
+    if part is not None:
+        within = {prefix for prefix in prefixes if f".{part}." in f".{prefix}"}
+        prefixes = {f"{part}."} if f"{part}." in prefixes else within
     hits = {prefix: sum(f"{prefix}{key}" in found for key in wanted) for prefix in sorted(prefixes)}
-    most = max(hits.values())
-    return [prefix for prefix, count in hits.items() if count == most] if most else [""]
+    most = max(hits.values(), default=0)
+    return [prefix for prefix, count in hits.items() if count == most] if most or part is not None else [""]
 
 
 def network_part(

@@ -134,6 +134,15 @@ def test_of_two_networks_in_a_file_one_has_to_be_chosen(run: Run, tmp_path: Path
         one(run, f"mine={file}@test_resnet:part=ema").build(0)
 
 
+def test_a_part_that_lacks_a_tensor_is_still_the_one_that_was_asked_for(run: Run, tmp_path: Path) -> None:
+    file, net = tmp_path / "two.pth", network(1, num_classes=0)
+    student = {name: value for name, value in net.state_dict().items() if name != "conv1.0.weight"}
+    torch.save({"student": student, "teacher": net.state_dict()}, file)
+    with pytest.raises(UserError, match=r"does not fit ResNet: missing conv1\.0\.weight"):
+        one(run, f"mine={file}@test_resnet:part=student").build(0)
+    torch.testing.assert_close(represented(one(run, f"mine={file}@test_resnet").build(0)[0]), represented(net))
+
+
 def lit(net: torch.nn.Module, file: Path) -> None:
     """A checkpoint as Lightning's trainer writes it, with hyperparameters, callbacks and the optimizer's state."""
     module = Lit(net, rate=0.1, crops=[2, 6])
