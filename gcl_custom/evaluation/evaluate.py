@@ -41,8 +41,9 @@ from gcl_custom.runs.stage import Stage
 
 REMEDY = "gcl-custom evaluate"
 
-BySeed = dict[int | None, Shaped[np.ndarray, "tiles *_"]]
-"""Seed -> what a classifier said of each test tile; the seed is None where nothing depends on it."""
+BySeed = dict[int | None, Shaped[np.ndarray, "..."]]
+"""Seed -> what a classifier said of each test tile, or the classifiers of each draw of few labels; the seed is None
+where nothing depends on it."""
 ByBackbone = dict[str, dict[str, BySeed]]
 """Backbone -> metric -> predictions by seed."""
 
@@ -186,7 +187,7 @@ def above(
 
 def _paired(
     ours: BySeed, theirs: BySeed
-) -> tuple[Shaped[np.ndarray, "seeds tiles *_"], Shaped[np.ndarray, "seeds tiles *_"]] | None:
+) -> tuple[Shaped[np.ndarray, "seeds ..."], Shaped[np.ndarray, "seeds ..."]] | None:
     """Rows of the same seeds; a result without seeds is repeated beside each of the other's."""
     seeds = list(theirs) if None in ours else list(ours) if None in theirs else [s for s in ours if s in theirs]
     if not seeds:

@@ -65,9 +65,9 @@ class Figure(NamedTuple):
     metric: str
 
 
-Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
+Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds ..."]]
 """What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
-five likeliest classes; of a figure with few labels, the same of each draw (seeds draws tiles). The same seeds and tiles
+five likeliest classes; of a figure with few labels, the same of each draw. The same seeds and tiles
 for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
@@ -112,7 +112,7 @@ def _few_title(metric: str) -> str:
     return share_title(labels) if kind == "probe" else f"{labels} label{'' if labels == '1' else 's'} a class"
 
 
-def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds tiles *_"], labels: Truth) -> Result:
+def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth) -> Result:
     """What the predictions of a metric come to, to be scored and compared."""
     return kind.drawn(rows, labels) if metric.partition("@")[0] in OF_FEW else kind.result(rows, labels)
 
@@ -151,9 +151,7 @@ def summarise(
     }
 
 
-def _beside_each(
-    rows: Shaped[np.ndarray, "rows tiles *_"], seeds: Sequence[int]
-) -> Shaped[np.ndarray, "seeds tiles *_"]:
+def _beside_each(rows: Shaped[np.ndarray, "rows ..."], seeds: Sequence[int]) -> Shaped[np.ndarray, "seeds ..."]:
     """A row for each seed: what was computed once stands beside every seed."""
     return rows if len(rows) == len(seeds) else np.repeat(rows, len(seeds), axis=0)
 

@@ -18,7 +18,7 @@ TEMPERATURE = 0.07
 """The temperature of the neighbours' votes (arXiv:1805.01978, section 3.4), common practice since."""
 
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-6
 """A fit ends when no entry of its gradient is larger. One that ends at ten times of it counts as converged, too."""
 
 

@@ -188,6 +188,7 @@ def dino(net: torch.nn.Module, file: Path) -> None:
     torch.save({"student": student, "teacher": teacher | head, "args": options, "epoch": 1}, file)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's, of torch
 @pytest.mark.parametrize(
     ("write", "name", "part", "ways"),
     [
