@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from gcl_custom.evaluation.verdict import column_title, in_columns, title
+from gcl_custom.evaluation.verdict import OF_DRAWS, column_title, in_columns, title
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import pick_device, processor, uses_bf16
@@ -110,6 +110,7 @@ def _section(kept: Kept) -> str:
     minutes = sum(took for stage, took in kept["seconds"].items() if stage != "compare") / 60  # its parts stand apart
     raw = recipe["pretrain"]["source"] == "raw"
     arm = "GCL is the recipe as it stands: here both views show the raw tile, and there is no generator." if raw else ""
+    drawn = f" {OF_DRAWS}" if any("@" in column for column in columns) else ""
     sentences = [found["sentence"] for answers in scores["answers"].values() for found in answers]
     return f"""### {kept["data"]}
 
@@ -117,7 +118,7 @@ def _section(kept: Kept) -> str:
 
 {shown}
 {scores["measure"].capitalize()} in percent on {scores["test_tiles"]:,} test tiles, mean and 95 % interval over {over} \
-(seeds {seeds}). A share of labels: fine-tuned, or supervised without pretraining. {scores["split"]} {arm}
+(seeds {seeds}). A share of labels: fine-tuned, or supervised without pretraining.{drawn} {scores["split"]} {arm}
 
 {chr(10).join(f"- {sentence}" for sentence in sentences)}
 

@@ -210,25 +210,26 @@ def _made(
 
 
 def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: int) -> StageCost:
-    """Probes, fine-tuning and the supervised baseline.
+    """Probes of backbones and floors, fine-tuning, and the supervised baselines.
 
     A learning rate is chosen with the first seed, so there is one training for each seed and one for each further rate.
     """
     compare = recipe.compare
     repeats = len(compare.seeds) + len(compare.learning_rates) - 1
     labelled = len(tiles.labelled)
-    number = len(compare.arms)
+    tuned, supervised = len(arms.pretrained(recipe)), len(arms.with_labels(recipe))
     steps = 0.0
     for fraction in compare.fractions:
         if fraction < 1:
             batch = min(compare.batch, tiles.share(fraction))
-            steps += number * repeats * compare.finetune_steps * batch / compare.batch
-    supervised = "supervised" in compare.arms
-    on_all = (number - supervised) * (1.0 in compare.fractions) + supervised
+            steps += (tuned + supervised) * repeats * compare.finetune_steps * batch / compare.batch
+    on_all = tuned * (1.0 in compare.fractions) + supervised
     epochs = compare.supervised_epochs or recipe.pretrain.epochs
     steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
-    embedded = (pretrainings + len(compare.seeds)) * int(tiles.has_label.sum())
+    probed = int(tiles.has_label.sum())
+    embedded = (pretrainings + len(compare.seeds) + recipe.pretrain.continues) * probed  # untrained, and public
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
+    seconds += probed / compare.batch * costs.floors.seconds
     what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
     return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from gcl_custom.evaluation import floors
 from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.generator import build_networks
@@ -25,8 +26,9 @@ from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.contrastive import Contrastive
-from gcl_custom.pretraining.make_targets import BLOCK, enlarged
+from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.targets import TargetStore
 from gcl_custom.randomness import Randomness
@@ -80,6 +82,8 @@ class Costs:
     supervised: Cost
     embed: Cost
     """Representations of compare.batch tiles."""
+    floors: Cost
+    """Features that need no network, of as many."""
     targets: tuple[Cost, int] | None = None
     """The frozen network's features of a block of tiles, and their width; None without targets."""
 
@@ -247,8 +251,9 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
         generator = _tokens(bench) if tokens else None
         pretrain = _pretrain(bench)
         supervised, embed = _supervised(bench)
+        below = _floors(bench)
         targets = _targets(bench) if recipe.pretrain.feature_targets else None
-    return Costs(generator, pretrain, supervised, embed, targets)
+    return Costs(generator, pretrain, supervised, embed, below, targets)
 
 
 def _tokens(bench: Bench) -> TokenCosts:
@@ -315,13 +320,13 @@ def _targets(bench: Bench) -> tuple[Cost, int]:
     settings = bench.recipe.pretrain
     assert settings.feature_targets
     size, taught_by = settings.feature_targets.size, settings.taught_by
-    network, width = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
-    network = network.to(bench.device).eval()
+    bare, width = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
+    network = (Enlarged(bare, size) if size else bare).to(bench.device).eval()
     tiles = bench.tiles(BLOCK)
 
     @torch.inference_mode()
     def see(count: int) -> None:
-        network(enlarged(tiles[:count], size).contiguous(memory_format=torch.channels_last))
+        network(tiles[:count].contiguous(memory_format=torch.channels_last))
 
     return bench.cost(see, BLOCK, [network], learns=False), width
 
@@ -338,3 +343,13 @@ def _supervised(bench: Bench) -> tuple[Cost, Cost]:
         lambda count: infer_batch(backbone, store, raw[:count], recipe.hardware), batch, [backbone], learns=False
     )
     return supervised, embed
+
+
+def _floors(bench: Bench) -> Cost:
+    """Of the words of patches. Statistics alone take a small share of it."""
+    recipe, store, batch = bench.recipe, bench.store, bench.recipe.compare.batch
+    network, _ = floors.features(store, "patches", seed=0)
+    raw = store.read(torch.arange(batch)).to(bench.device)
+    return bench.cost(
+        lambda count: infer_batch(network, store, raw[:count], recipe.hardware), batch, [network], learns=False
+    )

@@ -71,9 +71,10 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME=SPEC",
-            help="A backbone to score, repeatable. SPEC: run:RUN, run:RUN/ARM, timm:NETWORK, untrained:NETWORK, "
-            "FILE.safetensors@NETWORK or FILE.pth@NETWORK. Add :small behind NETWORK for a ResNet's small stem, "
-            "and :normalised for a file whose weights have seen normalised bands.",
+            help="A backbone to score, repeatable. SPEC: run:RUN, run:RUN/ARM, timm:NETWORK, untrained:NETWORK or "
+            "FILE@NETWORK, with a file of weights or a trainer's checkpoint. Behind NETWORK may stand :small for a "
+            "ResNet's small stem, :at=224 to enlarge tiles to 224 px, and, of a file, :normalised if its weights have "
+            "seen normalised bands and :part=teacher for one of several networks.",
         ),
     ],
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,

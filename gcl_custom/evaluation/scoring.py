@@ -7,6 +7,7 @@ the same labels and the same validation and test tiles, so their scores are pair
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from jaxtyping import Int
@@ -19,12 +20,12 @@ from gcl_custom import console
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.classifier import EVALUATIONS, Classifier
 from gcl_custom.evaluation.inference import infer, labelled, predict
-from gcl_custom.evaluation.verdict import column_title, in_columns, percent
+from gcl_custom.evaluation.verdict import column_title, in_columns, percent, share_name
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
-from gcl_custom.measures.probes import Labelled, knn, linear_probe
-from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS
+from gcl_custom.measures.label_kinds import TOP_5, LabelKind, kind_scored_by
+from gcl_custom.measures.probes import Labelled, knn, linear_probe, probes_of_few
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, CompareSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -60,8 +61,28 @@ def require_labels(run: Run) -> None:
 # ---------------------------------------------------------------- probes
 
 
+def probed_metrics(compare: CompareSettings, kind: LabelKind, classes: int) -> list[str]:
+    """The metrics of a probe: with all labels, with fewer for each class, and with shares of them."""
+    return [*kind.probes(classes), *_of_few(compare, kind)]
+
+
+def _of_few(compare: CompareSettings, kind: LabelKind) -> Mapping[str, Callable[..., Int[Tensor, " m"]]]:
+    """Metric with few labels -> what draws them: labels and seed -> positions.
+
+    A share's draw has the labels that fine-tuning with the same seed has.
+    """
+    if not kind.draws_few:
+        return {}
+    shots = {f"shots@{each}": partial(kind.shots, each=each) for each in sorted(compare.shots)}
+    shares = {f"probe@{share_name(f)}": partial(kind.subset, fraction=f) for f in sorted(compare.fractions) if f < 1}
+    return shots | shares
+
+
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and the probe's penalty."""
+    """Linear probes and kNN of a frozen backbone: what each says of each test tile, and the probe's penalty.
+
+    With few labels there is a linear probe for each draw, and what each of them says. The features are computed once.
+    """
     if stage.done:
         return cast(dict[str, Any], read_json(stage.path / "probes.json"))
     kind = store.kind
@@ -77,12 +98,19 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
         "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
         "knn5": kind.decide(knn(train, found["test"], classes, FEW_NEIGHBOURS)),
     }
-    truth = store.labels[index["test"]]
+    truth, converged = store.labels[index["test"]], linear.converged
+    few: dict[str, list[Any]] = {}
+    for metric, draw in _of_few(recipe.compare, kind).items():
+        drawn = [draw(store.labels[index["train"]], seed=number) for number in range(recipe.compare.draws)]
+        given, settled = probes_of_few(train, found["test"], classes, drawn)
+        few[metric] = [kind.decide(scores).tolist() for scores in given]
+        converged = converged and settled
     kept: dict[str, Any] = {
         **{metric: predictions.tolist() for metric, predictions in decided.items()},
+        **few,
         "penalty": linear.penalty,
         "valid": linear.valid_score,
-        "converged": linear.converged,
+        "converged": converged,
     }
     if TOP_5 in kind.probes(classes):
         kept[TOP_5] = linear.ranked(5).tolist()

@@ -10,6 +10,8 @@ The linear probe decides; kNN and fine-tuning are reported beside it. A figure i
 
     linear, knn, knn5    probes of the frozen backbone, with all labels
     linear_top5          the same linear probe; a tile is right if its class has one of the five highest scores
+    shots@5              a linear probe with five labels a class, the mean over several draws of them
+    probe@0.01           a linear probe with that share of the labels, the mean over several draws
     finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
@@ -22,6 +24,7 @@ from jaxtyping import Shaped
 
 from gcl_custom.measures.label_kinds import TOP_5, LabelKind
 from gcl_custom.measures.statistics import Comparison, Result, compare, mean_interval
+from gcl_custom.recipe.evaluation import WITH_LABELS
 
 TITLES = {
     "gcl": "GCL",
@@ -29,12 +32,15 @@ TITLES = {
     "reconstructed": "the reconstructed control",
     "paired": "the paired control",
     "supervised": "the supervised baseline",
+    "scratch": "the supervised baseline from nothing",
     "public": "the public start",
     "untrained": "an untrained backbone",
     "statistics": "the statistics of each band",
     "patches": "the words of patches (k-means)",
 }
 PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", "knn5": "kNN, 5 neighbours"}
+OF_FEW = ("shots", "probe")
+"""Kinds of metrics that are means over draws of a few labels."""
 CONTROLS = ("reconstructed", "paired")
 FLOORS = ("statistics", "patches")
 """Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
@@ -45,6 +51,11 @@ NO_NETWORK = (
     "need no network and are computed once; their intervals are over test tiles."
 )
 """What the floors are, below a table."""
+OF_DRAWS = (
+    "Linear probes with few labels: means over draws of the labels; where an interval is over test tiles, it is over "
+    "draws, too."
+)
+"""What the figures with few labels are, below a table."""
 LEARNED = "Has pretraining learned anything?"
 CAUTION = "a gain that a control shows too is not the generator's"
 
@@ -54,9 +65,10 @@ class Figure(NamedTuple):
     metric: str
 
 
-Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
+Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds ..."]]
 """What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
-five likeliest classes. The same seeds and tiles for every figure; of a floor, one row for all seeds."""
+five likeliest classes; of a figure with few labels, the same of each draw. The same seeds and tiles
+for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
 
@@ -70,12 +82,14 @@ def metric_title(metric: str) -> str:
     kind, _, labels = metric.partition("@")
     if kind in PROBES:
         return PROBES[kind]
+    if kind in OF_FEW:
+        return f"linear probe with {_few_title(metric)}"
     return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
 
 
 def column_title(column: str) -> str:
     """The title of a column of in_columns."""
-    return PROBES.get(column) or share_title(column)
+    return PROBES.get(column) or (metric_title(column) if "@" in column else share_title(column))
 
 
 def capital(text: str) -> str:
@@ -93,11 +107,24 @@ def share_title(labels: str) -> str:
     return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
 
 
+def _few_title(metric: str) -> str:
+    kind, _, labels = metric.partition("@")
+    return share_title(labels) if kind == "probe" else f"{labels} label{'' if labels == '1' else 's'} a class"
+
+
+def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth) -> Result:
+    """What the predictions of a metric come to, to be scored and compared."""
+    return kind.drawn(rows, labels) if metric.partition("@")[0] in OF_FEW else kind.result(rows, labels)
+
+
 def summarise(
     kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
-    results = {figure: kind.result(_beside_each(predicted, seeds), labels) for figure, predicted in predictions.items()}
+    results = {
+        figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels)
+        for figure, predicted in predictions.items()
+    }
     confusion = {
         f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
         for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
@@ -106,7 +133,8 @@ def summarise(
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
         if figure.arm in ONCE:
-            scores[figure.arm][figure.metric] = score(kind.result(predictions[figure][:1], labels), ["every"])
+            once = result_of(kind, figure.metric, predictions[figure][:1], labels)
+            scores[figure.arm][figure.metric] = score(once, ["every"])
         else:
             scores[figure.arm][figure.metric] = score(found, seeds)
     answers = _answers(results)
@@ -123,9 +151,7 @@ def summarise(
     }
 
 
-def _beside_each(
-    rows: Shaped[np.ndarray, "rows tiles *_"], seeds: Sequence[int]
-) -> Shaped[np.ndarray, "seeds tiles *_"]:
+def _beside_each(rows: Shaped[np.ndarray, "rows ..."], seeds: Sequence[int]) -> Shaped[np.ndarray, "seeds ..."]:
     """A row for each seed: what was computed once stands beside every seed."""
     return rows if len(rows) == len(seeds) else np.repeat(rows, len(seeds), axis=0)
 
@@ -154,7 +180,7 @@ def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | Non
     if ours not in results or theirs not in results:
         return None
     measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
-    if theirs.arm == "supervised":
+    if theirs.arm in WITH_LABELS:
         measure = f"With {share_title(theirs.metric.partition('@')[2])}"
         our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"
     return compare(measure, our_name, TITLES[theirs.arm], results[ours], results[theirs])
@@ -178,6 +204,10 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
         "Does GCL beat the supervised baseline?": [
             (linear, Figure("supervised", "supervised@all")),
             *((Figure("gcl", m), Figure("supervised", m.replace("finetune", "supervised"))) for m in tuned),
+        ],
+        "Does GCL beat supervised training from nothing?": [
+            (linear, Figure("scratch", "supervised@all")),
+            *((Figure("gcl", m), Figure("scratch", m.replace("finetune", "supervised"))) for m in tuned),
         ],
         "Does a control without in-painting show the same gain?": [
             pair
@@ -268,13 +298,24 @@ def _cause(results: Results) -> str:
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """Scores as a table: its columns, and for each arm column -> score.
 
-    The columns are the probes, then the shares of labels in ascending order, which fine-tuning and the supervised
-    baseline share.
+    The columns are the probes with all labels and with few, then the shares of labels in ascending order, which
+    fine-tuning and the supervised baseline share.
     """
-    table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
+    table = {arm: {_column(m): score for m, score in found.items()} for arm, found in scores.items()}
     known = {column for cells in table.values() for column in cells}
-    shares = sorted(known - set(PROBES), key=lambda share: 1.0 if share == "all" else float(share))
-    return [*(probe for probe in PROBES if probe in known), *shares], table
+    few = [sorted((c for c in known if c.startswith(f"{of}@")), key=_labels) for of in OF_FEW]
+    shares = sorted(known - set(PROBES) - {column for columns in few for column in columns}, key=_labels)
+    return [*(probe for probe in PROBES if probe in known), *few[0], *few[1], *shares], table
+
+
+def _column(metric: str) -> str:
+    kind, _, labels = metric.rpartition("@")
+    return metric if kind in OF_FEW else labels
+
+
+def _labels(column: str) -> float:
+    labels = column.rpartition("@")[2]
+    return 1.0 if labels == "all" else float(labels)
 
 
 def percent(share: float) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from gcl_custom import __version__
 from gcl_custom.evaluation.scoring import caption
-from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, percent, title
+from gcl_custom.evaluation.verdict import NO_NETWORK, OF_DRAWS, column_title, in_columns, percent, title
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import read_json
 from gcl_custom.imagery.splits import in_words
@@ -128,7 +128,8 @@ def _scores(known: TrainedBackbone) -> str:
     return (
         f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from the weights that pretraining began with. {NO_NETWORK}{this}\n\n"
+        f"or, for the supervised baseline, from the weights that pretraining began with. {OF_DRAWS} "
+        f"{NO_NETWORK}{this}\n\n"
         f"{table}\n\n{scores['verdict']} {scores['cause']}\n\n{scores['split']}"
     )
 

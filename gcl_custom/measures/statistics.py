@@ -153,6 +153,51 @@ class Ranked(Result):
 
 
 @dataclass(frozen=True)
+class Drawn(Result):
+    """Whether each seed's classifiers, one for each draw of a few labels, are right; the score is the mean over draws.
+
+    Another draw of labels gives another score, as other test tiles do. So what is called the interval over tiles holds
+    both: the two variances of the mean add up, with Welch and Satterthwaite's degrees of freedom.
+    """
+
+    right: Bool[np.ndarray, "seeds draws tiles"]
+
+    @property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        shares: Float[np.ndarray, " seeds"] = self.right.mean(axis=(1, 2))
+        return shares
+
+    @property
+    def tiles(self) -> int:
+        return self.right.shape[2]
+
+    def interval(self) -> tuple[float, float]:
+        found = _over_draws_and_tiles(self.right.mean(axis=0))
+        assert found.low is not None
+        assert found.high is not None
+        return found.low, found.high
+
+    def over_tiles(self, other: Result) -> Estimate:
+        assert isinstance(other, Drawn)
+        return _over_draws_and_tiles((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+
+
+def _over_draws_and_tiles(values: Float[np.ndarray, "draws tiles"]) -> Estimate:
+    mean = float(values.mean())
+    margins = [margin for axis in (0, 1) if len(margin := values.mean(axis=axis)) > 1]
+    if not margins:
+        return Estimate(mean, mean, mean)
+    variances = [float(margin.var(ddof=1)) / len(margin) for margin in margins]
+    error = math.sqrt(sum(variances))
+    if error <= 1e-12 * abs(mean):
+        return Estimate(mean, mean, mean, p=0.0 if mean else 1.0)
+    shares = sum(v**2 / (len(margin) - 1) for v, margin in zip(variances, margins, strict=True))
+    freedom = error**4 / shares
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Score of ``ours`` minus score of ``theirs``, over the same seeds and the same test tiles."""
 

@@ -1,7 +1,5 @@
 """Stage: the features that a frozen network has of each training tile, for pretraining to predict from views of it.
 
-    b  tiles in a block     c  bands     h w  pixels     s  side of what the network sees     t  width of the network
-
 They are made once, of whole and upright tiles, enlarged to what the network knows. An interrupted stage goes on with
 the first block that is not on the disk.
 """
@@ -13,14 +11,13 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from gcl_custom.console import say
 from gcl_custom.files import write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
+from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.targets import FEATURES, TILES
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -61,23 +58,18 @@ def make_targets(run: Run) -> None:
     say(f"{stage.name}: {width} features of each of {len(tiles)} tiles")
 
 
-def enlarged(tiles: Float[Tensor, "b c h w"], size: int | None) -> Float[Tensor, "b c s s"]:
-    """Unit tiles as the network sees them: resized to ``size``, if it is given, by bicubic interpolation."""
-    if size is None or size == tiles.shape[-1]:
-        return tiles
-    return F.interpolate(tiles, size=(size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
+    """The frozen network, which enlarges tiles itself, and its width."""
+    targets = run.recipe.pretrain.feature_targets
+    assert targets
     network, width = start.begun(run.recipe.pretrain.taught_by, store)
-    return network.eval(), width
+    return (Enlarged(network, targets.size) if targets.size else network).eval(), width
 
 
 @contextmanager
 def _writing(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
     """Gives the function that writes a block, in one of several processes."""
-    hardware, targets = run.recipe.hardware, run.recipe.pretrain.feature_targets
-    assert targets
+    hardware = run.recipe.hardware
     store, device = TileStore(plan.tiles(run).path), pick_device(hardware)
     tiles, network = store.index("train"), _network(run, store)[0].to(device)
     features, blocks = (np.lib.format.open_memmap(stage.path / name, mode="r+") for name in (FEATURES, BLOCKS))
@@ -90,9 +82,9 @@ def _writing(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
         @torch.inference_mode()
         def write(block: int) -> None:
             rows = slice(block * BLOCK, (block + 1) * BLOCK)
-            seen = enlarged(store.unit(store.read(tiles[rows]).to(device)), targets.size)
+            some = store.unit(store.read(tiles[rows]).to(device))
             with autocast(hardware, device):
-                found = network(seen.contiguous(memory_format=torch.channels_last))
+                found = network(some.contiguous(memory_format=torch.channels_last))
             features[rows] = found.float().cpu().numpy()
             features.flush()
             blocks[block] = True

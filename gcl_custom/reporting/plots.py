@@ -19,6 +19,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "reconstructed": ("#009e73", "^"),
     "paired": ("#cc79a7", "D"),
     "supervised": ("#d55e00", "v"),
+    "scratch": ("#a34800", ">"),
     "public": ("#56b4e9", "P"),
     "untrained": ("#8a9299", "x"),
     "statistics": ("#8a9299", "1"),

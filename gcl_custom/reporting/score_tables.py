@@ -4,8 +4,18 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, metric_title, share_title, title
+from gcl_custom.evaluation.verdict import (
+    FLOORS,
+    NO_NETWORK,
+    OF_DRAWS,
+    column_title,
+    in_columns,
+    metric_title,
+    share_title,
+    title,
+)
 from gcl_custom.measures.label_kinds import kind_scored_by
+from gcl_custom.recipe.evaluation import WITH_LABELS
 from gcl_custom.reporting.plots import Point, forest, label_fractions
 
 CONFUSION_CLASSES = 30
@@ -42,9 +52,9 @@ def table(scores: Scores | None) -> str:
         f"{kind.report_caption}, mean and 95 % interval {over}; "
         f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
-        "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
-        "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view. "
-        + NO_NETWORK
+        "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
+        "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
+        f"generative view. {OF_DRAWS} {NO_NETWORK}"
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 
@@ -57,7 +67,7 @@ def evaluated(scores: Scores) -> str:
         f"({kind.tile_interval}); "
         f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} Linear probe and "
         "kNN: frozen backbone, all labels, once for weights that are the same for every seed. Trained: the whole "
-        "network, from the backbone's weights."
+        f"network, from the backbone's weights. {OF_DRAWS} {NO_NETWORK}"
     )
     about = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(found["spec"])}</td><td>{escape(found["input"])}</td>'
@@ -67,10 +77,15 @@ def evaluated(scores: Scores) -> str:
     head = '<th></th><th>Weights</th><th>Sees</th><th class="number">Seeds</th>'
     compared = f'<h3>Compared</h3><ul class="answers card">{_items(scores["comparisons"])}</ul>'
     return (
-        f'<div class="card">{_rows(scores, str)}<p class="note">{escape(note)}</p></div>'
+        f'<div class="card">{_rows(scores, _given_title)}<p class="note">{escape(note)}</p></div>'
         f'<h3>The backbones</h3><div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{about}</tbody></table></div></div>{compared if scores['comparisons'] else ''}"
     )
+
+
+def _given_title(name: str) -> str:
+    """A given backbone has the name that it was given; the floors beside it have their titles."""
+    return title(name) if name in FLOORS else name
 
 
 def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
@@ -95,13 +110,13 @@ def _plots(scores: dict[str, Any]) -> str:
     for arm, found in scores["scores"].items():
         points = []
         for metric, score in found.items():
-            _, at, share = metric.partition("@")
-            if at:
+            kind, _, share = metric.partition("@")
+            if kind in ("finetune", "supervised"):
                 x = 1.0 if share == "all" else float(share)
                 ticks[x] = "all" if share == "all" else f"{100 * x:g} %"
                 points.append(_point(x, score))
         if points:
-            how = "from scratch" if arm == "supervised" else "fine-tuned"
+            how = "trained" if arm in WITH_LABELS else "fine-tuned"
             lines[arm] = (f"{title(arm)}, {how}", sorted(points))
     figures = {
         "With all labels": (

@@ -229,10 +229,20 @@ def start(run: Run) -> dict[str, Any]:
     return {key: run.contents.get(key) or _with_contents(run, key, settings.start)}
 
 
+def supervised_start(run: Run, arm: str) -> dict[str, Any]:
+    """Settings of a training on labels: where ``supervised`` begins; ``scratch`` begins with random weights."""
+    return start(run) if arm == "supervised" else {}
+
+
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
     """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
+        "few labels": {
+            "shots": recipe.compare.shots,
+            "fractions": [fraction for fraction in recipe.compare.fractions if fraction < 1],
+            "draws": recipe.compare.draws,
+        },
         "neighbours": [recipe.compare.neighbours, FEW_NEIGHBOURS],
         "backbone": backbone,
         "seed": seed,

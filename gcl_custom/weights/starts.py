@@ -165,26 +165,48 @@ def normalisation_of_timm(network: str) -> Normalisation:
 # ---------------------------------------------------------------- files
 
 
-def network_part(found: Mapping[str, Tensor], network: nn.Module, name: str, where: str) -> dict[str, Tensor]:
+COUNTER = "num_batches_tracked"
+"""Of batch norms. Old files lack it, and nothing here reads it."""
+
+
+def networks_in(found: Mapping[str, Tensor], network: nn.Module, part: str | None = None) -> list[str]:
+    """The prefixes under which a state dict has the most keys of the network; without any key, the empty one.
+
+    Other prefixes belong to other parts of a training, such as a projector.
+
+    Args:
+        part: only prefixes that are this one, or else that have it among their names; there may be none.
+    """
+    wanted = [key for key in network.state_dict() if not key.endswith(COUNTER)]
+    prefixes = {""} | {key.removesuffix(wanted[-1]) for key in found if key.endswith(f".{wanted[-1]}")}
+    if part is not None:
+        within = {prefix for prefix in prefixes if f".{part}." in f".{prefix}"}
+        prefixes = {f"{part}."} if f"{part}." in prefixes else within
+    hits = {prefix: sum(f"{prefix}{key}" in found for key in wanted) for prefix in sorted(prefixes)}
+    most = max(hits.values(), default=0)
+    return [prefix for prefix, count in hits.items() if count == most] if most or part is not None else [""]
+
+
+def network_part(
+    found: Mapping[str, Tensor], network: nn.Module, name: str, where: str, prefix: str | None = None
+) -> dict[str, Tensor]:
     """The network's part of a state dict, without the prefix of its keys and without timm's classifier.
 
-    The prefix is the one with the most keys of the network; others belong to other parts of a training, such as a
-    projector. The counters of batch norms may be missing: old files lack them, and nothing here reads them.
+    Args:
+        prefix: by default, the one that ``networks_in`` finds.
 
     Raises:
         UserError: several parts fit.
     """
-    wanted = network.state_dict()
-    last = next(reversed([key for key in wanted if not key.endswith("num_batches_tracked")]))
-    prefixes = {""} | {key.removesuffix(last) for key in found if key.endswith(f".{last}")}
-    hits = {prefix: sum(f"{prefix}{key}" in found for key in wanted) for prefix in sorted(prefixes)}
-    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
-    if len(best) > 1 and hits[best[0]]:
-        raise UserError(f"{where}: several networks fit, under {', '.join(best)}. Save the one that is meant alone")
-    part = {key.removeprefix(best[0]): value for key, value in found.items() if key.startswith(best[0])}
+    if prefix is None:
+        prefix, *more = networks_in(found, network)
+        if more:
+            fit = ", ".join([prefix, *more])
+            raise UserError(f"{where}: several networks fit, under {fit}. Save the one that is meant alone")
+    part = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
     about = get_pretrained_cfg(name, allow_unregistered=True)
     classifier = about.classifier if about is not None else None
     for head in (classifier,) if isinstance(classifier, str) else classifier or ():
         part = {key: value for key, value in part.items() if not key.startswith(f"{head}.")}
-    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    counters = {key: value for key, value in network.state_dict().items() if key.endswith(COUNTER)}
     return counters | part

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcl_custom.evaluation.verdict import Figure, in_columns, summarise
+from gcl_custom.evaluation.verdict import Figure, column_title, in_columns, summarise
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 
 TILES = 1000
@@ -151,3 +151,39 @@ def test_sentences_name_the_labels_where_the_measures_differ() -> None:
     assert sentences[1].startswith(
         "With 1 % of labels: GCL (fine-tuned) is better than the supervised baseline, +100.00"
     )
+
+
+def test_figures_with_few_labels_are_means_over_draws_and_stand_between_probes_and_trainings() -> None:
+    shares = np.array([[0.4, 0.6], [0.5, 0.7], [0.6, 0.8]])  # of three seeds and two draws
+    said = np.where(np.arange(TILES) < shares[..., None] * TILES, LABELS, (LABELS + 1) % 4)
+    linear = np.where(np.arange(TILES) < 0.9 * TILES, LABELS, (LABELS + 1) % 4)[None].repeat(3, axis=0)
+    figures = {Figure("gcl", "linear"): linear, Figure("gcl", "finetune@0.1"): linear}
+    figures |= {Figure("gcl", metric): said for metric in ("probe@0.1", "shots@10", "shots@5")}
+    figures[Figure("public", "shots@5")] = said[:1]  # once for all seeds
+    found = summarise(SINGLE_LABEL, figures, LABELS, CLASSES, [0, 1, 2])
+    score = found["scores"]["gcl"]["shots@5"]
+    assert score["seeds"] == pytest.approx({"0": 0.5, "1": 0.6, "2": 0.7})
+    assert score["interval"] == "seeds"
+    assert found["scores"]["public"]["shots@5"]["interval"] == "tiles"
+    columns, table = in_columns(found["scores"])
+    assert columns == ["linear", "shots@5", "shots@10", "probe@0.1", "0.1"]
+    assert [column_title(column) for column in columns[1:]] == [
+        "linear probe with 5 labels a class", "linear probe with 10 labels a class",
+        "linear probe with 10 % of labels", "10 % of labels",
+    ]  # fmt: skip
+    assert table["gcl"]["probe@0.1"]["mean"] == pytest.approx(0.6)
+    (question,) = (text for text in found["answers"] if "public weights" in text)
+    (compared,) = found["answers"][question]
+    assert compared["measure"] == "Linear probe with 5 labels a class"
+    assert compared["difference"] == pytest.approx(0.1)
+
+
+def test_supervision_from_nothing_is_a_question_of_its_own() -> None:
+    found = result(gcl=0.9, supervised=0.8)
+    assert not any("from nothing" in question for question in found["answers"])
+    right = np.where(np.arange(TILES) < 0.9 * TILES, LABELS, (LABELS + 1) % 4)[None].repeat(3, axis=0)
+    figures = {Figure("gcl", "linear"): right, Figure("scratch", "supervised@all"): right}
+    found = summarise(SINGLE_LABEL, figures, LABELS, CLASSES, [0, 1, 2])
+    (compared,) = found["answers"]["Does GCL beat supervised training from nothing?"]
+    assert compared["theirs"] == "the supervised baseline from nothing"
+    assert compared["measure"] == "With all labels"

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gcl_custom.measures import average_precision
-from gcl_custom.measures.statistics import Ranked, Right, compare, mean_interval, wilson
+from gcl_custom.measures.statistics import Drawn, Ranked, Right, compare, mean_interval, wilson
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -142,3 +142,33 @@ def test_bootstrap_over_tiles_rarely_calls_equal_classifiers_different(monkeypat
         truth = labels_of(rng, 100)
         alarms += ranked(rng, 1.0, truth, 1).over_tiles(ranked(rng, 1.0, truth, 1)).excludes_zero
     assert alarms <= 11  # 5 expected; more than 11 happens once in 200
+
+
+def test_a_score_of_draws_is_their_mean_and_its_interval_holds_draws_and_tiles() -> None:
+    rng = np.random.default_rng(0)
+    skill = np.array([0.5, 0.6, 0.7, 0.4])[:, None]
+    drawn = Drawn((rng.random((4, 500)) < skill)[None])
+    assert drawn.scores == pytest.approx(drawn.right.mean())
+    assert drawn.tiles == 500
+    per_draw, per_tile = drawn.right[0].mean(1), drawn.right[0].mean(0)
+    by_draw, by_tile = per_draw.var(ddof=1) / 4, per_tile.var(ddof=1) / 500
+    freedom = (by_draw + by_tile) ** 2 / (by_draw**2 / 3 + by_tile**2 / 499)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(by_draw + by_tile)
+    mean = drawn.right.mean()
+    assert drawn.interval() == pytest.approx((mean - half, mean + half))
+    low, high = mean_interval(per_tile).low, mean_interval(per_tile).high
+    assert low is not None
+    assert high is not None
+    assert half > high - mean, "tiles alone give too narrow an interval"
+
+
+def test_draws_are_paired_so_what_makes_a_draw_hard_for_both_does_not_count() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.random((6, 400)) < np.linspace(0.2, 0.8, 6)[:, None]
+    ours, theirs = hard.copy(), hard.copy()
+    ours[:, :40], theirs[:, :40] = True, False
+    found = compare("1 label a class", "a", "b", Drawn(ours[None]), Drawn(theirs[None]))
+    assert found.difference == pytest.approx(0.1)
+    assert found.tiles.excludes_zero
+    one = compare("1 label a class", "a", "b", Drawn(hard[None, :1]), Drawn(hard[None, :1]))
+    assert (one.tiles.mean, one.tiles.p) == (0, 1)

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import make_targets as module
+from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.make_targets import make_targets
 from gcl_custom.pretraining.pretrain import pretrain
 from gcl_custom.pretraining.targets import FEATURES
@@ -79,15 +80,15 @@ def test_an_interrupted_stage_makes_the_other_blocks_only(tmp_path: Path, monkey
     whole = features_of(run)
     shutil.rmtree(plan.targets(run).path)
     seen: list[int] = []
-    enlarged = module.enlarged
+    forward = Enlarged.forward
 
-    def stopping(tiles: torch.Tensor, size: int | None) -> torch.Tensor:
+    def stopping(self: Enlarged, tiles: torch.Tensor) -> torch.Tensor:
         seen.append(len(tiles))
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return enlarged(tiles, size)
+        return forward(self, tiles)
 
-    monkeypatch.setattr(module, "enlarged", stopping)
+    monkeypatch.setattr(Enlarged, "forward", stopping)
     with pytest.raises(KeyboardInterrupt):
         make_targets(run)
     make_targets(run)

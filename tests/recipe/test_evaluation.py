@@ -10,7 +10,8 @@ from gcl_custom.recipe.evaluation import CompareSettings
         ({"arms": ["handcrafted", "supervised"]}, "arms must contain gcl: the others are compared with it"),
         ({"arms": ["gcl", "paired", "gcl"]}, "arms and seeds must not repeat"),
         ({"seeds": [0, 1, 0]}, "arms and seeds must not repeat"),
-        ({"fractions": [0.1, 0.1]}, "fractions must not repeat"),
+        ({"fractions": [0.1, 0.1]}, "fractions and shots must not repeat"),
+        ({"shots": [5, 5]}, "fractions and shots must not repeat"),
     ],
 )
 def test_a_comparison_has_gcl_and_nothing_twice(settings: dict[str, list], expected: str) -> None:
