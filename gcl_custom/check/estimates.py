@@ -224,13 +224,13 @@ def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: i
             batch = min(compare.batch, tiles.share(fraction))
             steps += (tuned + supervised) * repeats * compare.finetune_steps * batch / compare.batch
     on_all = tuned * (1.0 in compare.fractions) + supervised
-    epochs = compare.supervised_epochs or recipe.pretrain.epochs
-    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
+    per_epoch = _per_epoch(labelled, compare.batch)
+    steps += on_all * repeats * compare.epochs_on_all(recipe.pretrain.epochs, per_epoch) * per_epoch
     probed = int(tiles.has_label.sum())
     embedded = (pretrainings + len(compare.seeds) + recipe.pretrain.continues) * probed  # untrained, and public
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
     seconds += probed / compare.batch * costs.floors.seconds
-    what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
+    what = f"at most {round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
     return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
 
 

@@ -337,7 +337,7 @@ def _supervised(bench: Bench) -> tuple[Cost, Cost]:
     settings, batch, rate = recipe.pretrain, recipe.compare.batch, recipe.compare.learning_rates[0]
     backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
     training = Classifier(backbone, width, store, settings, recipe.hardware, rate, STEPS, seed=0)
-    supervised = bench.training(training, store.read, batch, STEPS - 1, [training])
+    supervised = bench.training(training, store.read, batch, STEPS - 1, [training.trained])
     raw = store.read(torch.arange(batch)).to(bench.device)
     embed = bench.cost(
         lambda count: infer_batch(backbone, store, raw[:count], recipe.hardware), batch, [backbone], learns=False

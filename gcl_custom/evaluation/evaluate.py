@@ -15,26 +15,15 @@ from jaxtyping import Shaped
 
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
+from gcl_custom.evaluation.figures import FLOORS, NO_NETWORK, OF_DRAWS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import (
-    FLOORS,
-    NO_NETWORK,
-    OF_DRAWS,
-    TITLES,
-    Truth,
-    capital,
-    metric_title,
-    result_of,
-    score,
-    share_name,
-    title,
-)
+from gcl_custom.evaluation.verdict import Truth, result_of, score
 from gcl_custom.files import write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import LabelKind
-from gcl_custom.measures.statistics import Comparison, compare
+from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, compare
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -199,11 +188,11 @@ def _paired(
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
     note = (
-        f"{scoring.caption(scores['measure'])} The intervals are over seeds, or over test tiles where there is one "
-        f"seed. {OF_DRAWS} A share of labels: fine-tuned. {NO_NETWORK}"
+        f"{scoring.caption(scores['measure'])} The intervals are over seeds, or with fewer than {FEW_SEEDS} of them "
+        f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {NO_NETWORK}"
     )
     names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
-    console.console.print(scoring.table(scores["scores"], names, note))
+    console.console.print(scoring.table(scores["scores"], names, note, scores["test_tiles"]))
     for name, about in scores["backbones"].items():
         console.say(f"{name}: {about['spec']}; sees {about['input']}")
     for text in scores["warnings"]:

@@ -30,7 +30,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.evaluation.verdict import FLOORS
+from gcl_custom.evaluation.figures import FLOORS
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Enlarged, Normalised

@@ -1,5 +1,8 @@
 """From the predictions of all arms and seeds to the scores, the answers to five questions, and the verdict in words.
 
+Grounds come before the verdict, since it depends on them: whether pretraining has learned anything, whether the
+comparison can rank backbones at all, and whether the supervised baseline was trained enough to be compared with.
+
     1. Is GCL better than the backbone that pretraining began with, and than what needs no network?
     2. Is GCL better than the public weights that pretraining began with, if it did?
     3. Does GCL beat handcrafted augmentations only?
@@ -17,99 +20,48 @@ The linear probe decides; kNN and fine-tuning are reported beside it. A figure i
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from gcl_custom.measures.label_kinds import TOP_5, LabelKind
-from gcl_custom.measures.statistics import Comparison, Result, compare, mean_interval
+from gcl_custom.evaluation.curves import Training, unsettled
+from gcl_custom.evaluation.figures import (
+    CAUTION,
+    CONTROLS,
+    FLOORS,
+    LEARNED,
+    OF_FEW,
+    ONCE,
+    TITLES,
+    Figure,
+    capital,
+    metric_title,
+    share_title,
+)
+from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.statistics import (
+    FEW_SEEDS,
+    Comparison,
+    Result,
+    compare,
+    mean_interval,
+    percent,
+    points,
+    seeds_can_show,
+    signed,
+)
 from gcl_custom.recipe.evaluation import WITH_LABELS
 
-TITLES = {
-    "gcl": "GCL",
-    "handcrafted": "handcrafted augmentations only",
-    "reconstructed": "the reconstructed control",
-    "paired": "the paired control",
-    "supervised": "the supervised baseline",
-    "scratch": "the supervised baseline from nothing",
-    "public": "the public start",
-    "untrained": "an untrained backbone",
-    "statistics": "the statistics of each band",
-    "patches": "the words of patches (k-means)",
-}
-PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", "knn5": "kNN, 5 neighbours"}
-OF_FEW = ("shots", "probe")
-"""Kinds of metrics that are means over draws of a few labels."""
-CONTROLS = ("reconstructed", "paired")
-FLOORS = ("statistics", "patches")
-"""Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
-ONCE = (*FLOORS, "public")
-"""Arms that are the same for every seed. Their intervals are over tiles."""
-NO_NETWORK = (
-    "Statistics of each band (mean, deviation, minimum, maximum) and words of patches (k-means, with these statistics) "
-    "need no network and are computed once; their intervals are over test tiles."
-)
-"""What the floors are, below a table."""
-OF_DRAWS = (
-    "Linear probes with few labels: means over draws of the labels; where an interval is over test tiles, it is over "
-    "draws, too."
-)
-"""What the figures with few labels are, below a table."""
-LEARNED = "Has pretraining learned anything?"
-CAUTION = "a gain that a control shows too is not the generator's"
-
-
-class Figure(NamedTuple):
-    arm: str
-    metric: str
-
-
+SUPERVISED = Figure("supervised", "supervised@all")
 Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds ..."]]
 """What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
 five likeliest classes; of a figure with few labels, the same of each draw. The same seeds and tiles
 for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
-
-
-def title(arm: str) -> str:
-    """An arm's name in a table or a legend."""
-    return capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
-
-
-def metric_title(metric: str) -> str:
-    kind, _, labels = metric.partition("@")
-    if kind in PROBES:
-        return PROBES[kind]
-    if kind in OF_FEW:
-        return f"linear probe with {_few_title(metric)}"
-    return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
-
-
-def column_title(column: str) -> str:
-    """The title of a column of in_columns."""
-    return PROBES.get(column) or (metric_title(column) if "@" in column else share_title(column))
-
-
-def capital(text: str) -> str:
-    """The text with a capital, as at the beginning of a sentence."""
-    return text if text.startswith("kNN") else text[0].upper() + text[1:]
-
-
-def share_name(fraction: float) -> str:
-    """A label fraction in the names of figures and stages."""
-    return "all" if fraction == 1 else f"{fraction:g}"
-
-
-def share_title(labels: str) -> str:
-    """1 % of labels, 10 % of labels, all labels."""
-    return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
-
-
-def _few_title(metric: str) -> str:
-    kind, _, labels = metric.partition("@")
-    return share_title(labels) if kind == "probe" else f"{labels} label{'' if labels == '1' else 's'} a class"
+Trainings = Mapping[Figure, Sequence[Training]]
+"""The trainings with labels, one for each seed."""
 
 
 def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth) -> Result:
@@ -118,9 +70,18 @@ def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."
 
 
 def summarise(
-    kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
+    kind: LabelKind,
+    predictions: Predictions,
+    labels: Truth,
+    classes: Sequence[str],
+    seeds: Sequence[int],
+    trainings: Trainings | None = None,
 ) -> dict[str, Any]:
-    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
+    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict.
+
+    A supervised network of whose training nothing is known is not compared with.
+    """
+    trainings = trainings or {}
     results = {
         figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels)
         for figure, predicted in predictions.items()
@@ -137,7 +98,7 @@ def summarise(
             scores[figure.arm][figure.metric] = score(once, ["every"])
         else:
             scores[figure.arm][figure.metric] = score(found, seeds)
-    answers = _answers(results)
+    unfit = {figure: why for figure in results if (why := _unfit(results, trainings, figure))}
     return {
         "measure": kind.measure,
         "seeds": list(seeds),
@@ -145,9 +106,15 @@ def summarise(
         "classes": list(classes),
         "scores": scores,
         "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
-        "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _doubt(results) + _verdict(results, kind.measure),
+        "answers": {
+            question: [_answer(*pair, unfit) for pair in comparisons]
+            for question, comparisons in _answers(results).items()
+        },
+        "grounds": [*_learned(results), *_ranked(results), *_baseline(results, unfit)],
+        "verdict": _verdict(results, kind.measure, unfit),
         "cause": _cause(results),
+        "seeds_show": f"{capital(seeds_can_show(len(seeds)))}." if len(seeds) < FEW_SEEDS else "",
+        "trainings": {f"{figure.arm} {figure.metric}": list(found) for figure, found in trainings.items()},
     }
 
 
@@ -157,22 +124,29 @@ def _beside_each(rows: Shaped[np.ndarray, "rows ..."], seeds: Sequence[int]) -> 
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
-    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with one seed."""
-    estimate = mean_interval(found.scores)
-    if len(seeds) == 1:
-        low, high = found.interval()
-    else:
-        low, high = estimate.low, estimate.high  # type: ignore[assignment]  # there is one, with several seeds
+    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with few seeds."""
+    estimate, few = mean_interval(found.scores), len(seeds) < FEW_SEEDS
+    low, high = found.interval() if few else (estimate.low, estimate.high)
+    assert low is not None, "several seeds have an interval"
+    assert high is not None
     return {
         "seeds": {str(seed): float(value) for seed, value in zip(seeds, found.scores, strict=True)},
         "mean": estimate.mean,
         "low": max(0.0, low),
         "high": min(1.0, high),
-        "interval": "tiles" if len(seeds) == 1 else "seeds",
+        "interval": "tiles" if few else "seeds",
     }
 
 
 Results = Mapping[Figure, Result]
+Unfit = Mapping[Figure, str]
+"""Trainings that went on too briefly to be compared with -> why that is so."""
+Pair = tuple[Figure, Comparison]
+"""The figure that GCL is compared with, and the comparison."""
+
+
+def _mean(results: Results, figure: Figure) -> str:
+    return percent(float(results[figure].scores.mean()), results[figure].tiles)
 
 
 def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
@@ -191,7 +165,7 @@ def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
     return comparison is not None and comparison.outcome == "better"
 
 
-def _answers(results: Results) -> dict[str, list[Comparison]]:
+def _answers(results: Results) -> dict[str, list[Pair]]:
     """Question -> comparisons, the deciding one first; without the questions that these arms cannot answer."""
     linear = Figure("gcl", "linear")
     metrics = [figure.metric for figure in results if figure.arm == "gcl"]
@@ -222,54 +196,120 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
         ],
     }
     answers = {
-        question: [found for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
+        question: [(theirs, found) for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
         for question, pairs in asked.items()
     }
     return {question: comparisons for question, comparisons in answers.items() if comparisons}
 
 
-def _verdict(results: Results, measure: str) -> str:
-    """The sentence at the top: GCL's linear probe against handcrafted augmentations, its start, and supervision."""
+def _answer(theirs: Figure, comparison: Comparison, unfit: Unfit) -> dict[str, Any]:
+    """A comparison as JSON. What was trained too briefly may only be shown to be better all the same."""
+    if theirs not in unfit or comparison.outcome == "worse":
+        return comparison.as_dict()
+    sentence = (
+        f"{comparison.measure}: {comparison.theirs} is not trained enough to compare with {comparison.ours} "
+        f"({points(comparison.difference, comparison.tile_count)}): {unfit[theirs]}."
+    )
+    return comparison.as_dict() | {"outcome": "not comparable", "sentence": sentence}
+
+
+def _verdict(results: Results, measure: str, unfit: Unfit) -> str:
+    """GCL's linear probe against handcrafted augmentations, its start, and supervision."""
     linear = Figure("gcl", "linear")
     phrases = []
-    for other in (Figure("handcrafted", "linear"), Figure("public", "linear"), Figure("supervised", "supervised@all")):
+    for other in (Figure("handcrafted", "linear"), Figure("public", "linear"), SUPERVISED):
         found = _compare(results, linear, other)
-        if found is not None:
+        if found is not None and not (other in unfit and found.outcome != "worse"):
             relation = {
                 "better": "is better than",
                 "worse": "is worse than",
                 "not shown": "is not shown to differ from",
             }
             theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
-            theirs += f" ({percent(float(results[other].scores.mean()))})"
-            phrases.append(f"{relation[found.outcome]} {theirs}")
-    mean = percent(float(results[linear].scores.mean()))
+            phrases.append(f"{relation[found.outcome]} {theirs} ({_mean(results, other)})")
     seeds = len(results[linear].scores)
     count = f"{seeds} seed{'s' if seeds > 1 else ''}, {results[linear].tiles:,} test tiles"
     if not phrases:
-        return f"GCL reaches {mean} (linear probe, {measure}; {count}); there is no other arm to compare it with."
-    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
+        lacking = "no other arm that it can be compared with" if unfit else "no other arm to compare it with"
+        return f"GCL reaches {_mean(results, linear)} (linear probe, {measure}; {count}); there is {lacking}."
+    return f"GCL ({_mean(results, linear)}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
 
 
-def _doubt(results: Results) -> str:
-    """The sentence that comes first where no arm's linear probe is shown to be better than the best floor.
+# ---------------------------------------------------------------- grounds
+
+
+def _learned(results: Results) -> list[str]:
+    """Whether GCL's linear probe is better than that of what pretraining began with."""
+    linear = Figure("gcl", "linear")
+    begun = next((f for arm in ("public", "untrained") if (f := Figure(arm, "linear")) in results), None)
+    found = _compare(results, linear, begun) if begun else None
+    if begun is None or found is None:
+        return []
+    ours, theirs = _mean(results, linear), _mean(results, begun)
+    figures = f"GCL's linear probe reaches {ours}, that of {TITLES[begun.arm]} {theirs}"
+    if found.outcome == "better":
+        return [f"Pretraining has learned something: {figures}."]
+    if found.outcome == "worse":
+        return [f"Pretraining has made the backbone worse: {figures}."]
+    if found.seed_count == 1 and found.tiles.low is not None and found.tiles.low > 0 and found.tiles.high is not None:
+        low, high = (signed(edge, found.tile_count) for edge in (found.tiles.low, found.tiles.high))
+        return [
+            f"Pretraining seems to have learned something, but one seed cannot show it: {figures} "
+            f"({points(found.difference, found.tile_count)}, {low} to {high} over test tiles)."
+        ]
+    return [f"Pretraining is not shown to have learned anything: {figures}."]
+
+
+def _ranked(results: Results) -> list[str]:
+    """Where no arm's linear probe is shown to be better than the best floor, that the arms cannot be ranked.
 
     A floor has no seeds, so with one seed the interval over test tiles decides alone.
     """
     floors = [figure for floor in FLOORS if (figure := Figure(floor, "linear")) in results]
     if not floors:
-        return ""
+        return []
     best = max(floors, key=lambda figure: float(results[figure].scores.mean()))
     arms = [figure for figure in results if figure.metric == "linear" and figure.arm not in (*FLOORS, "untrained")]
     for arm in arms:
         found = _compare(results, arm, best)
         assert found is not None
         if found.tiles.excludes_zero and found.difference > 0 and (found.seed_count == 1 or found.seeds.excludes_zero):
-            return ""
-    return (
-        f"This comparison cannot rank backbones: {TITLES[best.arm]} reach {percent(float(results[best].scores.mean()))}"
-        " without any network, and no arm's linear probe is shown to be better. "
-    )
+            return []
+    return [
+        f"This comparison cannot rank backbones: {TITLES[best.arm]} reach {_mean(results, best)} without any network, "
+        f"and no arm's linear probe is shown to be better."
+    ]
+
+
+def _baseline(results: Results, unfit: Unfit) -> list[str]:
+    """Where the baseline with all labels is better in spite of a short training, nothing stands in the way."""
+    found = _compare(results, Figure("gcl", "linear"), SUPERVISED)
+    if SUPERVISED not in unfit or found is None or found.outcome == "worse":
+        return []
+    return [
+        f"The supervised baseline with all labels is not trained enough to compare: it reaches "
+        f"{_mean(results, SUPERVISED)}, but {unfit[SUPERVISED]}. Raise compare.supervised_epochs."
+    ]
+
+
+def _unfit(results: Results, trainings: Trainings, figure: Figure) -> str | None:
+    """Why a supervised network cannot be compared with, in words; None if it can.
+
+    It must lie above the probe of an untrained backbone with the same labels, where there is one, and its validation
+    score must have levelled off.
+    """
+    kind, _, labels = figure.metric.partition("@")
+    if kind != "supervised":
+        return None
+    untrained = Figure("untrained", "linear" if labels == "all" else f"probe@{labels}")
+    reasons = []
+    if untrained in results and results[figure].scores.mean() <= results[untrained].scores.mean():
+        steps = max((training["steps"] for training in trainings.get(figure, ())), default=0)
+        floor = f"the linear probe of an untrained backbone ({_mean(results, untrained)})"
+        reasons.append(f"it did not get above {floor}{f' in {steps:,} steps' if steps else ''}")
+    if rising := unsettled(trainings.get(figure, ())):
+        reasons.append(rising)
+    return ", and ".join(reasons) or None
 
 
 def _cause(results: Results) -> str:
@@ -293,30 +333,3 @@ def _cause(results: Results) -> str:
         return f"The gain is not shown to be the generator's: {names} {shows} it too, and {CAUTION}."
     names = " and ".join(TITLES[c.arm] for c in unbeaten)
     return f"The gain is not shown to be the generator's: GCL is not shown to be better than {names}."
-
-
-def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Scores as a table: its columns, and for each arm column -> score.
-
-    The columns are the probes with all labels and with few, then the shares of labels in ascending order, which
-    fine-tuning and the supervised baseline share.
-    """
-    table = {arm: {_column(m): score for m, score in found.items()} for arm, found in scores.items()}
-    known = {column for cells in table.values() for column in cells}
-    few = [sorted((c for c in known if c.startswith(f"{of}@")), key=_labels) for of in OF_FEW]
-    shares = sorted(known - set(PROBES) - {column for columns in few for column in columns}, key=_labels)
-    return [*(probe for probe in PROBES if probe in known), *few[0], *few[1], *shares], table
-
-
-def _column(metric: str) -> str:
-    kind, _, labels = metric.rpartition("@")
-    return metric if kind in OF_FEW else labels
-
-
-def _labels(column: str) -> float:
-    labels = column.rpartition("@")[2]
-    return 1.0 if labels == "all" else float(labels)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"

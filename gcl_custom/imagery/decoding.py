@@ -22,7 +22,7 @@ import numpy as np
 import rasterio
 import torch
 from einops import repeat
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Shaped
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
@@ -361,6 +361,11 @@ def place_of(data: bytes, window: Window | None = None) -> Place | None:
         return Place(x, y, dataset.crs.to_string(), *degrees)
 
 
+def _tensor(values: Shaped[np.ndarray, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The same values. A decoder's own memory, which may not be written to, is copied, or torch would warn of it."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
 def _resized(
     pixels: Integer[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] | None, size: int
 ) -> tuple[Integer[np.ndarray, "c s s"], Bool[np.ndarray, "s s"] | None]:
@@ -372,10 +377,10 @@ def _resized(
         return torch.nn.functional.interpolate(values[None], shape, mode="bilinear", antialias=True)[0]
 
     if shape != (height, width) and valid is None and pixels.dtype == np.uint8:
-        pixels = resize(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
+        pixels = resize(_tensor(pixels)).numpy()
     elif shape != (height, width):
         # Only pixels that hold data are averaged, so that nodata does not darken its neighbours.
-        weight = torch.ones(1, height, width) if valid is None else torch.from_numpy(valid)[None].float()
+        weight = torch.ones(1, height, width) if valid is None else _tensor(valid)[None].float()
         share = resize(weight)
         mean = resize(torch.from_numpy(pixels.astype(np.float32)) * weight) / share.clamp(min=1e-6)
         pixels = mean.round().numpy().astype(pixels.dtype)

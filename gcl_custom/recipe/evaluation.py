@@ -1,5 +1,6 @@
 """The grammar of the sections ``compare`` and ``cost_benefit``."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,9 @@ WITH_LABELS: tuple[Arm, ...] = ("supervised", "scratch")
 """Arms that are trained on labels and need no pretraining."""
 FEW_NEIGHBOURS = 5
 """k of a second kNN score, beside the one of ``compare.neighbours``."""
+LEAST_SUPERVISED_STEPS = 1000
+"""Least steps on all labels where a recipe does not say how many epochs: a network from scratch needs about so many,
+however few tiles there are."""
 
 
 class CompareSettings(Section):
@@ -45,11 +49,22 @@ class CompareSettings(Section):
     learning_rates: Annotated[list[Positive], Field(min_length=1)] = [3e-4, 1e-3]
     """Learning rates (AdamW) of fine-tuning and of the supervised baseline to choose from on the validation tiles."""
     finetune_steps: Count = 1000
-    """Training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all labels."""
+    """Most training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all
+    labels. A training ends early if half of its steps bring no better validation score; its best weights are kept."""
     supervised_epochs: Count | None = None
-    """Epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining."""
+    """Most epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining, but
+    at least 1,000 steps. Too few leave a baseline that the verdict does not compare with."""
     batch: Annotated[int, Field(ge=2)] = 64
     """Tiles in a step of fine-tuning and of the supervised baseline."""
+
+    def epochs_on_all(self, pretraining: int, steps_per_epoch: int) -> int:
+        """Most epochs on all labels.
+
+        Args:
+            pretraining: its epochs.
+            steps_per_epoch: of a training with all labels.
+        """
+        return self.supervised_epochs or max(pretraining, math.ceil(LEAST_SUPERVISED_STEPS / steps_per_epoch))
 
     @model_validator(mode="after")
     def _gcl_first(self) -> "CompareSettings":

@@ -250,9 +250,14 @@ def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str,
     }
 
 
+SCORES_FORM = 2
+"""Number that goes up when scores.json changes its form or the verdict its rules, so that older ones are made anew."""
+
+
 def compare(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
+        "scores": SCORES_FORM,
         "compare": _plain(recipe.compare),
         "handcrafted": _plain(recipe.pretrain.handcrafted),
         "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],

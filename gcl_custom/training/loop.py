@@ -52,6 +52,7 @@ def fit(
 
     Returns:
         One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
+        There are fewer rows if the module ends early.
 
     Raises:
         UserError: a loss or a gradient is not finite; the last checkpoint stays.
@@ -93,7 +94,8 @@ def _train(
     progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
     with closing(training), progress as ticker, StopRequests(fabric.world_size == 1) as asked:
         ticker.skip(batches.step * batches.batch)
-        while batches.step < epochs * len(batches):
+        # All processes end with the first one, which alone evaluates.
+        while batches.step < epochs * len(batches) and not fabric.broadcast(module.ended):
             for batch in batches:
                 torch.manual_seed(derive(seed, stage.name, batch.step, fabric.global_rank))
                 training.steps.take(fabric.to_device(batch))

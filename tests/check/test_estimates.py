@@ -51,8 +51,11 @@ def test_steps_time_and_disk_have_known_answers() -> None:
         }
     )
     compare = TINY.compare.model_copy(
-        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10}
-    )
+        update={
+            "seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10,
+            "supervised_epochs": 4,
+        }
+    )  # fmt: skip
     recipe = recipe_with(
         DataSettings(root="none", size=16, symmetry="flip"),
         generator=generator,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image, ImageFile
 from rasterio.enums import ColorInterp
 from small_images import tiff
@@ -404,3 +405,19 @@ def test_what_lies_nowhere_on_earth_has_no_longitude() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     assert place_of(buffer.getvalue()) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_what_a_decoder_may_not_write_to_is_resized_without_a_warning(tmp_path: Path, mode: str) -> None:
+    """torch warns of it, on a user's console, where numpy hands it memory that is read-only."""
+    data = encoded(Image.fromarray(picture()).convert(mode), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(), reading():
+            warnings.simplefilter("error")
+            form = form_of(tmp_path / "a.png")
+            assert tile_from(data, form, 24, False, 0.5).pixels.shape == (form.bands, 24, 24)
+    finally:
+        torch.set_warn_always(before)

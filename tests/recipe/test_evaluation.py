@@ -19,5 +19,11 @@ def test_a_comparison_has_gcl_and_nothing_twice(settings: dict[str, list], expec
         CompareSettings(**settings)
 
 
+def test_a_training_with_all_labels_has_at_least_a_thousand_steps_unless_the_recipe_says_how_many_epochs() -> None:
+    assert CompareSettings().epochs_on_all(pretraining=4, steps_per_epoch=21) == 48  # 1,008 steps
+    assert CompareSettings().epochs_on_all(pretraining=100, steps_per_epoch=21) == 100
+    assert CompareSettings(supervised_epochs=1).epochs_on_all(pretraining=4, steps_per_epoch=7) == 1
+
+
 def test_a_comparison_may_be_of_probes_alone_and_of_one_seed() -> None:
     assert CompareSettings(arms=["gcl"], seeds=[7], fractions=[]).fractions == []
