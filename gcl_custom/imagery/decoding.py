@@ -5,8 +5,9 @@
 The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
 reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
 ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged
-files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where
-tiles are made smaller, because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
+files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. A JPEG is decoded at its
+full size: Pillow could leave out the frequencies that a smaller tile cannot hold, in half the time, but the result is
+another resize than that of a PNG of the same pixels, by 1 to 4 levels of 255 in the mean.
 """
 
 import io
@@ -77,8 +78,6 @@ class Picture(NamedTuple):
     """Whether a pixel holds data; None if all do."""
     alpha: bool
     """Whether there was an alpha band."""
-    shrunk: float = 1.0
-    """How many times smaller than the file the pixels were decoded."""
 
 
 class Tile(NamedTuple):
@@ -148,13 +147,12 @@ def form_of(path: Path) -> Form:
         raise Unusable(UNREAD, str(error.strerror)) if error.strerror else Unusable("not an image") from None
 
 
-def decode(data: bytes, at_least: int | None = None, window: Window | None = None, bands: int | None = None) -> Picture:
+def decode(data: bytes, window: Window | None = None, bands: int | None = None) -> Picture:
     """Decode a file's bytes to pixels of uint8, uint16 or int16, turned upright as EXIF or the TIFF says.
 
     Palettes and CMYK become red, green and blue. A truncated file is refused.
 
     Args:
-        at_least: allow a whole JPEG to come out smaller, by a factor of 2, 4 or 8, with no side shorter than this.
         window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
         bands: of the data set. In a file with just as many, the last is a band even if the file calls it alpha, as
             files of red, green, blue and near infrared often do.
@@ -164,7 +162,7 @@ def decode(data: bytes, at_least: int | None = None, window: Window | None = Non
     """
     if _driver(data):
         return _raster(data, window, bands)
-    return _pillow(data, at_least, bands) if window is None else _crop(_pillow(data, None, bands), window)
+    return _pillow(data, bands) if window is None else _crop(_pillow(data, bands), window)
 
 
 def _driver(head: bytes) -> str | None:
@@ -181,13 +179,10 @@ def _opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
         yield dataset
 
 
-def _pillow(data: bytes, at_least: int | None, bands: int | None) -> Picture:
+def _pillow(data: bytes, bands: int | None) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            width = image.width
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            return picture_from(image, bands)._replace(shrunk=width / image.width)
+            return picture_from(image, bands)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -299,7 +294,7 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, 
     Raises:
         Unusable: there is no such tile.
     """
-    return tile_of(decode(data, at_least=size, window=window, bands=form.bands), form, size, upscale, nodata)
+    return tile_of(decode(data, window, form.bands), form, size, upscale, nodata)
 
 
 def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
@@ -312,7 +307,7 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     Raises:
         Unusable: there is no such tile.
     """
-    pixels, valid, alpha, shrunk = picture
+    pixels, valid, alpha = picture
     grey = len(pixels) == 1 and form.bands == 3
     if grey:
         pixels = repeat(pixels, "1 h w -> c h w", c=3)
@@ -327,7 +322,7 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     missing = 0.0 if valid is None else 1 - float(valid.mean())
     if missing > nodata:
         raise Unusable("nodata", f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
-    return Tile(pixels, missing, grey, alpha, min(height, width) * shrunk >= SCENE * size)
+    return Tile(pixels, missing, grey, alpha, min(height, width) >= SCENE * size)
 
 
 def _as_stored(pixels: Integer[np.ndarray, "c h w"], dtype: str) -> Integer[np.ndarray, "c h w"]:

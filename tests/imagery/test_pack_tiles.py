@@ -249,7 +249,6 @@ def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
 def test_a_scene_that_is_shrunk_to_one_tile_is_said_in_packing_and_in_the_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A JPEG, too, although it is decoded at an eighth of its size."""
     root = class_folders(tmp_path / "root")
     Image.fromarray(colours(0, 256)).save(root / "forest" / "scene.jpg")
     tiff(root / "forest" / "scene.tif", np.ones((3, 300, 256), dtype=np.uint8))
