@@ -11,9 +11,9 @@ from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
+from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
-from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
+from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide
 from gcl_custom.recipe.file import band_names, load_card
@@ -57,7 +57,7 @@ def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
 
 
 def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:
-    """Read files, tell the user about the unusable ones, and return their reasons.
+    """Read files, tell the user about the unusable ones, and return the reasons of all without a tile.
 
     Raises:
         UserError: none can be used.
@@ -76,21 +76,24 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
     for note in remarks(good):
         warn(note)
     read = f"all {len(chosen):,} files were read" if step == 1 else f"{len(chosen):,} of {len(tiles):,} files were read"
-    kinds = in_kinds(problem.kind for problem in bad.values())
-    if not bad:
+    kinds = [problem.kind for problem in bad.values()]
+    empty = kinds.count(NODATA)
+    if len(bad) == empty:
         say(f"unusable files: none ({read})")
-        return bad
-    warn(f"unusable files: {len(bad)} ({kinds}; {read})")
-    for source in sorted(bad, key=str)[:5]:
+    else:
+        warn(f"unusable files: {len(bad) - empty} ({in_kinds(kinds)}; {read})")
+    for source in sorted((source for source in bad if bad[source].kind != NODATA), key=str)[:5]:
         say(f"  {source}: {bad[source]}")
-    if len(bad) > data.bad_files * len(chosen):
-        share = len(bad) / len(chosen)
-        warn(f"packing would stop: {share:.0%} are unusable, and data.bad_files allows {data.bad_files:.0%}")
+    if empty:
+        warn(without_data(empty, len(chosen), data))
     if len(bad) == len(chosen):
+        causes = ", ".join(cause for cause in (in_kinds(kinds), f"{empty} nodata" if empty else "") if cause)
         raise UserError(
-            f"no file of {root} can be used ({kinds}; {read}). Mend or remove them, or "
-            f"change the settings that their reasons name"
+            f"no file of {root} can be used ({causes}; {read}). Mend or remove them, or change the settings that their "
+            f"reasons name"
         )
+    for reason in excess(kinds, len(chosen), data):
+        warn(f"packing would stop: {reason}")
     return bad
 
 

@@ -52,6 +52,8 @@ SCENE = 16
 
 UNREAD = "cannot be opened"
 """The kind of a file that the system does not let be read."""
+NODATA = "nodata"
+"""The kind of a file with too little data. Nothing is wrong with it: it may lie at the border of a scene."""
 
 
 class Unusable(Exception):  # noqa: N818  says what the source is
@@ -321,7 +323,7 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     pixels, valid = _resized(pixels, valid, size)
     missing = 0.0 if valid is None else 1 - float(valid.mean())
     if missing > nodata:
-        raise Unusable("nodata", f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
+        raise Unusable(NODATA, f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
     return Tile(pixels, missing, grey, alpha, min(height, width) >= SCENE * size)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_images import class_folders, colours, tiff
+from small_images import class_folders, colours, scenes_border, tiff
 
 from gcl_custom.check.survey import survey
 from gcl_custom.errors import UserError
@@ -158,6 +158,24 @@ def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
         pack_tiles.pack_tiles(run_on(root, tmp_path / "strict"))
     assert str(refusal.value).count("\n  ") == 4
     assert packed(run_on(root, tmp_path / "strict", bad_files=0.2)).count == 31
+
+
+def test_nodata_at_the_border_of_a_scene_is_no_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The share of such files has a limit of its own."""
+    root = scenes_border(tmp_path / "root", tiles=40, empty=5)
+    run = run_on(root)
+    assert packed(run).count == 40
+    facts = plan.tiles(run).facts
+    assert (facts["unusable"], facts["nodata"]) == (0, 5)
+    out = capsys.readouterr().out
+    assert "5 of 45 files are left out, as more than 50% of their pixels hold no data (data.nodata)" in out
+    assert "unusable" not in out
+    listed = (plan.tiles(run).path / "unusable.txt").read_text().splitlines()
+    assert listed[0] == "040.tif\tnodata (75% of its pixels; data.nodata allows 50%)"
+    assert len(listed) == 5
+    with pytest.raises(UserError, match=r"5 of 45 files are left out.*data\.nodata_files allows 10%\.\n  040\.tif"):
+        packed(run_on(root, tmp_path / "strict", nodata_files=0.1))
+    assert packed(run_on(root, tmp_path / "all", nodata=0.8)).count == 45
 
 
 def test_a_file_that_becomes_readable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
