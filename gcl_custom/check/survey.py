@@ -15,7 +15,7 @@ from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide
+from gcl_custom.imagery.splits import divide, of_twins, twins
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -45,9 +45,13 @@ def survey(data: DataSettings) -> FoundTiles:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.tiles, band_names(data))
-        bad = unusable(root, layout.tiles, form, data)
+        bad, digests = unusable(root, layout.tiles, form, data)
     usable = [tile for tile in layout.tiles if tile.source not in bad]
-    return _tiles(replace(layout, tiles=usable), form, data)
+    found = _tiles(replace(layout, tiles=usable), form, data)
+    splits = {tile.source: code for tile, code in zip(usable, found.split.tolist(), strict=True)}
+    if copies := twins(list(digests), list(digests.values()), [splits[source] for source in digests]):
+        warn(of_twins(copies))
+    return found
 
 
 def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
@@ -56,8 +60,13 @@ def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
     return FoundTiles(form, is_rgb(band_names(data), form), classes, labels, layout.kind, split)
 
 
-def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings) -> dict[Source, Unusable]:
-    """Read files, tell the user about the unusable ones, and return the reasons of all without a tile.
+def unusable(
+    root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings
+) -> tuple[dict[Source, Unusable], dict[Source, str]]:
+    """Read files, and tell the user about the unusable ones.
+
+    Returns:
+        The reasons of all without a tile, and the digests of the others.
 
     Raises:
         UserError: none can be used.
@@ -67,11 +76,14 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
         bad: dict[Source, Unusable] = {}
         good: list[Tile] = []
-        for source, tile in zip(chosen, pool.map(partial(_tile, root=root, form=form, data=data), chosen), strict=True):
+        digests: dict[Source, str] = {}
+        looks = pool.map(partial(_look, root=root, form=form, data=data), chosen)
+        for source, (tile, digest) in zip(chosen, looks, strict=True):
             if isinstance(tile, Unusable):
                 bad[source] = tile
             else:
                 good.append(tile)
+                digests[source] = digest
             bar.advance()
     for note in remarks(good):
         warn(note)
@@ -94,10 +106,11 @@ def unusable(root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSetti
         )
     for reason in excess(kinds, len(chosen), data):
         warn(f"packing would stop: {reason}")
-    return bad
+    return bad, digests
 
 
-def _tile(source: Source, root: Path, form: Form, data: DataSettings) -> Tile | Unusable:
-    """The tile, without its pixels."""
-    tile = read_tile(root, source, form, data).tile()
-    return tile if isinstance(tile, Unusable) else tile._replace(pixels=tile.pixels[:, :0].copy())
+def _look(source: Source, root: Path, form: Form, data: DataSettings) -> tuple[Tile | Unusable, str]:
+    """The tile, without its pixels, and the digest."""
+    found = read_tile(root, source, form, data)
+    tile = found.tile()
+    return tile if isinstance(tile, Unusable) else tile._replace(pixels=tile.pixels[:, :0].copy()), found.digest()

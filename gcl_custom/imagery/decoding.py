@@ -12,6 +12,7 @@ another resize than that of a PNG of the same pixels, by 1 to 4 levels of 255 in
 
 import io
 import math
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -143,7 +144,9 @@ def form_of(path: Path) -> Form:
             return Form(1 if image.mode in ("1", "L", "LA") else 3, "uint8")
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
-    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from None
+    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error):
         raise Unusable("not an image") from None
     except OSError as error:
         raise Unusable(UNREAD, str(error.strerror)) if error.strerror else Unusable("not an image") from None
@@ -188,9 +191,14 @@ def _pillow(data: bytes, bands: int | None) -> Picture:
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
     except (Image.DecompressionBombError, MemoryError) as error:
-        raise Unusable("too large", f"{error or 'more than the memory holds'}; cut it into tiles first") from None
+        raise _too_large(error) from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise Unusable("truncated or damaged", str(error)) from None
+
+
+def _too_large(error: Exception) -> Unusable:
+    size = re.search(r"\d+ pixels", str(error))  # without the rest of Pillow's sentence, which suspects an attack
+    return Unusable("too large", f"{size[0] if size else 'more than the memory holds'}; cut it into tiles first")
 
 
 def picture_from(image: Image.Image, bands: int | None = None) -> Picture:
@@ -252,8 +260,8 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
-    except MemoryError:
-        raise Unusable("too large", "more than the memory holds; cut it into tiles first") from None
+    except MemoryError as error:
+        raise _too_large(error) from None
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels, masks = colours[pixels[0]].transpose(2, 0, 1), repeat(masks[0], "h w -> c h w", c=3)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,7 +21,7 @@ from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, l
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
 from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide, missing_splits
+from gcl_custom.imagery.splits import divide, missing_splits, of_twins, twins
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
@@ -71,6 +70,8 @@ def pack_tiles(run: Run) -> None:
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
+    if copies := twins([tile.source for tile in usable], digests, index["split"]):
+        warn(of_twins(copies))
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
         content=_content(digests, index),
@@ -82,7 +83,7 @@ def pack_tiles(run: Run) -> None:
         unusable=len(layout.tiles) - len(usable) - empty,
         nodata=empty,
         split="random" if missing_splits(layout.tiles) else "given by the table" if data.labels else "given by folders",
-        duplicates_across_splits=_duplicates(digests, index["split"]),
+        duplicates_across_splits=sum(map(len, copies)),
     )
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
@@ -248,14 +249,3 @@ def _listing(root: Path, tiles: Sequence[FoundTile]) -> str:
     """Digest of sources, their splits and labels, and the files' sizes and times of change."""
     text = json.dumps([((str(tile.source), tile.split, tile.label), _state(root, tile.source)) for tile in tiles])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _duplicates(digests: Sequence[str], split: Sequence[int]) -> int:
-    """Count the tiles whose digest also occurs in another split. Such copies inflate test scores."""
-    splits: dict[str, list[int]] = defaultdict(list)
-    for digest, code in zip(digests, split, strict=True):
-        splits[digest].append(code)
-    count = sum(len(codes) for codes in splits.values() if len(set(codes)) > 1)
-    if count:
-        warn(f"{count} tiles are copies of one another in different splits: scores on them say too much")
-    return count

@@ -112,6 +112,10 @@ def excess(kinds: Sequence[str], of: int, data: DataSettings) -> Iterator[str]:
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
     """Read the source's file, whole and once. A file with several windows is read for each of them."""
     try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        return ReadTile(source, Unusable("name is not UTF-8", "rename the file or its folder"), form, data)
+    try:
         content: bytes | Unusable = (root / source.path).read_bytes()
     except OSError as error:
         content = Unusable(UNREAD, str(error.strerror))

@@ -92,6 +92,15 @@ def test_nodata_is_counted_apart_as_in_packing(tmp_path: Path, capsys: pytest.Ca
         survey.survey(DataSettings(root=str(scenes_border(root, tiles=0, empty=26)), size=16))
 
 
+def test_copies_in_different_splits_are_named_as_in_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    for split in ("train", "valid", "test"):
+        class_folders(root / split, 6 if split == "train" else 2)
+    survey.survey(DataSettings(root=str(root), size=16))
+    said = "6 tiles are copies of one another in different splits, such as train/forest/000.png and test/forest/000.png"
+    assert said in capsys.readouterr().out
+
+
 def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(tmp_path: Path) -> None:
     data = DataSettings(root=str(several_labels(tmp_path / "root")), size=16, labels="labels.csv")
     tiles = survey.survey(data)

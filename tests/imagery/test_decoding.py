@@ -104,6 +104,16 @@ def test_damaged_files_end_in_a_reason_and_never_in_a_crash() -> None:
                 assert read(bytes(broken), upscale=True, nodata=1.0).pixels.shape == (3, 48, 48)
 
 
+def test_a_picture_of_too_many_pixels_is_too_large_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's limit, 179 million pixels, is lowered here, and its sentence of an attack is not shown."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(picture()), "PNG"))
+    for look in (lambda: read((tmp_path / "a.png").read_bytes()), lambda: form_of(tmp_path / "a.png")):
+        with reading(), pytest.raises(Unusable) as refusal:
+            look()
+        assert str(refusal.value) == "too large (3072 pixels; cut it into tiles first)"
+
+
 @pytest.mark.parametrize("data", [b"", b"Not an image but a text, which someone called picture.jpg." * 4])
 def test_text_is_not_an_image(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "picture.jpg").write_bytes(data)
