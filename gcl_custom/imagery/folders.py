@@ -9,7 +9,7 @@ backbone, and are scored nowhere.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
-from gcl_custom.imagery.label_table import read_labels, table_below
+from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
 from gcl_custom.imagery.layouts import (
     IMAGES,
     MASKS,
@@ -103,11 +103,12 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
     read = reading(images) if card is None else with_splits(images, _stated_splits(root, card))
     _require_train(root, read, card)
-    if left := sorted(set(images).difference(image.path for image in read.images)):
+    rows = read_labels(table_below(root, labels), images) if labels is not None else {}
+    if left := sorted(set(images).difference(rows, (image.path for image in read.images))):
         folders = ", ".join(read.splits.values())
         notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
     if labels is not None:
-        return _by_table(table_below(root, labels), read.images, notes, kind)
+        return _by_table(Path(labels).name, rows, read.images, notes, kind)
     classes, remarks = _recognised(root, read) if card is None else _stated(root, read, card)
     notes += remarks
     known = set(classes)
@@ -121,14 +122,17 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     return Layout(tiles, classes, notes)
 
 
-def _by_table(path: Path, images: Sequence[Placed], notes: list[str], kind: LabelKind | None) -> Layout:
-    rows = read_labels(path, [image.path for image in images])
+def _by_table(
+    name: str, rows: Mapping[str, LabelRow], images: Sequence[Placed], notes: list[str], kind: LabelKind | None
+) -> Layout:
+    """The tiles with the labels and splits of a table's rows; one outside the folders of the splits needs a row."""
+    splits = dict.fromkeys(rows) | {image.path: image.split for image in images}
     tiles = []
-    for image, split, *_ in images:
+    for image, split in sorted(splits.items()):
         row, source = rows.get(image), Source(image)
         tiles.append(FoundTile(source, row.split or split, row.labels) if row else FoundTile(source, split, None))
     if len(rows) < len(tiles):
-        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(tiles) - len(rows)}"]
+        notes = [*notes, f"images without a row in {name}, used without a label: {len(tiles) - len(rows)}"]
     texts = [row.labels for row in rows.values()]
     kind = kind or kind_in_table(texts)
     return Layout(tiles, sorted({name for text in texts for name in kind.names(text)}), notes, kind)

@@ -159,11 +159,11 @@ def _with_splits(paths: Sequence[str], top: str) -> Reading | None:
 
 def with_splits(paths: Sequence[str], splits: Mapping[SplitName, str], top: str = "") -> Reading:
     """The images in the folders of the splits, which are relative to the root; without splits, all images."""
-    folders: Mapping[SplitName | None, str] = {**splits} or {None: ""}
+    folders: list[tuple[SplitName | None, str]] = [*splits.items()] or [(None, "")]
     images = [
         placed(path, split, inner)
         for path in paths
-        for split, folder in folders.items()
+        for split, folder in folders
         if (inner := below(path, folder)) is not None
     ]
     return Reading(top, splits, images, _classes([image for image in images if image.split in (None, "train")]))

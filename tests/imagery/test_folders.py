@@ -239,6 +239,17 @@ def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name
     assert find_tiles(root, None, labels).notes == []
 
 
+def test_a_row_of_a_table_takes_in_an_image_outside_the_folders_of_the_splits(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "train/1.jpg", "val/2.jpg", "further/3.jpg", "further/4.jpg", "further/5.jpg")
+    (root / "labels.csv").write_text("file,labels,split\ntrain/1.jpg,a,test\nfurther/3.jpg,b,train\n")
+    layout = find_tiles(root, None, "labels.csv")
+    assert layout.tiles == [
+        FoundTile(Source("further/3.jpg"), "train", "b"), FoundTile(Source("train/1.jpg"), "test", "a"),
+        FoundTile(Source("val/2.jpg"), "valid", None),
+    ]  # fmt: skip
+    assert "images outside train, val, left out: 2, such as further/4.jpg, further/5.jpg" in layout.notes
+
+
 def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "train/1.jpg", "test/2.jpg")
     (root / "labels.csv").write_text("file,labels\ntrain/1.jpg,a\ntest/2.jpg,a")
