@@ -50,5 +50,5 @@ def refuse_band_files(paths: Sequence[str]) -> None:
     raise UserError(
         f"data.root: the files are bands of {count:,} places, such as {', '.join(names)}. A tile is one file with all "
         f"its bands: join those of each place, for example with: rio stack {' '.join(names)} -o {joined}. If each file "
-        f"is a tile of its own, take what looks like a band out of their names"
+        f"is a tile of its own, name its one band: data.bands"
     )

@@ -101,7 +101,7 @@ def test_near_infrared_that_is_called_alpha_is_a_band_under_a_card_of_four(tmp_p
     assert (store.bands, len(store)) == (4, 24)
     shutil.rmtree(tmp_path / "run")
     without = both(DataSettings(root=str(root), size=16, nodata_files=1.0))
-    assert without.count("name all bands in a card") == 2
+    assert without.count("name all bands (data.bands)") == 2
     assert without.count("6 of 24 files are left out, as more than 50% of their pixels hold no data") == 2
 
 
