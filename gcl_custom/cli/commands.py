@@ -1,5 +1,6 @@
 """The commands. Each opens what it works on and does a job of ``jobs``; there is no other logic."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -99,9 +100,18 @@ def run_all(
 
 
 @app.command()
-def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
+def check(
+    recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="FILE", help="Table of labels below data.root, as --set data.labels=FILE."),
+    ] = None,
+) -> None:  # fmt: skip
     """Say what a recipe would do: tiles found, unusable files, shapes, time and disk. Trains and writes nothing."""
-    jobs.do("check", open_run(runs, recipe, run, set_ or ()))
+    given = (
+        [] if labels is None else [f"data.labels={json.dumps(labels)}"]
+    )  # a name is a text, whatever YAML makes of it
+    jobs.do("check", open_run(runs, recipe, run, [*(set_ or ()), *given]))
 
 
 @app.command()
