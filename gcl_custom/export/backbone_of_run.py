@@ -15,7 +15,7 @@ from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.trained_backbone import network_of
-from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.evaluation import WITH_LABELS, Arm
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.imagery import Card
 from gcl_custom.runs import arms, plan
@@ -136,7 +136,7 @@ def find_pretraining(run: Run, arm: str, seed: int | None) -> tuple[Arm, int, St
     Raises:
         UserError: there is no such arm, or its pretraining is unfinished or was made from other settings.
     """
-    known = [name for name in get_args(Arm) if name != "supervised"]
+    known = [name for name in get_args(Arm) if name not in WITH_LABELS]
     if arm not in known:
         raise UserError(f"--arm {arm}: no backbone is pretrained so. There are: {', '.join(known)}")
     seed = run.recipe.compare.seeds[0] if seed is None else seed

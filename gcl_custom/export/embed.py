@@ -107,13 +107,15 @@ def _written(out: Path) -> list[Path]:
 def _sources(folder: Path) -> list[Source]:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
-    files, others = walk(folder)
-    if not files:
+    found = walk(folder)
+    if not found.images:
         raise UserError(
-            f"{folder} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, and may lie in "
-            f"folders of any depth"
+            f"{folder} holds no image (other files: {found.others}). An image ends in {' '.join(SUFFIXES)}, and "
+            f"may lie in folders of any depth"
         )
-    return [Source(path) for path in files]
+    if found.closed:
+        console.warn(f"{folder}: folders that cannot be opened, left out: {', '.join(found.closed)}")
+    return [Source(path) for path in found.images]
 
 
 def _embed(

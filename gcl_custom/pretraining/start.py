@@ -12,7 +12,7 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import Backbone, Normalised
 from gcl_custom.pretraining.description import described
-from gcl_custom.recipe.pretraining import FileStartSettings, Norms, PretrainSettings
+from gcl_custom.recipe.pretraining import FileStartSettings, Norms, PretrainSettings, RunStartSettings
 from gcl_custom.weights.starts import normalisation, read_start
 from gcl_custom.weights.state_dicts import fit_state
 
@@ -26,7 +26,7 @@ def begun(settings: PretrainSettings, store: TileStore) -> Backbone:
     if not settings.continues:
         return backbones.untrained(settings.backbone, store, settings.stem)
     network, width = backbones.build(settings.backbone, store.bands, settings.stem)
-    if isinstance(settings.start, FileStartSettings):
+    if isinstance(settings.start, FileStartSettings | RunStartSettings):
         path = Path(settings.start.weights).expanduser()
         described(path, settings.backbone, settings.stem, "pretrain.start")
     fit_bands(f"pretrain.start: {settings.start.name}", read_start(settings, network), network, store)

@@ -62,7 +62,9 @@ class DataSettings(Section):
     bad_files: Share = 0.05
     """Largest share of unusable files. With more, the run stops before training."""
     nodata: Share = 0.5
-    """Largest share of nodata pixels that a usable file may have."""
+    """Largest share of nodata pixels that a tile may have. Files with more, as at a scene's border, are left out."""
+    nodata_files: Share = 0.5
+    """Largest share of files left out for their nodata, which is apart from bad_files. With more, the run stops."""
     symmetry: Literal["none", "flip", "dihedral"] = "dihedral"
     """What leaves a tile's meaning unchanged: nothing, left-right flips, or all flips and right-angle turns."""
     split: SplitSettings = SplitSettings()

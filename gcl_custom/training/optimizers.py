@@ -1,6 +1,6 @@
 """Optimizers from recipe settings, LARS among them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -111,3 +111,14 @@ def exempt_in_timm(module: nn.Module) -> set[str]:
         if callable(stated := getattr(part, "no_weight_decay", None))
         for name in stated()
     }
+
+
+def slow(optimizer: Optimizer, shares: Mapping[Tensor, float]) -> None:
+    """Give parameters a share of their group's learning rate, before the first step. Groups are split for it."""
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[Tensor]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(shares.get(parameter, 1.0), []).append(parameter)
+        groups += [{**group, "params": some, "lr": share * group["lr"]} for share, some in parts.items()]
+    optimizer.param_groups[:] = groups

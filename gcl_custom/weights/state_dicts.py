@@ -116,6 +116,42 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
     return state
 
 
+def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+    """Every named tensor of a file from elsewhere: safetensors, or a pickle of tensors and plain values.
+
+    Where dicts lie in dicts, as in the checkpoints of trainers, names are joined: state_dict.backbone.conv1.weight.
+
+    Args:
+        where: what names the file, for messages.
+
+    Raises:
+        UserError: there is no such file, it holds more than tensors, or it holds no named tensor.
+    """
+    if not path.is_file():
+        raise no_weights(path, where)
+    if path.suffix == ".safetensors":
+        return read_weights(path)
+    try:
+        found = unpickle(path)
+    except UserError as error:
+        raise UserError(f"{where}: {path} {error}") from None
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", found)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, inner = waiting.pop(0)
+        if not isinstance(inner, dict) or id(inner) in seen:  # a file may hold a dict in itself
+            continue
+        seen.add(id(inner))
+        named = {f"{prefix}{name}": value for name, value in inner.items() if isinstance(name, str)}
+        tensors |= {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        waiting += [(f"{name}.", value) for name, value in named.items()]
+    if not tensors:
+        held = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        raise UserError(f"{where}: {path} holds no state dict, alone or under a key, but: {held}")
+    return tensors
+
+
 def no_weights(path: Path | str, where: str) -> UserError:
     """The error for a missing file of weights."""
     return UserError(

@@ -143,6 +143,19 @@ def sets(count: int = 200) -> Tensor:
     return labels
 
 
+def test_shots_are_so_many_of_each_class_nested_and_a_part_of_the_seeds_shares() -> None:
+    labels = torch.arange(300) % 3
+    labels[:240][labels[:240] == 2] = -1  # the last class has twenty tiles, and many have no label
+    one, five, many = (SINGLE_LABEL.shots(labels, each, 4) for each in (1, 5, 40))
+    assert labels[five].bincount().tolist() == [5, 5, 5]
+    assert labels[many].bincount().tolist() == [40, 40, 20]
+    assert set(one.tolist()) < set(five.tolist()) < set(many.tolist())
+    assert torch.equal(five, five.sort().values)
+    share = SINGLE_LABEL.subset(labels, 0.5, 4)  # 50, 50 and 10 of each
+    assert set(five.tolist()) < set(share.tolist())
+    assert not torch.equal(five, SINGLE_LABEL.shots(labels, 5, 5))
+
+
 def test_subset_is_stratified_nested_and_a_function_of_the_seed() -> None:
     labels = one_each(300, 50, 12)[torch.randperm(362, generator=torch.Generator().manual_seed(0))]
     labels[::9] = -1
