@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gcl_custom.runs.run import RUNS as RUNS  # the default of --runs
+
 GivenRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
 MaybeRecipe = Annotated[
     str | None,
@@ -28,6 +30,3 @@ Seed = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="GCL_CUSTOM_RUNS")]
-
-RUNS = Path("runs")
-"""Default of --runs."""

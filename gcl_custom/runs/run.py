@@ -1,5 +1,6 @@
 """A run's folder: its copy of the recipe, its stages, and which run a command works on."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from gcl_custom.runs.stage import Pool, Stage, of_another_version
 from gcl_custom.weights.digests import contents
 from gcl_custom.weights.needed import needed
 
+RUNS = Path("runs")
+"""Folder of all runs, unless --runs names another."""
 CELLS, POOL = "cells", "stages"
 """Folders of a study: its cells, which are runs, and the pool of their stages."""
 
@@ -40,8 +43,25 @@ class Run:
     ) -> Stage:
         """The stage with this name, settings and inputs."""
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
-        remedy = f"{remedy} --run {self.path.name}"
+        remedy = f"{remedy} {self.options}"
         return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
+
+    @property
+    def name(self) -> str:
+        """What --run takes: the name, or STUDY/cells/CELL for a cell of a study."""
+        return self.path.name if self.pool is None else "/".join(self.path.parts[-3:])
+
+    @property
+    def options(self) -> str:
+        """The options by which a command finds this run, as they are typed."""
+        runs = self.path.parent if self.pool is None else self.path.parents[2]
+        elsewhere = [] if runs == RUNS else ["--runs", str(runs)]
+        return shlex.join(["--run", self.name, *elsewhere])
+
+    def uses(self, stage: Stage) -> bool:
+        """Whether other stages were begun, which may have been made from this one's output."""
+        home = self.path if self.pool is None else self.pool.path
+        return any(record.parent != stage.path for record in _records(home))
 
     @property
     def contents(self) -> Mapping[str, str]:
@@ -68,6 +88,18 @@ class Run:
             if before is not None:
                 write_text(kept, before)
             raise
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    """The record of each stage in the folder of a run, or in a pool."""
+    for depth in ("*", "*/*", "*/*/*"):  # evaluate/probes/NAME is the deepest
+        yield from [*folder.glob(f"{depth}/stage.json"), *folder.glob(f"{depth}/working.json")]
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder is a run or a study: what lies in it was made here, and is no imagery."""
+    is_study = (folder / CELLS).is_dir() and (folder / POOL).is_dir()
+    return is_study or ((folder / "recipe.yaml").is_file() and any(_records(folder)))
 
 
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:

@@ -22,6 +22,8 @@ from gcl_custom.weights.needed import Needed
 
 FORMAT = 2
 """Number that goes up when files or settings change their meaning, so that older output is not mistaken for new."""
+KEEP = "add --redo to replace it, or name a recipe and --run NEW_NAME to keep both."
+"""What a user can do about output that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,11 @@ class Stage:
         """Raise a UserError if an input is not finished."""
         for stage in self.inputs:
             if stage.output is None:
+                stale = stage.stale
+                state = "was made from other settings or inputs" if stale else "is not finished"
                 raise UserError(
-                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
+                    f"{self.name} needs {stage.name}, which {state} in {stage.path}. Run: {stage.remedy}"
+                    f"{' --redo' if stale else ''}"
                 )
 
     @property
@@ -129,6 +134,14 @@ class Stage:
     def done(self) -> bool:
         """Whether the output is complete and was made from these settings and inputs."""
         return self.output is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the folder, or that of an input, holds output of other settings or inputs: only redo replaces it."""
+        if any(stage.stale for stage in self.inputs):
+            return True
+        record = self._record()
+        return record is not None and all(stage.done for stage in self.inputs) and not self.fits(record)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -210,7 +223,7 @@ class Stage:
         old, new = _flat(before["settings"]), _flat(json.loads(json.dumps(self.settings)))
         lacks_keys_alone = old.items() < new.items()
         if before.get("format") != FORMAT or lacks_keys_alone:
-            return f"{self.path} was made by another version: add --redo to replace it, or --run NEW_NAME to keep both."
+            return f"{self.path} was made by another version: {KEEP}"
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         ]
@@ -219,8 +232,7 @@ class Stage:
             or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
         )
         return (
-            f"{self.path} was made from something else ({what}), and is not mixed with it. "
-            f"Add --redo to replace it, or --run NEW_NAME to keep both."
+            f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
         )
 
 
