@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gcl_custom.cli import jobs
+from gcl_custom.cli.opening import opened
 from gcl_custom.cli.options import (
     RUNS,
     ArmName,
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a backbone on your own unlabelled imagery: a generator of your domain, generative views, "
     "contrastive pretraining, and a verdict against supervised training.",
-    epilog="Start with: gcl-custom run quickstart",
+    epilog="Start with: gcl-custom run FOLDER, a folder of your images; or gcl-custom run quickstart",
 )
 
 
@@ -93,14 +94,18 @@ def evaluate(
 def run_all(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Do everything: fit-generator, make-views, pretrain, compare-supervised, report."""
-    jobs.work(recipe, run, set_, redo, runs, jobs.everything)
+    """Do everything: fit-generator, make-views, pretrain, compare-supervised, report. On a folder of images this takes
+    a shipped recipe that suits them. Without labels there is no comparison.
+    """
+    jobs.work(recipe, run, set_, redo, runs, jobs.everything, jobs.use)
 
 
 @app.command()
 def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
-    """Say what a recipe would do: tiles found, unusable files, shapes, time and disk. Trains and writes nothing."""
-    jobs.do("check", open_run(runs, recipe, run, set_ or ()))
+    """Say what a recipe, or a first try on a folder, would do: tiles found, unusable files, shapes, time and disk.
+    Trains and writes nothing.
+    """
+    jobs.do("check", opened(runs, recipe, run, set_ or ()))
 
 
 @app.command()

@@ -12,12 +12,14 @@ MaybeRecipe = Annotated[
     str | None,
     typer.Argument(
         metavar="RECIPE",
-        help="A recipe file, or the name of a shipped one; without it, the run goes on with the recipe it keeps.",
+        help="A recipe file, the name of a shipped one, or a folder of images; without it, the run goes on with the "
+        "recipe it keeps.",
         show_default=False,
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--run", help="Name of the run; without it, the recipe's name, or the latest run.")
+    str | None,
+    typer.Option("--run", help="Name of the run; without it, the recipe's or the folder's name, or the latest run."),
 ]
 KnownName = Annotated[str | None, typer.Option("--run", help="Name of the run; without it, the latest run.")]
 Overrides = Annotated[

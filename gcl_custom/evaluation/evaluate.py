@@ -25,7 +25,7 @@ from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
-REMEDY = "gcl-custom evaluate"
+REMEDY = "gcl-custom evaluate --backbone NAME=SPEC"
 
 BySeed = dict[int | None, Shaped[np.ndarray, "tiles *_"]]
 """Seed -> what a classifier said of each test tile; the seed is None where nothing depends on it."""

@@ -22,7 +22,7 @@ def begun(settings: PretrainSettings, store: TileStore) -> Backbone:
     """
     if not settings.continues:
         return backbones.untrained(settings.backbone, store, settings.stem)
-    network, width = backbones.build(settings.backbone, store.bands, settings.stem)
+    network, width = backbones.build(settings.backbone, store.bands, settings.stem, size=store.size)
     state = read_start(settings, network)
     name = _first_convolution(network)
     if name in state:

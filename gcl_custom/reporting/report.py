@@ -189,7 +189,7 @@ def _evaluated(run: Run) -> str:
         return ""
     scores, tiles = read_json(path), plan.tiles(run).output
     if scores["tiles"] != tiles:
-        return '<p class="soft">These scores are of other tiles. Run: gcl-custom evaluate</p>'
+        return '<p class="soft">These scores are of other tiles. Run: gcl-custom evaluate --backbone NAME=SPEC</p>'
     warnings = "".join(f"<li>{escape(text)}</li>" for text in scores["warnings"])
     notice = f'<div class="notice"><ul>{warnings}</ul></div>' if warnings else ""
     return notice + score_tables.evaluated(scores)

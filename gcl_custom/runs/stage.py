@@ -231,9 +231,7 @@ class Stage:
             "; ".join(changes)
             or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
         )
-        return (
-            f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
-        )
+        return f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
 
 
 def of_another_version(folder: Path) -> bool:
