@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from gcl_custom.errors import UserError
+from gcl_custom.errors import Refused, UserError
 from gcl_custom.pretraining import backbones
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
@@ -17,17 +17,21 @@ def require_suitable(run: Run) -> None:
     """Check the backbone of a run, unless all its pretrainings are done.
 
     Raises:
-        UserError: timm has no such network, or it does not take tiles or views of the recipe's sizes.
+        Refused: timm has no such network, or it does not take tiles or views of the recipe's sizes.
     """
-    if not all(plan.pretrain(run, arm, seed).done for arm, seed in arms.pretrainings(run.recipe)):
+    if all(plan.pretrain(run, arm, seed).done for arm, seed in arms.pretrainings(run.recipe)):
+        return
+    try:
         require_sizes(run.recipe)
+    except UserError as error:
+        raise Refused(str(error)) from None
 
 
 def require_sizes(recipe: Recipe) -> None:
     """Try the backbone on a tile and on views of each size that pretraining will show it.
 
     Raises:
-        UserError: as ``require_suitable``.
+        UserError: timm has no such network, or it does not take one of these sizes.
     """
     settings, size = recipe.pretrain, recipe.data.size
     views = {"pretrain.crop_size": settings.crop_size or size}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gcl_custom.errors import RecipeError, StaleStage, UserError
+from gcl_custom.errors import RecipeError, Refused, UserError
 from gcl_custom.files import locked, read_json, write_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_recipe
 from gcl_custom.recipe.names import is_folder_name
@@ -84,7 +84,7 @@ class Run:
             write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
-        except StaleStage:
+        except Refused:
             if before is not None:
                 write_text(kept, before)
             raise

@@ -32,15 +32,20 @@ def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path
     assert "next:   gcl-custom pretrain --run tiny" in said
 
 
-def test_without_labels_pretraining_names_another_next_command_than_the_comparison(tmp_path: Path) -> None:
+def test_without_labels_all_else_is_done_and_the_next_command_uses_the_backbone(tmp_path: Path) -> None:
     draw(tmp_path / "classes", bands=3, each=12, size=32)
     (tmp_path / "flat").mkdir()
     for number, path in enumerate(sorted((tmp_path / "classes").rglob("*.*"))):
         path.rename(tmp_path / "flat" / f"{number}{path.suffix}")
     (tmp_path / "tiny.yaml").write_text(TINY)
     given = ("data={root: flat, size: 32}", "pretrain.mixing_rate=0")
-    said = gcl_custom(tmp_path, "pretrain", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
-    assert "next:   gcl-custom embed flat --out representations.parquet --run tiny" in said
+    said = gcl_custom(tmp_path, "run", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
+    assert "no labels: all that needs none is done, and the comparison left out" in said
+    assert "next:   gcl-custom embed flat --out tiny.parquet --run tiny" in said
+    (tmp_path / "tiny.parquet").write_text("of before")
+    said = gcl_custom(tmp_path, "pretrain").stdout
+    assert "next:   gcl-custom embed flat --out tiny.parquet --overwrite --run tiny" in said
+    gcl_custom(tmp_path, *said.rpartition("next:   gcl-custom ")[2].split())
 
 
 def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: Path) -> None:
