@@ -16,7 +16,7 @@ from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.files import locked
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
-from gcl_custom.runs.stage import Stage
+from gcl_custom.runs.stage import Record, Stage
 from gcl_custom.weights.needed import licences
 
 STAGES = {
@@ -80,7 +80,7 @@ def work(
         say(f"run {run.path}")
         for line in licences(run.recipe):
             console.warn(line)
-        before = {stage.name: stage.seconds for stage in plan.stages(run)}
+        before = {stage.name: stage.record for stage in plan.stages(run)}
         job(run)
     _summary(run, before, time.monotonic() - start, following)
     return run
@@ -195,17 +195,20 @@ def score_cell(run: Run) -> None:
     _pretrain_and_score(run)
 
 
-def _summary(run: Run, before: Mapping[str, float], seconds: float, following: Callable[[Run], str] | None) -> None:
+def _summary(run: Run, before: Mapping[str, Record], seconds: float, following: Callable[[Run], str] | None) -> None:
     """What this command has done, where the report is, and the command that comes next.
 
     Args:
-        before: seconds of each stage when the command began.
+        before: the record of each stage when the command began.
     """
     table = Table("stage", "took", "outcome", title=f"{run.path}  ({duration(seconds)} now)", box=None)
     table.title_justify = "left"
     for stage in plan.stages(run):
-        if (took := stage.seconds - before.get(stage.name, 0.0)) > 0:
-            table.add_row(stage.name, duration(took), _outcome(stage) if stage.done else "not finished")
+        old, new = before.get(stage.name), stage.record
+        if new is None or new == old:
+            continue
+        earlier = old["seconds"] if old and old.get("fingerprint") == new["fingerprint"] else 0.0
+        table.add_row(stage.name, duration(new["seconds"] - earlier), _outcome(stage) if stage.done else "not finished")
     if table.row_count:
         console.console.print(table)
     report = run.path / "report.html"
@@ -215,12 +218,12 @@ def _summary(run: Run, before: Mapping[str, float], seconds: float, following: C
         say(f"next:   {following(run)}")
 
 
-SHOWN = {
-    "psnr": "{:.1f} dB",
-    "codes_used": "{:.0%} of the codes used",
-    "gap": "{:.2f} nats below the marginal entropy",
-    "changed_tokens": "{:.0%} of the tokens changed",
-    "knn": "kNN {:.0%} on validation tiles",
+SHOWN: Mapping[str, Callable[[float], str]] = {
+    "psnr": "{:.1f} dB".format,
+    "codes_used": "{:.0%} of the codes used".format,
+    "gap": lambda gap: f"{abs(gap):.2f} nats {'below' if gap > 0 else 'above'} the marginal entropy",
+    "changed_tokens": "{:.0%} of the tokens changed".format,
+    "knn": "kNN {:.0%} on validation tiles".format,
 }
 """Fact of a stage -> how the summary shows it. The report has all of them."""
 
@@ -230,4 +233,4 @@ def _outcome(stage: Stage) -> str:
     facts = stage.facts
     if stage.name == "tiles":
         return ", ".join(f"{count:,} {split}" for split, count in facts["tiles"].items())
-    return ", ".join(text.format(facts[name]) for name, text in SHOWN.items() if name in facts)
+    return ", ".join(show(facts[name]) for name, show in SHOWN.items() if name in facts)

@@ -25,6 +25,9 @@ FORMAT = 2
 KEEP = "add --redo to replace it, or name a recipe and --run NEW_NAME to keep both."
 """What a user can do about output that does not fit."""
 
+Record = dict[str, Any] | None
+"""What stage.json or working.json holds; None where a stage was never begun."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -140,7 +143,7 @@ class Stage:
         """Whether the folder, or that of an input, holds output of other settings or inputs: only redo replaces it."""
         if any(stage.stale for stage in self.inputs):
             return True
-        record = self._record()
+        record = self.record
         return record is not None and all(stage.done for stage in self.inputs) and not self.fits(record)
 
     @property
@@ -152,9 +155,11 @@ class Stage:
     @property
     def seconds(self) -> float:
         """Time spent on the stage over all sessions, each up to its last checkpoint."""
-        return float((self._record() or {}).get("seconds", 0.0))
+        return float((self.record or {}).get("seconds", 0.0))
 
-    def _record(self) -> dict[str, Any] | None:
+    @property
+    def record(self) -> Record:
+        """The stage's record as it is now, finished or not, whatever it was made from."""
         for name in ("stage.json", "working.json"):
             if (self.path / name).is_file():
                 record: dict[str, Any] = read_json(self.path / name)
@@ -175,7 +180,7 @@ class Stage:
         for need in self.weights:
             if not named.keys().isdisjoint(need.keys):
                 require(need)
-        record = self._record()
+        record = self.record
         if record is not None and not self.fits(record):
             if not self.redo:
                 raise StaleStage(self._difference(record))
@@ -203,7 +208,7 @@ class Stage:
 
     def _counted(self) -> dict[str, Any]:
         """The record with the time up to now. Another process of the stage may have counted part of it already."""
-        record = self._record() or {}
+        record = self.record or {}
         now, since = time.time(), max(self._since, float(record.get("counted_to", 0.0)))
         self._since = now
         return self._as_record(self.seconds + max(0.0, now - since))
