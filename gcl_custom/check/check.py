@@ -79,8 +79,8 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
     for split in SPLITS[1:]:
         lacking = [name for label, name in enumerate(tiles.classes) if not tiles.count(split, label)]
         if lacking:
-            more = ", ..." if len(lacking) > NAMED else ""
-            warn(f"no {split} tile of {len(lacking)} classes: {', '.join(lacking[:NAMED])}{more}")
+            names = ", ".join([*lacking[:NAMED], *(["..."] if len(lacking) > NAMED else [])])
+            warn(f"no {split} tile of {len(lacking)} classes: {names}")
     for fraction in recipe.compare.fractions:
         total, wanted = tiles.share(fraction), fraction * len(tiles.labelled)
         note = ", since each class keeps one" if total > 1.5 * wanted else ""

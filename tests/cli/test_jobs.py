@@ -11,14 +11,32 @@ import pytest
 from command_line import COMMAND, TINY, gcl_custom
 from drawn_imagery import draw
 from safetensors.torch import load_file
+from tiny_recipe import TINY as TINY_RECIPE
 
+from gcl_custom.cli import jobs
 from gcl_custom.files import locked
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
 
 
 def test_what_is_done_is_not_done_again(project: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (project / "runs" / "tiny").rglob("*.safetensors")}
     gcl_custom(project, "run", "tiny.yaml")
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_a_summary_lists_what_was_done_now_in_a_few_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path / "tiny", TINY_RECIPE)
+    tiles = plan.tiles(run)
+    tiles.begin()
+    tiles.finish(tiles={"train": 1400, "valid": 2, "test": 3}, content="0a", listing="0b")
+    jobs._summary(run, {}, 5.0, lambda run: f"gcl-custom pretrain {run.options}")
+    said = capsys.readouterr().out
+    assert re.search(r"tiles +0 s +1,400 train, 2 valid, 3 test", said)
+    assert "next:   gcl-custom pretrain --run tiny" in said
+    jobs._summary(run, {stage.name: stage.record for stage in plan.stages(run)}, 5.0, None)
+    assert capsys.readouterr().out == ""
+    assert jobs.SHOWN["gap"](-0.5) == "0.50 nats above the marginal entropy"
 
 
 def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path, tmp_path: Path) -> None:

@@ -177,7 +177,12 @@ def test_a_scene_that_becomes_one_small_tile_is_warned_of(
 ) -> None:
     folder = tmp_path / "scenes"
     folder.mkdir()
-    about: dict[str, Any] = {"driver": "GTiff", "count": 4, "dtype": "uint16"}
+    about: dict[str, Any] = {
+        "driver": "GTiff",
+        "count": 4,
+        "dtype": "uint16",
+        "transform": rasterio.Affine(1, 0, 5, 0, -1, 5),
+    }
     with rasterio.open(folder / "scene.tif", "w", height=512, width=600, **about) as file:
         file.write(np.random.default_rng(0).integers(1, 1000, (4, 512, 600), dtype=np.uint16))
     embed.embed(run, folder, tmp_path / "scenes.parquet")

@@ -146,7 +146,7 @@ def test_tiles_from_which_something_was_made_are_packed_anew_only_if_asked_for(
     capsys.readouterr()
     assert packed(run).sources == before
     said = " ".join(capsys.readouterr().out.split())
-    assert {"added": ": 1 added.", "emptied": "holds no image", "labels": "10 added, 10 gone"}[what] in said
+    assert {"added": ": 1 added.", "emptied": "holds no image", "labels": "15 added, 15 gone"}[what] in said
     assert "gcl-custom run" in said
     assert "recipe.yaml --run NEW_NAME" in said
     assert run.stage("later", {}, [plan.tiles(run)]).done
