@@ -179,10 +179,11 @@ def everything(run: Run) -> None:
         do("labels", run)  # what is wrong with them is said before hours are spent
     if arms.needs_generator(run.recipe):
         _generator(run)
+    if not labelled or "gcl" not in run.recipe.compare.arms:  # otherwise the comparison begins with it
+        _pretrain(run)
     if labelled:
         _pretrain_and_score(run)
     else:
-        _pretrain(run)
         say("no labels: all that needs none is done, and the comparison left out")
     do("report", run)
 

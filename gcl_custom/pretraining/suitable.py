@@ -55,9 +55,9 @@ def _try(key: str, network: nn.Module, side: int, width: int, name: str) -> None
 
 
 def _refusal(key: str, side: int, name: str, reason: str) -> UserError:
-    why = (reason.splitlines() or ["it says no more"])[0].rstrip(".")
+    why = f" ({line.rstrip('.')})" if (line := reason.partition("\n")[0]) else ""
     return UserError(
-        f"pretrain.backbone: {name} does not take pictures of {side} px, the {key} of this recipe ({why}). Choose "
+        f"pretrain.backbone: {name} does not take pictures of {side} px, the {key} of this recipe{why}. Choose "
         f"another size, for a network of fixed size one for tiles and all views, or a backbone of any size, such as "
         f"resnet18, convnext_atto or vit_tiny_patch16_224"
     )
