@@ -60,9 +60,9 @@ def _sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
 
 
 def _epochs(base: Recipe, train: float) -> Iterator[str]:
-    """Overrides that keep the steps of each training, as far as few tiles bear to be repeated."""
+    """Overrides that keep the steps of each training and of its evaluations, as far as few tiles bear repetition."""
     times = min(MOST_REPEATED, MEANT_FOR / max(1.0, train))
-    keys = {"pretrain.epochs": base.pretrain.epochs}
+    keys = {"pretrain.epochs": base.pretrain.epochs, "pretrain.probe_every": base.pretrain.probe_every}
     if base.pretrain.source == "inpainted":
         keys["generator.tokenizer.epochs"] = base.tokens.tokenizer.epochs
         keys["generator.maskgit.epochs"] = base.tokens.maskgit.epochs

@@ -36,6 +36,8 @@ def test_steps_stay_the_same_whatever_the_number_of_tiles(tmp_path: Path) -> Non
         return folder_recipe(tmp_path / "tiles", [])[1].pretrain.epochs
 
     assert of(20) == epochs * MOST_REPEATED
+    few, whole = folder_recipe(tmp_path / "tiles", [])[1].pretrain, load_recipe("small-rgb").pretrain
+    assert few.epochs // few.probe_every == whole.epochs // whole.probe_every
     assert of(MEANT_FOR // 2) == 2 * epochs
     assert of(MEANT_FOR) == epochs
     assert of(5 * MEANT_FOR) == epochs // 5
