@@ -67,7 +67,7 @@ def build(
     """
     require_known(name, named_by)
     network = timm.create_model(name, num_classes=0, in_chans=bands)
-    if chosen := _any_size(network) or _for_size(network, size):
+    if chosen := _any_size(network) or _for_size(network, bands, size):
         try:
             network = timm.create_model(name, num_classes=0, in_chans=bands, **chosen)
         except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
@@ -130,12 +130,24 @@ def _any_size(network: nn.Module) -> dict[str, Any]:
     return {option: True for option in ANY_SIZE if option in _accepted(network)}
 
 
-def _for_size(network: Any, size: int | None) -> dict[str, Any]:
+def _for_size(network: Any, bands: int, size: int | None) -> dict[str, Any]:
     """The option that builds a network of fixed input size for tiles of another size; mostly none."""
     about = network.pretrained_cfg or {}
-    if not about.get("fixed_input_size") or size in (None, about["input_size"][-1]):
+    if size is None or not about.get("fixed_input_size") or size == about["input_size"][-1]:
         return {}
-    return {"img_size": size} if "img_size" in _accepted(network) else {}
+    return {"img_size": size} if "img_size" in _accepted(network) and not _takes(network, bands, size) else {}
+
+
+@torch.no_grad()
+def _takes(network: nn.Module, bands: int, size: int) -> bool:
+    """Whether a new network takes tiles of this size as it is: timm calls some fixed that are not, such as XCiT."""
+    try:
+        network.eval()(torch.zeros(1, bands, size, size))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    finally:
+        network.train()
+    return True
 
 
 def _accepted(network: nn.Module) -> set[str]:
