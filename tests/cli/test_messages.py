@@ -85,6 +85,8 @@ def test_commands_that_messages_name_do_their_work(project: Path, tmp_path: Path
                 continue
             if "new" in typed or "scenes" in typed:
                 typed += QUICK
+            if typed[0] == "cost-benefit":
+                typed += ["--tiles", "4"]
             app(typed, standalone_mode=False)
             done.append(command)
             for made in ("OTHER.yaml", "mine.yaml", "tiny.safetensors"):
