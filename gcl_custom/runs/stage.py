@@ -97,12 +97,14 @@ class Stage:
     def require_inputs(self) -> None:
         """Raise a UserError if an input is not finished."""
         for stage in self.inputs:
-            if stage.output is None:
-                stale = stage.stale
-                state = "was made from other settings or inputs" if stale else "is not finished"
+            if stage.output is None and stage.stale:
                 raise UserError(
-                    f"{self.name} needs {stage.name}, which {state} in {stage.path}. Run: {stage.remedy}"
-                    f"{' --redo' if stale else ''}"
+                    f"{self.name} needs {stage.name}, which was made from other settings or inputs in {stage.path}. "
+                    f"Run: {stage.remedy} --redo"
+                )
+            if stage.output is None:
+                raise UserError(
+                    f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
                 )
 
     @property
