@@ -9,7 +9,7 @@ import gcl_custom
 
 PACKAGE = Path(gcl_custom.__file__).parent
 VERB = r"[a-z][a-z-]*"
-ARGUMENT = r"--[a-z][a-z-]*|\S*[=⟨/]\S*|[A-Z][A-Z_]*(?:\.[a-z]+)?|\w+\.(?:parquet|yaml|safetensors)|timm"
+ARGUMENT = r"--[a-z][a-z-]*|[^\s<]*[=⟨/][^\s<]*|[A-Z][A-Z_]*(?:\.[a-z]+)?|\w+\.(?:parquet|yaml|safetensors)|timm"
 """An option, a placeholder such as RECIPE, a filled-in value, KEY=VALUE, a path, a file, or a format."""
 COMMAND = re.compile(rf"gcl-custom(?: (?:recipes )?{VERB}(?: (?:{ARGUMENT}))*)")
 
