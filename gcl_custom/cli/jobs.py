@@ -32,6 +32,7 @@ STAGES = {
     "views": ("views.make_views", "make_views"),
     "reconstructions": ("views.make_views", "make_reconstructions"),
     "cost_benefit": ("views.cost_benefit", "measure_cost_benefit"),
+    "targets": ("pretraining.make_targets", "make_targets"),
     "pretrain": ("pretraining.pretrain", "pretrain"),
     "labels": ("evaluation.scoring", "require_labels"),
     "compare": ("evaluation.compare_supervised", "compare_supervised"),
@@ -121,6 +122,13 @@ def _views(run: Run, asked: bool = False) -> None:
         do("reconstructions", run)
 
 
+def _inputs(run: Run) -> None:
+    """What pretrainings of the recipe read beside the tiles."""
+    _views(run)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
+
+
 def before_pretraining(run: Run) -> str:
     """The command that comes after the generator or the views."""
     return f"gcl-custom pretrain {run.options}"
@@ -151,14 +159,14 @@ def pretrain(run: Run) -> None:
 
 
 def _pretrain(run: Run) -> None:
-    _views(run)
+    _inputs(run)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
 def _pretrain_and_score(run: Run) -> None:
     """Every arm and seed, and their comparison. Missing labels are noticed before any time is spent."""
     do("labels", run)
-    _views(run)
+    _inputs(run)
     for arm, seed in arms.pretrainings(run.recipe):
         do("pretrain", run, arm, seed)
     do("compare", run)

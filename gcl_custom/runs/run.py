@@ -49,14 +49,17 @@ class Run:
     @property
     def name(self) -> str:
         """What --run takes: the name, or STUDY/cells/CELL for a cell of a study."""
-        return self.path.name if self.pool is None else "/".join(self.path.parts[-3:])
+        return "/".join(self.path.parts[-3:] if self._is_cell else self.path.parts[-1:])
 
     @property
     def options(self) -> str:
-        """The options by which a command finds this run, as they are typed."""
-        runs = self.path.parent if self.pool is None else self.path.parents[2]
-        elsewhere = [] if runs == RUNS else ["--runs", str(runs)]
-        return shlex.join(["--run", self.name, *elsewhere])
+        """The options that name this run on the command line."""
+        runs = self.path.parents[2 if self._is_cell else 0]
+        return shlex.join(["--run", self.name, *([] if runs == RUNS else ["--runs", str(runs)])])
+
+    @property
+    def _is_cell(self) -> bool:
+        return self.path.parent.name == CELLS
 
     def uses(self, stage: Stage) -> bool:
         """Whether other stages were begun, which may have been made from this one's output."""

@@ -20,6 +20,7 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import batch_norm, processes
+from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.quiet_lightning import quiet_lightning
@@ -51,6 +52,7 @@ def fit(
 
     Returns:
         One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
+        There are fewer rows if the module ends early.
 
     Raises:
         UserError: a loss or a gradient is not finite; the last checkpoint stays.
@@ -76,6 +78,7 @@ def _train(
     seed: int,
 ) -> None:
     """What each process does."""
+    keep_freed_memory()
     if fabric.world_size > 1:
         processes.part_at_exit()
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
@@ -91,7 +94,8 @@ def _train(
     progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
     with closing(training), progress as ticker, StopRequests(fabric.world_size == 1) as asked:
         ticker.skip(batches.step * batches.batch)
-        while batches.step < epochs * len(batches):
+        # All processes end with the first one, which alone evaluates.
+        while batches.step < epochs * len(batches) and not fabric.broadcast(module.ended):
             for batch in batches:
                 torch.manual_seed(derive(seed, stage.name, batch.step, fabric.global_rank))
                 training.steps.take(fabric.to_device(batch))

@@ -72,3 +72,15 @@ def test_without_a_run_or_recipe_one_message(tmp_path: Path, arguments: list[str
     assert done.returncode == 1
     assert (done.stdout + done.stderr).startswith("error: There is no")
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("labels", ["labels.csv", "meta/a: b.csv", "1e3", "[x].csv"])
+def test_check_takes_a_table_of_labels_whatever_its_name(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {root: tiles, labels: other.csv}")
+    done: list[Any] = []
+    monkeypatch.setattr("gcl_custom.cli.jobs.do", lambda stage, run: done.append((stage, run.recipe.data.labels)))
+    ended = CliRunner().invoke(app, ["check", str(tmp_path / "mine.yaml"), "--labels", labels])
+    assert ended.exit_code == 0, ended.output
+    assert done == [("check", labels)]

@@ -97,3 +97,12 @@ def test_the_folders_of_runs_and_studies_are_known_as_output(tmp_path: Path) -> 
     assert not is_output(run), "a folder with a recipe alone may hold anything"
     write_json(run / "evaluate" / "probes" / "ours" / "working.json", {})
     assert [is_output(folder) for folder in (run, study, images)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [("runs/mine", "--run mine"), ("other place/mine", "--run mine --runs 'other place'"),
+     ("runs/grid/cells/rate=0.5", "--run grid/cells/rate=0.5"), ("/a/grid/cells/x", "--run grid/cells/x --runs /a")],
+)  # fmt: skip
+def test_the_options_of_a_run_name_it_wherever_it_is(path: str, options: str) -> None:
+    assert Run(Path(path), RECIPE).options == options
