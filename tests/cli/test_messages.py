@@ -14,7 +14,7 @@ from named_commands import named_commands
 from gcl_custom.cli.main import app
 
 COMMANDS: Any = typer.main.get_command(app)
-PROSE = {"gcl-custom itself", "gcl-custom export"}
+PROSE = {f"gcl-custom {word}" for word in ("itself", "does", "or", "wrote", "export")}
 """Named in a sentence that tells nobody to type it."""
 FILLED = {
     ".options⟩": "--run tiny",
