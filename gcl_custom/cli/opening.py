@@ -30,7 +30,7 @@ def opened(runs: Path, given: str | None, name: str | None, overrides: Sequence[
     if given in shipped("recipes"):
         raise UserError(
             f"{given} is a folder here and the name of a shipped recipe. Give ./{given} for the images in the folder, "
-            f"or for the recipe a copy of it: gcl-custom recipes copy {given} OTHER.yaml"
+            f"or for the recipe a copy of it: gcl-custom recipes copy {folder} OTHER.yaml"
         )
     if is_output(folder):
         raise UserError(f"{given} is the folder of a run, not of images. Leave it out, and add --run {folder.name}")

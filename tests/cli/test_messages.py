@@ -14,7 +14,7 @@ from named_commands import named_commands
 from gcl_custom.cli.main import app
 
 COMMANDS: Any = typer.main.get_command(app)
-PROSE = {f"gcl-custom {word}" for word in ("itself", "does", "or", "wrote", "export")}
+PROSE = {f"gcl-custom {word}" for word in ("itself", "does", "or", "wrote", "export", "than ⟨__version__⟩")}
 """Named in a sentence that tells nobody to type it."""
 FILLED = {
     ".options⟩": "--run tiny",
@@ -22,7 +22,8 @@ FILLED = {
     "⟨shlex.quote(str(run.path/'recipe.yaml'))⟩": "runs/tiny/recipe.yaml",
     "⟨WEIGHTS⟩=weights/⟨FID_FILE⟩": "cost_benefit.fid_weights=w.pth",
     **dict.fromkeys(("⟨target⟩", "⟨recipe⟩", "RECIPE"), "tiny.yaml"),
-    **dict.fromkeys(("⟨given⟩", "⟨kind⟩", "⟨name⟩"), "quickstart"),
+    **dict.fromkeys(("⟨folder⟩", "⟨kind⟩", "⟨name⟩"), "quickstart"),
+    "⟨given⟩": "--backbone=floor=untrained:test_resnet",
     "NAME=SPEC": "floor=untrained:test_resnet",
     "NEW_NAME": "new",
     "FOLDER": "scenes",
@@ -83,7 +84,7 @@ def test_commands_that_messages_name_do_their_work(project: Path, tmp_path: Path
             typed = words(command)
             if "--download" in typed or typed == ["recipes", "keys"]:
                 continue
-            if "new" in typed or "scenes" in typed:
+            if typed[0] == "run" and ("new" in typed or "scenes" in typed):
                 typed += QUICK
             if typed[0] == "cost-benefit":
                 typed += ["--tiles", "4"]
