@@ -55,7 +55,10 @@ class Record(NamedTuple):
 def packed(folder: Path) -> dict[Source, Record]:
     """The last line of each source in a store's journal, which stays as it is."""
     whole, _, _ = (folder / JOURNAL).read_bytes().rpartition(b"\n")
-    return {record.source: record for record in map(Record.of_line, whole.decode("utf-8").split("\n")[1:])}
+    return {
+        record.source: record
+        for record in map(Record.of_line, whole.decode("utf-8", "surrogateescape").split("\n")[1:])
+    }
 
 
 class PackingJournal:
