@@ -29,7 +29,8 @@ PLAIN_EVERY = 15.0
 
 def is_first_rank() -> bool:
     """Whether this process prints and writes: it is the only one, or the first of several."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
+    ranks = [os.environ.get(name, "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")]
+    return not any(rank.isdecimal() and int(rank) for rank in ranks)
 
 
 HIDDEN = {"Cc", "Cs", "Zl", "Zp"}

@@ -28,5 +28,9 @@ class Busy(UserError):  # noqa: N818  a state of files, named as in the messages
     """Another process is working in a folder."""
 
 
-class StaleStage(UserError):  # noqa: N818  a state of files, named as in the messages
+class Refused(UserError):  # noqa: N818  named as in the messages
+    """A recipe that a run does not go on with. Nothing was begun, so the run keeps the recipe that it had."""
+
+
+class StaleStage(Refused):
     """A stage's output was made from other settings or other inputs."""

@@ -76,5 +76,8 @@ def test_only_the_first_rank_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert console.is_first_rank()
+    for odd in ("", " ", "zero", "0"):  # a first rank that nobody hears could not say what is wrong
+        monkeypatch.setenv("RANK", odd)
+        assert console.is_first_rank()
     monkeypatch.setenv("RANK", "1")
     assert not console.is_first_rank()

@@ -101,7 +101,7 @@ def parse(words: Sequence[str]) -> None:
     given = command.make_context(words[1], rest, parent=context).params
     name = given.get("recipe") or given.get("study") or "NAME"
     known = {*shipped("recipes"), *shipped("recipes/studies")}
-    assert name.isupper() or name in known or (ROOT / name).is_file() or Path(name).is_file(), f"there is no {name}"
+    assert name.isupper() or name in known or (ROOT / name).is_file() or Path(name).exists(), f"there is no {name}"
     if given.get("set_"):
         load_recipe(name if name in shipped("recipes") else "mine.yaml", given["set_"])
 

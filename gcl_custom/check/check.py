@@ -15,6 +15,8 @@ from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, say, warn
 from gcl_custom.imagery.tile_store import SPLITS
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
+from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
@@ -24,6 +26,8 @@ from gcl_custom.weights.on_disk import in_bytes
 
 MOST_CLASSES = 40
 """Most classes with a row of their own in the table of tiles."""
+NAMED = 5
+"""Most classes that a warning names."""
 LARGE = 100 * 10**9
 """Bytes of views above which the warning names what takes less room."""
 
@@ -38,6 +42,7 @@ def check(run: Run) -> None:
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)
+    require_sizes(recipe)
     say("measuring a few steps of each network ...")
     tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
@@ -69,6 +74,13 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
     if not tiles.classes:
         warn("no labels: everything up to pretraining works, but compare-supervised needs some")
         return
+    if tiles.kind.measure != SINGLE_LABEL.measure:
+        say("several labels a tile: scores are mean average precision (mAP)")
+    for split in SPLITS[1:]:
+        lacking = [name for label, name in enumerate(tiles.classes) if not tiles.count(split, label)]
+        if lacking:
+            names = ", ".join([*lacking[:NAMED], *(["..."] if len(lacking) > NAMED else [])])
+            warn(f"no {split} tile of {len(lacking)} classes: {names}")
     for fraction in recipe.compare.fractions:
         total, wanted = tiles.share(fraction), fraction * len(tiles.labelled)
         note = ", since each class keeps one" if total > 1.5 * wanted else ""

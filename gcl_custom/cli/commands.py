@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gcl_custom.cli import jobs
+from gcl_custom.cli.opening import opened
 from gcl_custom.cli.options import (
     RUNS,
     ArmName,
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a backbone on your own unlabelled imagery: a generator of your domain, generative views, "
     "contrastive pretraining, and a verdict against supervised training.",
-    epilog="Start with: gcl-custom run quickstart",
+    epilog="Start with: gcl-custom run FOLDER, a folder of your images; or gcl-custom run quickstart",
 )
 
 
@@ -95,8 +96,10 @@ def evaluate(
 def run_all(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:
-    """Do everything: fit-generator, make-views, pretrain, compare-supervised, report."""
-    jobs.work(recipe, run, set_, redo, runs, jobs.everything)
+    """Do everything: fit-generator, make-views, pretrain, compare-supervised, report. On a folder of images this takes
+    a shipped recipe that suits them. Without labels there is no comparison.
+    """
+    jobs.work(recipe, run, set_, redo, runs, jobs.everything, jobs.use)
 
 
 @app.command()
@@ -107,11 +110,13 @@ def check(
         typer.Option("--labels", metavar="FILE", help="Table of labels below data.root, as --set data.labels=FILE."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Say what a recipe would do: tiles found, unusable files, shapes, time and disk. Trains and writes nothing."""
+    """Say what a recipe, or a first try on a folder, would do: tiles found, unusable files, shapes, time and disk.
+    Trains and writes nothing.
+    """
     given = (
         [] if labels is None else [f"data.labels={json.dumps(labels)}"]
     )  # a name is a text, whatever YAML makes of it
-    jobs.do("check", open_run(runs, recipe, run, [*(set_ or ()), *given]))
+    jobs.do("check", opened(runs, recipe, run, [*(set_ or ()), *given]))
 
 
 @app.command()

@@ -2,24 +2,25 @@
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from gcl_custom import console
+from gcl_custom.cli.opening import opened
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.files import locked
 from gcl_custom.runs import arms, plan
-from gcl_custom.runs.run import Run, open_run
-from gcl_custom.runs.stage import Stage
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Record, Stage
 from gcl_custom.weights.needed import licences
 
 STAGES = {
+    "backbone": ("pretraining.suitable", "require_suitable"),
     "tiles": ("imagery.pack_tiles", "pack_tiles"),
     "tokenizer": ("generator.fit_tokenizer", "fit_tokenizer"),
     "tokens": ("generator.tokenise", "tokenise"),
@@ -75,19 +76,30 @@ def work(
     Returns:
         The run.
     """
-    run, start = open_run(runs, recipe, name, overrides or (), redo), time.monotonic()
+    run, start = opened(runs, recipe, name, overrides or (), redo), time.monotonic()
     with locked(run.path), run.saved():
         say(f"run {run.path}")
         for line in licences(run.recipe):
             console.warn(line)
+        before = {stage.name: stage.record for stage in plan.stages(run)}
         job(run)
-    _summary(run, time.monotonic() - start, following)
+    _summary(run, before, time.monotonic() - start, following)
     return run
+
+
+def _begin(run: Run) -> None:
+    """What comes before all else: is the backbone one for these tiles, are the tiles packed, have files changed?"""
+    do("backbone", run)
+    do("tiles", run)
 
 
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
-    do("tiles", run)  # notices files that have changed since
+    _begin(run)
+    _generator(run)
+
+
+def _generator(run: Run) -> None:
     if not run.recipe.generator.trained:
         do("generator", run)
     for stage in plan.generator(run)[1:]:
@@ -96,15 +108,25 @@ def fit_generator(run: Run) -> None:
 
 def make_views(run: Run) -> None:
     """The views and the reconstructions, even if no pretraining of the recipe shows them."""
-    do("tiles", run)  # notices files that have changed since
+    _begin(run)
     _views(run, asked=True)
 
 
-def _views(run: Run, asked: bool) -> None:
-    if asked or arms.needs_views(run.recipe):
+def _views(run: Run, asked: bool = False) -> None:
+    wanted, controls = asked or arms.needs_views(run.recipe), arms.needs_reconstructions(run.recipe)
+    if run.redo and (wanted or controls) and any(stage.stale for stage in plan.generator(run)):
+        _generator(run)  # such as one of tiles that were just packed anew
+    if wanted:
         do("views", run)
-    if arms.needs_reconstructions(run.recipe):
+    if controls:
         do("reconstructions", run)
+
+
+def _inputs(run: Run) -> None:
+    """What pretrainings of the recipe read beside the tiles."""
+    _views(run)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
 
 
 def before_pretraining(run: Run) -> str:
@@ -113,32 +135,38 @@ def before_pretraining(run: Run) -> str:
 
 
 def after_pretraining(run: Run) -> str:
-    """The command that comes after pretraining. A comparison needs labels; a use of the backbone does not."""
+    """The command that comes after pretraining: the comparison, or where it lacks labels, a use of the backbone."""
     try:
         do("labels", run)
     except UserError:
-        names = (f"representations{number}.parquet" for number in ("", *range(2, 1000)))
-        free = next(name for name in names if not Path(name).exists())  # embed overwrites nothing
-        return f"gcl-custom embed {shlex.quote(run.recipe.data.root)} --out {free} {run.options}"
+        return use(run)
     return f"gcl-custom compare-supervised {run.options}"
+
+
+def use(run: Run) -> str:
+    """The command that uses the backbone on the run's own images."""
+    root, out = Path(run.recipe.data.root), Path(f"{run.path.name}.parquet")
+    if not root.is_dir():
+        return f"gcl-custom report {run.options}"
+    words = ["embed", str(root), "--out", str(out), *(["--overwrite"] if out.exists() else [])]
+    return f"gcl-custom {shlex.join(words)} {run.options}"
 
 
 def pretrain(run: Run) -> None:
     """The recipe's own arm with the first seed."""
-    do("tiles", run)
-    _views(run, asked=False)
-    if run.recipe.pretrain.feature_targets:
-        do("targets", run)
+    _begin(run)
+    _pretrain(run)
+
+
+def _pretrain(run: Run) -> None:
+    _inputs(run)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
-def pretrain_and_score(run: Run) -> None:
+def _pretrain_and_score(run: Run) -> None:
     """Every arm and seed, and their comparison. Missing labels are noticed before any time is spent."""
-    do("tiles", run)
     do("labels", run)
-    _views(run, asked=False)
-    if run.recipe.pretrain.feature_targets:
-        do("targets", run)
+    _inputs(run)
     for arm, seed in arms.pretrainings(run.recipe):
         do("pretrain", run, arm, seed)
     do("compare", run)
@@ -146,35 +174,52 @@ def pretrain_and_score(run: Run) -> None:
 
 def compare(run: Run) -> None:
     """Every arm and seed, their comparison, and the report."""
-    pretrain_and_score(run)
+    _begin(run)
+    _pretrain_and_score(run)
     do("report", run)
 
 
 def everything(run: Run) -> None:
-    """All stages, from files to the report."""
+    """All stages, from files to the report. Without labels there is no comparison."""
+    _begin(run)
+    labelled = bool(plan.tiles(run).facts["classes"])
+    if labelled:
+        do("labels", run)  # what is wrong with them is said before hours are spent
     if arms.needs_generator(run.recipe):
-        fit_generator(run)
-    pretrain(run)
-    compare(run)
+        _generator(run)
+    if not labelled or "gcl" not in run.recipe.compare.arms:  # otherwise the comparison begins with it
+        _pretrain(run)
+    if labelled:
+        _pretrain_and_score(run)
+    else:
+        say("no labels: all that needs none is done, and the comparison left out")
+    do("report", run)
 
 
 def score_cell(run: Run) -> None:
     """All stages of a cell of a study. The study has one table for all cells, so a cell has no report."""
+    _begin(run)
     if arms.needs_generator(run.recipe):
-        fit_generator(run)
-    pretrain_and_score(run)
+        _generator(run)
+    _pretrain_and_score(run)
 
 
-def _summary(run: Run, seconds: float, following: Callable[[Run], str] | None) -> None:
-    table = Table(
-        "stage", "took", "made", title=f"{run.path}  ({duration(seconds)} now)", title_justify="left", box=None
-    )
+def _summary(run: Run, before: Mapping[str, Record], seconds: float, following: Callable[[Run], str] | None) -> None:
+    """What this command has done, where the report is, and the command that comes next.
+
+    Args:
+        before: the record of each stage when the command began.
+    """
+    table = Table("stage", "took", "outcome", title=f"{run.path}  ({duration(seconds)} now)", box=None)
+    table.title_justify = "left"
     for stage in plan.stages(run):
-        if not stage.path.is_dir():
+        old, new = before.get(stage.name), stage.record
+        if new is None or new == old:
             continue
-        state = _made(stage) if stage.done else Text("not finished", "dim")
-        table.add_row(stage.name, duration(stage.seconds), state)
-    console.console.print(table)
+        earlier = old["seconds"] if old and old.get("fingerprint") == new["fingerprint"] else 0.0
+        table.add_row(stage.name, duration(new["seconds"] - earlier), _outcome(stage) if stage.done else "not finished")
+    if table.row_count:
+        console.console.print(table)
     report = run.path / "report.html"
     if report.exists():
         say(f"report: {report.resolve()}")
@@ -182,6 +227,19 @@ def _summary(run: Run, seconds: float, following: Callable[[Run], str] | None) -
         say(f"next:   {following(run)}")
 
 
-def _made(stage: Stage) -> str:
-    facts = {name: value for name, value in stage.facts.items() if isinstance(value, int | float)}
-    return "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+SHOWN: Mapping[str, Callable[[float], str]] = {
+    "psnr": "{:.1f} dB".format,
+    "codes_used": "{:.0%} of the codes used".format,
+    "gap": lambda gap: f"{abs(gap):.2f} nats {'below' if gap > 0 else 'above'} the marginal entropy",
+    "changed_tokens": "{:.0%} of the tokens changed".format,
+    "knn": "kNN {:.0%} on validation tiles".format,
+}
+"""Fact of a stage -> how the summary shows it. The report has all of them."""
+
+
+def _outcome(stage: Stage) -> str:
+    """The few facts of a finished stage that say how it went."""
+    facts = stage.facts
+    if stage.name == "tiles":
+        return ", ".join(f"{count:,} {split}" for split, count in facts["tiles"].items())
+    return ", ".join(show(facts[name]) for name, show in SHOWN.items() if name in facts)

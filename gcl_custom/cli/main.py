@@ -21,6 +21,11 @@ from gcl_custom.errors import Stopped, UserError
 app.add_typer(recipes.app, name="recipes")
 
 
+LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID",
+            "SLURM_NTASKS", "MASTER_PORT")  # fmt: skip
+"""Variables by which launchers number processes; torch and Lightning read them as whole numbers."""
+
+
 @app.callback(invoke_without_command=True)
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
@@ -28,6 +33,9 @@ def _options(
     if version:
         say(__version__)
         raise typer.Exit
+    for name in LAUNCHED:
+        if not (value := os.environ.get(name, "0")).isdecimal():
+            raise UserError(f"The variable {name} is {value!r}, and should be a whole number. Type: unset {name}")
 
 
 def main() -> None:

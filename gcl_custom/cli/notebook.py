@@ -113,6 +113,7 @@ def scores(
     """
     opened = _opened(run, runs)
     compare, evaluated = plan.compare(opened), opened.path / "evaluate" / "scores.json"
+    evaluate = f"gcl-custom evaluate --backbone NAME=SPEC {opened.options}"
     found: dict[str, Any]
     if stage != "evaluate" and compare.done:
         found = read_json(compare.path / "scores.json")
@@ -120,9 +121,9 @@ def scores(
     if stage != "compare" and evaluated.is_file():
         found = read_json(evaluated)
         if found["tiles"] != plan.tiles(opened).output:
-            raise UserError(f"{evaluated} is of other tiles than the run now has. Run: gcl-custom evaluate")
+            raise UserError(f"{evaluated} is of other tiles than the run now has. Run: {evaluate}")
         return found
-    commands = {"compare": f"gcl-custom compare-supervised --run {opened.path.name}", "evaluate": "gcl-custom evaluate"}
+    commands = {"compare": f"gcl-custom compare-supervised {opened.options}", "evaluate": evaluate}
     wanted = commands[stage] if stage else " or ".join(commands.values())
     raise UserError(f"{opened.path} has no scores of a finished {stage or 'comparison or evaluation'}. Run: {wanted}")
 
@@ -141,7 +142,7 @@ def run(
     In a notebook, hardware.devices must be 1: several processes start from the command line only.
 
     Args:
-        recipe: a recipe file, or the name of a shipped recipe.
+        recipe: a recipe file, the name of a shipped recipe, or a folder of images.
         redo: replace output that was made from other settings.
         runs: folder of all runs.
         overrides: keys of the recipe, a dict for a section. The keys that a dict leaves out keep their values.

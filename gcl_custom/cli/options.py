@@ -5,17 +5,21 @@ from typing import Annotated
 
 import typer
 
+from gcl_custom.runs.run import RUNS as RUNS  # the default of --runs
+
 GivenRecipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")]
 MaybeRecipe = Annotated[
     str | None,
     typer.Argument(
         metavar="RECIPE",
-        help="A recipe file, or the name of a shipped one; without it, the run goes on with the recipe it keeps.",
+        help="A recipe file, the name of a shipped one, or a folder of images; without it, the run goes on with the "
+        "recipe it keeps.",
         show_default=False,
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--run", help="Name of the run; without it, the recipe's name, or the latest run.")
+    str | None,
+    typer.Option("--run", help="Name of the run; without it, the recipe's or the folder's name, or the latest run."),
 ]
 KnownName = Annotated[str | None, typer.Option("--run", help="Name of the run; without it, the latest run.")]
 Overrides = Annotated[
@@ -28,6 +32,3 @@ Seed = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Folder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="GCL_CUSTOM_RUNS")]
-
-RUNS = Path("runs")
-"""Default of --runs."""

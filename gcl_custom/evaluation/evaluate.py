@@ -28,7 +28,7 @@ from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
-REMEDY = "gcl-custom evaluate"
+REMEDY = "gcl-custom evaluate --backbone NAME=SPEC"
 
 BySeed = dict[int | None, Shaped[np.ndarray, "..."]]
 """Seed -> what a classifier said of each test tile, or the classifiers of each draw of few labels; the seed is None

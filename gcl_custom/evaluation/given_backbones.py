@@ -125,7 +125,7 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Give
         there = ", ".join(sorted({found for found, _ in done})) or "none"
         raise UserError(
             f"--backbone {name}={spec}: run {other_name} has no finished pretraining of arm {arm} with its recipe; "
-            f"finished arms: {there}. Run: gcl-custom compare-supervised --run {other_name}"
+            f"finished arms: {there}. Run: gcl-custom compare-supervised {other.options}"
         )
     settings = other.recipe.pretrain
     bands = TileStore(plan.tiles(other).path).bands

@@ -49,7 +49,8 @@ def require_labels(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     advice = (
         "A comparison needs labels: put the tiles of each class in a folder of its own, name the classes in a card "
-        "(data.card), or give a table of labels (data.labels). Pretraining needs none: gcl-custom pretrain"
+        "(data.card), or give a table of labels (data.labels). Pretraining needs none: gcl-custom pretrain "
+        f"{run.options}"
     )
     for split in ("train", "valid", "test"):
         if not len(labelled(store, split)):

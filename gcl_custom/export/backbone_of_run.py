@@ -152,7 +152,7 @@ def find_pretraining(run: Run, arm: str, seed: int | None) -> tuple[Arm, int, St
     if (arm, seed) not in expected:
         remedy = f"It is not in the recipe either: see compare.arms, compare.seeds ({run.recipe.compare.seeds})"
     elif (arm, seed) == expected[0]:
-        remedy = f"Run: gcl-custom pretrain --run {run.path.name}"
+        remedy = f"Run: gcl-custom pretrain {run.options}"
     else:
         remedy = f"Run: {stage.remedy}"
     raise UserError(f"{stage.path} {state}. {remedy}. Finished here: {'; '.join(finished) or 'none'}")

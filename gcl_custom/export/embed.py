@@ -28,7 +28,7 @@ from gcl_custom.export import backbone_of_run, geoparquet
 from gcl_custom.files import require_free, write_atomically
 from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, reading
 from gcl_custom.imagery.folders import SUFFIXES, walk
-from gcl_custom.imagery.read_tile import read_tile
+from gcl_custom.imagery.read_tile import read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.recipe.imagery import DataSettings
@@ -128,6 +128,7 @@ def _embed(
     usable: list[Source] = []
     places: list[Place | None] = []
     bad: list[tuple[Source, Unusable]] = []
+    made: list[Tile] = []
     read = partial(_read, folder, Form(store.bands, store.dtype), recipe.data)
     with reading(), console.progress(len(sources), "embedding") as bar:
         for batch in _read_ahead(sources, read):
@@ -137,12 +138,15 @@ def _embed(
                     bad.append((source, tile))
                 else:
                     tiles.append(tile.pixels)
+                    made.append(tile._replace(pixels=tile.pixels[:, :0].copy()))
                     usable.append(source)
                     places.append(place)
             if tiles:
                 found = infer_batch(known.network, store, tensor_of(np.stack(tiles)), hardware)
                 representations[len(usable) - len(tiles) : len(usable)] = found.cpu().numpy()
             bar.advance(len(batch))
+    for note in remarks(made):
+        console.warn(note)
     return Table(usable, places, representations[: len(usable)]), bad
 
 

@@ -276,7 +276,7 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
             **parts,
             "custom_load": False,
         },
-        "model_args": known.model_args | built_for,
+        "model_args": built_for | known.model_args,
     }
 
 

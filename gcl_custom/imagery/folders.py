@@ -186,13 +186,16 @@ class Walked(NamedTuple):
     """Number of other files."""
     closed: list[str]
     """Folders that the system does not let be read."""
+    ours: list[str]
+    """Folders of runs and studies."""
 
     @property
     def notes(self) -> list[str]:
         """What to tell the user of what is not taken."""
         passed = f"files that are no images by their names or kind, passed over: {self.others}"
+        made = f"runs of gcl-custom, which are no imagery, passed over: {examples(self.ours)}"
         shut = f"folders that cannot be opened, left out: {examples(self.closed)}"
-        return [note for note, there in ((passed, self.others), (shut, self.closed)) if there]
+        return [note for note, there in ((passed, self.others), (made, self.ours), (shut, self.closed)) if there]
 
 
 def walk(root: Path, table: Path | None = None) -> Walked:
@@ -206,9 +209,13 @@ def walk(root: Path, table: Path | None = None) -> Walked:
     """
     images, others, seen = [], 0, set()
     closed: list[str] = []
+    ours: list[str] = []
     for folder, inner, names in os.walk(root, onerror=lambda error: closed.append(error.filename), followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen or (folder != str(root) and _is_ours(inner, names)):  # a link to a folder above, or a run
+        is_run = folder != str(root) and _is_ours(inner, names)
+        if is_run:
+            ours.append(Path(folder).relative_to(root).as_posix())
+        if is_run or real in seen:  # by a link to a folder above
             inner.clear()
             continue
         seen.add(real)
@@ -220,7 +227,8 @@ def walk(root: Path, table: Path | None = None) -> Walked:
                 images.append((Path(folder) / name).relative_to(root).as_posix())
             elif table is None or name != table.name or (Path(folder) / name).resolve() != table:
                 others += 1
-    return Walked(sorted(images), others, [str(Path(name).relative_to(root)) for name in sorted(closed)])
+    shut = [str(Path(name).relative_to(root)) for name in sorted(closed)]
+    return Walked(sorted(images), others, shut, sorted(ours))
 
 
 def _is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:

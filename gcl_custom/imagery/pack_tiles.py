@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shlex
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +20,7 @@ from gcl_custom.files import write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
-from gcl_custom.imagery.packing_journal import PackingJournal, Record
+from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
 from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, missing_splits, of_twins, twins
@@ -39,6 +41,9 @@ EDGE_SAMPLE = 2**24
 def pack_tiles(run: Run) -> None:
     """Pack the tiles of a run. After a change of the files, read only those that changed.
 
+    Once something was made from the tiles, they stay as they are until --redo asks for the present files. So what is
+    finished stays usable whatever becomes of the files.
+
     Raises:
         UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
@@ -48,6 +53,13 @@ def pack_tiles(run: Run) -> None:
         say(f"tiles: done before, in {stage.path}")
         return
     if stage.done:
+        if run.uses(stage) and not run.redo:
+            warn(
+                f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
+                f"gcl-custom run {shlex.quote(str(run.path / 'recipe.yaml'))} --run NEW_NAME. Or add --redo, which "
+                f"replaces what was made from the old ones"
+            )
+            return
         say(f"tiles: {news}; only what changed is read")
     root = Path(data.root)
     if data.synthetic:
@@ -98,14 +110,27 @@ def changed(run: Run) -> str | None:
     stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
     if not stage.done or not root.is_dir():
         return None
-    card = load_card(data.card) if data.card else None
-    tiles = layout_of(data, card).tiles
+    try:
+        tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
+    except UserError as error:
+        return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
     if _listing(root, tiles) == stage.facts["listing"]:
         return None
-    before = json.loads((stage.path / INDEX).read_text(encoding="utf-8"))["files"]
-    now = {str(tile.source) for tile in tiles}
-    added, gone = len(now.difference(before)), len(set(before) - now)
-    return f"the files in {root} have changed ({added} not packed yet, {gone} gone, others newer or moved)"
+    return f"the files in {root} have changed since they were packed: {_differences(stage.path, root, tiles)}"
+
+
+def _differences(folder: Path, root: Path, tiles: Sequence[FoundTile]) -> str:
+    """How many files were added, altered and taken away since a store was packed."""
+    before = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["files"])
+    records, counts = packed(folder), Counter[str]()
+    for tile in tiles:
+        record = records.get(tile.source)
+        if record is None or (record.slot is not None and str(tile.source) not in before):
+            counts["added"] += 1
+        elif record.state != _state(root, tile.source):
+            counts["altered"] += 1
+    counts["gone"] = len(before - {str(tile.source) for tile in tiles})
+    return ", ".join(f"{count:,} {how}" for how, count in counts.items() if count) or "other labels or splits"
 
 
 def _fill(

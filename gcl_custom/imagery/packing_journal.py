@@ -52,6 +52,15 @@ class Record(NamedTuple):
         return cls(Source.parse(text), *others)
 
 
+def packed(folder: Path) -> dict[Source, Record]:
+    """The last line of each source in a store's journal, which stays as it is."""
+    whole, _, _ = (folder / JOURNAL).read_bytes().rpartition(b"\n")
+    return {
+        record.source: record
+        for record in map(Record.of_line, whole.decode("utf-8", "surrogateescape").split("\n")[1:])
+    }
+
+
 class PackingJournal:
     """``tiles.bin`` and its journal, all made with the same settings. Other settings start both anew.
 

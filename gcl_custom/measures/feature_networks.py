@@ -152,7 +152,7 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     Let A be the centred features of a divided by the root of n - 1, and B likewise. Then the last trace is the nuclear
     norm of A B^T, which needs no matrix root and, if n < d, no d x d matrix. If n > d, A is replaced by its triangular
     factor. The distance is biased upwards for few tiles, so compare only distances of equally many tiles on the same
-    network.
+    network. The covariance of a single tile counts as zero.
     """
     mean_a, mean_b = a.double().mean(0), b.double().mean(0)
     root_a, root_b = _covariance_root(a.double() - mean_a), _covariance_root(b.double() - mean_b)
@@ -163,5 +163,5 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 def _covariance_root(centred: Float[Tensor, "n d"]) -> Float[Tensor, "r d"]:
     """R with R^T R the covariance, and with at most min(n, d) rows."""
-    root = centred / (len(centred) - 1) ** 0.5
+    root = centred / max(1, len(centred) - 1) ** 0.5
     return torch.linalg.qr(root, mode="r").R if len(root) > root.shape[1] else root

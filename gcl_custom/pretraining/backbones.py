@@ -18,6 +18,8 @@ from gcl_custom.pretraining.small_maps import SmallMapConv2d
 
 ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
+_CHOSEN = "options_of_timm"
+"""Attribute of a network in which ``build`` keeps the options that it gave to timm."""
 PIXELS_AT_A_TIME = 2**20
 """Of enlarged tiles, so that a batch that fits in memory at its own size does so enlarged."""
 Backbone = tuple[nn.Module, int]
@@ -65,7 +67,9 @@ def within(network: nn.Module) -> nn.Module:
     return network.network if isinstance(network, Normalised) else network
 
 
-def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:
+def build(
+    name: str, bands: int, stem: str = "standard", named_by: str = "pretrain.backbone", size: int | None = None
+) -> Backbone:
     """An untrained backbone and its width, the length of a representation.
 
     The network maps unit tiles (b c h w) to representations (b d). Weights come from torch's global generator.
@@ -74,14 +78,24 @@ def build(name: str, bands: int, stem: str = "standard", named_by: str = "pretra
         name: any timm name. Transformers take tiles of any size, too.
         stem: "small" removes the max-pooling of a ResNet's stem, so that maps of tiles of 64 px and less stay larger.
         named_by: the key that the name comes from, for messages.
+        size: side of the tiles. A network that takes pictures of one size is built for it, if timm can; without it,
+            for the size of timm's weights.
 
     Raises:
-        UserError: timm has no such network, or the stem is "small" and the network no ResNet.
+        UserError: timm has no such network or cannot build it for this size, or the stem is "small" and the network
+            no ResNet.
     """
     require_known(name, named_by)
     network = timm.create_model(name, num_classes=0, in_chans=bands)
-    if any_size := options(network):
-        network = timm.create_model(name, num_classes=0, in_chans=bands, **any_size)
+    if chosen := _any_size(network) or _for_size(network, bands, size):
+        try:
+            network = timm.create_model(name, num_classes=0, in_chans=bands, **chosen)
+        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(
+                f"{named_by}: timm cannot build {name} for tiles of {size} px ({error}). Choose another data.size, or "
+                f"a backbone that takes any size, such as resnet18"
+            ) from None
+        setattr(network, _CHOSEN, chosen)
     if stem == "small":
         if not isinstance(network, ResNet):
             raise UserError(
@@ -104,7 +118,7 @@ def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str
     that begins with batch normalisation standardises them itself. The new weights of the embedding do to tiles what
     the initial ones do to (tiles - mean) / deviation of each band.
     """
-    network, width = build(name, store.bands, stem, named_by)
+    network, width = build(name, store.bands, stem, named_by, store.size)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first and first.bias is not None and first.in_channels == store.bands and first.kernel_size == first.stride:
         mean, deviation = (moment[:, None, None] for moment in store.moments)
@@ -126,6 +140,42 @@ def require_known(name: str, named_by: str) -> None:
 
 
 def options(network: nn.Module) -> dict[str, Any]:
-    """timm's options, beside name, classes and bands, that let a network take tiles of any size; mostly none."""
-    accepted = inspect.signature(type(network)).parameters
-    return {option: True for option in ANY_SIZE if option in accepted}
+    """timm's options, beside name, classes and bands, with which a network was built; mostly none."""
+    chosen: dict[str, Any] = getattr(network, _CHOSEN, {})
+    return dict(chosen)
+
+
+def _any_size(network: nn.Module) -> dict[str, Any]:
+    """The options that let a network take tiles of any size; mostly none."""
+    return {option: True for option in ANY_SIZE if option in _accepted(network)}
+
+
+def _for_size(network: Any, bands: int, size: int | None) -> dict[str, Any]:
+    """The option that builds a network of fixed input size for tiles of another size; mostly none."""
+    about = network.pretrained_cfg or {}
+    if size is None or not about.get("fixed_input_size") or size == about["input_size"][-1]:
+        return {}
+    return {"img_size": size} if "img_size" in _accepted(network) and not _takes(network, bands, size) else {}
+
+
+@torch.no_grad()
+def _takes(network: nn.Module, bands: int, size: int) -> bool:
+    """Whether a new network takes tiles of this size as it is: timm calls some fixed that are not, such as XCiT."""
+    try:
+        network.eval()(torch.zeros(1, bands, size, size))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    finally:
+        network.train()
+    return True
+
+
+def _accepted(network: nn.Module) -> set[str]:
+    """The arguments of a network's class, and where it passes others on, those of the class that it extends."""
+    names: set[str] = set()
+    for kind in type(network).__mro__:
+        parameters = inspect.signature(kind).parameters if kind is not nn.Module else {}
+        names |= set(parameters)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return names
+    return names

@@ -120,7 +120,7 @@ class Description(Section):
             UserError: timm has no such network, or the weights do not fit it.
         """
         backbones.require_known(self.network, file)
-        if surplus := set(self.model_args) - {"in_chans", *backbones.ANY_SIZE}:
+        if surplus := set(self.model_args) - {"in_chans", "img_size", *backbones.ANY_SIZE}:
             raise UserError(f"{file}: its description has model_args that gcl-custom does not write: {surplus}")
         arguments: dict[str, Any] = self.model_args
         network: nn.Module = timm.create_model(self.network, num_classes=0, **arguments)

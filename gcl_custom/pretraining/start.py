@@ -25,7 +25,7 @@ def begun(settings: PretrainSettings, store: TileStore) -> Backbone:
     """
     if not settings.continues:
         return backbones.untrained(settings.backbone, store, settings.stem)
-    network, width = backbones.build(settings.backbone, store.bands, settings.stem)
+    network, width = backbones.build(settings.backbone, store.bands, settings.stem, size=store.size)
     if isinstance(settings.start, FileStartSettings | RunStartSettings):
         path = Path(settings.start.weights).expanduser()
         described(path, settings.backbone, settings.stem, "pretrain.start")

@@ -18,6 +18,6 @@ def network_of(run: Run, stage: Stage, bands: int) -> tuple[nn.Module, int]:
         UserError: the weights cannot be read, or do not fit the recipe's backbone.
     """
     settings = run.recipe.pretrain
-    network, width = backbones.build(settings.backbone, bands, settings.stem)
+    network, width = backbones.build(settings.backbone, bands, settings.stem, size=run.recipe.data.size)
     load_weights(stage.path / BACKBONE, network)
     return seeing(settings, network, bands), width

@@ -103,7 +103,8 @@ def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[P
     if not path.is_file():
         close = difflib.get_close_matches(path.stem, known, n=1)
         hint = f" Did you mean the shipped {what} {close[0]!r}?" if close else " See: gcl-custom recipes list"
-        raise RecipeError(f"There is no {what} file {path}.{hint}")
+        folder = " and no folder of images of this name" if what == "recipe" else ""
+        raise RecipeError(f"There is no {what} file {path}{folder} (looked for from {Path.cwd()}).{hint}")
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a {what} is a mapping of sections, not {type(values).__name__}")

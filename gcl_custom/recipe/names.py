@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names that stand in recipes and studies."""
@@ -27,3 +28,9 @@ def folder_name(text: str) -> str:
 def with_digest(name: str, text: str) -> str:
     """A name that differs wherever the text does."""
     return f"{name}-{hashlib.blake2b(text.encode(errors='backslashreplace'), digest_size=4).hexdigest()}"
+
+
+def run_name(folder: Path) -> str:
+    """A name for the run on a folder of images: the folder's own, with hyphens for signs that no recipe may have."""
+    flat = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
+    return flat[:LONGEST] or "images"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gcl_custom.errors import RecipeError, StaleStage, UserError
+from gcl_custom.errors import RecipeError, Refused, UserError
 from gcl_custom.files import locked, read_json, write_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_recipe
 from gcl_custom.recipe.names import is_folder_name
@@ -16,6 +16,8 @@ from gcl_custom.runs.stage import Pool, Stage, of_another_version
 from gcl_custom.weights.digests import contents
 from gcl_custom.weights.needed import needed
 
+RUNS = Path("runs")
+"""Folder of all runs, unless --runs names another."""
 CELLS, POOL = "cells", "stages"
 """Folders of a study: its cells, which are runs, and the pool of their stages."""
 
@@ -41,16 +43,28 @@ class Run:
     ) -> Stage:
         """The stage with this name, settings and inputs."""
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
-        remedy = f"{remedy} --run {self.path.name}"
+        remedy = f"{remedy} {self.options}"
         return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
+
+    @property
+    def name(self) -> str:
+        """What --run takes: the name, or STUDY/cells/CELL for a cell of a study."""
+        return "/".join(self.path.parts[-3:] if self._is_cell else self.path.parts[-1:])
 
     @property
     def options(self) -> str:
         """The options that name this run on the command line."""
-        whole = self.path.parts[-3:] if self.path.parent.name == CELLS else self.path.parts[-1:]
-        runs = self.path.parents[len(whole) - 1]
-        given = ["--run", "/".join(whole), *([] if runs == Path("runs") else ["--runs", str(runs)])]
-        return shlex.join(given)
+        runs = self.path.parents[2 if self._is_cell else 0]
+        return shlex.join(["--run", self.name, *([] if runs == RUNS else ["--runs", str(runs)])])
+
+    @property
+    def _is_cell(self) -> bool:
+        return self.path.parent.name == CELLS
+
+    def uses(self, stage: Stage) -> bool:
+        """Whether other stages were begun, which may have been made from this one's output."""
+        home = self.path if self.pool is None else self.pool.path
+        return any(record.parent != stage.path for record in _records(home))
 
     @property
     def contents(self) -> Mapping[str, str]:
@@ -73,10 +87,22 @@ class Run:
             write_text(self.path.parent / "latest", self.path.name)
         try:
             yield
-        except StaleStage:
+        except Refused:
             if before is not None:
                 write_text(kept, before)
             raise
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    """The record of each stage in the folder of a run, or in a pool."""
+    for depth in ("*", "*/*", "*/*/*"):  # evaluate/probes/NAME is the deepest
+        yield from [*folder.glob(f"{depth}/stage.json"), *folder.glob(f"{depth}/working.json")]
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder is a run or a study: what lies in it was made here, and is no imagery."""
+    is_study = (folder / CELLS).is_dir() and (folder / POOL).is_dir()
+    return is_study or ((folder / "recipe.yaml").is_file() and any(_records(folder)))
 
 
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:

@@ -22,6 +22,11 @@ from gcl_custom.weights.needed import Needed
 
 FORMAT = 3
 """Number that goes up when files or settings change their meaning, so that older output is not mistaken for new."""
+KEEP = "add --redo to replace it, or name a recipe and --run NEW_NAME to keep both."
+"""What a user can do about output that does not fit."""
+
+Record = dict[str, Any] | None
+"""What stage.json or working.json holds; None where a stage was never begun."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,11 @@ class Stage:
     def require_inputs(self) -> None:
         """Raise a UserError if an input is not finished."""
         for stage in self.inputs:
+            if stage.output is None and stage.stale:
+                raise UserError(
+                    f"{self.name} needs {stage.name}, which was made from other settings or inputs in {stage.path}. "
+                    f"Run: {stage.remedy} --redo"
+                )
             if stage.output is None:
                 raise UserError(
                     f"{self.name} needs {stage.name}, which is not finished in {stage.path}. Run: {stage.remedy}"
@@ -131,6 +141,14 @@ class Stage:
         return self.output is not None
 
     @property
+    def stale(self) -> bool:
+        """Whether the folder, or that of an input, holds output of other settings or inputs: only redo replaces it."""
+        if any(stage.stale for stage in self.inputs):
+            return True
+        record = self.record
+        return record is not None and all(stage.done for stage in self.inputs) and not self.fits(record)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the finished stage recorded about its output."""
         facts: dict[str, Any] = read_json(self.path / "stage.json")["facts"]
@@ -139,9 +157,11 @@ class Stage:
     @property
     def seconds(self) -> float:
         """Time spent on the stage over all sessions, each up to its last checkpoint."""
-        return float((self._record() or {}).get("seconds", 0.0))
+        return float((self.record or {}).get("seconds", 0.0))
 
-    def _record(self) -> dict[str, Any] | None:
+    @property
+    def record(self) -> Record:
+        """The stage's record as it is now, finished or not, whatever it was made from."""
         for name in ("stage.json", "working.json"):
             if (self.path / name).is_file():
                 record: dict[str, Any] = read_json(self.path / name)
@@ -162,7 +182,7 @@ class Stage:
         for need in self.weights:
             if not named.keys().isdisjoint(need.keys):
                 require(need)
-        record = self._record()
+        record = self.record
         if record is not None and not self.fits(record):
             if not self.redo:
                 raise StaleStage(self._difference(record))
@@ -190,7 +210,7 @@ class Stage:
 
     def _counted(self) -> dict[str, Any]:
         """The record with the time up to now. Another process of the stage may have counted part of it already."""
-        record = self._record() or {}
+        record = self.record or {}
         now, since = time.time(), max(self._since, float(record.get("counted_to", 0.0)))
         self._since = now
         return self._as_record(self.seconds + max(0.0, now - since))
@@ -210,7 +230,7 @@ class Stage:
         old, new = _flat(before["settings"]), _flat(json.loads(json.dumps(self.settings)))
         lacks_keys_alone = old.items() < new.items()
         if before.get("format") != FORMAT or lacks_keys_alone:
-            return f"{self.path} was made by another version: add --redo to replace it, or --run NEW_NAME to keep both."
+            return f"{self.path} was made by another version: {KEEP}"
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         ]
@@ -218,10 +238,7 @@ class Stage:
             "; ".join(changes)
             or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
         )
-        return (
-            f"{self.path} was made from something else ({what}), and is not mixed with it. "
-            f"Add --redo to replace it, or --run NEW_NAME to keep both."
-        )
+        return f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
 
 
 def of_another_version(folder: Path) -> bool:

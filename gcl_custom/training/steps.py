@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -126,12 +127,14 @@ class Steps:
 def engine(hardware: HardwareSettings, devices: int = 1) -> Fabric:
     """Lightning's Fabric on the recipe's accelerator.
 
-    With several devices each has a process that ends with its work, so that all else in a stage runs once. The
-    precision is ours, see ``Steps.take``: Fabric's autocast has the cache.
+    With several devices each has a process that ends with its work, so that all else in a stage runs once. These
+    processes are started here, whatever a launcher's variables say of tasks. The precision is ours, see
+    ``Steps.take``: Fabric's autocast has the cache.
     """
     device = pick_device(hardware)
     return Fabric(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=devices,
+        plugins=[LightningEnvironment()],
         strategy="auto" if devices == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True),
     )

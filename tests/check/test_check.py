@@ -8,6 +8,7 @@ from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs, survey
 from gcl_custom.console import console
+from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -34,7 +35,32 @@ def test_check_writes_nothing_and_shows_everything(
 def test_shares_of_several_labels_a_tile_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = DataSettings(root=str(several_labels(tmp_path / "root")), size=16, labels="labels.csv")
     check.show_tiles(survey.survey(data), recipe_for(data))
-    assert "label fraction" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "label fraction" in said
+    assert "mean average precision (mAP)" in said
+
+
+def test_a_class_without_a_tile_to_validate_or_test_on_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "root", 20)
+    for path in sorted((root / "water").iterdir())[2:]:
+        path.unlink()
+    data = DataSettings(root=str(root), size=16)
+    check.show_tiles(survey.survey(data), recipe_for(data))
+    said = capsys.readouterr().out
+    assert "no valid tile of 1 classes: water" in said
+    assert "no test tile of 1 classes: water" in said
+    assert "mAP" not in said
+
+
+def test_a_backbone_that_does_not_take_the_tiles_is_refused(tmp_path: Path) -> None:
+    recipe = recipe_for(DataSettings(root=str(class_folders(tmp_path / "root", 20)), size=16))
+    refused = recipe.model_copy(
+        update={"pretrain": recipe.pretrain.model_copy(update={"backbone": "halonet_h1", "stem": "standard"})}
+    )
+    with pytest.raises(UserError, match="halonet_h1 does not take pictures of 16 px"):
+        check.check(Run(tmp_path / "runs" / "r", refused))
 
 
 def test_a_study_on_imagenet_is_reported_before_anything_is_there(

@@ -12,14 +12,32 @@ import pytest
 from command_line import COMMAND, TINY, gcl_custom
 from drawn_imagery import draw
 from safetensors.torch import load_file
+from tiny_recipe import TINY as TINY_RECIPE
 
+from gcl_custom.cli import jobs
 from gcl_custom.files import locked
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
 
 
 def test_what_is_done_is_not_done_again(project: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in (project / "runs" / "tiny").rglob("*.safetensors")}
     gcl_custom(project, "run", "tiny.yaml")
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_a_summary_lists_what_was_done_now_in_a_few_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path / "tiny", TINY_RECIPE)
+    tiles = plan.tiles(run)
+    tiles.begin()
+    tiles.finish(tiles={"train": 1400, "valid": 2, "test": 3}, content="0a", listing="0b")
+    jobs._summary(run, {}, 5.0, lambda run: f"gcl-custom pretrain {run.options}")
+    said = capsys.readouterr().out
+    assert re.search(r"tiles +0 s +1,400 train, 2 valid, 3 test", said)
+    assert "next:   gcl-custom pretrain --run tiny" in said
+    jobs._summary(run, {stage.name: stage.record for stage in plan.stages(run)}, 5.0, None)
+    assert capsys.readouterr().out == ""
+    assert jobs.SHOWN["gap"](-0.5) == "0.50 nats above the marginal entropy"
 
 
 def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path, tmp_path: Path) -> None:
@@ -33,15 +51,20 @@ def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path
     assert "next:   gcl-custom pretrain --run tiny" in said
 
 
-def test_without_labels_pretraining_names_another_next_command_than_the_comparison(tmp_path: Path) -> None:
+def test_without_labels_all_else_is_done_and_the_next_command_uses_the_backbone(tmp_path: Path) -> None:
     draw(tmp_path / "classes", bands=3, each=12, size=32)
     (tmp_path / "flat").mkdir()
     for number, path in enumerate(sorted((tmp_path / "classes").rglob("*.*"))):
         path.rename(tmp_path / "flat" / f"{number}{path.suffix}")
     (tmp_path / "tiny.yaml").write_text(TINY)
     given = ("data={root: flat, size: 32}", "pretrain.mixing_rate=0")
-    said = gcl_custom(tmp_path, "pretrain", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
-    assert "next:   gcl-custom embed flat --out representations.parquet --run tiny" in said
+    said = gcl_custom(tmp_path, "run", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
+    assert "no labels: all that needs none is done, and the comparison left out" in said
+    assert "next:   gcl-custom embed flat --out tiny.parquet --run tiny" in said
+    (tmp_path / "tiny.parquet").write_text("of before")
+    said = gcl_custom(tmp_path, "pretrain").stdout
+    assert "next:   gcl-custom embed flat --out tiny.parquet --overwrite --run tiny" in said
+    gcl_custom(tmp_path, *said.rpartition("next:   gcl-custom ")[2].split())
 
 
 def test_the_next_command_is_one_that_works_where_no_label_can_be_compared_on(tmp_path: Path) -> None:

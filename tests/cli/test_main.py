@@ -11,6 +11,7 @@ from command_line import gcl_custom
 from typer.testing import CliRunner
 
 from gcl_custom.cli.main import app
+from gcl_custom.errors import UserError
 
 
 def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -43,6 +44,13 @@ def squeezed(text: str) -> str:
 
 def test_the_version_is_printed() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", CliRunner().invoke(app, ["--version"]).output)
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "first"), ("WORLD_SIZE", ""), ("SLURM_PROCID", "-1")])
+def test_an_odd_variable_of_a_launcher_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=rf"{name} is '{value}', and should be a whole number"):
+        CliRunner().invoke(app, ["recipes", "list"], catch_exceptions=False)
 
 
 def test_five_mistakes_five_lines_and_exit_code(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_finished_comparison_or_evaluation(
 ) -> None:
     run = kept(make_run(tmp_path))
     with pytest.raises(
-        UserError, match=r"comparison or evaluation\. Run: gcl-custom compare-supervised --run trial or"
+        UserError, match=r"comparison or evaluation\. Run: gcl-custom compare-supervised --run trial --runs .* or"
     ):
         gcl_custom.scores(run.path)
     evaluated = {"tiles": plan.tiles(run).output, "scores": {"ours": {}}}

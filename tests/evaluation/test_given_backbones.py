@@ -345,8 +345,8 @@ def test_a_small_stem_is_one_without_max_pooling(run: Run) -> None:
 
 
 def test_a_network_of_one_size_does_not_take_tiles_of_another(run: Run) -> None:
-    with pytest.raises(UserError, match=r"a=untrained:mixer_s32_224: the network does not take tiles of 16 px"):
-        one(run, "a=untrained:mixer_s32_224").build(0)
+    with pytest.raises(UserError, match=r"a=untrained:halonet_h1: the network does not take tiles of 16 px"):
+        one(run, "a=untrained:halonet_h1").build(0)
 
 
 def test_bands_must_fit(run: Run, tmp_path: Path) -> None:

@@ -196,3 +196,21 @@ def test_nothing_usable_no_image_and_a_taken_place_are_refused(run: Run, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "x.csv"]
     embed.embed(run, root, tmp_path / "x.npy", overwrite=True)
     assert (tmp_path / "x.csv").read_text("utf-8").startswith("file,x,y,crs,longitude,latitude")
+
+
+def test_a_scene_that_becomes_one_small_tile_is_warned_of(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    about: dict[str, Any] = {
+        "driver": "GTiff",
+        "count": 4,
+        "dtype": "uint16",
+        "transform": rasterio.Affine(1, 0, 5, 0, -1, 5),
+    }
+    with rasterio.open(folder / "scene.tif", "w", height=512, width=600, **about) as file:
+        file.write(np.random.default_rng(0).integers(1, 1000, (4, 512, 600), dtype=np.uint16))
+    embed.embed(run, folder, tmp_path / "scenes.parquet")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 files are 16 times as large as data.size or more, and each is shrunk to one tile" in said

@@ -101,6 +101,9 @@ def test_pictures_of_runs_are_no_imagery(tmp_path: Path) -> None:
         "b/6.png",
     )  # fmt: skip
     assert walk(root).images == ["a.jpg", "b/6.png"]
+    assert any(
+        "runs of gcl-custom, which are no imagery, passed over: elsewhere/maskgit" in note for note in walk(root).notes
+    )
     assert walk(root / "runs" / "x").images == ["pictures/1.png"]  # if somebody points there
 
 

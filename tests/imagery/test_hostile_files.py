@@ -178,7 +178,7 @@ def test_pipes_and_devices_are_passed_over_and_dangling_links_are_listed(tmp_pat
     (tmp_path / "endless.png").symlink_to("/dev/zero")
     (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
     (tmp_path / "whole.png").write_bytes(b"x")
-    assert walk(tmp_path) == (["gone.tif", "whole.png"], 2, [])
+    assert walk(tmp_path) == (["gone.tif", "whole.png"], 2, [], [])
     with reading(), pytest.raises(Unusable, match=r"cannot be opened \(No such file"):
         form_of(tmp_path / "gone.tif")
 

@@ -113,7 +113,7 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     Image.fromarray(colours(99)).save(root / "water" / "001.png")
     (root / "water" / "003.png").unlink()
     Image.fromarray(colours(100)).save(root / "water" / "new.png")
-    assert "2 not packed yet, 2 gone" in str(pack_tiles.changed(run))
+    assert str(pack_tiles.changed(run)).endswith("have changed since they were packed: 2 added, 1 altered, 2 gone")
     pack_tiles.pack_tiles(run)
     assert len(decoded) == 2
     assert content(run) != before
@@ -123,6 +123,36 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     assert renewed.sources == fresh.sources
     assert torch.equal(renewed.read(every), fresh.read(every))
     assert content(run) == content(again)
+
+
+@pytest.mark.parametrize("what", ["added", "emptied", "labels"])
+def test_tiles_from_which_something_was_made_are_packed_anew_only_if_asked_for(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished backbone would be refused if the tiles under it were replaced."""
+    root = class_folders(tmp_path / "root")
+    run = run_on(root)
+    before = packed(run).sources
+    made = run.stage("later", {}, [plan.tiles(run)])
+    made.begin()
+    made.finish()
+    if what == "added":
+        Image.fromarray(colours(99)).save(root / "water" / "new.png")
+    elif what == "emptied":
+        for path in root.rglob("*.png"):
+            path.unlink()
+    else:
+        (root / "forest").rename(root / "wood")
+    capsys.readouterr()
+    assert packed(run).sources == before
+    said = " ".join(capsys.readouterr().out.split())
+    assert {"added": ": 1 added.", "emptied": "holds no image", "labels": "15 added, 15 gone"}[what] in said
+    assert "gcl-custom run" in said
+    assert "recipe.yaml --run NEW_NAME" in said
+    assert run.stage("later", {}, [plan.tiles(run)]).done
+    if what == "added":
+        assert len(packed(Run(run.path, run.recipe, redo=True)).sources) == len(before) + 1
+        assert run.stage("later", {}, [plan.tiles(run)]).stale
 
 
 def test_packed_tiles_outlive_their_files(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ def test_the_frechet_distance_is_that_of_the_matrix_root(n: int, m: int, d: int)
     assert frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_of_single_tiles_the_frechet_distance_is_that_of_their_means() -> None:
+    """Their covariance would be 0 / 0, and its root no number."""
+    assert frechet_distance(torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, 6.0]])) == 25
+    several, one = torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([[1.0, 3.0]])
+    assert frechet_distance(several, one) == pytest.approx(2**2 + 2)  # the means, and the variance of the first number
+
+
 def test_the_frechet_distance_in_one_dimension_is_in_closed_form() -> None:
     a, b = torch.randn(50, 1), 3 + 2 * torch.randn(60, 1)
     expected = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2

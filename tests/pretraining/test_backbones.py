@@ -32,7 +32,7 @@ class Grey(TileStore):
     """What a backbone has to know of a store: tiles of little contrast."""
 
     def __init__(self) -> None:
-        self.bands = 3
+        self.bands, self.size = 3, 64
 
     moments = torch.tensor([0.3, 0.4, 0.5]), torch.tensor([0.1, 0.05, 0.2])
 

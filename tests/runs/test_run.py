@@ -9,8 +9,8 @@ from gcl_custom.files import write_json
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs.run import Run, kept_run, open_run
-from gcl_custom.runs.stage import FORMAT
+from gcl_custom.runs.run import Run, is_output, kept_run, open_run
+from gcl_custom.runs.stage import FORMAT, Pool
 
 RECIPE = Recipe(name="first", data=DataSettings(root="tiles"))
 
@@ -77,6 +77,26 @@ def test_a_path_is_no_name_of_a_run(name: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a run's name is made of"):
             open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), name)
     assert open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), "a/cells/b=0.5").path.name == "b=0.5"
+
+
+def test_a_run_is_named_as_a_command_line_finds_it(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "study" / "stages")
+    cell = Run(Path("runs/study/cells/rate=0.5"), RECIPE, pool=pool)
+    assert (cell.name, cell.options) == ("study/cells/rate=0.5", "--run study/cells/rate=0.5")
+    assert Run(Path("runs/a b"), RECIPE).options == "--run 'a b'"
+    assert Run(tmp_path / "a", RECIPE).options == f"--run a --runs {tmp_path}"
+    assert Run(tmp_path / "a", RECIPE).stage("x", {}, remedy="gcl-custom pretrain").remedy.endswith(str(tmp_path))
+
+
+def test_the_folders_of_runs_and_studies_are_known_as_output(tmp_path: Path) -> None:
+    run, study, images = tmp_path / "run", tmp_path / "study", tmp_path / "images"
+    for folder in (run / "evaluate" / "probes" / "ours", study / "cells", study / "stages", images / "forest"):
+        folder.mkdir(parents=True)
+    (run / "recipe.yaml").write_text("")
+    (images / "recipe.yaml").write_text("")
+    assert not is_output(run), "a folder with a recipe alone may hold anything"
+    write_json(run / "evaluate" / "probes" / "ours" / "working.json", {})
+    assert [is_output(folder) for folder in (run, study, images)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,20 @@ def test_the_clock_adds_up_over_sessions(tmp_path: Path) -> None:
     again.finish()
     assert 100 < again.seconds < 110
     assert not (stage.path / "working.json").exists()
+
+
+def test_what_is_stale_is_replaced_by_the_command_that_is_named(tmp_path: Path) -> None:
+    """Without --redo that command would be refused."""
+    run = Run(tmp_path / "run", Recipe(name="run", data=DataSettings(root="tiles")))
+    first = run.stage("first", {"a": 1}, remedy="gcl-custom fit-generator")
+    middle = run.stage("middle", {}, [first], "gcl-custom fit-generator")
+    with pytest.raises(UserError, match=rf"not finished in .*gcl-custom fit-generator {run.options}$"):
+        run.stage("last", {}, [middle]).require_inputs()
+    for stage in (first, middle):
+        stage.begin()
+        stage.finish()
+    changed = run.stage("first", {"a": 2}, remedy="gcl-custom fit-generator")
+    after = run.stage("middle", {}, [changed], "gcl-custom fit-generator")
+    assert (first.stale, changed.stale, after.stale) == (False, True, True)
+    with pytest.raises(UserError, match=r"middle, which was made from other settings .* --redo$"):
+        run.stage("last", {}, [after]).require_inputs()
