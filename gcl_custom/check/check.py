@@ -13,14 +13,13 @@ from rich.table import Table
 from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
 from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
-from gcl_custom.console import console, duration, say, warn
+from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
-from gcl_custom.weights.on_disk import in_bytes
 
 MOST_CLASSES = 40
 """Most classes with a row of their own in the table of tiles."""

@@ -15,7 +15,7 @@ from jaxtyping import Integer
 
 from gcl_custom.console import plain, progress, say, warn
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically, write_json
+from gcl_custom.files import read_json, write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
@@ -99,7 +99,7 @@ def changed(run: Run) -> str | None:
     tiles = layout_of(data, card).tiles
     if _listing(root, tiles) == stage.facts["listing"]:
         return None
-    before = json.loads((stage.path / INDEX).read_text(encoding="utf-8"))["files"]
+    before = read_json(stage.path / INDEX)["files"]
     now = {str(tile.source) for tile in tiles}
     added, gone = len(now.difference(before)), len(set(before) - now)
     return f"the files in {root} have changed ({added} not packed yet, {gone} gone, others newer or moved)"

@@ -1,8 +1,90 @@
-"""The processes that train together, and sums over them. With one process nothing is sent."""
+"""The processes that train together: how they begin and end, and sums over them. With one process nothing is sent."""
 
 import atexit
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from typing import Any
 
+from lightning.fabric import Fabric
 from torch import Tensor, distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from gcl_custom import console
+from gcl_custom.errors import Stopped, UserError
+from gcl_custom.machine_faults import KEPT, explained
+
+Report = tuple[bool, str]
+"""Whether a process failed for something that a user can mend, and the message; otherwise the traceback."""
+LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|gloo|nccl|socket|tcpstore|timed? ?out", re.IGNORECASE)
+"""What a process says when another one that it computes with is gone."""
+
+
+def launch(fabric: Fabric, work: Callable[..., None], *arguments: Any) -> None:
+    """Do a work in every process of the Fabric: in this one if it is the only one, else in new ones that then end.
+
+    Args:
+        work: called with the Fabric and the arguments. Only the first process prints.
+
+    Raises:
+        UserError: as the work raised it, in whichever process; or a process was killed, and the others were ended.
+        RuntimeError: a mistake of ours in a process, with its traceback.
+    """
+    if fabric.world_size == 1:
+        fabric.launch(work, *arguments)
+        return
+    reports: SimpleQueue[Report] = multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        fabric.launch(_do, os.getpid(), reports, work, *arguments)  # type: ignore[arg-type]
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        raise _cause(error, reports) from None
+
+
+def _do(
+    fabric: Fabric, parent: int, reports: "SimpleQueue[Report]", work: Callable[..., None], *arguments: Any
+) -> None:
+    """The work in one of several processes. What goes wrong is reported before the others can notice it."""
+
+    def interrupted(*_: object) -> None:
+        """Ctrl-C reaches every process of a terminal, and the first one decides. It is also sent if that has died."""
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGINT)
+
+    signal.signal(signal.SIGINT, interrupted)
+    console.console.quiet = fabric.global_rank > 0
+    part_at_exit()
+    try:
+        work(fabric, *arguments)
+    except Stopped:
+        return
+    except Exception as error:  # noqa: BLE001  each is reported, and ends the process
+        message = str(error) if isinstance(error, UserError) else explained(error)
+        if message is None and LOST.search(str(error)):
+            message = ""
+        reports.put((message is not None, traceback.format_exc() if message is None else message[:10_000]))
+        sys.exit(1)
+
+
+def _cause(error: ProcessExitedException | ProcessRaisedException, reports: "SimpleQueue[Report]") -> Exception:
+    """Why processes ended, out of what each reported; those that only lost another one say nothing."""
+    found: list[Report] = []
+    while not reports.empty():
+        found.append(reports.get())
+    for mendable, text in sorted(found):
+        if text:
+            return UserError(text) if mendable else RuntimeError(f"in one of several processes:\n{text}")
+    if not found and isinstance(error, ProcessRaisedException):
+        return error
+    how = f" by {name}" if isinstance(error, ProcessExitedException) and (name := error.signal_name) else ""
+    return UserError(
+        f"One of the processes that train together was killed{how}, and the others were ended. The system does so "
+        f"where memory is short: lower the batch or hardware.devices then. {KEPT}"
+    )
 
 
 def count() -> int:

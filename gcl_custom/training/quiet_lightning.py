@@ -9,4 +9,5 @@ from contextlib import contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Without its notes on processes and products."""
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     yield

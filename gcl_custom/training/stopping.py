@@ -1,5 +1,6 @@
 """Signals that ask a training to end: it takes its step to the end, saves, and says so."""
 
+import multiprocessing
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -14,19 +15,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopRequests:
     """Notes these signals while it is entered. A second one ends the process at once, without saving.
 
-    Only the main thread of a process gets signals; in another one nothing is noted.
-
-    Args:
-        saves: whether this process can save alone. Otherwise signals end it at once, as without this.
+    Only the main thread of a process gets signals; in another one nothing is noted. Processes that are started with
+    this object see what the first one noted, and note nothing themselves.
     """
 
-    def __init__(self, saves: bool = True) -> None:
-        self._saves = saves
-        self._asked: int | None = None
+    def __init__(self) -> None:
+        # In shared memory and without a lock, which a process that is killed would keep.
+        self._number = multiprocessing.get_context("spawn").RawValue("i", 0)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":
-        if self._saves and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
@@ -36,8 +35,11 @@ class StopRequests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_before": {}}
+
     def __bool__(self) -> bool:
-        return self._asked is not None
+        return self._number.value != 0
 
     def stop(self) -> None:
         """End as the signal asked.
@@ -45,10 +47,10 @@ class StopRequests:
         Raises:
             Stopped: always.
         """
-        assert self._asked is not None
-        raise Stopped(self._asked)
+        assert self
+        raise Stopped(self._number.value)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self:
             raise Stopped(number)
-        self._asked = number
+        self._number.value = number

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gcl_custom import tables
+from gcl_custom.console import in_bytes
 from gcl_custom.errors import UserError
 from gcl_custom.weights import hub
 from gcl_custom.weights.digests import place_of, sha256
@@ -161,13 +162,3 @@ def _size(need: Needed, found: Found) -> str:
     if need.public is None or need.public.size is None or not need.exact:
         return "not known"
     return f"{'about ' if need.public.estimated else ''}{in_bytes(need.public.size)}"
-
-
-def in_bytes(count: int) -> str:
-    """A number of bytes, for a reader."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"

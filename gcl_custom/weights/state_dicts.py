@@ -7,7 +7,6 @@ every key and shape is compared, and a message names those that differ.
 
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically
+from gcl_custom.files import UNREADABLE, write_atomically
 
 SHOWN = 5
 """Number of faults that a message names. It counts the rest."""
@@ -42,7 +41,7 @@ def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
         # safetensors refuses two names for the same memory.
         written[name] = value.clone() if storage in stored else value
         stored.add(storage)
-    with write_atomically(path) as part:
+    with write_atomically(path, sum(value.nbytes for value in written.values())) as part:
         save_file(written, part)
 
 
@@ -126,10 +125,6 @@ IGNORED = (
 )
 """Classes that public checkpoints mention: options, scalars of numpy 1 and 2, and a key of old versions of Lightning.
 None of them is imported or called, since only tensors are wanted: ``Ignored`` takes their place."""
-DAMAGED = (
-    OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error,
-)  # fmt: skip
-"""What torch raises for a file that is truncated or no pickle."""
 
 
 def unpickle(path: Path) -> Any:
@@ -151,7 +146,7 @@ def unpickle(path: Path) -> Any:
                 f"torch.save(found['state_dict'], 'tensors.pth')\" (in place of state_dict, the key of its tensors)"
             ) from None
         raise UserError("cannot be read as tensors: it is damaged, or another kind of file") from None
-    except DAMAGED as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"cannot be read as tensors: {reason}") from None
 

@@ -10,7 +10,7 @@ from torch import nn
 from gcl_custom.console import console
 from gcl_custom.weights.catalogue import CATALOGUE, Public
 from gcl_custom.weights.needed import Needed
-from gcl_custom.weights.on_disk import Found, digest, in_bytes, look, show
+from gcl_custom.weights.on_disk import Found, digest, look, show
 from gcl_custom.weights.state_dicts import save_weights
 
 STATE = {"a": torch.ones(100), "b": torch.zeros(2)}
@@ -164,9 +164,3 @@ def test_the_table_marks_what_may_not_be_used_commercially(
     assert "M parameters" not in second  # of which the hub does not say how many
     assert "not known" in second
     assert "COMMERCIAL" not in second
-
-
-def test_bytes_are_shown_to_three_digits() -> None:
-    assert [in_bytes(count) for count in (7, 1999, 1_710_000_000, 252 * 10**9, 2 * 10**12)] == [
-        "7 B", "2 kB", "1.71 GB", "252 GB", "2,000 GB",
-    ]  # fmt: skip
