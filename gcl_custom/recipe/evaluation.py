@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gcl_custom.recipe.section import Count, Positive, Section
+from gcl_custom.recipe.section import LARGEST_BATCH, Count, LearningRate, Positive, Section, Seed
 
 # ---------------------------------------------------------------- comparison
 
@@ -16,7 +16,7 @@ FEW_NEIGHBOURS = 5
 class CompareSettings(Section):
     """The comparison of arms over several seeds: probes, fine-tuning, and the supervised baseline."""
 
-    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
     """Seeds of pretraining and of the supervised baseline; intervals are taken over them."""
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised"]
     """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
@@ -29,13 +29,13 @@ class CompareSettings(Section):
     """k of the kNN accuracy."""
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
     """L2 penalties of the linear probe to choose from on the validation tiles."""
-    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [3e-4, 1e-3]
+    learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = [3e-4, 1e-3]
     """Learning rates (AdamW) of fine-tuning and of the supervised baseline to choose from on the validation tiles."""
     finetune_steps: Count = 1000
     """Training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all labels."""
     supervised_epochs: Count | None = None
     """Epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining."""
-    batch: Annotated[int, Field(ge=2)] = 64
+    batch: Annotated[int, Field(ge=2, le=LARGEST_BATCH)] = 64
     """Tiles in a step of fine-tuning and of the supervised baseline."""
 
     @model_validator(mode="after")

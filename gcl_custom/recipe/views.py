@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+from gcl_custom.recipe.section import Batch, Count, CountOrZero, Positive, Section, Share, named
 
 OF_INPAINTING = ("mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh")
 """Keys of ``views`` that only in-painting reads."""
@@ -144,10 +144,10 @@ class ViewsSettings(Section):
     """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
     sampling_temperature: Positive = 1.0
     """Of the distribution that tokens are drawn from."""
-    refresh: Annotated[int, Field(ge=0)] = 2
+    refresh: CountOrZero = 2
     """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
     and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
-    batch: Count = 64
+    batch: Batch = 64
     """Tiles whose views are made together."""
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
