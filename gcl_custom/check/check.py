@@ -18,6 +18,7 @@ from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
+from gcl_custom.training.devices import require_devices
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
 
@@ -34,6 +35,7 @@ def check(run: Run) -> None:
         UserError: anything that would end the run before its first training step.
     """
     recipe = run.recipe
+    require_devices(recipe.hardware)
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)

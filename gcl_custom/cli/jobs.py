@@ -19,6 +19,7 @@ from gcl_custom.runs.stage import Stage
 from gcl_custom.weights.needed import licences
 
 STAGES = {
+    "beforehand": ("check.beforehand", "beforehand"),
     "tiles": ("imagery.pack_tiles", "pack_tiles"),
     "tokenizer": ("generator.fit_tokenizer", "fit_tokenizer"),
     "tokens": ("generator.tokenise", "tokenise"),
@@ -83,9 +84,15 @@ def work(
     return run
 
 
+def _begin(run: Run) -> None:
+    """What comes before all else: is all there that the recipe names, are the tiles packed, have files changed?"""
+    do("beforehand", run)
+    do("tiles", run)
+
+
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
-    do("tiles", run)  # notices files that have changed since
+    _begin(run)
     if not run.recipe.generator.trained:
         do("generator", run)
     for stage in plan.generator(run)[1:]:
@@ -94,7 +101,7 @@ def fit_generator(run: Run) -> None:
 
 def make_views(run: Run) -> None:
     """The views and the reconstructions, even if no pretraining of the recipe shows them."""
-    do("tiles", run)  # notices files that have changed since
+    _begin(run)
     _views(run, asked=True)
 
 
@@ -119,14 +126,14 @@ def after_pretraining(run: Run) -> str:
 
 def pretrain(run: Run) -> None:
     """The recipe's own arm with the first seed."""
-    do("tiles", run)
+    _begin(run)
     _views(run, asked=False)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
 def pretrain_and_score(run: Run) -> None:
     """Every arm and seed, and their comparison. Missing labels are noticed before any time is spent."""
-    do("tiles", run)
+    _begin(run)
     do("labels", run)
     _views(run, asked=False)
     for arm, seed in arms.pretrainings(run.recipe):

@@ -58,12 +58,13 @@ def fit(
         Stopped: a signal asked for it, and a checkpoint was written.
     """
     with quiet_lightning(), StopRequests() as asked, writing(stage.path):
+        fabric = engine(hardware, hardware.devices)
         # As arguments, so that processes on a CPU do not share the weights' memory.
-        processes.launch(
-            engine(hardware, hardware.devices), _train, module, batches, stage, hardware, epochs, seed, asked
-        )
-        if asked:
-            asked.stop()
+        try:
+            processes.launch(fabric, _train, module, batches, stage, hardware, epochs, seed, asked)
+        finally:
+            if asked:  # the same signal may have ended the other processes
+                asked.stop()
     if hardware.devices > 1:  # the weights that were trained are those of other processes
         module.load_state_dict(_load(stage)["state_dict"])
     module.cpu()

@@ -18,6 +18,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from gcl_custom import console
 from gcl_custom.errors import Stopped, UserError
 from gcl_custom.machine_faults import KEPT, explained
+from gcl_custom.training.quiet_lightning import hush
+
+hush()  # here, since a new process reads this module before Lightning speaks there
 
 Report = tuple[bool, str]
 """Whether a process failed for something that a user can mend, and the message; otherwise the traceback."""

@@ -48,6 +48,26 @@ def look(need: Needed) -> Found:
     return _folder(place, need) if need.folder else _file(place, need)
 
 
+def require_readable(need: Needed) -> None:
+    """Check that a file of weights can be read, before work that reads it.
+
+    Raises:
+        UserError: it is damaged, or no file of weights.
+    """
+    path = None if need.folder else place_of(need)
+    if path is None:
+        return
+    try:
+        if _tensors(path):
+            return
+        problem = "holds no tensor"
+    except (OSError, SafetensorError) as error:
+        problem = f"cannot be read: {error}"
+    except UserError as error:
+        problem = str(error)
+    raise UserError(f"{need.where}: {path} {problem}. Where to get it says: gcl-custom weights RECIPE")
+
+
 def digest(need: Needed, found: Found) -> str:
     """The SHA-256 of a file that is there, and whether it is the published one."""
     if found.path is None or not found.path.is_file():
@@ -84,11 +104,15 @@ def _tensors(path: Path) -> int:
 
 
 def _count(value: object) -> int:
-    """The number of tensors in nested dicts and lists."""
-    if isinstance(value, Tensor):
-        return 1
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_count, inner))
+    """The number of tensors in nested dicts and lists. One that stands in several places is looked into once."""
+    tensors, waiting, seen = 0, [value], set[int]()
+    while waiting:
+        now = waiting.pop()
+        tensors += isinstance(now, Tensor)
+        if isinstance(now, dict | list | tuple) and id(now) not in seen:
+            seen.add(id(now))
+            waiting.extend(now.values() if isinstance(now, dict) else now)
+    return tensors
 
 
 def _folder(folder: Path, need: Needed) -> Found:

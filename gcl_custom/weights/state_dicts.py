@@ -90,14 +90,20 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not any(isinstance(value, Tensor) for value in found.values()):
-        held = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        held = ", ".join(map(_key, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
         raise UserError(
             f"{where}: {path} holds no state dict, alone or under {' or '.join(keys) or 'a key'}, but: {held}"
         )
-    state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    state = {_key(name): value for name, value in found.items() if isinstance(value, Tensor)}
     for prefix in prefixes:
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _key(name: object) -> str:
+    """A key of a pickle, as text. One that holds other values may stand for more of them than fit into any text."""
+    plain = isinstance(name, str) or (isinstance(name, int) and abs(name) < 2**63)
+    return str(name) if plain else f"a {type(name).__name__}"
 
 
 def no_weights(path: Path | str, where: str) -> UserError:
