@@ -42,9 +42,6 @@ def main() -> None:
         app()
     except UserError as error:
         _end(str(error))
-    except BrokenPipeError:  # what read our lines has ended, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         message = explained(error)
         if message is None:

@@ -57,7 +57,7 @@ def fit(
         UserError: a loss or a gradient is not finite, or a process was killed; the last checkpoint stays.
         Stopped: a signal asked for it, and a checkpoint was written.
     """
-    with quiet_lightning(), StopRequests() as asked, writing(stage.path):
+    with quiet_lightning(), StopRequests(hardware.devices > 1) as asked, writing(stage.path):
         fabric = engine(hardware, hardware.devices)
         # As arguments, so that processes on a CPU do not share the weights' memory.
         try:

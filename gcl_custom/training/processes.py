@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from lightning.fabric import Fabric
 from torch import Tensor, distributed
@@ -22,8 +22,8 @@ from gcl_custom.training.quiet_lightning import hush
 
 hush()  # here, since a new process reads this module before Lightning speaks there
 
-Report = tuple[bool, str]
-"""Whether a process failed for something that a user can mend, and the message; otherwise the traceback."""
+Report = tuple[Literal["lost another", "mendable", "ours"], str]
+"""Why a process failed, and what it said: for a mistake of ours, its traceback."""
 LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|gloo|nccl|socket|tcpstore|timed? ?out", re.IGNORECASE)
 """What a process says when another one that it computes with is gone."""
 
@@ -67,26 +67,32 @@ def _do(
         return
     except Exception as error:  # noqa: BLE001  each is reported, and ends the process
         message = str(error) if isinstance(error, UserError) else explained(error)
-        if message is None and LOST.search(str(error)):
-            message = ""
-        reports.put((message is not None, traceback.format_exc() if message is None else message[:10_000]))
+        if message is not None:
+            reports.put(("mendable", message[:10_000]))
+        elif LOST.search(str(error)):
+            reports.put(("lost another", str(error).splitlines()[0][:300]))
+        else:
+            reports.put(("ours", traceback.format_exc()[-10_000:]))
         sys.exit(1)
 
 
 def _cause(error: ProcessExitedException | ProcessRaisedException, reports: "SimpleQueue[Report]") -> Exception:
-    """Why processes ended, out of what each reported; those that only lost another one say nothing."""
-    found: list[Report] = []
+    """Why processes ended, out of what each reported. Those that only lost another one count least."""
+    found: dict[str, str] = {}
     while not reports.empty():
-        found.append(reports.get())
-    for mendable, text in sorted(found):
-        if text:
-            return UserError(text) if mendable else RuntimeError(f"in one of several processes:\n{text}")
+        kind, text = reports.get()
+        found[kind] = text
+    if "mendable" in found:
+        return UserError(found["mendable"])
+    if "ours" in found:
+        return RuntimeError(f"in one of several processes:\n{found['ours']}")
     if not found and isinstance(error, ProcessRaisedException):
         return error
     how = f" by {name}" if isinstance(error, ProcessExitedException) and (name := error.signal_name) else ""
+    said = f" ({found['lost another']})" if found else ""
     return UserError(
-        f"One of the processes that train together was killed{how}, and the others were ended. The system does so "
-        f"where memory is short: lower the batch or hardware.devices then. {KEPT}"
+        f"One of the processes that train together was killed{how}, and the others were ended{said}. The system does "
+        f"so where memory is short: lower the batch or hardware.devices then. {KEPT}"
     )
 
 

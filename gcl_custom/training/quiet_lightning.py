@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Of the first level that is said. Torch's C++ reads the variable when it starts, in each new process.
-LEVELS = {"lightning.fabric": logging.WARNING, "torch.multiprocessing.spawn": logging.ERROR}
+LEVELS = {
+    "lightning.fabric": logging.WARNING,
+    "lightning.pytorch": logging.WARNING,
+    "torch.multiprocessing.spawn": logging.ERROR,
+}
 CPP = "TORCH_CPP_LOG_LEVEL"
 
 

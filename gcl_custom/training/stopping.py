@@ -1,5 +1,6 @@
 """Signals that ask a training to end: it takes its step to the end, saves, and says so."""
 
+import ctypes
 import multiprocessing
 import signal
 import threading
@@ -15,13 +16,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopRequests:
     """Notes these signals while it is entered. A second one ends the process at once, without saving.
 
-    Only the main thread of a process gets signals; in another one nothing is noted. Processes that are started with
-    this object see what the first one noted, and note nothing themselves.
+    Only the main thread of a process gets signals; in another one nothing is noted.
+
+    Args:
+        shared: whether processes that are started with this object see what the first one notes. They note nothing
+            themselves.
     """
 
-    def __init__(self) -> None:
-        # In shared memory and without a lock, which a process that is killed would keep.
-        self._number = multiprocessing.get_context("spawn").RawValue("i", 0)
+    def __init__(self, shared: bool = False) -> None:
+        # Without a lock, which a process that is killed would keep.
+        self._number = multiprocessing.get_context("spawn").RawValue("i", 0) if shared else ctypes.c_int(0)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":

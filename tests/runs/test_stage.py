@@ -94,3 +94,14 @@ def test_the_clock_adds_up_over_sessions(tmp_path: Path) -> None:
     again.finish()
     assert 100 < again.seconds < 110
     assert not (stage.path / "working.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"fingerprint": 1, "settings": {}, "facts": {}}'])
+@pytest.mark.parametrize("name", ["stage.json", "working.json"])
+def test_a_damaged_record_is_named_with_what_to_remove(tmp_path: Path, name: str, content: str) -> None:
+    stage = Run(tmp_path / "r", RECIPE).stage("tiles", {})
+    stage.begin()
+    (stage.path / "working.json").unlink()
+    (stage.path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged.*Remove the folder {stage.path}"):
+        stage.begin()

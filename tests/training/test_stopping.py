@@ -33,7 +33,7 @@ def waits(asked: StopRequests, begun: "multiprocessing.synchronize.Event") -> No
 
 def test_processes_that_were_started_see_what_the_first_one_noted() -> None:
     context = multiprocessing.get_context("spawn")
-    with StopRequests() as asked:
+    with StopRequests(shared=True) as asked:
         begun = context.Event()
         other = context.Process(target=waits, args=(asked, begun))
         other.start()
