@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -93,8 +94,11 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
     """The content of a JSON file of ours.
+
+    Args:
+        remedy: the command that makes it again; see ``damaged``.
 
     Raises:
         UserError: it is damaged.
@@ -102,7 +106,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise damaged(path, error) from None
+        raise damaged(path, error, remedy) from None
 
 
 UNREADABLE = (
@@ -124,10 +128,10 @@ def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
         remedy = f"type: {remedy} --run {folder.parent.name}"
     else:
         remedy = "type the same command again"
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    why = re.split(r"[.:]\s|\n", str(error).strip())[0].rstrip(".:")[:150] or type(error).__name__
     return UserError(
         f"{path} is damaged or was changed: {why}. Remove {'it' if is_run else f'the folder {folder}'}, then {remedy}: "
-        f"it is made anew, and what was made from it stays"
+        f"it is made anew, and other stages stay"
     )
 
 

@@ -6,6 +6,7 @@ and, where it is known, the size of what was to be written.
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ REMEDIES = {
     errno.ENOTDIR: "Choose another place with --runs",
 }
 KEPT = "What is finished stays: the same command goes on from there"
+OF_RUST = re.compile(r"os error (\d+)")
+"""What a library in Rust, such as safetensors, tells of an error of the system."""
 PROBE = bytes(2**20)
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "invalid buffer size")
 """Parts of what torch and numpy say where memory is too short."""
@@ -78,6 +81,8 @@ def _fault(error: Exception, part: Path | None) -> OSError | None:
     while behind is not None:
         if isinstance(behind, OSError) and behind.errno in REASONS:
             return behind
+        if (code := OF_RUST.search(str(behind))) and int(code[1]) in REASONS:
+            return OSError(int(code[1]), os.strerror(int(code[1])))
         behind = behind.__cause__ or behind.__context__
     if part is None or not part.is_file():
         return None

@@ -81,7 +81,7 @@ class TileStore:
             raise UserError(
                 f"{self.path} holds no packed tiles ({INDEX} is missing). Run: gcl-custom fit-generator RECIPE"
             )
-        about = read_json(index)
+        about = read_json(index, MADE_BY)
         try:
             self._understand(about)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:

@@ -45,15 +45,15 @@ def require_devices(hardware: HardwareSettings) -> None:
     """
     kind = pick_device(hardware).type
     if kind == "cuda":
-        there, what = torch.cuda.device_count(), "GPUs"
+        there, what = torch.cuda.device_count(), "GPUs here"
     elif kind == "mps":
-        there, what = 1, "devices"
+        there, what = 1, "device here"
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        there, what = max(2, cores), "processes, with this CPU"  # two run on one core, too
+        there, what = max(2, cores), "processes on this CPU"  # two run on one core, too
     if hardware.devices > there:
         raise UserError(
-            f"hardware.devices is {hardware.devices}, but there can be {there} {what} here. Use --set "
+            f"hardware.devices is {hardware.devices}, but there can be {there} {what}. Use --set "
             f"hardware.devices={there}, or another hardware.accelerator"
         )
 

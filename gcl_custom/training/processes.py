@@ -59,6 +59,7 @@ def _do(
             os._exit(128 + signal.SIGINT)
 
     signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # sent where another process failed
     console.console.quiet = fabric.global_rank > 0
     part_at_exit()
     try:

@@ -257,7 +257,7 @@ def test_a_mistake_in_one_of_several_processes_is_said_once(tmp_path: Path, capf
 
 
 def test_more_devices_than_there_are_end_before_any_process_starts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"hardware.devices is 200, but there can be \d+ processes, with this CPU here"):
+    with pytest.raises(UserError, match=r"hardware.devices is 200, but there can be \d+ processes on this CPU"):
         train(tmp_path, devices=200, kind=Plain)
 
 
