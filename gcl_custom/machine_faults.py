@@ -125,7 +125,8 @@ def _of_files(error: OSError) -> str | None:
         if _is_temporary(Path(error.filename)):
             remedy = "Make room, or name another folder for temporary files: export TMPDIR=FOLDER"
     needs = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    return f"{where}{reason}{needs}. {remedy}. {KEPT}"
+    kept = "" if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR) else f". {KEPT}"  # where nothing has begun
+    return f"{where}{reason}{needs}. {remedy}{kept}"
 
 
 def _room(path: Path) -> str:
