@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,25 @@ def writing(path: Path, part: Path | None = None, size: int = 0) -> Iterator[Non
         for note in [f"it needs {in_bytes(size)}"] if size else getattr(fault, "__notes__", ()):
             named.add_note(note)
         raise named from error
+
+
+@contextmanager
+def unheard_threads() -> Iterator[None]:
+    """A thread that fails because of the disk prints no traceback.
+
+    TensorBoard writes in a thread, whose error is raised again where the next line is written, or the file is closed.
+    """
+    before = threading.excepthook
+
+    def hear(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value is None or explained(failed.exc_value) is None:
+            before(failed)
+
+    threading.excepthook = hear
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _fault(error: Exception, part: Path | None) -> OSError | None:

@@ -5,27 +5,20 @@ import os
 import re
 import resource
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from command_line import TINY
 from safetensors.torch import save_file
 
-from gcl_custom import console
 from gcl_custom.arrays import new_array, read_array
-from gcl_custom.cli import jobs
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, locked, read_json, write_atomically, write_json
-from gcl_custom.machine_faults import REASONS, explained, writing
-from gcl_custom.recipe.file import check_values
-from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.runs.run import Run
+from gcl_custom.machine_faults import REASONS, explained, unheard_threads, writing
 
 
 @contextmanager
@@ -170,58 +163,19 @@ def test_a_damaged_file_says_what_to_remove(tmp_path: Path) -> None:
         read_array(tmp_path / "stage" / "a.npy", "gcl-custom make-views")
 
 
-# ---------------------------------------------------------------- every stage
-
-
-STAGES: list[tuple[Any, ...]] = [
-    ("tiles",), ("tokenizer",), ("tokens",), ("maskgit",), ("views",), ("reconstructions",), ("pretrain", "gcl", 0),
-    ("compare",), ("report",),
-]  # fmt: skip
-KEPT = ("*.safetensors", "tokens.npy", "views.npy", "tiles.bin", "tiles.json", "probes.json", "scores.json")
-
-
-def tiny(folder: Path, imagery: Path) -> Run:
-    values = yaml.safe_load(TINY.replace("1e-", "1.0e-"))
-    values["name"], values["data"]["root"] = "tiny", str(imagery)
-    values["data"]["synthetic"]["tiles"] = 60
-    values["generator"]["tokenizer"]["epochs"] = values["generator"]["maskgit"]["epochs"] = 1
-    values["pretrain"]["epochs"] = 1
-    values["compare"] |= {"arms": ["gcl", "reconstructed"], "fractions": []}
-    return Run(folder / "runs" / "tiny", check_values(Recipe, values, "test"))
-
-
-def made(run: Run) -> dict[str, bytes]:
-    files = [path for pattern in KEPT for path in run.path.rglob(pattern)]
-    return {str(path.relative_to(run.path)): path.read_bytes() for path in files}
-
-
-def fault_of(work: Callable[[], object]) -> Exception | None:
-    """What ends a work; None if nothing does."""
+def test_a_thread_that_finds_a_full_disk_prints_nothing() -> None:
+    heard = list[type[BaseException]]()
+    before, threading.excepthook = threading.excepthook, lambda failed: heard.append(failed.exc_type)
     try:
-        work()
-    except (OSError, UserError) as error:
-        return error
-    return None
+        with unheard_threads():
+            for error in (OSError(errno.ENOSPC, "No space left on device"), ZeroDivisionError()):
+                thread = threading.Thread(target=raising, args=(error,))
+                thread.start()
+                thread.join()
+        assert heard == [ZeroDivisionError]
+    finally:
+        threading.excepthook = before
 
 
-def test_every_stage_ends_with_one_message_and_goes_on_to_the_same_bytes(
-    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console.console, "quiet", True)  # what is printed goes to a file, which is limited, too
-    whole = tiny(tmp_path, tmp_path / "scenes")
-    for name, *rest in STAGES:
-        jobs.do(name, whole, *rest)
-    run, failed = tiny(disk, tmp_path / "scenes"), dict[str, int]()
-    for name, *rest in STAGES:
-        for fault in (full(disk, 0), full(disk, 40_000), limited(300), limited(5000)):
-            with fault:
-                error = fault_of(lambda name=name, rest=rest: jobs.do(name, run, *rest))
-            if error is not None:
-                message = explained(error) if isinstance(error, OSError) else str(error)
-                assert re.match(rf"{disk}/runs/tiny.*(Make room|Raise that limit)", message or ""), (name, error)
-                failed[name] = failed.get(name, 0) + 1
-            left = [path for path in run.path.rglob("*") if path.name.endswith(".part")]
-            assert not left, name
-        jobs.do(name, run, *rest)
-    assert set(failed) == {name for name, *_ in STAGES}
-    assert made(run) == made(whole)
+def raising(error: Exception) -> None:
+    raise error

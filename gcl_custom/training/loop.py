@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gcl_custom import console
 from gcl_custom.files import UNREADABLE, damaged, read_json, write_atomically, write_json
-from gcl_custom.machine_faults import writing
+from gcl_custom.machine_faults import unheard_threads, writing
 from gcl_custom.pictures import save_picture
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
@@ -72,6 +72,7 @@ def fit(
     return history
 
 
+@unheard_threads()
 def _train(
     fabric: Fabric,
     module: Trainable,

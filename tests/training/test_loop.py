@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from regression import HARDWARE, Regression, read, stage_in
 from torch import Tensor, distributed
 
+from gcl_custom import console
 from gcl_custom.errors import Stopped, UserError
+from gcl_custom.machine_faults import explained
 from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import load_weights, save_weights
@@ -277,3 +280,23 @@ def test_a_damaged_checkpoint_is_named_with_what_to_remove(tmp_path: Path, size:
     torch.save({"state_dict": {}, "optimizer": {}, "step": 1}, path)
     with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
         train(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [100, 500, 1500, 4000])
+def test_a_limit_of_the_size_of_files_ends_training_with_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Records, TensorBoard's file and checkpoints meet it in turn. What was written before stays whole."""
+    monkeypatch.setattr(console.console, "quiet", True)  # what is printed may go to a file, which is limited, too
+    train(tmp_path / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match="limited/regression") as caught:
+            train(tmp_path / "limited")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Raise that limit" in (explained(caught.value) or "")
+    assert not list(tmp_path.rglob("*.part"))
+    train(tmp_path / "limited")
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "limited"))
