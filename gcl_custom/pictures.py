@@ -1,5 +1,6 @@
 """Pictures for a reader: grids of tiles, written as PNG."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:
 
 def save_picture(path: Path, picture: Float[Tensor, "3 h w"]) -> None:
     """Write an RGB picture in [0, 1] as PNG, atomically."""
-    pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     with write_atomically(path) as part:
-        Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy()).save(part, "PNG")
+        _image(picture).save(part, "PNG")
+
+
+def png(picture: Float[Tensor, "3 h w"]) -> bytes:
+    """The bytes of an RGB picture in [0, 1] as PNG."""
+    file = io.BytesIO()
+    _image(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def _image(picture: Float[Tensor, "3 h w"]) -> Image.Image:
+    pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())

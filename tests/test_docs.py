@@ -46,6 +46,8 @@ compare:
   seeds: [0]
   arms: [gcl, handcrafted, supervised]
   fractions: [0.5]
+  shots: [2]
+  draws: 2
   penalties: [1e-2]
   learning_rates: [1e-3]
   finetune_steps: 2

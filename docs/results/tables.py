@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from gcl_custom.evaluation.verdict import column_title, in_columns, title
+from gcl_custom.evaluation.figures import OF_DRAWS, column_title, in_columns, title
+from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, over
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import pick_device, processor, uses_bf16
@@ -92,7 +93,9 @@ def for_readme(results: Sequence[Kept]) -> str:
     found = [in_columns(kept["scores"]["scores"])[1] for kept in real]
     arms = dict.fromkeys(arm for table in found for arm in table)  # in their order
     head = [f"{kept['data']}: {column_title(column)}" for kept in real for column in IN_README]
-    rows = [[title(arm), *(_cell(table.get(arm, {}).get(c)) for table in found for c in IN_README)] for arm in arms]
+    tiles = [kept["scores"]["test_tiles"] for kept in real]
+    pairs = [*zip(found, tiles, strict=True)]
+    rows = [[title(arm), *(_cell(t.get(arm, {}).get(c), n) for t, n in pairs for c in IN_README)] for arm in arms]
     return _markdown(["arm", *head], rows)
 
 
@@ -102,22 +105,27 @@ def _section(kept: Kept) -> str:
     columns = [column for column in columns if column not in LEFT_OUT]
     shown = _markdown(
         ["arm", *map(column_title, columns)],
-        [[title(arm), *(_cell(cells.get(column)) for column in columns)] for arm, cells in table.items()],
+        [
+            [title(arm), *(_cell(cells.get(column), scores["test_tiles"]) for column in columns)]
+            for arm, cells in table.items()
+        ],
     )
+    said = [*above(scores), scores["verdict"], scores["cause"], scores.get("seeds_show", ""), kept["notes"]]
     pretrain, versions = recipe["pretrain"], ", ".join(f"{name} {v}" for name, v in kept["versions"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
-    over = "seeds" if len(scores["seeds"]) > 1 else "test tiles"
     minutes = sum(took for stage, took in kept["seconds"].items() if stage != "compare") / 60  # its parts stand apart
     raw = recipe["pretrain"]["source"] == "raw"
     arm = "GCL is the recipe as it stands: here both views show the raw tile, and there is no generator." if raw else ""
+    drawn = f" {OF_DRAWS}" if any("@" in column for column in columns) else ""
     sentences = [found["sentence"] for answers in scores["answers"].values() for found in answers]
     return f"""### {kept["data"]}
 
-{scores["verdict"]} {scores["cause"]} {kept["notes"]}
+{" ".join(filter(None, said))}
 
 {shown}
-{scores["measure"].capitalize()} in percent on {scores["test_tiles"]:,} test tiles, mean and 95 % interval over {over} \
-(seeds {seeds}). A share of labels: fine-tuned, or supervised without pretraining. {scores["split"]} {arm}
+{scores["measure"].capitalize()} in percent on {scores["test_tiles"]:,} test tiles, mean and 95 % interval \
+{over(scores)} \
+(seeds {seeds}). A share of labels: fine-tuned, or supervised without pretraining.{drawn} {scores["split"]} {arm}
 
 {chr(10).join(f"- {sentence}" for sentence in sentences)}
 
@@ -128,8 +136,8 @@ p {recipe["views"]["mask_probability"]:g}; {minutes:.0f} min of stages on {kept[
 """
 
 
-def _cell(score: Kept | None) -> str:
-    return f"{100 * score['mean']:.1f} ({100 * score['low']:.1f}-{100 * score['high']:.1f})" if score else ""
+def _cell(score: Kept | None, tiles: int) -> str:
+    return f"{mean_text(score, tiles)} ({interval_text(score, tiles).replace('–', '-')})" if score else ""
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.weights.needed import named, published_speed
@@ -82,6 +83,10 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
             yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
         yield from _made(recipe, train, tile, costs.tokens, weights)
 
+    if costs.targets:
+        block, width = costs.targets
+        seconds = train / BLOCK * block.seconds
+        yield StageCost("targets", f"features of {train:,} tiles", seconds, block.memory, 4 * train * width)
     steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
     seconds = steps * costs.pretrain.seconds
     number = len(arms.pretrainings(recipe))
@@ -205,26 +210,27 @@ def _made(
 
 
 def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: int) -> StageCost:
-    """Probes, fine-tuning and the supervised baseline.
+    """Probes of backbones and floors, fine-tuning, and the supervised baselines.
 
     A learning rate is chosen with the first seed, so there is one training for each seed and one for each further rate.
     """
     compare = recipe.compare
     repeats = len(compare.seeds) + len(compare.learning_rates) - 1
     labelled = len(tiles.labelled)
-    number = len(compare.arms)
+    tuned, supervised = len(arms.pretrained(recipe)), len(arms.with_labels(recipe))
     steps = 0.0
     for fraction in compare.fractions:
         if fraction < 1:
             batch = min(compare.batch, tiles.share(fraction))
-            steps += number * repeats * compare.finetune_steps * batch / compare.batch
-    supervised = "supervised" in compare.arms
-    on_all = (number - supervised) * (1.0 in compare.fractions) + supervised
-    epochs = compare.supervised_epochs or recipe.pretrain.epochs
-    steps += on_all * repeats * epochs * _per_epoch(labelled, compare.batch)
-    embedded = (pretrainings + len(compare.seeds)) * int(tiles.has_label.sum())
+            steps += (tuned + supervised) * repeats * compare.finetune_steps * batch / compare.batch
+    on_all = tuned * (1.0 in compare.fractions) + supervised
+    per_epoch = _per_epoch(labelled, compare.batch)
+    steps += on_all * repeats * compare.epochs_on_all(recipe.pretrain.epochs, per_epoch) * per_epoch
+    probed = int(tiles.has_label.sum())
+    embedded = (pretrainings + len(compare.seeds) + recipe.pretrain.continues) * probed  # untrained, and public
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
-    what = f"{round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
+    seconds += probed / compare.batch * costs.floors.seconds
+    what = f"at most {round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
     return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
+from gcl_custom.evaluation import floors
 from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.generator import build_networks
@@ -25,9 +26,13 @@ from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.pretraining.pairs import Reader
+from gcl_custom.pretraining.targets import TargetStore
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
@@ -77,6 +82,10 @@ class Costs:
     supervised: Cost
     embed: Cost
     """Representations of compare.batch tiles."""
+    floors: Cost
+    """Features that need no network, of as many."""
+    targets: tuple[Cost, int] | None = None
+    """The frozen network's features of a block of tiles, and their width; None without targets."""
 
 
 class MadeUpTiles(TileStore):
@@ -104,6 +113,20 @@ class MadeUpTokens(Tokens):
         return self._noise[tiles.cpu() % DIFFERENT]
 
 
+class MadeUpTargets(TargetStore):
+    """Noise of the width of the frozen network."""
+
+    def __init__(self, settings: PretrainSettings) -> None:
+        _, self._width = backbones.build(settings.taught_by.backbone, bands=3)
+
+    @property
+    def width(self) -> int:
+        return self._width
+
+    def read(self, tiles: Int[Tensor, " b"]) -> Float[Tensor, "b t"]:
+        return torch.randn(len(tiles), self.width)
+
+
 class MadeUpReader(Reader):
     """Made-up tiles as anchors, reconstructions and views, which all kept their content."""
 
@@ -111,10 +134,14 @@ class MadeUpReader(Reader):
         self._store, self._settings = store, recipe.pretrain
         self._per_tile = {"inpainted": recipe.views.per_tile}
         self._views, self._least = {}, None
+        self.targets = MadeUpTargets(recipe.pretrain) if recipe.pretrain.feature_targets else None
 
-    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
+    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         raw, sources = self._store.read(tiles)[:, None], {self._settings.anchor, self._settings.source}
-        return {source: raw.expand(-1, self._per_tile.get(source, 1), -1, -1, -1) for source in sources}
+        read: dict[str, Tensor] = {
+            source: raw.expand(-1, self._per_tile.get(source, 1), -1, -1, -1) for source in sources
+        }
+        return read if self.targets is None else {**read, "targets": self.targets.read(tiles)}
 
 
 @dataclass(frozen=True)
@@ -224,7 +251,9 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
         generator = _tokens(bench) if tokens else None
         pretrain = _pretrain(bench)
         supervised, embed = _supervised(bench)
-    return Costs(generator, pretrain, supervised, embed)
+        below = _floors(bench)
+        targets = _targets(bench) if recipe.pretrain.feature_targets else None
+    return Costs(generator, pretrain, supervised, embed, below, targets)
 
 
 def _tokens(bench: Bench) -> TokenCosts:
@@ -287,15 +316,40 @@ def _pretrain(bench: Bench) -> Cost:
     return bench.training(training, reader, batch, STEPS - 1, [training])
 
 
+def _targets(bench: Bench) -> tuple[Cost, int]:
+    settings = bench.recipe.pretrain
+    assert settings.feature_targets
+    size, taught_by = settings.feature_targets.size, settings.taught_by
+    bare, width = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
+    network = (Enlarged(bare, size) if size else bare).to(bench.device).eval()
+    tiles = bench.tiles(BLOCK)
+
+    @torch.inference_mode()
+    def see(count: int) -> None:
+        network(tiles[:count].contiguous(memory_format=torch.channels_last))
+
+    return bench.cost(see, BLOCK, [network], learns=False), width
+
+
 def _supervised(bench: Bench) -> tuple[Cost, Cost]:
     """Of the supervised baseline, and of representations."""
     recipe, store = bench.recipe, bench.store
     settings, batch, rate = recipe.pretrain, recipe.compare.batch, recipe.compare.learning_rates[0]
     backbone, width = backbones.untrained(settings.backbone, store, settings.stem)
     training = Classifier(backbone, width, store, settings, recipe.hardware, rate, STEPS, seed=0)
-    supervised = bench.training(training, store.read, batch, STEPS - 1, [training])
+    supervised = bench.training(training, store.read, batch, STEPS - 1, [training.trained])
     raw = store.read(torch.arange(batch)).to(bench.device)
     embed = bench.cost(
         lambda count: infer_batch(backbone, store, raw[:count], recipe.hardware), batch, [backbone], learns=False
     )
     return supervised, embed
+
+
+def _floors(bench: Bench) -> Cost:
+    """Of the words of patches. Statistics alone take a small share of it."""
+    recipe, store, batch = bench.recipe, bench.store, bench.recipe.compare.batch
+    network, _ = floors.features(store, "patches", seed=0)
+    raw = store.read(torch.arange(batch)).to(bench.device)
+    return bench.cost(
+        lambda count: infer_batch(network, store, raw[:count], recipe.hardware), batch, [network], learns=False
+    )

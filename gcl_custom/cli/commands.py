@@ -1,5 +1,6 @@
 """The commands. Each opens what it works on and does a job of ``jobs``; there is no other logic."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -71,9 +72,10 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME=SPEC",
-            help="A backbone to score, repeatable. SPEC: run:RUN, run:RUN/ARM, timm:NETWORK, untrained:NETWORK, "
-            "FILE.safetensors@NETWORK or FILE.pth@NETWORK. Add :small behind NETWORK for a ResNet's small stem, "
-            "and :normalised for a file whose weights have seen normalised bands.",
+            help="A backbone to score, repeatable. SPEC: run:RUN, run:RUN/ARM, timm:NETWORK, untrained:NETWORK or "
+            "FILE@NETWORK, with a file of weights or a trainer's checkpoint. Behind NETWORK may stand :small for a "
+            "ResNet's small stem, :at=224 to enlarge tiles to 224 px, and, of a file, :normalised if its weights have "
+            "seen normalised bands and :part=teacher for one of several networks.",
         ),
     ],
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
@@ -98,9 +100,18 @@ def run_all(
 
 
 @app.command()
-def check(recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS) -> None:
+def check(
+    recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="FILE", help="Table of labels below data.root, as --set data.labels=FILE."),
+    ] = None,
+) -> None:  # fmt: skip
     """Say what a recipe would do: tiles found, unusable files, shapes, time and disk. Trains and writes nothing."""
-    jobs.do("check", open_run(runs, recipe, run, set_ or ()))
+    given = (
+        [] if labels is None else [f"data.labels={json.dumps(labels)}"]
+    )  # a name is a text, whatever YAML makes of it
+    jobs.do("check", open_run(runs, recipe, run, [*(set_ or ()), *given]))
 
 
 @app.command()
@@ -154,7 +165,7 @@ def embed(
 
 @app.command()
 def export(
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx or huggingface.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx, huggingface or torchgeo.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],
     run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip

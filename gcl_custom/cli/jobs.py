@@ -1,5 +1,6 @@
 """The stages that each command does, in order. A stage's module is imported only when the stage begins."""
 
+import shlex
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from gcl_custom import console
 from gcl_custom.console import duration, say
-from gcl_custom.errors import DoneMeanwhile
+from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.files import locked
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run, open_run
@@ -31,6 +32,7 @@ STAGES = {
     "views": ("views.make_views", "make_views"),
     "reconstructions": ("views.make_views", "make_reconstructions"),
     "cost_benefit": ("views.cost_benefit", "measure_cost_benefit"),
+    "targets": ("pretraining.make_targets", "make_targets"),
     "pretrain": ("pretraining.pretrain", "pretrain"),
     "labels": ("evaluation.scoring", "require_labels"),
     "compare": ("evaluation.compare_supervised", "compare_supervised"),
@@ -114,20 +116,26 @@ def _views(run: Run, asked: bool) -> None:
 
 def before_pretraining(run: Run) -> str:
     """The command that comes after the generator or the views."""
-    return f"gcl-custom pretrain --run {run.path.name}"
+    return f"gcl-custom pretrain {run.options}"
 
 
 def after_pretraining(run: Run) -> str:
     """The command that comes after pretraining. A comparison needs labels; a use of the backbone does not."""
-    if plan.tiles(run).facts["classes"]:
-        return f"gcl-custom compare-supervised --run {run.path.name}"
-    return f"gcl-custom embed {run.recipe.data.root} --out representations.parquet --run {run.path.name}"
+    try:
+        do("labels", run)
+    except UserError:
+        names = (f"representations{number}.parquet" for number in ("", *range(2, 1000)))
+        free = next(name for name in names if not Path(name).exists())  # embed overwrites nothing
+        return f"gcl-custom embed {shlex.quote(run.recipe.data.root)} --out {free} {run.options}"
+    return f"gcl-custom compare-supervised {run.options}"
 
 
 def pretrain(run: Run) -> None:
     """The recipe's own arm with the first seed."""
     _begin(run)
     _views(run, asked=False)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
     do("pretrain", run, "gcl", run.recipe.compare.seeds[0])
 
 
@@ -136,6 +144,8 @@ def pretrain_and_score(run: Run) -> None:
     _begin(run)
     do("labels", run)
     _views(run, asked=False)
+    if run.recipe.pretrain.feature_targets:
+        do("targets", run)
     for arm, seed in arms.pretrainings(run.recipe):
         do("pretrain", run, arm, seed)
     do("compare", run)

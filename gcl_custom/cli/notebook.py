@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 GivenRun = str | os.PathLike[str] | None
 """A name, the path of a run's folder, or None for the latest run."""
 
+SAVED = ("backbone.safetensors", "model.safetensors")
+"""Names of the file in the folder of a pretraining, and in one that was exported for Hugging Face."""
+
 
 def load(
     run: GivenRun = None, *, arm: str = "gcl", seed: int | None = None, runs: str | os.PathLike[str] = "runs"
@@ -35,8 +38,13 @@ def load(
         network, transform = gcl_custom.load("quickstart")
         representation = network(transform("tile.tif")[None])
 
+    Or of a file: ``backbone.safetensors`` of a run, or what ``export`` wrote for timm or Hugging Face. Such a file says
+    in its metadata which network it holds and what that takes, so it needs no run.
+
+        network, transform = gcl_custom.load("backbone.safetensors")
+
     Args:
-        run: name or path of the run; without it, the latest.
+        run: name or path of the run; without it, the latest. Or the path of a file or its folder.
         arm: arm of the comparison that pretrained the backbone.
         seed: seed of the pretraining; without it, the first of compare.seeds.
         runs: folder of all runs.
@@ -46,8 +54,14 @@ def load(
         transform from a path, a Pillow image or an array to one float tile (c h w), which a DataLoader may use.
 
     Raises:
-        UserError: there is no such run or arm, or its pretraining is not finished.
+        UserError: there is no such run or arm, or its pretraining is not finished; or the file does not say what it
+            is, or comes with an arm or a seed, of which it has one.
     """
+    if run is not None and (saved := _saved(Path(run))):
+        if arm != "gcl" or seed is not None:
+            raise UserError(f"{run} is one backbone: leave arm and seed out, or give the run")
+        network, transform = import_module("gcl_custom.export.saved_backbone").load_saved(saved)
+        return network, transform
     from gcl_custom.export.backbone_of_run import load_backbone  # here, since torch takes seconds to import
     from gcl_custom.export.transform import Transform
 
@@ -149,6 +163,15 @@ def _override_texts(values: Mapping[str, object], prefix: str = "") -> Iterator[
             yield from _override_texts(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}={json.dumps(value, default=os.fspath)}"
+
+
+def _saved(given: Path) -> Path | None:
+    """The file of weights that a path means, if it means one and no run."""
+    if given.suffix == ".safetensors" and given.is_file():
+        return given
+    if (given / "recipe.yaml").is_file():
+        return None
+    return next((given / name for name in SAVED if (given / name).is_file()), None)
 
 
 def _opened(given: GivenRun, runs: str | os.PathLike[str]) -> Run:

@@ -2,9 +2,16 @@
 
 Both use one procedure. The loss is that of the kind of label. AdamW has torch's weight decay of 0.01 and a learning
 rate that rises over the first tenth of the steps and then falls by a cosine. Views are as large as in pretraining, with
-the geometry of the handcrafted suite (crop, flips, turns). The last weights are scored. Only the initial weights
-differ, so they cause any difference of scores.
+the geometry of the handcrafted suite (crop, flips, turns). Only the initial weights differ, so they cause any
+difference of scores.
+
+The weights with the best validation score are kept, the latest of equal ones. Training ends early where half of all its
+steps brought no better score. A smaller share of them would end it while the learning rate is still high, before the
+gain that its fall brings, and so leave a baseline that is too easy to beat.
 """
+
+import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +24,17 @@ from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.schedules import warmup_cosine
+from gcl_custom.training import optimizers
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import paired
 
 GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
 WARMUP = 0.1
-EVALUATIONS = 4
-"""How often a training scores the validation tiles, for its curve; nothing is selected by these scores."""
+EVALUATIONS = 12
+"""Most times that a training scores the validation tiles: for its curve, to keep the best weights, and to end early."""
+PATIENCE = 0.5
+"""Share of all steps without a better validation score after which training ends."""
 
 
 class Classifier(Trainable):
@@ -53,9 +63,13 @@ class Classifier(Trainable):
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(width, len(store.classes))
+        self.kept = copy.deepcopy(self.trained).requires_grad_(False)
+        self.best, self.best_step = -1.0, 0
+        """The best validation score so far, and the step after which it was first reached."""
+        self._scored_step = 0
         self._store, self._settings, self._hardware = store, settings, hardware
         self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
-        self._valid = labelled(store, "valid")
+        self._valid, self._step = labelled(store, "valid"), 0
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits of tiles or views, which are first resized to the side of the training views.
@@ -78,14 +92,50 @@ class Classifier(Trainable):
         logits = self(views)
         loss = store.kind.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
         self.record({"loss": loss})
+        self._step = batch.step + 1
         return loss
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), self._learning_rate, fused=True)
+        groups = optimizers.without_decay(self.trained, optimizers.exempt_in_timm(self.trained))
+        return torch.optim.AdamW(groups, self._learning_rate, fused=True)
 
     def schedule(self, step: int) -> float:
         return warmup_cosine(step, self._steps, WARMUP)
 
+    @property
+    def trained(self) -> nn.ModuleList:
+        """The parts that are trained."""
+        return nn.ModuleList([self.backbone, self.head])
+
+    @property
+    def ended(self) -> bool:
+        """Whether so many steps brought no better score that training ends early."""
+        return self._scored_step - self.best_step >= PATIENCE * self._steps
+
+    def get_extra_state(self) -> dict[str, float]:
+        """What ``state_dict`` holds beside the weights."""
+        return {"best": self.best, "best_step": self.best_step, "scored_step": self._scored_step}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.best, self.best_step, self._scored_step = (state[key] for key in ("best", "best_step", "scored_step"))
+
     def evaluate(self) -> dict[str, float]:
+        """Score the validation tiles, and keep the weights if no score was better."""
         kind, predictions = self._store.kind, predict(self, self._store, self._valid, self._hardware)
-        return {f"valid {kind.figure}": kind.score(predictions, self._store.labels[self._valid])}
+        score = kind.score(predictions, self._store.labels[self._valid])
+        self._scored_step = self._step
+        if score > self.best:
+            self.best_step = self._step
+        if score >= self.best:
+            self.best = score
+            self.kept.load_state_dict(self.trained.state_dict())
+        return {self.figure: score}
+
+    @property
+    def figure(self) -> str:
+        """The name of the validation score in the history."""
+        return f"valid {self._store.kind.figure}"
+
+    def take_best(self) -> None:
+        """Go back to the weights that were kept."""
+        self.trained.load_state_dict(self.kept.state_dict())

@@ -13,8 +13,12 @@ from torch import nn
 
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
+from gcl_custom.evaluation.curves import Training, kept_training
+from gcl_custom.evaluation.figures import FLOORS, NO_NETWORK, OF_DRAWS, TITLES, Figure, share_name, title
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import FLOORS, LEARNED, NO_NETWORK, TITLES, Figure, share_name, summarise, title
+from gcl_custom.evaluation.score_texts import over
+from gcl_custom.evaluation.stage_warnings import of_stages
+from gcl_custom.evaluation.verdict import summarise
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
@@ -24,8 +28,6 @@ from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
-
-REMEDY = "gcl-custom compare-supervised"
 
 
 def compare_supervised(run: Run) -> None:
@@ -45,30 +47,33 @@ def compare_supervised(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     predictions: dict[Figure, list[Any]] = {}
     warnings: list[str] = []
-    pretrained = [arm for arm in recipe.arms if arm != "supervised"]
+    pretrained = arms.pretrained(run.recipe)
+    metrics = scoring.probed_metrics(recipe, store.kind, len(store.classes))
     for arm in (*pretrained, *arms.beginnings(run.recipe)):
         for seed in recipe.seeds:
             probed = probe(run, store, arm, seed)
-            for metric in store.kind.probes(len(store.classes)):
+            for metric in metrics:
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
     for floor in FLOORS:
         probed = floors.probe(run, store, floor)
-        predictions |= {Figure(floor, metric): [probed[metric]] for metric in store.kind.probes(len(store.classes))}
+        predictions |= {Figure(floor, metric): [probed[metric]] for metric in metrics}
         if not probed["converged"]:
             warnings.append(scoring.doubt(TITLES[floor]))
 
     rates: dict[str, float] = {}
+    trainings: dict[Figure, list[Training]] = {}
     shares = [share_name(fraction) for fraction in recipe.fractions]
     every_share = [*(share for share in shares if share != "all"), "all"]
     tuned = [Figure(arm, f"finetune@{share}") for arm in pretrained for share in shares]
-    if "supervised" in recipe.arms:
-        tuned += [Figure("supervised", f"supervised@{share}") for share in every_share]
+    tuned += [Figure(arm, f"supervised@{s}") for arm in arms.with_labels(run.recipe) for s in every_share]
     for figure in tuned:
         rate = choose_rate(run, store, figure)
         rates[f"{figure.arm} {figure.metric}"] = rate
-        predictions[figure] = [train(run, store, figure, seed, rate)["test"] for seed in recipe.seeds]
+        outcomes = [train(run, store, figure, seed, rate) for seed in recipe.seeds]
+        predictions[figure] = [outcome["test"] for outcome in outcomes]
+        trainings[figure] = [kept_training(outcome) for outcome in outcomes]
 
     test = labelled(store, "test")
     scores = summarise(
@@ -77,13 +82,14 @@ def compare_supervised(run: Run) -> None:
         store.labels[test].numpy(),
         store.classes,
         recipe.seeds,
+        trainings,
     )
     scores["labels"] = {share: len(scoring.train_tiles(store, share, recipe.seeds[0])) for share in every_share}
     scores["learning_rates"] = rates
     scores["split"] = in_words(plan.tiles(run).facts)
-    scores["warnings"] = warnings
+    scores["warnings"] = [*of_stages(plan.stages(run)[:-1]), *warnings]
     write_json(stage.path / "scores.json", scores)
-    stage.finish(verdict=scores["verdict"], cause=scores["cause"])
+    stage.finish(grounds=scores["grounds"], verdict=scores["verdict"], cause=scores["cause"])
     show(scores)
 
 
@@ -103,15 +109,8 @@ def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
 
 def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
     """Train with some of the labels: the validation score, and what the classifier says of each test tile."""
-    recipe = run.recipe
-    kind, _, share = figure.metric.partition("@")
-    inputs = [plan.tiles(run)] if figure.arm == "supervised" else [_pretrained(run, figure.arm, seed)]
-    backbone = [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size]
-    settings = scoring.train_settings(recipe, backbone, share, seed, rate)
-    if figure.arm == "supervised":
-        settings |= plan.start(run)
-    stage = run.stage(f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}", settings, inputs, REMEDY)
-    return scoring.train(stage, store, recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
+    stage, share = scoring.training_stage(run, figure, seed, rate), figure.metric.partition("@")[2]
+    return scoring.train(stage, store, run.recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
 
 
 def _pretrained(run: Run, arm: str, seed: int) -> Stage:
@@ -121,14 +120,14 @@ def _pretrained(run: Run, arm: str, seed: int) -> Stage:
 def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Module, int]:
     """Backbone and width of an arm.
 
-    ``untrained`` has the random weights of the seed. ``public`` and ``supervised`` have those that pretraining begins
-    with, which are the same random ones where there is no start.
+    ``untrained`` and ``scratch`` have the random weights of the seed. ``public`` and ``supervised`` have those that
+    pretraining begins with, which are the same random ones where there is no start.
     """
     settings = run.recipe.pretrain
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     if arm in ("public", "supervised"):
         return start.begun(settings, store)
-    if arm == "untrained":
+    if arm in ("untrained", "scratch"):
         return backbones.untrained(settings.backbone, store, settings.stem)
     return trained_backbone.network_of(run, _pretrained(run, arm, seed), store.bands)
 
@@ -136,13 +135,15 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, what pretraining has learned, and the verdict."""
     note = (
-        f"{scoring.caption(scores['measure'])} A share of labels: fine-tuned, or supervised without pretraining. "
+        f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {OF_DRAWS} "
+        f"A share of labels: fine-tuned, or supervised without pretraining. "
         f"{NO_NETWORK}"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
-    console.console.print(scoring.table(scores["scores"], titles, note))
+    console.console.print(scoring.table(scores["scores"], titles, note, scores["test_tiles"]))
+    console.say(scores["split"])
     for text in scores["warnings"]:
         console.warn(text)
-    learned = [comparison["sentence"] for comparison in scores["answers"].get(LEARNED, [])]
-    for text in (scores["split"], *learned, scores["verdict"], scores["cause"]):
-        console.say(text)
+    for text in (*scores["grounds"], scores["verdict"], scores["cause"], scores["seeds_show"]):
+        if text:
+            console.say(text)

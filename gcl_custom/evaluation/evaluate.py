@@ -1,34 +1,38 @@
 """Stage: score given backbones on a recipe's tiles, without a generator: linear probe, kNN, and fine-tuning.
 
+The floors that need no network stand beside them.
+
 Weights that do not depend on the seed are probed once, since a probe is deterministic. Compared with a backbone of
 several seeds, that one result is paired with each of them. Between two such results, only the test tiles vary.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
 from gcl_custom import console
-from gcl_custom.evaluation import scoring
+from gcl_custom.evaluation import floors, scoring
+from gcl_custom.evaluation.figures import FLOORS, NO_NETWORK, OF_DRAWS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Truth, capital, metric_title, score, share_name
+from gcl_custom.evaluation.verdict import Truth, result_of, score
 from gcl_custom.files import write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import LabelKind
-from gcl_custom.measures.statistics import Comparison, compare
+from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, compare
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 REMEDY = "gcl-custom evaluate"
 
-BySeed = dict[int | None, Shaped[np.ndarray, "tiles *_"]]
-"""Seed -> what a classifier said of each test tile; the seed is None where nothing depends on it."""
+BySeed = dict[int | None, Shaped[np.ndarray, "..."]]
+"""Seed -> what a classifier said of each test tile, or the classifiers of each draw of few labels; the seed is None
+where nothing depends on it."""
 ByBackbone = dict[str, dict[str, BySeed]]
 """Backbone -> metric -> predictions by seed."""
 
@@ -52,13 +56,20 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
     said: ByBackbone = {backbone.name: {} for backbone in backbones}
     warnings: list[str] = []
     kind, truth = store.kind, store.labels[labelled(store, "test")].numpy()
+    metrics = scoring.probed_metrics(run.recipe.compare, kind, len(store.classes))
     for backbone in backbones:
         for seed in _probed_seeds(backbone):
             probed = _probe(run, store, backbone, seed)
-            for metric in kind.probes(len(store.classes)):
+            for metric in metrics:
                 said[backbone.name].setdefault(metric, {})[seed] = np.array(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(backbone.name if seed is None else f"{backbone.name}, seed {seed},"))
+    below: ByBackbone = {}
+    for floor in FLOORS:
+        probed = floors.probe(run, store, floor)
+        below[floor] = {metric: {None: np.array(probed[metric])} for metric in metrics}
+        if not probed["converged"]:
+            warnings.append(scoring.doubt(TITLES[floor]))
     for ours, theirs in combinations(backbones, 2):
         if not (ours.fixed or theirs.fixed or set(ours.seeds) & set(theirs.seeds)):
             warnings.append(f"{ours.name} and {theirs.name} have no seed in common, so they are not compared.")
@@ -78,9 +89,10 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
         "classes": store.classes,
         "backbones": {s.name: {"spec": s.spec, "seeds": list(s.seeds), "input": s.input} for s in backbones},
         "scores": {
-            name: {m: _score(kind, rows, truth) for m, rows in metrics.items()} for name, metrics in said.items()
+            name: {m: _score(kind, m, rows, truth) for m, rows in found.items()}
+            for name, found in (said | below).items()
         },
-        "comparisons": [c.as_dict() for c in comparisons(kind, said, truth)],
+        "comparisons": [c.as_dict() for c in (*comparisons(kind, said, truth), *above(kind, said, below, truth))],
         "labels": {share: len(scoring.train_tiles(store, share, run.recipe.compare.seeds[0])) for share in shares},
         "learning_rates": rates,
         "split": in_words(plan.tiles(run).facts),
@@ -132,8 +144,8 @@ def _inputs(run: Run, backbone: GivenBackbone, seed: int | None) -> list[Stage]:
 # ---------------------------------------------------------------- what follows from them
 
 
-def _score(kind: LabelKind, rows: BySeed, truth: Truth) -> dict[str, Any]:
-    found = kind.result(np.stack(list(rows.values())), truth)
+def _score(kind: LabelKind, metric: str, rows: BySeed, truth: Truth) -> dict[str, Any]:
+    found = result_of(kind, metric, np.stack(list(rows.values())), truth)
     return score(found, ["every" if seed is None else seed for seed in rows])
 
 
@@ -144,14 +156,27 @@ def comparisons(kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], truth
     for metric in measures:
         for ours, theirs in combinations([name for name in said if metric in said[name]], 2):
             if pair := _paired(said[ours][metric], said[theirs][metric]):
-                our_result, their_result = (kind.result(rows, truth) for rows in pair)
+                our_result, their_result = (result_of(kind, metric, rows, truth) for rows in pair)
                 found.append(compare(capital(metric_title(metric)), ours, theirs, our_result, their_result))
+    return found
+
+
+def above(
+    kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], below: Mapping[str, Mapping[str, BySeed]], truth: Truth
+) -> list[Comparison]:
+    """The linear probe of each backbone and of each floor."""
+    linear = capital(metric_title("linear"))
+    found = []
+    for ours, theirs in product(said, below):
+        pair = _paired(said[ours]["linear"], below[theirs]["linear"])
+        assert pair is not None, "a floor has no seeds, so it stands beside each"
+        found.append(compare(linear, ours, TITLES[theirs], *(result_of(kind, "linear", rows, truth) for rows in pair)))
     return found
 
 
 def _paired(
     ours: BySeed, theirs: BySeed
-) -> tuple[Shaped[np.ndarray, "seeds tiles *_"], Shaped[np.ndarray, "seeds tiles *_"]] | None:
+) -> tuple[Shaped[np.ndarray, "seeds ..."], Shaped[np.ndarray, "seeds ..."]] | None:
     """Rows of the same seeds; a result without seeds is repeated beside each of the other's."""
     seeds = list(theirs) if None in ours else list(ours) if None in theirs else [s for s in ours if s in theirs]
     if not seeds:
@@ -163,11 +188,11 @@ def _paired(
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
     note = (
-        f"{scoring.caption(scores['measure'])} The intervals are over seeds, or over test tiles where there is one "
-        f"seed. A share of labels: fine-tuned"
+        f"{scoring.caption(scores['measure'])} The intervals are over seeds, or with fewer than {FEW_SEEDS} of them "
+        f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {NO_NETWORK}"
     )
-    names = {name: name for name in scores["scores"]}
-    console.console.print(scoring.table(scores["scores"], names, note))
+    names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
+    console.console.print(scoring.table(scores["scores"], names, note, scores["test_tiles"]))
     for name, about in scores["backbones"].items():
         console.say(f"{name}: {about['spec']}; sees {about['input']}")
     for text in scores["warnings"]:

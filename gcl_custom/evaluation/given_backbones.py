@@ -3,14 +3,18 @@
     run:RUN[/ARM]              a pretrained backbone of another run, by default its arm gcl, with all its seeds; a
                                cell of a study is the run STUDY/cells/CELL
     timm:NAME                  timm's own weights, from the local cache of the Hugging Face hub or the network
-    FILE.safetensors@NAME      a state dict for timm's network NAME
-    FILE.pth@NAME              the same as torch writes it, read as tensors only
+    FILE@NAME                  weights for timm's network NAME: safetensors, or a state dict or checkpoint of a trainer
+                               as torch writes them (.pth, .pt, .ckpt, .bin, .tar), read as tensors only
     untrained:NAME             timm's network NAME as initialised, with the seeds of the recipe: the floor
 
 Networks see unit tiles, from 0 to 1. timm's weights were trained on standardised bands, so ``Normalised`` standardises
-the tiles for them. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
-after the network's name, tiles standardised by the mean and deviation that timm states for that network. ``:small``
-after any network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does.
+the tiles for them. Weights that know other bands than the tiles have are adapted as those of ``pretrain.start``, which
+is said. A file does not say what its weights were trained on. They get unit tiles, or, with ``:normalised``
+after the network's name, tiles standardised by the mean and deviation that timm states for that network. A file of ours
+says it, and is standardised accordingly; it is not read as another network than it says. ``:small``
+after any network's name removes the max-pooling of a ResNet's stem, as ``pretrain.stem`` does. ``:at=224`` enlarges
+tiles to 224 px first, for weights that have seen larger ones. A checkpoint may hold several networks that fit, such as
+a student and a teacher: ``:part=teacher`` chooses the one whose tensors lie under that name.
 """
 
 import hashlib
@@ -18,30 +22,37 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
 from timm.models import get_pretrained_cfg
-from torch import nn
+from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
+from gcl_custom.evaluation.figures import FLOORS
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import backbones, trained_backbone
-from gcl_custom.pretraining.backbones import Normalised
+from gcl_custom.pretraining import backbones, start, trained_backbone
+from gcl_custom.pretraining.backbones import Enlarged, Normalised
+from gcl_custom.pretraining.description import described
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run, kept_run
 from gcl_custom.runs.stage import Stage
-from gcl_custom.weights.starts import WRAPPINGS, network_part, normalisation
-from gcl_custom.weights.state_dicts import fit_state, read_state
+from gcl_custom.weights.starts import for_bands, network_part, networks_in, normalisation
+from gcl_custom.weights.state_dicts import read_tensors
 
+FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+"""How the names of files of weights end; of a pickle, whatever it is called, tensors alone are read."""
+LARGEST = 4096
+"""The most pixels along the side of an enlarged tile."""
 GRAMMAR = (
-    "NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=FILE.safetensors@NETWORK or "
-    "NAME=FILE.pth@NETWORK. NETWORK is one of timm's, with :small behind it for a small stem, and of a file with "
-    ":normalised for weights that have seen normalised bands"
+    f"NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, or NAME=FILE@NETWORK, where FILE ends in "
+    f"{', '.join(FILES)}. NETWORK is one of timm's. Behind it may stand :small for a small stem and :at=SIDE to "
+    f"enlarge tiles to that side, and, of a file, :normalised for weights that have seen normalised bands and "
+    f":part=NAME for one of several networks in it"
 )
 
 
@@ -76,6 +87,8 @@ def given_backbones(run: Run, store: TileStore, given: Sequence[str]) -> list[Gi
         name, separator, spec = text.partition("=")
         if not separator or not spec or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"--backbone {text!r}: write it as {GRAMMAR}")
+        if name in FLOORS:
+            raise UserError(f"--backbone {text!r}: {name} is a floor that stands in every table; give it another name")
         if any(other.name == name for other in found):
             raise UserError(f"--backbone {text!r}: there is a backbone {name} already; give each its own name")
         found.append(_given(run, store, name, spec))
@@ -91,7 +104,7 @@ def _given(run: Run, store: TileStore, name: str, spec: str) -> GivenBackbone:
     if kind == "untrained" and rest:
         return _untrained(run.recipe, store, name, spec, rest)
     file, _, network = spec.rpartition("@")
-    if file.endswith((".safetensors", ".pth", ".pt")) and network:
+    if file.endswith(FILES) and network:
         return _of_file(run.recipe, store, name, spec, Path(file), network)
     raise UserError(f"--backbone {name}={spec}: write it as {GRAMMAR}")
 
@@ -136,7 +149,7 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Give
 
 def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
-    network, stem, _ = _network(text, where, options=("small",))
+    network, stem, _, at, _ = _network(text, where, store, options=("small", "at="))
     if not timm.is_model_pretrained(network):
         raise UserError(f"{where}: timm has the network {network!r}, but no weights for it. See timm.list_pretrained()")
     about = get_pretrained_cfg(network)
@@ -153,84 +166,146 @@ def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) 
                 f"machine to the network once, or copy the file here and give it as FILE.safetensors@{network}"
             ) from None
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, found, net)
-        return _fitting(Normalised(net, mean, deviation), store, where), width
+        start.fit_bands(where, found, net, store)
+        return _fitting(_at(Normalised(net, mean, deviation), at), store, where), width
 
+    sees, seen = _in_words(mean, deviation, at), max(about.input_size[1:])
+    if at is None and seen > store.size:
+        sees += f"; its weights have seen {seen} px, the tiles have {store.size} (:at={seen} enlarges them)"
     identity = {
         "network": network,
         "stem": stem,
         "weights": about.hf_hub_id or about.url,
         "mean": mean,
         "deviation": deviation,
+        **_enlarged(at),
     }
-    return GivenBackbone(
-        name, spec, recipe.compare.seeds, True, identity, _in_words(mean, deviation), lambda _: [], build
-    )
+    return GivenBackbone(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
 
 
 def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
-    network, stem, _ = _network(text, where, options=("small",))
+    network, stem, _, at, _ = _network(text, where, store, options=("small", "at="))
 
     def build(seed: int) -> tuple[nn.Module, int]:
         torch.manual_seed(derive(seed, "pretrain", "initial weights"))
         net, width = backbones.untrained(network, store, stem, where)
-        return _fitting(net, store, where), width
+        return _fitting(_at(net, at), store, where), width
 
-    return GivenBackbone(
-        name, spec, recipe.compare.seeds, False, {"network": network, "stem": stem}, "unit tiles", lambda _: [], build
-    )
+    identity = {"network": network, "stem": stem, **_enlarged(at)}
+    return GivenBackbone(name, spec, recipe.compare.seeds, False, identity, _tiles_in_words(at), lambda _: [], build)
 
 
 def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path, text: str) -> GivenBackbone:
     where = f"--backbone {name}={spec}"
-    network, stem, normalised = _network(text, where, options=("small", "normalised"))
+    options = ("small", "normalised", "at=", "part=")
+    network, stem, normalised, at, part = _network(text, where, store, options)
     if not path.is_file():
         raise UserError(f"{where}: there is no file {path} (looked for from {Path.cwd()})")
     content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    identity: dict[str, Any] = {"network": network, "stem": stem, "content": content}
-    sees = "unit tiles"
+    identity: dict[str, Any] = {"network": network, "stem": stem, "content": content, **_enlarged(at)}
+    if part is not None:
+        identity["part"] = part
+    sees = _tiles_in_words(at)
+    about = described(path, network, stem, where)
+    own = (about.mean, about.deviation) if about and about.mean and about.deviation else None
+    normalised = normalised or own is not None
     if normalised:
-        mean, deviation = _normalisation(network, store, where)
+        mean, deviation = own or _normalisation(network, store, where)
         identity |= {"mean": mean, "deviation": deviation}
-        sees = _in_words(mean, deviation)
+        sees = _in_words(mean, deviation, at)
 
     def build(_: int) -> tuple[nn.Module, int]:
         net, width = backbones.build(network, store.bands, stem, where)
-        fit_state(where, network_part(read_state(path, where, WRAPPINGS), net, network, where), net)
-        return _fitting(Normalised(net, mean, deviation) if normalised else net, store, where), width
+        found = read_tensors(path, where)
+        chosen = network_part(found, net, network, where, _prefix(found, net, part, where))
+        start.fit_bands(where, chosen, net, store)
+        return _fitting(_at(Normalised(net, mean, deviation) if normalised else net, at), store, where), width
 
     return GivenBackbone(name, spec, recipe.compare.seeds, True, identity, sees, lambda _: [], build)
 
 
-def _network(text: str, where: str, options: Sequence[str]) -> tuple[str, str, bool]:
-    """(name, stem, whether it sees standardised tiles) of a network's name with its options."""
-    name, *chosen = text.split(":")
-    for option in chosen:
-        if option not in options:
+def _prefix(found: Mapping[str, Tensor], network: nn.Module, part: str | None, where: str) -> str:
+    """What stands before the names of the network's tensors in a file.
+
+    Raises:
+        UserError: several networks fit, or none lies under the part that was asked for.
+    """
+    chosen = networks_in(found, network, part)
+    if len(chosen) == 1:
+        return chosen[0]
+    fit = chosen or networks_in(found, network)
+    ways = ", ".join(f":part={prefix.removesuffix('.')}" for prefix in fit if prefix)
+    if chosen:
+        under = ", ".join(prefix or "no prefix" for prefix in chosen)
+        raise UserError(f"{where}: several networks fit, under {under}. Choose one behind the network's name: {ways}")
+    there = f"There are: {ways}" if ways else "Its tensors have no prefix, so leave :part out"
+    raise UserError(f"{where}: no tensors of the network lie under {part!r}. {there}")
+
+
+class _Network(NamedTuple):
+    """A network's name with its options."""
+
+    name: str
+    stem: str
+    normalised: bool
+    """Whether it sees standardised tiles."""
+    at: int | None
+    """The side that tiles are enlarged to."""
+    part: str | None
+    """The part of a file that holds it."""
+
+
+def _network(text: str, where: str, store: TileStore, options: Sequence[str]) -> _Network:
+    name, *given = text.split(":")
+    chosen: dict[str, str] = {}
+    for option in given:
+        key, equals, value = option.partition("=")
+        if f"{key}{equals}" not in options or (equals and not value):
             raise UserError(f"{where}: behind the network may stand :{' or :'.join(options)}, not :{option}")
+        chosen[key] = value
     backbones.require_known(name, where)
-    return name, "small" if "small" in chosen else "standard", "normalised" in chosen
+    at = None
+    if "at" in chosen:
+        at = int(chosen["at"]) if chosen["at"].isdecimal() and len(chosen["at"]) < 6 else 0
+        if not store.size <= at <= LARGEST:
+            raise UserError(
+                f"{where}: :at={chosen['at']} should be a side in pixels from {store.size}, which tiles have, to "
+                f"{LARGEST}"
+            )
+    stem = "small" if "small" in chosen else "standard"
+    return _Network(name, stem, "normalised" in chosen, at, chosen.get("part"))
+
+
+def _at(network: nn.Module, at: int | None) -> nn.Module:
+    return network if at is None else Enlarged(network, at)
+
+
+def _enlarged(at: int | None) -> dict[str, Any]:
+    """What is part of a backbone's identity where tiles are enlarged."""
+    return {} if at is None else {"enlarged to": at}
 
 
 def _normalisation(network: str, store: TileStore, where: str) -> tuple[list[float], list[float]]:
-    """Mean and deviation of red, green and blue in [0, 1], as timm states them for its weights."""
+    """Mean and deviation of each band in [0, 1]: those of red, green and blue that timm states for its weights.
+
+    If the tiles have other bands, ``start.fit_bands`` says how the weights see them, and these follow.
+    """
     about = get_pretrained_cfg(network, allow_unregistered=False)
     if about is None:
         raise UserError(f"{where}: timm states no mean and deviation for {network}. Leave :normalised out")
-    if not store.rgb:
-        raise UserError(
-            f"{where}: weights for red, green and blue, but the tiles have {store.bands} bands that are not these. "
-            f"Choose weights for the same bands, or name the bands in a card (data.card)"
-        )
-    return list(about.mean), list(about.std)
+    return for_bands(list(about.mean), store.bands), for_bands(list(about.std), store.bands)
 
 
-def _in_words(mean: Sequence[float], deviation: Sequence[float]) -> str:
+def _tiles_in_words(at: int | None) -> str:
+    return "unit tiles" if at is None else f"unit tiles enlarged to {at} px"
+
+
+def _in_words(mean: Sequence[float], deviation: Sequence[float], at: int | None = None) -> str:
     def three(values: Sequence[float]) -> str:
         return " ".join(f"{value:g}" for value in values)
 
-    return f"unit tiles, less the mean {three(mean)} and over the deviation {three(deviation)}"
+    return f"{_tiles_in_words(at)}, less the mean {three(mean)} and over the deviation {three(deviation)}"
 
 
 def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:
@@ -245,7 +320,7 @@ def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:
             network.eval()(torch.zeros(1, store.bands, store.size, store.size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"{where}: the network does not take tiles of {store.size} px ({str(error).splitlines()[0]}). Set "
-            f"data.size to what it was made for, with data.upscale: true if the files are smaller"
+            f"{where}: the network does not take tiles of {store.size} px ({str(error).splitlines()[0]}). Add "
+            f":at=SIDE behind the network's name with what it was made for, or set data.size to it"
         ) from None
     return network.train(mode)

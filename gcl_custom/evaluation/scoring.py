@@ -7,6 +7,7 @@ the same labels and the same validation and test tiles, so their scores are pair
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from jaxtyping import Int
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 
 from gcl_custom import console
 from gcl_custom.errors import UserError
-from gcl_custom.evaluation.classifier import EVALUATIONS, Classifier
+from gcl_custom.evaluation.classifier import EVALUATIONS, PATIENCE, Classifier
+from gcl_custom.evaluation.curves import Training
+from gcl_custom.evaluation.figures import Figure, column_title, in_columns, share_name
 from gcl_custom.evaluation.inference import infer, labelled, predict
-from gcl_custom.evaluation.verdict import column_title, in_columns, percent
+from gcl_custom.evaluation.score_texts import interval_text, mean_text, seeds_text
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import TOP_5, kind_scored_by
-from gcl_custom.measures.probes import Labelled, knn, linear_probe
-from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS
+from gcl_custom.measures.label_kinds import TOP_5, LabelKind, kind_scored_by
+from gcl_custom.measures.probes import Labelled, knn, linear_probe, probes_of_few
+from gcl_custom.measures.statistics import percent
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, LEAST_SUPERVISED_STEPS, WITH_LABELS, Arm, CompareSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -60,8 +64,28 @@ def require_labels(run: Run) -> None:
 # ---------------------------------------------------------------- probes
 
 
+def probed_metrics(compare: CompareSettings, kind: LabelKind, classes: int) -> list[str]:
+    """The metrics of a probe: with all labels, with fewer for each class, and with shares of them."""
+    return [*kind.probes(classes), *_of_few(compare, kind)]
+
+
+def _of_few(compare: CompareSettings, kind: LabelKind) -> Mapping[str, Callable[..., Int[Tensor, " m"]]]:
+    """Metric with few labels -> what draws them: labels and seed -> positions.
+
+    A share's draw has the labels that fine-tuning with the same seed has.
+    """
+    if not kind.draws_few:
+        return {}
+    shots = {f"shots@{each}": partial(kind.shots, each=each) for each in sorted(compare.shots)}
+    shares = {f"probe@{share_name(f)}": partial(kind.subset, fraction=f) for f in sorted(compare.fractions) if f < 1}
+    return shots | shares
+
+
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
-    """Linear probe and kNN of a frozen backbone: what both say of each test tile, and the probe's penalty."""
+    """Linear probes and kNN of a frozen backbone: what each says of each test tile, and the probe's penalty.
+
+    With few labels there is a linear probe for each draw, and what each of them says. The features are computed once.
+    """
     if stage.done:
         return cast(dict[str, Any], read_json(stage.path / "probes.json"))
     kind = store.kind
@@ -77,19 +101,27 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
         "knn": kind.decide(knn(train, found["test"], classes, recipe.compare.neighbours)),
         "knn5": kind.decide(knn(train, found["test"], classes, FEW_NEIGHBOURS)),
     }
-    truth = store.labels[index["test"]]
+    truth, converged = store.labels[index["test"]], linear.converged
+    few: dict[str, list[Any]] = {}
+    for metric, draw in _of_few(recipe.compare, kind).items():
+        drawn = [draw(store.labels[index["train"]], seed=number) for number in range(recipe.compare.draws)]
+        given, settled = probes_of_few(train, found["test"], classes, drawn)
+        few[metric] = [kind.decide(scores).tolist() for scores in given]
+        converged = converged and settled
     kept: dict[str, Any] = {
         **{metric: predictions.tolist() for metric, predictions in decided.items()},
+        **few,
         "penalty": linear.penalty,
         "valid": linear.valid_score,
-        "converged": linear.converged,
+        "converged": converged,
     }
     if TOP_5 in kind.probes(classes):
         kept[TOP_5] = linear.ranked(5).tolist()
     write_json(stage.path / "probes.json", kept)
     figures = {metric: kind.score(predictions, truth) for metric, predictions in decided.items()}
     stage.finish(**figures, penalty=linear.penalty)
-    console.say(f"{stage.name}: linear probe {percent(figures['linear'])}, kNN {percent(figures['knn'])}")
+    shown = {metric: percent(figures[metric], len(truth)) for metric in ("linear", "knn")}
+    console.say(f"{stage.name}: linear probe {shown['linear']}, kNN {shown['knn']}")
     return kept
 
 
@@ -108,13 +140,16 @@ def best_rate(rates: Sequence[float], valid: Callable[[float], float]) -> float:
 
 def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: float) -> dict[str, Any]:
     """What a training with labels depends on, besides tiles and weights."""
-    everything = share == "all"
+    everything, compare = share == "all", recipe.compare
+    # Without a number of epochs, those of pretraining count, and so does the least number of steps.
+    epochs = compare.supervised_epochs or [recipe.pretrain.epochs, LEAST_SUPERVISED_STEPS]
     return {
         "labels": share,
         "learning_rate": rate,
-        "batch": recipe.compare.batch,
-        "epochs": (recipe.compare.supervised_epochs or recipe.pretrain.epochs) if everything else None,
-        "steps": None if everything else recipe.compare.finetune_steps,
+        "batch": compare.batch,
+        "epochs": epochs if everything else None,
+        "steps": None if everything else compare.finetune_steps,
+        "kept": {"of": EVALUATIONS, "patience": PATIENCE},
         "handcrafted": recipe.pretrain.handcrafted.model_dump(mode="json"),
         "backbone": backbone,
         "seed": seed,
@@ -122,21 +157,40 @@ def train_settings(recipe: Recipe, backbone: Any, share: str, seed: int, rate: f
     }
 
 
+def training_stage(run: Run, figure: Figure, seed: int, rate: float) -> Stage:
+    """The stage of a training of the comparison."""
+    recipe = run.recipe
+    kind, _, share = figure.metric.partition("@")
+    supervised = figure.arm in WITH_LABELS
+    inputs = [plan.tiles(run) if supervised else plan.pretrain(run, cast(Arm, figure.arm), seed)]
+    backbone = [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size]
+    settings = train_settings(recipe, backbone, share, seed, rate) | (
+        plan.supervised_start(run, figure.arm) if supervised else {}
+    )
+    name = f"{kind}/{figure.arm}-{seed}-{share}-{rate:g}"
+    return run.stage(name, settings, inputs, "gcl-custom compare-supervised")
+
+
 def train(
     stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
-    """Train with a share of the labels: the validation score, and what the classifier says of each test tile.
+    """Train with a share of the labels: its curve, and what the classifier says of each test tile.
 
     A training with all labels takes as many epochs as the supervised baseline; with fewer labels, it takes
     ``compare.finetune_steps``. The test tiles are classified here, once, and scored only for the chosen learning rate.
+
+    Returns:
+        The keys of ``curves.Training``, and under ``test`` what is said of the test tiles.
     """
     if not stage.done:
         stage.begin()
         outcome = _train(stage, store, recipe, build, share, seed, rate)
         write_json(stage.path / "predictions.json", outcome)
-        stage.finish(valid=outcome["valid"])
-        (stage.path / "last.ckpt").unlink(missing_ok=True)  # each is three times the weights, and there are dozens
-        console.say(f"{stage.name}: validation {percent(outcome['valid'])}")
+        stage.finish(valid=outcome["valid"], steps=outcome["steps"], most_steps=outcome["most_steps"])
+        (stage.path / "last.ckpt").unlink(missing_ok=True)  # each is several times the weights, and there are dozens
+        of = f" of {outcome['most_steps']:,}" if outcome["steps"] < outcome["most_steps"] else ""
+        score = percent(outcome["valid"], outcome["valid_tiles"])
+        console.say(f"{stage.name}: {outcome['steps']:,}{of} steps, validation {score}")
     return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
 
 
@@ -147,19 +201,28 @@ def _train(
     processes = recipe.hardware.devices
     batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
     batches = Batches(index, batch, seed, store.read)
-    epochs = recipe.compare.supervised_epochs or recipe.pretrain.epochs
-    if share != "all":
+    if share == "all":
+        epochs = recipe.compare.epochs_on_all(recipe.pretrain.epochs, batches.steps_per_epoch)
+    else:
         epochs = math.ceil(recipe.compare.finetune_steps / batches.steps_per_epoch)
     backbone, width = build()
     steps = epochs * batches.steps_per_epoch
     module = Classifier(backbone, width, store, recipe.pretrain, recipe.hardware, rate, steps, seed)
-    module.evaluate_every = max(1, epochs // EVALUATIONS)
-    fit(module, batches, stage, recipe.hardware, epochs, seed)
-    valid, test = (labelled(store, split) for split in ("valid", "test"))
-    return {
-        "valid": store.kind.score(predict(module, store, valid, recipe.hardware), store.labels[valid]),
-        "test": predict(module, store, test, recipe.hardware).tolist(),
-    }
+    module.evaluate_every = math.ceil(epochs / EVALUATIONS)
+    history = fit(module, batches, stage, recipe.hardware, epochs, seed)
+    module.take_best()
+    training = Training(
+        valid=module.best,
+        steps=round(history[-1]["epoch"]) * batches.steps_per_epoch,
+        most_steps=steps,
+        curve=[
+            (round(row["epoch"]) * batches.steps_per_epoch, row[module.figure])
+            for row in history
+            if module.figure in row
+        ],
+        valid_tiles=len(labelled(store, "valid")),
+    )
+    return {**training, "test": predict(module, store, labelled(store, "test"), recipe.hardware).tolist()}
 
 
 def train_tiles(store: TileStore, share: str, seed: int) -> Int[Tensor, " m"]:
@@ -178,20 +241,26 @@ def caption(measure: str) -> str:
     return kind_scored_by(measure).caption
 
 
-def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str) -> Table:
-    """Scores with their intervals: a row for each backbone, under its title."""
+def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str, tiles: int) -> Table:
+    """Scores with their intervals: a row for each backbone, under its title.
+
+    Args:
+        tiles: number of test tiles.
+    """
     columns, rows = in_columns(scores)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
     shown.add_column("")
     for column in columns:
         shown.add_column(column_title(column), justify="right")
     for name, cells in rows.items():
-        shown.add_row(titles[name], *(_cell(cells.get(column)) for column in columns))
+        shown.add_row(titles[name], *(_cell(cells.get(column), tiles) for column in columns))
     return shown
 
 
-def _cell(score: dict[str, Any] | None) -> Text:
+def _cell(score: dict[str, Any] | None, tiles: int) -> Text:
     if score is None:
         return Text()
-    interval = f"{100 * score['low']:.1f}–{100 * score['high']:.1f}"
-    return Text.assemble(f"{100 * score['mean']:.2f}\n", (interval, "dim"))
+    each = seeds_text(score, tiles)
+    return Text.assemble(
+        f"{mean_text(score, tiles)}\n", (interval_text(score, tiles), "dim"), (f"\n{each}" if each else "", "dim")
+    )

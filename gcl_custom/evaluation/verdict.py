@@ -1,5 +1,8 @@
 """From the predictions of all arms and seeds to the scores, the answers to five questions, and the verdict in words.
 
+Grounds come before the verdict, since it depends on them: whether pretraining has learned anything, whether the
+comparison can rank backbones at all, and whether the supervised baseline was trained enough to be compared with.
+
     1. Is GCL better than the backbone that pretraining began with, and than what needs no network?
     2. Is GCL better than the public weights that pretraining began with, if it did?
     3. Does GCL beat handcrafted augmentations only?
@@ -10,94 +13,79 @@ The linear probe decides; kNN and fine-tuning are reported beside it. A figure i
 
     linear, knn, knn5    probes of the frozen backbone, with all labels
     linear_top5          the same linear probe; a tile is right if its class has one of the five highest scores
+    shots@5              a linear probe with five labels a class, the mean over several draws of them
+    probe@0.01           a linear probe with that share of the labels, the mean over several draws
     finetune@0.01        fine-tuned from the backbone with that share of the labels; finetune@all with all labels
     supervised@0.01      the supervised baseline with that share; supervised@all with all labels
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from gcl_custom.measures.label_kinds import TOP_5, LabelKind
-from gcl_custom.measures.statistics import Comparison, Result, compare, mean_interval
-
-TITLES = {
-    "gcl": "GCL",
-    "handcrafted": "handcrafted augmentations only",
-    "reconstructed": "the reconstructed control",
-    "paired": "the paired control",
-    "supervised": "the supervised baseline",
-    "public": "the public start",
-    "untrained": "an untrained backbone",
-    "statistics": "the statistics of each band",
-    "patches": "the words of patches (k-means)",
-}
-PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", "knn5": "kNN, 5 neighbours"}
-CONTROLS = ("reconstructed", "paired")
-FLOORS = ("statistics", "patches")
-"""Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
-ONCE = (*FLOORS, "public")
-"""Arms that are the same for every seed. Their intervals are over tiles."""
-NO_NETWORK = (
-    "Statistics of each band (mean, deviation, minimum, maximum) and words of patches (k-means, with these statistics) "
-    "need no network and are computed once; their intervals are over test tiles."
+from gcl_custom.evaluation.curves import Training, unsettled
+from gcl_custom.evaluation.figures import (
+    CAUTION,
+    CONTROLS,
+    FLOORS,
+    LEARNED,
+    OF_FEW,
+    ONCE,
+    TITLES,
+    Figure,
+    capital,
+    metric_title,
+    share_title,
 )
-"""What the floors are, below a table."""
-LEARNED = "Has pretraining learned anything?"
-CAUTION = "a gain that a control shows too is not the generator's"
+from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.statistics import (
+    FEW_SEEDS,
+    Comparison,
+    Result,
+    compare,
+    mean_interval,
+    percent,
+    points,
+    seeds_can_show,
+    signed,
+)
+from gcl_custom.recipe.evaluation import WITH_LABELS
 
-
-class Figure(NamedTuple):
-    arm: str
-    metric: str
-
-
-Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds tiles *_"]]
+SUPERVISED = Figure("supervised", "supervised@all")
+Predictions = Mapping[Figure, Shaped[np.ndarray, "seeds ..."]]
 """What each seed's classifier said of each labelled test tile, as the kind of label keeps it; of a top-5 figure, the
-five likeliest classes. The same seeds and tiles for every figure; of a floor, one row for all seeds."""
+five likeliest classes; of a figure with few labels, the same of each draw. The same seeds and tiles
+for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
+Trainings = Mapping[Figure, Sequence[Training]]
+"""The trainings with labels, one for each seed."""
 
 
-def title(arm: str) -> str:
-    """An arm's name in a table or a legend."""
-    return capital(TITLES[arm].removeprefix("the ").removeprefix("an "))
-
-
-def metric_title(metric: str) -> str:
-    kind, _, labels = metric.partition("@")
-    if kind in PROBES:
-        return PROBES[kind]
-    return f"{'fine-tuned' if kind == 'finetune' else 'trained'} with {share_title(labels)}"
-
-
-def column_title(column: str) -> str:
-    """The title of a column of in_columns."""
-    return PROBES.get(column) or share_title(column)
-
-
-def capital(text: str) -> str:
-    """The text with a capital, as at the beginning of a sentence."""
-    return text if text.startswith("kNN") else text[0].upper() + text[1:]
-
-
-def share_name(fraction: float) -> str:
-    """A label fraction in the names of figures and stages."""
-    return "all" if fraction == 1 else f"{fraction:g}"
-
-
-def share_title(labels: str) -> str:
-    """1 % of labels, 10 % of labels, all labels."""
-    return "all labels" if labels == "all" else f"{100 * float(labels):g} % of labels"
+def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth) -> Result:
+    """What the predictions of a metric come to, to be scored and compared."""
+    return kind.drawn(rows, labels) if metric.partition("@")[0] in OF_FEW else kind.result(rows, labels)
 
 
 def summarise(
-    kind: LabelKind, predictions: Predictions, labels: Truth, classes: Sequence[str], seeds: Sequence[int]
+    kind: LabelKind,
+    predictions: Predictions,
+    labels: Truth,
+    classes: Sequence[str],
+    seeds: Sequence[int],
+    trainings: Trainings | None = None,
 ) -> dict[str, Any]:
-    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict."""
-    results = {figure: kind.result(_beside_each(predicted, seeds), labels) for figure, predicted in predictions.items()}
+    """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict.
+
+    A supervised network of whose training nothing is known is not compared with.
+    """
+    trainings = trainings or {}
+    results = {
+        figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels)
+        for figure, predicted in predictions.items()
+    }
     confusion = {
         f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
         for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
@@ -106,10 +94,11 @@ def summarise(
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
         if figure.arm in ONCE:
-            scores[figure.arm][figure.metric] = score(kind.result(predictions[figure][:1], labels), ["every"])
+            once = result_of(kind, figure.metric, predictions[figure][:1], labels)
+            scores[figure.arm][figure.metric] = score(once, ["every"])
         else:
             scores[figure.arm][figure.metric] = score(found, seeds)
-    answers = _answers(results)
+    unfit = {figure: why for figure in results if (why := _unfit(results, trainings, figure))}
     return {
         "measure": kind.measure,
         "seeds": list(seeds),
@@ -117,36 +106,47 @@ def summarise(
         "classes": list(classes),
         "scores": scores,
         "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
-        "answers": {question: [c.as_dict() for c in comparisons] for question, comparisons in answers.items()},
-        "verdict": _doubt(results) + _verdict(results, kind.measure),
+        "answers": {
+            question: [_answer(*pair, unfit) for pair in comparisons]
+            for question, comparisons in _answers(results).items()
+        },
+        "grounds": [*_learned(results), *_ranked(results), *_baseline(results, unfit)],
+        "verdict": _verdict(results, kind.measure, unfit),
         "cause": _cause(results),
+        "seeds_show": f"{capital(seeds_can_show(len(seeds)))}." if len(seeds) < FEW_SEEDS else "",
+        "trainings": {f"{figure.arm} {figure.metric}": list(found) for figure, found in trainings.items()},
     }
 
 
-def _beside_each(
-    rows: Shaped[np.ndarray, "rows tiles *_"], seeds: Sequence[int]
-) -> Shaped[np.ndarray, "seeds tiles *_"]:
+def _beside_each(rows: Shaped[np.ndarray, "rows ..."], seeds: Sequence[int]) -> Shaped[np.ndarray, "seeds ..."]:
     """A row for each seed: what was computed once stands beside every seed."""
     return rows if len(rows) == len(seeds) else np.repeat(rows, len(seeds), axis=0)
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
-    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with one seed."""
-    estimate = mean_interval(found.scores)
-    if len(seeds) == 1:
-        low, high = found.interval()
-    else:
-        low, high = estimate.low, estimate.high  # type: ignore[assignment]  # there is one, with several seeds
+    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with few seeds."""
+    estimate, few = mean_interval(found.scores), len(seeds) < FEW_SEEDS
+    low, high = found.interval() if few else (estimate.low, estimate.high)
+    assert low is not None, "several seeds have an interval"
+    assert high is not None
     return {
         "seeds": {str(seed): float(value) for seed, value in zip(seeds, found.scores, strict=True)},
         "mean": estimate.mean,
         "low": max(0.0, low),
         "high": min(1.0, high),
-        "interval": "tiles" if len(seeds) == 1 else "seeds",
+        "interval": "tiles" if few else "seeds",
     }
 
 
 Results = Mapping[Figure, Result]
+Unfit = Mapping[Figure, str]
+"""Trainings that went on too briefly to be compared with -> why that is so."""
+Pair = tuple[Figure, Comparison]
+"""The figure that GCL is compared with, and the comparison."""
+
+
+def _mean(results: Results, figure: Figure) -> str:
+    return percent(float(results[figure].scores.mean()), results[figure].tiles)
 
 
 def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | None:
@@ -154,7 +154,7 @@ def _compare(results: Results, ours: Figure, theirs: Figure) -> Comparison | Non
     if ours not in results or theirs not in results:
         return None
     measure, our_name = capital(metric_title(ours.metric)), TITLES[ours.arm]
-    if theirs.arm == "supervised":
+    if theirs.arm in WITH_LABELS:
         measure = f"With {share_title(theirs.metric.partition('@')[2])}"
         our_name += " (linear probe)" if ours.metric == "linear" else " (fine-tuned)"
     return compare(measure, our_name, TITLES[theirs.arm], results[ours], results[theirs])
@@ -165,7 +165,7 @@ def _better(results: Results, ours: Figure, theirs: Figure) -> bool:
     return comparison is not None and comparison.outcome == "better"
 
 
-def _answers(results: Results) -> dict[str, list[Comparison]]:
+def _answers(results: Results) -> dict[str, list[Pair]]:
     """Question -> comparisons, the deciding one first; without the questions that these arms cannot answer."""
     linear = Figure("gcl", "linear")
     metrics = [figure.metric for figure in results if figure.arm == "gcl"]
@@ -178,6 +178,10 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
         "Does GCL beat the supervised baseline?": [
             (linear, Figure("supervised", "supervised@all")),
             *((Figure("gcl", m), Figure("supervised", m.replace("finetune", "supervised"))) for m in tuned),
+        ],
+        "Does GCL beat supervised training from nothing?": [
+            (linear, Figure("scratch", "supervised@all")),
+            *((Figure("gcl", m), Figure("scratch", m.replace("finetune", "supervised"))) for m in tuned),
         ],
         "Does a control without in-painting show the same gain?": [
             pair
@@ -192,54 +196,120 @@ def _answers(results: Results) -> dict[str, list[Comparison]]:
         ],
     }
     answers = {
-        question: [found for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
+        question: [(theirs, found) for ours, theirs in pairs if (found := _compare(results, ours, theirs))]
         for question, pairs in asked.items()
     }
     return {question: comparisons for question, comparisons in answers.items() if comparisons}
 
 
-def _verdict(results: Results, measure: str) -> str:
-    """The sentence at the top: GCL's linear probe against handcrafted augmentations, its start, and supervision."""
+def _answer(theirs: Figure, comparison: Comparison, unfit: Unfit) -> dict[str, Any]:
+    """A comparison as JSON. What was trained too briefly may only be shown to be better all the same."""
+    if theirs not in unfit or comparison.outcome == "worse":
+        return comparison.as_dict()
+    sentence = (
+        f"{comparison.measure}: {comparison.theirs} is not trained enough to compare with {comparison.ours} "
+        f"({points(comparison.difference, comparison.tile_count)}): {unfit[theirs]}."
+    )
+    return comparison.as_dict() | {"outcome": "not comparable", "sentence": sentence}
+
+
+def _verdict(results: Results, measure: str, unfit: Unfit) -> str:
+    """GCL's linear probe against handcrafted augmentations, its start, and supervision."""
     linear = Figure("gcl", "linear")
     phrases = []
-    for other in (Figure("handcrafted", "linear"), Figure("public", "linear"), Figure("supervised", "supervised@all")):
+    for other in (Figure("handcrafted", "linear"), Figure("public", "linear"), SUPERVISED):
         found = _compare(results, linear, other)
-        if found is not None:
+        if found is not None and not (other in unfit and found.outcome != "worse"):
             relation = {
                 "better": "is better than",
                 "worse": "is worse than",
                 "not shown": "is not shown to differ from",
             }
             theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
-            theirs += f" ({percent(float(results[other].scores.mean()))})"
-            phrases.append(f"{relation[found.outcome]} {theirs}")
-    mean = percent(float(results[linear].scores.mean()))
+            phrases.append(f"{relation[found.outcome]} {theirs} ({_mean(results, other)})")
     seeds = len(results[linear].scores)
     count = f"{seeds} seed{'s' if seeds > 1 else ''}, {results[linear].tiles:,} test tiles"
     if not phrases:
-        return f"GCL reaches {mean} (linear probe, {measure}; {count}); there is no other arm to compare it with."
-    return f"GCL ({mean}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
+        lacking = "no other arm that it can be compared with" if unfit else "no other arm to compare it with"
+        return f"GCL reaches {_mean(results, linear)} (linear probe, {measure}; {count}); there is {lacking}."
+    return f"GCL ({_mean(results, linear)}) {' and '.join(phrases)}: linear probe, {measure}; {count}."
 
 
-def _doubt(results: Results) -> str:
-    """The sentence that comes first where no arm's linear probe is shown to be better than the best floor.
+# ---------------------------------------------------------------- grounds
+
+
+def _learned(results: Results) -> list[str]:
+    """Whether GCL's linear probe is better than that of what pretraining began with."""
+    linear = Figure("gcl", "linear")
+    begun = next((f for arm in ("public", "untrained") if (f := Figure(arm, "linear")) in results), None)
+    found = _compare(results, linear, begun) if begun else None
+    if begun is None or found is None:
+        return []
+    ours, theirs = _mean(results, linear), _mean(results, begun)
+    figures = f"GCL's linear probe reaches {ours}, that of {TITLES[begun.arm]} {theirs}"
+    if found.outcome == "better":
+        return [f"Pretraining has learned something: {figures}."]
+    if found.outcome == "worse":
+        return [f"Pretraining has made the backbone worse: {figures}."]
+    if found.seed_count == 1 and found.tiles.low is not None and found.tiles.low > 0 and found.tiles.high is not None:
+        low, high = (signed(edge, found.tile_count) for edge in (found.tiles.low, found.tiles.high))
+        return [
+            f"Pretraining seems to have learned something, but one seed cannot show it: {figures} "
+            f"({points(found.difference, found.tile_count)}, {low} to {high} over test tiles)."
+        ]
+    return [f"Pretraining is not shown to have learned anything: {figures}."]
+
+
+def _ranked(results: Results) -> list[str]:
+    """Where no arm's linear probe is shown to be better than the best floor, that the arms cannot be ranked.
 
     A floor has no seeds, so with one seed the interval over test tiles decides alone.
     """
     floors = [figure for floor in FLOORS if (figure := Figure(floor, "linear")) in results]
     if not floors:
-        return ""
+        return []
     best = max(floors, key=lambda figure: float(results[figure].scores.mean()))
     arms = [figure for figure in results if figure.metric == "linear" and figure.arm not in (*FLOORS, "untrained")]
     for arm in arms:
         found = _compare(results, arm, best)
         assert found is not None
         if found.tiles.excludes_zero and found.difference > 0 and (found.seed_count == 1 or found.seeds.excludes_zero):
-            return ""
-    return (
-        f"This comparison cannot rank backbones: {TITLES[best.arm]} reach {percent(float(results[best].scores.mean()))}"
-        " without any network, and no arm's linear probe is shown to be better. "
-    )
+            return []
+    return [
+        f"This comparison cannot rank backbones: {TITLES[best.arm]} reach {_mean(results, best)} without any network, "
+        f"and no arm's linear probe is shown to be better."
+    ]
+
+
+def _baseline(results: Results, unfit: Unfit) -> list[str]:
+    """Where the baseline with all labels is better in spite of a short training, nothing stands in the way."""
+    found = _compare(results, Figure("gcl", "linear"), SUPERVISED)
+    if SUPERVISED not in unfit or found is None or found.outcome == "worse":
+        return []
+    return [
+        f"The supervised baseline with all labels is not trained enough to compare: it reaches "
+        f"{_mean(results, SUPERVISED)}, but {unfit[SUPERVISED]}. Raise compare.supervised_epochs."
+    ]
+
+
+def _unfit(results: Results, trainings: Trainings, figure: Figure) -> str | None:
+    """Why a supervised network cannot be compared with, in words; None if it can.
+
+    It must lie above the probe of an untrained backbone with the same labels, where there is one, and its validation
+    score must have levelled off.
+    """
+    kind, _, labels = figure.metric.partition("@")
+    if kind != "supervised":
+        return None
+    untrained = Figure("untrained", "linear" if labels == "all" else f"probe@{labels}")
+    reasons = []
+    if untrained in results and results[figure].scores.mean() <= results[untrained].scores.mean():
+        steps = max((training["steps"] for training in trainings.get(figure, ())), default=0)
+        floor = f"the linear probe of an untrained backbone ({_mean(results, untrained)})"
+        reasons.append(f"it did not get above {floor}{f' in {steps:,} steps' if steps else ''}")
+    if rising := unsettled(trainings.get(figure, ())):
+        reasons.append(rising)
+    return ", and ".join(reasons) or None
 
 
 def _cause(results: Results) -> str:
@@ -263,19 +333,3 @@ def _cause(results: Results) -> str:
         return f"The gain is not shown to be the generator's: {names} {shows} it too, and {CAUTION}."
     names = " and ".join(TITLES[c.arm] for c in unbeaten)
     return f"The gain is not shown to be the generator's: GCL is not shown to be better than {names}."
-
-
-def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Scores as a table: its columns, and for each arm column -> score.
-
-    The columns are the probes, then the shares of labels in ascending order, which fine-tuning and the supervised
-    baseline share.
-    """
-    table = {arm: {m.rpartition("@")[2]: score for m, score in found.items()} for arm, found in scores.items()}
-    known = {column for cells in table.values() for column in cells}
-    shares = sorted(known - set(PROBES), key=lambda share: 1.0 if share == "all" else float(share))
-    return [*(probe for probe in PROBES if probe in known), *shares], table
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 from gcl_custom import __version__
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore, spread
-from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import within
-from gcl_custom.pretraining.start import seeing
+from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.trained_backbone import network_of
-from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.evaluation import WITH_LABELS, Arm
 from gcl_custom.recipe.file import load_card
 from gcl_custom.recipe.imagery import Card
 from gcl_custom.runs import arms, plan
@@ -46,32 +44,32 @@ class TrainedBackbone:
     width: int
     store: TileStore
 
+    @cached_property
+    def description(self) -> Description:
+        """What the network is and what it takes, as its file says it."""
+        return Description.of(self.run.recipe, self.store, self.network, self.width)
+
     @property
     def architecture(self) -> str:
-        """Its name in timm, without a tag: a tag would name weights that are not used here."""
-        return self.run.recipe.pretrain.backbone.partition(".")[0]
+        """Its name in timm, without a tag."""
+        return self.description.network
 
     @property
     def small_stem(self) -> bool:
         """Whether the max-pooling of timm's network was removed."""
-        return self.run.recipe.pretrain.stem == "small"
+        return self.description.stem == "small"
 
     @property
     def model_args(self) -> dict[str, Any]:
         """Arguments of timm.create_model besides the name and num_classes=0."""
-        return {"in_chans": self.store.bands, **backbones.options(within(self.network))}
+        return dict(self.description.model_args)
 
     def plain(self) -> nn.Module:
         """A network of timm's own classes with these weights, on the CPU, in evaluation mode.
 
         The normalisation that they have seen, if any, is a module before it.
         """
-        network: Any = timm.create_model(self.architecture, num_classes=0, **self.model_args)
-        if self.small_stem:
-            network.set_submodule("maxpool", nn.Identity())
-        network.load_state_dict(within(self.network).state_dict())
-        seen: nn.Module = seeing(self.run.recipe.pretrain, network, self.store.bands)
-        return seen.eval()
+        return self.description.built(within(self.network).state_dict(), self.run.path.name)
 
     @property
     def normalisation(self) -> Normalisation | None:
@@ -87,9 +85,7 @@ class TrainedBackbone:
     @property
     def bands(self) -> str:
         """The names of the bands, or their number."""
-        if self.card:
-            return ", ".join(self.card.bands)
-        return "red, green, blue" if self.store.rgb else f"{self.store.bands}, unnamed"
+        return ", ".join(self.description.band_names or [f"{self.store.bands}, unnamed"])
 
     @property
     def input(self) -> str:
@@ -130,6 +126,7 @@ class TrainedBackbone:
             "high": json.dumps(self.store.high.tolist()),
             **{name: json.dumps(value) for name, value in (seen._asdict() if seen else {}).items()},
             "licence_of_data": self.card.licence if self.card else "not stated",
+            **self.description.metadata(),
         }
 
 
@@ -139,7 +136,7 @@ def find_pretraining(run: Run, arm: str, seed: int | None) -> tuple[Arm, int, St
     Raises:
         UserError: there is no such arm, or its pretraining is unfinished or was made from other settings.
     """
-    known = [name for name in get_args(Arm) if name != "supervised"]
+    known = [name for name in get_args(Arm) if name not in WITH_LABELS]
     if arm not in known:
         raise UserError(f"--arm {arm}: no backbone is pretrained so. There are: {', '.join(known)}")
     seed = run.recipe.compare.seeds[0] if seed is None else seed

@@ -102,13 +102,16 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
 
     In a folder that exists, these three files are replaced and everything else stays. As everywhere in timm, the
     normalisation is part of the transform and stands in the config.
+
+    Raises:
+        UserError: the stem is small, which no config.json can say.
     """
+    _require_plain(known, "huggingface")
     normalised = known.normalisation is not None
     lines = [
         *_imports(known),
         "",
         f'backbone = timm.create_model("local-dir:{out.name}", pretrained=True)  # or hf-hub:OWNER/NAME',
-        *_stem_line(known),
         *(["# It takes tiles normalised by pretrained_cfg, as timm.data.create_transform makes them."] * normalised),
         "backbone.eval()",
     ]
@@ -120,8 +123,7 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
         write_json(part / "config.json", _config(known))
         with write_atomically(part / "README.md") as file:
             file.write_text(model_card(known, lines), encoding="utf-8")
-        network = timm.create_model(f"local-dir:{part}", pretrained=True)
-        _require_same(known, _with_stem(known, network))
+        _require_same(known, timm.create_model(f"local-dir:{part}", pretrained=True))
         if not out.exists():
             os.replace(part, out)
         else:
@@ -130,6 +132,51 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return lines
+
+
+def to_torchgeo(known: TrainedBackbone, out: Path) -> list[str]:
+    """Write a checkpoint for the argument ``weights`` of torchgeo's trainers. Returns the lines that train from it.
+
+    torchgeo builds timm's network by the name among the hyper-parameters, and takes the tensors below ``model.``.
+
+    Raises:
+        UserError: torchgeo would build another network by that name.
+    """
+    _require_plain(known, "torchgeo")
+    if len(known.model_args) > 1:
+        raise UserError(
+            f"--to torchgeo: torchgeo builds {known.architecture} for tiles of one size, and cannot give it these "
+            f"tiles of {known.store.size} px. Use --to timm"
+        )
+    seen = known.normalisation
+    lines = [
+        "from torchgeo.trainers import ClassificationTask",
+        "",
+        "# num_classes: as many as your task has",
+        f'task = ClassificationTask(model="{known.architecture}", weights="{out.name}", '
+        f"in_channels={known.store.bands}, num_classes=10)",
+        *([f"# It takes tiles less the mean {seen.mean}, over the deviation {seen.deviation}."] if seen else []),
+    ]
+    state = {f"model.{name}": value.contiguous() for name, value in within(known.network).state_dict().items()}
+    about = known.about() | {"how_to_load": "\n".join(lines)}
+    with write_atomically(out) as part:
+        torch.save({"hyper_parameters": {"model": known.architecture}, "state_dict": state, "about": about}, part)
+        read = torch.load(part, map_location="cpu", weights_only=True)["state_dict"]
+        network = timm.create_model(known.architecture, num_classes=0, in_chans=known.store.bands)
+        network.load_state_dict({name.removeprefix("model."): value for name, value in read.items()})
+        _require_same(known, network)
+    return lines
+
+
+def _require_plain(known: TrainedBackbone, to: str) -> None:
+    """Refuse a network that other software would build otherwise by its name, and then load without a complaint."""
+    if known.small_stem:
+        raise UserError(
+            f"--to {to}: this backbone has a small stem (pretrain.stem), and timm has no {known.architecture} without "
+            f"max-pooling: by the name alone timm, transformers and torchgeo would build another network and load the "
+            f"weights into it without a word. Use --to timm or --to onnx, gcl_custom.load, or pretrain with "
+            f"pretrain.stem: standard"
+        )
 
 
 def to_onnx(known: TrainedBackbone, out: Path) -> list[str]:
@@ -180,6 +227,7 @@ FORMATS: dict[str, Callable[[TrainedBackbone, Path], list[str]]] = {
     "timm": to_timm,
     "onnx": to_onnx,
     "huggingface": to_huggingface,
+    "torchgeo": to_torchgeo,
 }
 
 
@@ -205,6 +253,10 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
     """timm's description of a network and of its transforms, which turn an image into what the weights have seen."""
     bands, size = known.store.bands, known.store.size
     shipped: Any = within(known.network).pretrained_cfg
+    # By these names timm leaves out a classifier of another size, and adapts the first layer to other bands.
+    # Older versions of timm adapt to anything but three bands, even where the weights have them, and then begin the
+    # layer anew: so it is named for three bands alone.
+    parts = {"classifier": shipped["classifier"], "first_conv": shipped["first_conv"] if bands == 3 else None}
     seen = known.normalisation or Normalisation([0.0] * bands, [1.0] * bands)
     # It sets the size of the position embedding, which timm would take from the config of its own weights.
     built_for = {"img_size": shipped["input_size"][-1]} if shipped["fixed_input_size"] else {}
@@ -221,8 +273,7 @@ def _config(known: TrainedBackbone) -> dict[str, object]:
             "mean": seen.mean,
             "std": seen.deviation,
             "num_classes": 0,
-            "first_conv": None,
-            "classifier": None,
+            **parts,
             "custom_load": False,
         },
         "model_args": known.model_args | built_for,

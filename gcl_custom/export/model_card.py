@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from gcl_custom import __version__
+from gcl_custom.evaluation.figures import NO_NETWORK, OF_DRAWS, column_title, in_columns, title
+from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, over, seeds_text
 from gcl_custom.evaluation.scoring import caption
-from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, percent, title
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import read_json
 from gcl_custom.imagery.splits import in_words
@@ -119,24 +120,26 @@ def _scores(known: TrainedBackbone) -> str:
     columns, by_arm = in_columns(scores["scores"])
     names = [column_title(column) for column in columns]
     rows = [["", *names], ["---"] * (1 + len(names))]
-    rows += [[title(arm), *(_cell(cells.get(column)) for column in columns)] for arm, cells in by_arm.items()]
+    tiles = scores["test_tiles"]
+    rows += [[title(arm), *(_cell(cells.get(column), tiles) for column in columns)] for arm, cells in by_arm.items()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    seeds = scores["seeds"]
-    over = f"over {len(seeds)} seeds (Student's t)" if len(seeds) > 1 else "over test tiles"
     own = scores["scores"].get(known.arm, {}).get("linear", {}).get("seeds", {}).get(str(known.seed))
-    this = f" The backbone of this card: linear probe {percent(own)}." if own is not None else ""
+    this = f" The backbone of this card: linear probe {mean_text({'mean': own}, tiles)} %." if own is not None else ""
+    before = "".join(f"- {text}\n" for text in above(scores)) + "\n"
     return (
-        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over}. Linear "
+        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over(scores)}. Linear "
         f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from the weights that pretraining began with. {NO_NETWORK}{this}\n\n"
-        f"{table}\n\n{scores['verdict']} {scores['cause']}\n\n{scores['split']}"
+        f"or, for the supervised baseline, from the weights that pretraining began with. {OF_DRAWS} "
+        f"{NO_NETWORK}{this}\n\n"
+        f"{table}\n\n{before}{scores['verdict']} {scores['cause']} {scores['seeds_show']}\n\n{scores['split']}"
     )
 
 
-def _cell(score: dict[str, Any] | None) -> str:
+def _cell(score: dict[str, Any] | None, tiles: int) -> str:
     if score is None:
         return ""
-    return f"{100 * score['mean']:.1f} ({100 * score['low']:.1f}-{100 * score['high']:.1f})"
+    each = seeds_text(score, tiles)
+    return f"{mean_text(score, tiles)} ({interval_text(score, tiles)}{f'; seeds {each}' if each else ''})"
 
 
 def _licence(known: TrainedBackbone) -> str:

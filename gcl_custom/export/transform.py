@@ -52,8 +52,7 @@ class Transform:
 
         Args:
             given: the path of a file; a Pillow image; or an array (h w), (h w c) or (c h w) of uint8, uint16 or int16
-                with the bands of the run's files. An array that fits both of the last two is read as (h w c). A
-                large JPEG is decoded at a reduced size from its path, which a Pillow image of it is not.
+                with the bands of the run's files. An array that fits both of the last two is read as (h w c).
 
         Raises:
             UserError: the file is missing or damaged, or the picture has other bands, another integer type or too few
@@ -75,7 +74,7 @@ class Transform:
             # Pillow cannot convert 16 bits to RGB, so these modes are taken as arrays.
             return _from_array(np.asarray(given), 1) if given.mode[0] in "IF" else picture_from(given, self.form.bands)
         try:
-            return decode(Path(given).read_bytes(), at_least=self.size, bands=self.form.bands)
+            return decode(Path(given).read_bytes(), bands=self.form.bands)
         except OSError as error:
             raise Unusable("cannot be opened", str(error.strerror)) from None
 

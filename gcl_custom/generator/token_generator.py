@@ -5,19 +5,25 @@ b  tiles     c  bands     y x  pixels     h w  grid of tokens
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gcl_custom.generator.augment.inpainting import inpaint
+from gcl_custom.generator.augment.interface import Generator
 from gcl_custom.generator.augment.masks import centre, hide, lay, outside, place, shrunk_side, unlaid
 from gcl_custom.generator.build_networks import AnyTokenizer, AnyTransformer
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.views import CentreSettings, OutpaintingSettings, ViewsSettings
 from gcl_custom.training.devices import autocast, uses_bf16
+
+FEATHER = 5
+"""Pixels over which a view fades from the tile to what is decoded; odd, so that edges stay where they are."""
 
 
 class TokenGenerator:
@@ -86,6 +92,20 @@ class TokenGenerator:
         with autocast(self._hardware, self.device):
             return self.tokenizer.decode_tokens(tokens).float()
 
+    @torch.inference_mode()
+    def view(
+        self,
+        tiles: Float[Tensor, "b c y x"],
+        tokens: Int[Tensor, "b h w"],
+        augmented: Int[Tensor, "b h w"],
+        rng: Randomness,
+    ) -> Float[Tensor, "b c y x"]:
+        """The view of augmented tokens: decoded as a whole, or where tokens changed, as ``views.pixels`` says."""
+        decoded = self.decode(augmented)
+        if self.settings.pixels == "decoded":
+            return decoded
+        return feathered(self.laid(tiles.to(self.device), rng), decoded, tokens != augmented)
+
     def shown(
         self, tiles: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b h w"], rng: Randomness
     ) -> list[Float[Tensor, "b c y x"]]:
@@ -93,4 +113,24 @@ class TokenGenerator:
         tiles, hidden = tiles.to(self.device), self.hidden(rng)
         square = self.tokenizer.pixels_per_token
         covered = self.laid(tiles, rng).masked_fill(repeat(hidden, "b h w -> b 1 (h p) (w q)", p=square, q=square), 0.5)
-        return [tiles, self.decode(tokens), covered, self.decode(self.augment(tokens, rng))]
+        return [tiles, self.decode(tokens), covered, self.view(tiles, tokens, self.augment(tokens, rng), rng)]
+
+
+def feathered(
+    tiles: Float[Tensor, "b c y x"], others: Float[Tensor, "b c y x"], where: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b c y x"]:
+    """Tiles whose marked squares show others. Between both it fades over ``FEATHER`` pixels."""
+    square = tiles.shape[-1] // where.shape[-1]
+    share = repeat(where.float(), "b h w -> b 1 (h p) (w q)", p=square, q=square)
+    edge = FEATHER // 2
+    share = F.avg_pool2d(F.pad(share, (edge, edge, edge, edge), mode="replicate"), FEATHER, stride=1)
+    return torch.where(share == 0, tiles, torch.lerp(tiles, others, share))
+
+
+def view_of(
+    generator: Generator, tiles: Float[Tensor, "b c y x"], features: Any, augmented: Any, rng: Randomness
+) -> Float[Tensor, "b c y x"]:
+    """The view of augmented features. Where they are no tokens, no part of them belongs to a part of the tile."""
+    if isinstance(generator, TokenGenerator):
+        return generator.view(tiles, features, augmented, rng)
+    return generator.decode(augmented)

@@ -5,12 +5,14 @@
 The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
 reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
 ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged
-files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. Pillow is as fast where
-tiles are made smaller, because it lets the JPEG decoder skip the frequencies that a smaller tile cannot hold.
+files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. A JPEG is decoded at its
+full size: Pillow could leave out the frequencies that a smaller tile cannot hold, in half the time, but the result is
+another resize than that of a PNG of the same pixels, by 1 to 4 levels of 255 in the mean.
 """
 
 import io
 import math
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ import numpy as np
 import rasterio
 import torch
 from einops import repeat
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Shaped
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
@@ -51,6 +53,8 @@ SCENE = 16
 
 UNREAD = "cannot be opened"
 """The kind of a file that the system does not let be read."""
+NODATA = "nodata"
+"""The kind of a file with too little data. Nothing is wrong with it: it may lie at the border of a scene."""
 
 
 class Unusable(Exception):  # noqa: N818  says what the source is
@@ -77,8 +81,6 @@ class Picture(NamedTuple):
     """Whether a pixel holds data; None if all do."""
     alpha: bool
     """Whether there was an alpha band."""
-    shrunk: float = 1.0
-    """How many times smaller than the file the pixels were decoded."""
 
 
 class Tile(NamedTuple):
@@ -142,19 +144,20 @@ def form_of(path: Path) -> Form:
             return Form(1 if image.mode in ("1", "L", "LA") else 3, "uint8")
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
-    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise _too_large(error) from None
+    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error):
         raise Unusable("not an image") from None
     except OSError as error:
         raise Unusable(UNREAD, str(error.strerror)) if error.strerror else Unusable("not an image") from None
 
 
-def decode(data: bytes, at_least: int | None = None, window: Window | None = None, bands: int | None = None) -> Picture:
+def decode(data: bytes, window: Window | None = None, bands: int | None = None) -> Picture:
     """Decode a file's bytes to pixels of uint8, uint16 or int16, turned upright as EXIF or the TIFF says.
 
     Palettes and CMYK become red, green and blue. A truncated file is refused.
 
     Args:
-        at_least: allow a whole JPEG to come out smaller, by a factor of 2, 4 or 8, with no side shorter than this.
         window: decode this part only. A raster is read there alone; other files are decoded whole, then cropped.
         bands: of the data set. In a file with just as many, the last is a band even if the file calls it alpha, as
             files of red, green, blue and near infrared often do.
@@ -164,7 +167,7 @@ def decode(data: bytes, at_least: int | None = None, window: Window | None = Non
     """
     if _driver(data):
         return _raster(data, window, bands)
-    return _pillow(data, at_least, bands) if window is None else _crop(_pillow(data, None, bands), window)
+    return _pillow(data, bands) if window is None else _crop(_pillow(data, bands), window)
 
 
 def _driver(head: bytes) -> str | None:
@@ -181,19 +184,21 @@ def _opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
         yield dataset
 
 
-def _pillow(data: bytes, at_least: int | None, bands: int | None) -> Picture:
+def _pillow(data: bytes, bands: int | None) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            width = image.width
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            return picture_from(image, bands)._replace(shrunk=width / image.width)
+            return picture_from(image, bands)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
     except (Image.DecompressionBombError, MemoryError) as error:
-        raise Unusable("too large", f"{error or 'more than the memory holds'}; cut it into tiles first") from None
+        raise _too_large(error) from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise Unusable("truncated or damaged", str(error)) from None
+
+
+def _too_large(error: Exception) -> Unusable:
+    size = re.search(r"\d+ pixels", str(error))  # without the rest of Pillow's sentence, which suspects an attack
+    return Unusable("too large", f"{size[0] if size else 'more than the memory holds'}; cut it into tiles first")
 
 
 def picture_from(image: Image.Image, bands: int | None = None) -> Picture:
@@ -255,8 +260,8 @@ def _raster(data: bytes, window: Window | None, of_data_set: int | None) -> Pict
             palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
-    except MemoryError:
-        raise Unusable("too large", "more than the memory holds; cut it into tiles first") from None
+    except MemoryError as error:
+        raise _too_large(error) from None
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels, masks = colours[pixels[0]].transpose(2, 0, 1), repeat(masks[0], "h w -> c h w", c=3)
@@ -299,7 +304,7 @@ def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, 
     Raises:
         Unusable: there is no such tile.
     """
-    return tile_of(decode(data, at_least=size, window=window, bands=form.bands), form, size, upscale, nodata)
+    return tile_of(decode(data, window, form.bands), form, size, upscale, nodata)
 
 
 def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: float) -> Tile:
@@ -312,7 +317,7 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     Raises:
         Unusable: there is no such tile.
     """
-    pixels, valid, alpha, shrunk = picture
+    pixels, valid, alpha = picture
     grey = len(pixels) == 1 and form.bands == 3
     if grey:
         pixels = repeat(pixels, "1 h w -> c h w", c=3)
@@ -326,8 +331,8 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
     pixels, valid = _resized(pixels, valid, size)
     missing = 0.0 if valid is None else 1 - float(valid.mean())
     if missing > nodata:
-        raise Unusable("nodata", f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
-    return Tile(pixels, missing, grey, alpha, min(height, width) * shrunk >= SCENE * size)
+        raise Unusable(NODATA, f"{missing:.0%} of its pixels; data.nodata allows {nodata:.0%}")
+    return Tile(pixels, missing, grey, alpha, min(height, width) >= SCENE * size)
 
 
 def _as_stored(pixels: Integer[np.ndarray, "c h w"], dtype: str) -> Integer[np.ndarray, "c h w"]:
@@ -361,6 +366,11 @@ def place_of(data: bytes, window: Window | None = None) -> Place | None:
         return Place(x, y, dataset.crs.to_string(), *degrees)
 
 
+def _tensor(values: Shaped[np.ndarray, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The same values. A decoder's own memory, which may not be written to, is copied, or torch would warn of it."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
 def _resized(
     pixels: Integer[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] | None, size: int
 ) -> tuple[Integer[np.ndarray, "c s s"], Bool[np.ndarray, "s s"] | None]:
@@ -372,10 +382,10 @@ def _resized(
         return torch.nn.functional.interpolate(values[None], shape, mode="bilinear", antialias=True)[0]
 
     if shape != (height, width) and valid is None and pixels.dtype == np.uint8:
-        pixels = resize(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
+        pixels = resize(_tensor(pixels)).numpy()
     elif shape != (height, width):
         # Only pixels that hold data are averaged, so that nodata does not darken its neighbours.
-        weight = torch.ones(1, height, width) if valid is None else torch.from_numpy(valid)[None].float()
+        weight = torch.ones(1, height, width) if valid is None else _tensor(valid)[None].float()
         share = resize(weight)
         mean = resize(torch.from_numpy(pixels.astype(np.float32)) * weight) / share.clamp(min=1e-6)
         pixels = mean.round().numpy().astype(pixels.dtype)

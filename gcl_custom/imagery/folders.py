@@ -1,13 +1,7 @@
 """Finding the tiles of a folder, and what their folders say of them: class, split, or nothing.
 
-Four layouts are recognised. A card states one of them and takes precedence.
-
-    a.jpg, x/y/b.jpg                     unlabelled, flat or nested
-    forest/a.jpg, water/b.jpg            class folders: two or more, nearly every image exactly one folder down
-    train/a.jpg, valid/b.jpg             given splits; the validation split may be called val or validation
-    train/forest/a.jpg, test/water/...   given splits with class folders inside
-
-With a table of labels (``label_table``), folders give no classes, and splits only where the table gives none.
+The layout is recognised (``layouts``), or a card states it. With a table of labels (``label_table``), folders give no
+classes, and splits only where the table gives none.
 
 A folder called unlabelled (or unlabeled) beside class folders is not a class. Its tiles train the generator and the
 backbone, and are scored nowhere.
@@ -15,7 +9,7 @@ backbone, and are scored nowhere.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,28 +18,31 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.decoding import Form, Unusable, form_of
-from gcl_custom.imagery.label_table import read_labels
+from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
+from gcl_custom.imagery.layouts import (
+    IMAGES,
+    MASKS,
+    THUMBNAILS,
+    UNLABELLED,
+    Placed,
+    Reading,
+    class_folders,
+    elsewhere,
+    examples,
+    reading,
+    split_named,
+    with_splits,
+)
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
-ALIASES: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train",),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test",),
-}
-
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
-UNLABELLED = {"unlabelled", "unlabeled"}
-IMAGES = {"images", "image", "imgs", "img", "tiles", "patches", "rgb"}
-MASKS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "gt"}
-"""Names of folders of pictures, and of what is drawn over them, in data sets of segmentation."""
-STRAY = 0.05
-"""Largest share of images beside the class folders, or deeper in them, that is taken for a slip; one always is."""
 
 
 class FoundTile(NamedTuple):
@@ -93,54 +90,32 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
             f"Give the folder of your images, for example --set data.root=/path/to/images"
         )
-    images, others = walk(root, root / labels if labels else None)
-    if not images:
+    found = walk(root, table_below(root, labels) if labels is not None else None)
+    shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
+    if not found.images:
         raise UserError(
-            f"data.root: {root} holds no image (other files: {others}). An image ends in {' '.join(SUFFIXES)}, "
-            f"and may lie in folders of any depth"
+            f"data.root: {root} holds no image (other files: {found.others}). An image ends in {' '.join(SUFFIXES)}, "
+            f"and may lie in folders of any depth{shut}"
         )
-    notes = [f"files that are no images by their names or kind, passed over: {others}"] if others else []
-    folders = _split_folders(root, card)
-    kept = [image for path in images if (image := _in_split(path, folders))]
-    if len(kept) < len(images):
-        notes.append(f"images outside {', '.join(folders.values())}, left out: {len(images) - len(kept)}")
-    if not any(split in (None, "train") for _, split, _ in kept):
-        raise UserError(f"data.root: {root / folders['train']}, the folder of the train split, holds no image")
-
+    notes = found.notes
+    images, small = _without_thumbnails(found.images)
+    if small:
+        notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
+    read = reading(images) if card is None else with_splits(images, _stated_splits(root, card))
+    _require_train(root, read, card)
+    rows = read_labels(table_below(root, labels), images) if labels is not None else {}
+    if left := sorted(set(images).difference(rows, (image.path for image in read.images))):
+        folders = ", ".join(read.splits.values())
+        notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
     if labels is not None:
-        return _by_table(root / labels, kept, notes, kind)
-    taught = [inner for _, split, inner in kept if split in (None, "train")]
-    if card is None:
-        _refuse_masks(root, [path for path, _, _ in kept])
-        stated, remarks = _recognised(taught, STRAY)
-        notes += remarks
-    else:
-        stated = _recognised(taught, 0.0)[0] if card.classes == "folders" else card.classes or []
-    if card and card.classes == "folders" and not stated:
-        raise UserError(
-            f"data.root: card {card.name} says that folders are classes, so every image of {root} must lie exactly one "
-            f"folder down (below the split's folder, if there is one), in two folders or more"
-        )
-    found = {_folder(inner) for inner in taught}
-    classes = [name for name in stated if name in found]
-    notes += [f"class {name}: no image in the train split, so it is left out" for name in stated if name not in found]
-    if classes and (card is None or card.classes == "folders"):
-        empty = sorted(
-            path.name
-            for path in (root / folders.get("train", "")).iterdir()
-            if path.is_dir() and path.name not in found | UNLABELLED
-        )
-        notes += [f"class folder {name}: empty, so it is no class" for name in empty if not name.startswith(".")]
-    if stated and not classes:
-        raise UserError(
-            f"{root} holds none of the class folders that the card states: {', '.join(stated)}. If the card is of "
-            f"another data set, take data.card out of the recipe: the folders then say the classes"
-        )
+        return _by_table(Path(labels).name, rows, read.images, notes, kind)
+    classes, remarks = _recognised(root, read) if card is None else _stated(root, read, card)
+    notes += remarks
     known = set(classes)
     deep = card is not None  # a card says that whatever lies in a folder is of its class
     tiles = [
-        FoundTile(Source(path), split, inner.split("/")[0] if _in_class(inner, known, deep) else None)
-        for path, split, inner in kept
+        FoundTile(Source(path), split, folder if folder in known and (deep or direct) else None)
+        for path, split, folder, direct in read.images
     ]
     if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
@@ -148,15 +123,16 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
 
 
 def _by_table(
-    path: Path, images: Sequence[tuple[str, SplitName | None, str]], notes: list[str], kind: LabelKind | None
+    name: str, rows: Mapping[str, LabelRow], images: Sequence[Placed], notes: list[str], kind: LabelKind | None
 ) -> Layout:
-    rows = read_labels(path, [image for image, _, _ in images])
+    """The tiles with the labels and splits of a table's rows; one outside the folders of the splits needs a row."""
+    splits = dict.fromkeys(rows) | {image.path: image.split for image in images}
     tiles = []
-    for image, split, _ in images:
+    for image, split in sorted(splits.items()):
         row, source = rows.get(image), Source(image)
         tiles.append(FoundTile(source, row.split or split, row.labels) if row else FoundTile(source, split, None))
     if len(rows) < len(tiles):
-        notes = [*notes, f"images without a row in {path.name}, used without a label: {len(tiles) - len(rows)}"]
+        notes = [*notes, f"images without a row in {name}, used without a label: {len(tiles) - len(rows)}"]
     texts = [row.labels for row in rows.values()]
     kind = kind or kind_in_table(texts)
     return Layout(tiles, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
@@ -171,11 +147,11 @@ def labels_of(
     return kept, kind.encode([tile.label for tile in tiles], kept)
 
 
-def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Form:
-    """Bands and integer type of the data set: the most common of a sample. A card's bands take precedence.
+def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | None) -> Form:
+    """Bands and integer type of the data set: the most common of a sample. Bands that have names take precedence.
 
     Raises:
-        UserError: no file of the sample is an image.
+        UserError: no file of the sample is an image, or the files are single bands of the same places.
     """
     step = max(1, len(tiles) // FORM_SAMPLE)
     forms: Counter[Form] = Counter()
@@ -191,16 +167,36 @@ def common_form(root: Path, tiles: Sequence[FoundTile], card: Card | None) -> Fo
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     form = max(sorted(forms), key=lambda form: forms[form])
-    return form._replace(bands=len(card.bands)) if card else form
+    if form.bands == 1 and (bands is None or len(bands) > 1):
+        refuse_band_files([tile.source.path for tile in tiles])
+    return form._replace(bands=len(bands)) if bands else form
 
 
-def is_rgb(card: Card | None, form: Form) -> bool:
-    """Whether the bands are red, green and blue: the card says so, or without a card there are three."""
-    return [band.lower() for band in card.bands] == ["red", "green", "blue"] if card else form.bands == 3
+def is_rgb(bands: Sequence[str] | None, form: Form) -> bool:
+    """Whether the bands are red, green and blue: their names say so, or without names there are three."""
+    return [band.lower() for band in bands] == ["red", "green", "blue"] if bands else form.bands == 3
 
 
-def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
-    """List the relative paths of the images, sorted, and count the other files. Hidden ones are skipped.
+class Walked(NamedTuple):
+    """What lies below a root."""
+
+    images: list[str]
+    """Relative paths, sorted."""
+    others: int
+    """Number of other files."""
+    closed: list[str]
+    """Folders that the system does not let be read."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the user of what is not taken."""
+        passed = f"files that are no images by their names or kind, passed over: {self.others}"
+        shut = f"folders that cannot be opened, left out: {examples(self.closed)}"
+        return [note for note, there in ((passed, self.others), (shut, self.closed)) if there]
+
+
+def walk(root: Path, table: Path | None = None) -> Walked:
+    """List the images below a root, and count the other files. Hidden ones are skipped, and runs of the kit.
 
     A pipe, a device or a link to one counts as another file, whatever its name: reading it may never end. A link whose
     file is gone is listed, so that reading it says so.
@@ -209,9 +205,10 @@ def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
         table: path of the table of labels; it may lie below root, and is not counted.
     """
     images, others, seen = [], 0, set()
-    for folder, inner, names in os.walk(root, followlinks=True):
+    closed: list[str] = []
+    for folder, inner, names in os.walk(root, onerror=lambda error: closed.append(error.filename), followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above
+        if real in seen or (folder != str(root) and _is_ours(inner, names)):  # a link to a folder above, or a run
             inner.clear()
             continue
         seen.add(real)
@@ -221,9 +218,15 @@ def walk(root: Path, table: Path | None = None) -> tuple[list[str], int]:
                 continue
             if name.lower().endswith(SUFFIXES) and not _is_special(Path(folder) / name):
                 images.append((Path(folder) / name).relative_to(root).as_posix())
-            elif table is None or name != table.name or (Path(folder) / name).resolve() != table.resolve():
+            elif table is None or name != table.name or (Path(folder) / name).resolve() != table:
                 others += 1
-    return sorted(images), others
+    return Walked(sorted(images), others, [str(Path(name).relative_to(root)) for name in sorted(closed)])
+
+
+def _is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether a folder with these entries is a run, one of its stages or a study: their pictures are no imagery."""
+    stage = "stage.json" in files or "working.json" in files
+    return stage or {"recipe.yaml", ".lock"} <= set(files) or {"cells", "stages"} <= set(folders)
 
 
 def _is_special(path: Path) -> bool:
@@ -231,73 +234,87 @@ def _is_special(path: Path) -> bool:
     return not path.is_file() and path.exists()
 
 
-def _split_folders(root: Path, card: Card | None) -> dict[SplitName, str]:
-    """Folder of each given split, relative to root; empty if folders give no splits."""
-    if card is not None:
-        stated = {name: card.splits[name] for name in SPLITS if name in card.splits} if card.splits else {}
-        if stated and "train" not in stated:
-            raise UserError(f"card {card.name}: splits must name the folder of train, or be left out")
-        for name, folder in stated.items():
-            if not (root / folder).is_dir():
-                raise UserError(
-                    f"data.root: card {card.name} says that the {name} split is {root / folder}, which is no folder"
-                )
-        return stated
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    folders: dict[SplitName, str] = {}
-    for split, aliases in ALIASES.items():
-        given = [name for name in names if name.lower() in aliases]
-        if len(given) > 1:
+def _without_thumbnails(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The images, and those in folders of thumbnails, whose pictures lie in the folder above already."""
+    holding = {path.rpartition("/")[0] for path in paths}
+    small = set()
+    for path in paths:
+        folders = path.split("/")[:-1]
+        for depth, folder in enumerate(folders):
+            if folder.lower() in THUMBNAILS and "/".join(folders[:depth]) in holding:
+                small.add(path)
+    return [path for path in paths if path not in small], sorted(small)
+
+
+def _stated_splits(root: Path, card: Card) -> dict[SplitName, str]:
+    """Folder of each split that a card gives; the root itself, as the train split, if it gives none."""
+    stated = {name: card.splits[name] for name in SPLITS if name in card.splits} if card.splits else {}
+    if stated and "train" not in stated:
+        raise UserError(f"card {card.name}: splits must name the folder of train, or be left out")
+    for name, folder in stated.items():
+        if not (root / folder).is_dir():
             raise UserError(
-                f"data.root: {root} has several folders for the {split} split: {', '.join(given)}. Keep one"
+                f"data.root: card {card.name} says that the {name} split is {root / folder}, which is no folder"
             )
-        if given:
-            folders[split] = given[0]
-    return folders if "train" in folders and len(folders) > 1 else {}
+    return stated
 
 
-def _in_split(path: str, folders: dict[SplitName, str]) -> tuple[str, SplitName | None, str] | None:
-    """(path, split, path below the split's folder), or None if the path lies outside all of them."""
-    if not folders:
-        return path, None, path
-    for split, folder in folders.items():
-        if path.startswith(f"{folder}/"):
-            return path, split, path[len(folder) + 1 :]
-    return None
+def _require_train(root: Path, read: Reading, card: Card | None) -> None:
+    """Refuse splits without a training image: the others would be taken for one set."""
+    if read.splits:
+        empty = None if read.taught else read.splits["train"]
+    else:
+        named = {split_named(path.name): path.name for path in root.iterdir() if path.is_dir()} if not card else {}
+        empty = named.get("train") if len(named.keys() - {None}) > 1 else None
+    if empty:
+        raise UserError(f"data.root: {root / empty}, the folder of the train split, holds no image")
 
 
-def _folder(inner: str) -> str | None:
-    """The first folder of a path; None for a bare file name."""
-    first, separator, _ = inner.partition("/")
-    return first if separator else None
+def _recognised(root: Path, read: Reading) -> tuple[list[str], list[str]]:
+    """The classes, and what to tell the user of images and folders that are of none."""
+    _refuse_masks(root, [image.path for image in read.images])
+    folders, others = class_folders(read.taught), elsewhere(read.taught)
+    if not read.classes:
+        if len(folders) < 2:
+            return [], []
+        return [], [
+            f"no classes: {len(folders)} folders hold images, but {len(others)} of {len(read.taught)} images lie "
+            f"elsewhere, such as {examples(others)}. If folders are classes, move these away"
+        ]
+    notes = [f"the folders below {read.top} are read as classes"] if read.top else []
+    if others:
+        notes.append(f"{len(others)} images lie not in a class folder but elsewhere: {examples(others)}")
+    return read.classes, notes + _empty(root / read.splits.get("train", read.top), read.classes)
 
 
-def _in_class(inner: str, classes: set[str], deep: bool) -> bool:
-    """Whether an image lies in a class folder, at any depth or directly."""
-    return _folder(inner) in classes and (deep or inner.count("/") == 1)
-
-
-def _recognised(inner: list[str], stray: float) -> tuple[list[str], list[str]]:
-    """Class folders in alphabetical order, and what to tell the user of images that lie elsewhere.
-
-    There are none unless there are two folders with images directly in them, and nearly all images lie so.
-
-    Args:
-        stray: share of the images that may lie elsewhere. One may, unless it is 0.
-    """
-    folders = sorted({path.partition("/")[0] for path in inner if path.count("/") == 1} - UNLABELLED)
-    if len(folders) < 2:
+def _stated(root: Path, read: Reading, card: Card) -> tuple[list[str], list[str]]:
+    """The classes that a card gives and the train split has, and what to tell the user of the others."""
+    if card.classes is None:
         return [], []
-    elsewhere = [path for path in inner if path.count("/") != 1]
-    few = len(elsewhere) <= max(1, stray * len(inner)) if stray else not elsewhere
-    examples = ", ".join(elsewhere[:3]) + (", ..." if len(elsewhere) > 3 else "")
-    if few:
-        notes = [f"{len(elsewhere)} images lie not in a class folder but elsewhere: {examples}"] if elsewhere else []
-        return folders, notes
-    return [], [
-        f"no classes: {len(folders)} folders hold images, but {len(elsewhere)} of {len(inner)} images lie elsewhere, "
-        f"such as {examples}. If folders are classes, move these away"
-    ]
+    folders = class_folders(read.taught)
+    if card.classes == "folders":
+        if len(folders) < 2 or elsewhere(read.taught):
+            raise UserError(
+                f"data.root: card {card.name} says that folders are classes, so every image of {root} must lie exactly "
+                f"one folder down (below the split's folder, if there is one), in two folders or more"
+            )
+        return folders, _empty(root / read.splits.get("train", ""), folders)
+    found = {image.folder for image in read.taught}
+    classes = [name for name in card.classes if name in found]
+    if not classes:
+        raise UserError(
+            f"{root} holds none of the class folders that the card states: {', '.join(card.classes)}. If the card is "
+            f"of another data set, take data.card out of the recipe: the folders then say the classes"
+        )
+    gone = [name for name in card.classes if name not in found]
+    return classes, [f"class {name}: no image in the train split, so it is left out" for name in gone]
+
+
+def _empty(folder: Path, classes: Sequence[str]) -> list[str]:
+    """What to tell the user of folders beside those of the classes that hold no image."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    others = set(names).difference(classes, UNLABELLED)
+    return [f"class folder {name}: empty, so it is no class" for name in names if name in others and name[0] != "."]
 
 
 def _refuse_masks(root: Path, images: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Labels and splits from a table: a CSV file in UTF-8 with one row a file.
+"""Labels and splits from a table: a CSV file in UTF-8 below the data root, with one row a file.
 
     file,labels,split
     north/001.tif,forest;water,train
@@ -10,15 +10,23 @@ then drawn by the recipe's shares. Files without a row train the generator and t
 
 import csv
 import io
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from posixpath import normpath
 from typing import NamedTuple
+from unicodedata import normalize
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.layouts import split_named
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kinds import SEPARATOR
 
-COLUMNS = ("file", "labels", "split")
+COLUMNS = {"file": "file", "filename": "file", "path": "file", "labels": "labels", "label": "labels", "split": "split"}
+"""Names of columns, and what each holds."""
+QUOTED = re.compile(r'(^|,) *"(?:[^"]|"")*" *(?=,|$)')
+"""A cell in quotes."""
 SHOWN = 5
 """Most mistakes in one message."""
 
@@ -27,6 +35,29 @@ class LabelRow(NamedTuple):
     split: SplitName | None
     labels: str
     """Names in alphabetical order, joined by semicolons."""
+
+
+def table_below(root: Path, given: str) -> Path:
+    """The file of the table, with all links followed.
+
+    Raises:
+        UserError: there is none, it is no regular file, or it lies outside of the root: nothing is read there.
+    """
+    path = root / given
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a path that is none
+        raise UserError(f"data.labels: {given!r} leads to no file ({error})") from None
+    if not real.is_relative_to(root.resolve()):
+        raise UserError(
+            f"data.labels: {path} lies outside of data.root, {root}, or is a link that leads outside. The table of "
+            f"labels is only looked for below the data root: put a copy of it there"
+        )
+    if not real.exists():
+        raise UserError(f"data.labels: there is no file {path}. It is looked for in data.root")
+    if not real.is_file():
+        raise UserError(f"data.labels: {path} is no regular file")
+    return real
 
 
 def read_labels(path: Path, images: Sequence[str]) -> dict[str, LabelRow]:
@@ -39,39 +70,29 @@ def read_labels(path: Path, images: Sequence[str]) -> dict[str, LabelRow]:
         UserError: naming the row of each mistake.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"data.labels: there is no file {path}. It is looked for in data.root") from None
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"data.labels: {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
-    wrong = [f"unknown column {name!r}" for name in header if name not in COLUMNS]
-    wrong += [f"no column {name!r}" for name in COLUMNS[:2] if name not in header]
-    wrong += [f"column {name!r} twice" for name in COLUMNS if header.count(name) > 1]
-    if wrong:
-        raise UserError(
-            f"data.labels: {path}, row 1: {', '.join(wrong)}. Columns are file, labels and, if wanted, split"
-        )
+    except OSError as error:
+        raise UserError(f"data.labels: {path} cannot be read ({error.strerror})") from None
+    records = _records(path, text)
+    header = _header(path, next(records, (1, "", []))[2])
+    known = _Images(images)
     rows: dict[str, LabelRow] = {}
     places: dict[str, int] = {}
     faults: list[str] = []
-    known = set(images)
-    for cells in reader:
-        if not cells:
-            continue
-        number = reader.line_num
-        given = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        file = given.get("file", "").removeprefix("./")
-        found = list(_faults(cells, header, given, file, known))
-        if file in places:
-            found.append(f"{file} stands in row {places[file]} already")
+    for number, raw, cells in records:
+        given = dict(zip(header, cells, strict=False))
+        file = known.find(given.get("file", ""))
+        name = file or given.get("file", "").strip()
+        found = list(_faults(raw, header, cells, given, known, file))
+        if name in places:
+            found.append(f"{name} stands in row {places[name]} already")
         faults += [f"row {number}: {fault}" for fault in found]
-        places.setdefault(file, number)
-        if not found:
+        places.setdefault(name, number)
+        if not found and file:
             names = sorted({name.strip() for name in given["labels"].split(SEPARATOR)})
-            split = next((name for name in SPLITS if name == given.get("split")), None)
-            rows[file] = LabelRow(split, SEPARATOR.join(names))
+            rows[file] = LabelRow(split_named(given.get("split", "")), SEPARATOR.join(names))
     if faults:
         more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         shown = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
@@ -81,13 +102,77 @@ def read_labels(path: Path, images: Sequence[str]) -> dict[str, LabelRow]:
     return rows
 
 
-def _faults(cells: list[str], header: list[str], given: dict[str, str], file: str, known: set[str]) -> Iterator[str]:
+def _records(path: Path, text: str) -> Iterator[tuple[int, str, list[str]]]:
+    """The number of each record's first row, its text, and its cells. Empty rows are left out."""
+    lines = io.StringIO(text, newline="").readlines()
+    reader = csv.reader(lines, skipinitialspace=True)
+    while True:
+        first = reader.line_num
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"data.labels: {path}, row {first + 1}: no CSV ({error})") from None
+        if cells:
+            yield first + 1, "".join(lines[first : reader.line_num]).rstrip("\r\n"), cells
+
+
+def _header(path: Path, cells: Sequence[str]) -> list[str]:
+    """What each column holds."""
+    names = [name.strip() for name in cells]
+    header = [COLUMNS.get(name.lower(), "") for name in names]
+    wrong = [f"unknown column {name!r}" for name, column in zip(names, header, strict=True) if not column]
+    wrong += [f"no column {name!r}" for name in ("file", "labels") if name not in header]
+    wrong += [f"column {name!r} twice" for name in ("file", "labels", "split") if header.count(name) > 1]
+    if wrong:
+        raise UserError(
+            f"data.labels: {path}, row 1: {', '.join(wrong)}. Columns are file (or filename, path), labels (or label) "
+            f"and, if wanted, split, separated by commas"
+        )
+    return header
+
+
+class _Images:
+    """The images of the root, found by what a table calls them."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = set(paths)
+        self._composed = {normalize("NFC", path): path for path in paths}
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            self._by_name[path.rpartition("/")[2]].append(path)
+
+    def find(self, given: str) -> str | None:
+        """The image's path, also where the table writes ./a.jpg, a\\b.jpg or letters with accents in another way."""
+        for text in (given, given.strip(), given.strip().replace("\\", "/")):
+            for path in (text, normpath(text)):
+                if path in self._paths:
+                    return path
+                if composed := self._composed.get(normalize("NFC", path)):
+                    return composed
+        return None
+
+    def hint(self, given: str) -> str:
+        """The image of this name in another folder, if there is just one."""
+        alike = self._by_name.get(given.strip().replace("\\", "/").rpartition("/")[2], [])
+        return f"; did you mean {alike[0]!r}?" if len(alike) == 1 else ""
+
+
+def _faults(
+    raw: str, header: Sequence[str], cells: list[str], given: dict[str, str], known: _Images, file: str | None
+) -> Iterator[str]:
+    if '"' in QUOTED.sub("", raw):
+        yield "a stray quote: a cell in quotes ends with one, and a quote inside is doubled"
+        return
     if len(cells) != len(header):
         yield f"{len(cells)} cells under {len(header)} columns"
         return
-    if file not in known:
-        yield f"there is no image {file!r} in the data root"
+    if file is None:
+        yield f"there is no image {given['file'].strip()!r} in the data root{known.hint(given['file'])}"
     if not all(name.strip() for name in given["labels"].split(SEPARATOR)):
         yield f"an empty label in {given['labels']!r}"
-    if "split" in header and given["split"] not in SPLITS:
+    if len(given["labels"].splitlines()) > 1:
+        yield "a label of several lines: is there a quote too many?"
+    if "split" in header and not split_named(given["split"]):
         yield f"split {given['split']!r} is none of {', '.join(SPLITS)}"

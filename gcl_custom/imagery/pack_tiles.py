@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,15 +16,15 @@ from gcl_custom.console import plain, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import UNREAD, Form, Unusable, reading
+from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
-from gcl_custom.imagery.read_tile import in_kinds, read_tile, remarks
+from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide, missing_splits
+from gcl_custom.imagery.splits import divide, missing_splits, of_twins, twins
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
-from gcl_custom.recipe.file import load_card
-from gcl_custom.recipe.imagery import Card, DataSettings
+from gcl_custom.recipe.file import band_names, load_card
+from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -53,7 +52,7 @@ def pack_tiles(run: Run) -> None:
     root = Path(data.root)
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
-    card = load_card(data.card) if data.card else None
+    card, bands = load_card(data.card) if data.card else None, band_names(data)
     layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
@@ -61,15 +60,18 @@ def pack_tiles(run: Run) -> None:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, card)
+        form = common_form(root, layout.tiles, bands)
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    index = _index(journal, usable, layout, form, data, card, stage.path)
+    index = _index(journal, usable, layout, form, data, bands, stage.path)
+    empty = sum(journal.records[tile.source].kind == NODATA for tile in layout.tiles)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
+    if copies := twins([tile.source for tile in usable], digests, index["split"]):
+        warn(of_twins(copies))
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
         content=_content(digests, index),
@@ -78,9 +80,10 @@ def pack_tiles(run: Run) -> None:
         classes=index["classes"],
         bands=form.bands,
         dtype=form.dtype,
-        unusable=len(layout.tiles) - len(usable),
+        unusable=len(layout.tiles) - len(usable) - empty,
+        nodata=empty,
         split="random" if missing_splits(layout.tiles) else "given by the table" if data.labels else "given by folders",
-        duplicates_across_splits=_duplicates(digests, index["split"]),
+        duplicates_across_splits=sum(map(len, copies)),
     )
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
@@ -160,23 +163,28 @@ def _usable(
     """The tiles that could be read. The others are listed.
 
     Raises:
-        UserError: too many cannot be used.
+        UserError: too many cannot be used, or hold too little data.
     """
     usable = [tile for tile in tiles if journal.records[tile.source].slot is not None]
     bad = [record for tile in tiles if (record := journal.records[tile.source]).slot is None]
     lines = [f"{plain(str(record.source))}\t{Unusable(record.kind, record.detail)}" for record in bad]
     with write_atomically(folder / UNUSABLE) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    summary = in_kinds(record.kind for record in bad)
-    if len(bad) > data.bad_files * len(tiles) or not usable:
+    kinds = [record.kind for record in bad]
+    reasons = list(excess(kinds, len(tiles), data))
+    if reasons or not usable:
+        why = ". ".join(reasons) or "no file has a tile"
         examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:5])
         raise UserError(
-            f"{len(bad)} of {len(tiles)} files in {root} are unusable ({summary}); data.bad_files allows "
-            f"{data.bad_files:.0%}.\n{examples}\nAll are listed in {folder / UNUSABLE}. Mend or remove them, change "
-            f"the settings that their reasons name, or raise data.bad_files"
+            f"{root}: {why}.\n{examples}\nAll are listed in {folder / UNUSABLE}. Mend or remove them, change the "
+            f"settings that their reasons name, or raise the limit"
         )
-    if bad:
-        warn(f"{len(bad)} of {len(tiles)} files are unusable and left out ({summary}): {folder / UNUSABLE}")
+    empty = kinds.count(NODATA)
+    if unusable := len(bad) - empty:
+        shown = in_kinds(kinds)
+        warn(f"{unusable} of {len(tiles)} files are unusable and left out ({shown}): {folder / UNUSABLE}")
+    if empty:
+        warn(without_data(empty, len(tiles), data))
     for note in remarks(journal.records[tile.source] for tile in usable):
         warn(note)
     return usable
@@ -188,7 +196,7 @@ def _index(
     layout: Layout,
     form: Form,
     data: DataSettings,
-    card: Card | None,
+    bands: list[str] | None,
     folder: Path,
 ) -> dict[str, Any]:
     """The contents of tiles.json."""
@@ -206,7 +214,7 @@ def _index(
         "bands": form.bands,
         "dtype": form.dtype,
         "size": data.size,
-        "rgb": is_rgb(card, form),
+        "rgb": is_rgb(bands, form),
         "low": low,
         "high": high,
         "classes": classes,
@@ -241,14 +249,3 @@ def _listing(root: Path, tiles: Sequence[FoundTile]) -> str:
     """Digest of sources, their splits and labels, and the files' sizes and times of change."""
     text = json.dumps([((str(tile.source), tile.split, tile.label), _state(root, tile.source)) for tile in tiles])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _duplicates(digests: Sequence[str], split: Sequence[int]) -> int:
-    """Count the tiles whose digest also occurs in another split. Such copies inflate test scores."""
-    splits: dict[str, list[int]] = defaultdict(list)
-    for digest, code in zip(digests, split, strict=True):
-        splits[digest].append(code)
-    count = sum(len(codes) for codes in splits.values() if len(set(codes)) > 1)
-    if count:
-        warn(f"{count} tiles are copies of one another in different splits: scores on them say too much")
-    return count

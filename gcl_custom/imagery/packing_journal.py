@@ -89,17 +89,15 @@ class PackingJournal:
     def _whole_lines(self) -> list[str]:
         """Lines of the journal. A last line that a kill left unfinished is cut off.
 
-        Lines end at newlines only: a path may hold U+2028 and the like, where ``str.splitlines`` would cut, too.
+        Lines end at newlines only: a path may hold U+2028 and the like, where ``str.splitlines`` would cut, too. It may
+        also hold bytes that are no UTF-8; they are kept as they are.
         """
         if not self._journal.is_file():
             return []
         whole, _, torn = self._journal.read_bytes().rpartition(b"\n")
         if torn:
             os.truncate(self._journal, len(whole) + 1)
-        try:
-            return whole.decode("utf-8").split("\n") if whole else []
-        except UnicodeDecodeError as error:
-            raise damaged(self._journal, error, MADE_BY) from None
+        return whole.decode("utf-8", "surrogateescape").split("\n") if whole else []
 
     def _learn(self, record: Record) -> None:
         self.records[record.source] = record
@@ -121,6 +119,6 @@ class PackingJournal:
                 lines.append(f"{record.line()}\n")
             pixels.flush()
             os.fsync(pixels.fileno())
-            journal.write("".join(lines).encode("utf-8"))
+            journal.write("".join(lines).encode("utf-8", "surrogateescape"))
             journal.flush()
             os.fsync(journal.fileno())

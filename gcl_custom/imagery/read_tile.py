@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gcl_custom.imagery.decoding import SCENE, UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
+from gcl_custom.imagery.decoding import NODATA, SCENE, UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -75,7 +75,7 @@ def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
     if count := counts["alpha"]:
         yield (
             f"{count} files have an alpha band: it is dropped, and what it hides is nodata. If it is a band, such as "
-            f"near infrared, name all bands in a card (data.card)"
+            f"near infrared, name all bands (data.bands)"
         )
     if count := counts["scene"]:
         yield (
@@ -85,12 +85,36 @@ def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
 
 
 def in_kinds(kinds: Iterable[str]) -> str:
-    """How many files are unusable for each kind of reason, the most common first."""
-    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common())
+    """How many files are unusable for each kind of reason, the most common first. Nodata is no such reason."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common() if kind != NODATA)
+
+
+def without_data(count: int, of: int, data: DataSettings) -> str:
+    """Say how many files are left out because they hold too little data."""
+    share = f"more than {data.nodata:.0%} of their pixels hold no data (data.nodata)"
+    return f"{count:,} of {of:,} files are left out, as {share}"
+
+
+def excess(kinds: Sequence[str], of: int, data: DataSettings) -> Iterator[str]:
+    """Why so many files without a tile end the run: there are more than the recipe allows of a sort.
+
+    Args:
+        kinds: of the files that have no tile.
+        of: number of files that were read.
+    """
+    empty = kinds.count(NODATA)
+    if (bad := len(kinds) - empty) > data.bad_files * of:
+        yield f"{bad:,} of {of:,} files are unusable ({in_kinds(kinds)}); data.bad_files allows {data.bad_files:.0%}"
+    if empty > data.nodata_files * of:
+        yield f"{without_data(empty, of, data)}; data.nodata_files allows {data.nodata_files:.0%}"
 
 
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
     """Read the source's file, whole and once. A file with several windows is read for each of them."""
+    try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        return ReadTile(source, Unusable("name is not UTF-8", "rename the file or its folder"), form, data)
     try:
         content: bytes | Unusable = (root / source.path).read_bytes()
     except OSError as error:

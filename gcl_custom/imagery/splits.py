@@ -1,6 +1,7 @@
 """The split into training, validation and test tiles: a function of sources, labels and a seed. No pixels."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,24 @@ def divide(
     return split
 
 
+def twins(sources: Sequence[Source], digests: Sequence[str], split: Sequence[int]) -> list[list[Source]]:
+    """Sources with the same content that are in different splits, by split. Such copies inflate test scores."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for number, digest in enumerate(digests):
+        alike[digest].append(number)
+    return [
+        [sources[number] for number in sorted(numbers, key=lambda number: split[number])]
+        for numbers in alike.values()
+        if len({split[number] for number in numbers}) > 1
+    ]
+
+
+def of_twins(found: Sequence[Sequence[Source]]) -> str:
+    """Say how many copies there are, and name two."""
+    count, pair = sum(map(len, found)), f"{found[0][0]} and {found[0][-1]}"
+    return f"{count} tiles are copies of one another in different splits, such as {pair}: scores on them say too much"
+
+
 def in_words(facts: Mapping[str, Any]) -> str:
     """Say which kind of split the scores rest on, and what it cannot rule out.
 
@@ -83,7 +102,9 @@ def random_split(
     codes = torch.tensor([SPLITS.index(name) for name in among])
     for label in sorted(set(labels.tolist())):
         members = torch.nonzero(labels == label).flatten().tolist()
-        members.sort(key=lambda tile: hashlib.blake2b(f"{split.seed}/{sources[tile]}".encode()).digest())
+        members.sort(
+            key=lambda tile: hashlib.blake2b(f"{split.seed}/{sources[tile]}".encode(errors="surrogateescape")).digest()
+        )
         result[members] = codes.repeat_interleave(torch.tensor(_counts(len(members), shares)))
     return result
 

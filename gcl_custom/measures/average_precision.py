@@ -9,6 +9,7 @@ average_precision_score). mAP is its mean over the classes that occur.
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from gcl_custom.errors import UserError
 from gcl_custom.randomness import derive
 
 DRAWS = 1000
@@ -25,7 +26,12 @@ def average_precisions(
 
     Args:
         weights: how often each tile counts; by default once.
+
+    Raises:
+        UserError: a score is not a number, and so has no place among the others.
     """
+    if unordered := int(np.isnan(scores).any(axis=1).sum()):
+        raise no_numbers(unordered, len(scores))
     weights = np.ones((1, len(scores))) if weights is None else weights
     found = np.full((len(weights), scores.shape[1]), np.nan)
     for label in range(scores.shape[1]):
@@ -45,6 +51,14 @@ def average_precisions(
         summed = (among * precision).sum(axis=1)
         found[:, label] = np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0)
     return found
+
+
+def no_numbers(tiles: int, among: int) -> UserError:
+    """The error for scores that are not a number."""
+    return UserError(
+        f"The scores of {tiles} of {among} tiles are not numbers, so they say nothing: the network that gave them has "
+        f"diverged. Lower its learning rate, or set hardware.precision: fp32"
+    )
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]) -> float:

@@ -7,7 +7,7 @@ is kept of a network's output, and how that is scored and compared. A new kind i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.measures.average_precision import mean_average_precision
-from gcl_custom.measures.statistics import Ranked, Result, Right
+from gcl_custom.measures.average_precision import mean_average_precision, no_numbers
+from gcl_custom.measures.statistics import Drawn, Ranked, Result, Right
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -45,6 +45,8 @@ class LabelKind(ABC):
     """The same along the axis of a plot."""
     tile_interval: str
     """The kind of its interval over test tiles."""
+    draws_few: bool
+    """Whether probes with few labels are made, of several draws."""
     no_confusion: str = ""
     """Why there is no confusion matrix, where there is none."""
 
@@ -92,6 +94,13 @@ class LabelKind(ABC):
         fraction is a part of a larger one.
         """
 
+    def shots(self, labels: Shaped[Tensor, "n *_"], each: int, seed: int) -> Int[Tensor, "m"]:
+        """Positions, ascending, of so many random tiles of each class, or of all that it has.
+
+        With the same seed, fewer are a part of more.
+        """
+        raise NotImplementedError(f"{self.measure} has no draws of few labels")
+
     def only_class(self, labels: Shaped[Tensor, "n *_"]) -> int | None:
         """The class of all tiles, where there is only one and so nothing to tell apart."""
         return None
@@ -122,6 +131,10 @@ class LabelKind(ABC):
     def result(self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"]) -> Result:
         """What each seed's classifier said of the test tiles, beside their labels: to be scored and compared."""
 
+    def drawn(self, predicted: Num[np.ndarray, "s r n"], truth: Shaped[np.ndarray, "n *_"]) -> Result:
+        """The same of a classifier that each of r draws of labels has trained anew."""
+        raise NotImplementedError(f"{self.measure} has no draws of few labels")
+
     def confusion(
         self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"], classes: int
     ) -> list[list[int]] | None:
@@ -139,6 +152,7 @@ class SingleLabel(LabelKind):
     report_caption = "Top-1 accuracy in percent, unless top-5 is named"
     axis = "top-1 accuracy on test tiles, %"
     tile_interval = "Wilson"
+    draws_few = True
 
     def names(self, text: str | None) -> list[str]:
         return [] if text is None else [text]
@@ -166,18 +180,27 @@ class SingleLabel(LabelKind):
             UserError: no tile has a label.
         """
         _require_fraction(fraction)
-        kept = []
-        for label in labels[labels >= 0].unique().tolist():
-            members = torch.nonzero(labels == label).flatten()
-            rng = torch.Generator().manual_seed(derive(seed, "label fraction", label))
-            order = torch.randperm(len(members), generator=rng)
-            kept.append(members[order[: max(1, round(fraction * len(members)))]])
+        kept = self._by_class(labels, seed, lambda members: max(1, round(fraction * members)))
         if not kept:
             raise UserError(
                 f"{fraction:.3g} of the labels was asked for (compare.fractions), but no training tile has a label. "
                 f"Put the tiles of each class in a folder of its own, or state the classes in a card (data.card)"
             )
         return torch.cat(kept).sort().values
+
+    def shots(self, labels: Int[Tensor, "n"], each: int, seed: int) -> Int[Tensor, "m"]:
+        return torch.cat(self._by_class(labels, seed, lambda members: each)).sort().values
+
+    @staticmethod
+    def _by_class(labels: Int[Tensor, "n"], seed: int, count: Callable[[int], int]) -> list[Int[Tensor, "m"]]:
+        """Of each class the first tiles of a random order, so many as ``count`` says for its number of tiles."""
+        kept = []
+        for label in labels[labels >= 0].unique().tolist():
+            members = torch.nonzero(labels == label).flatten()
+            rng = torch.Generator().manual_seed(derive(seed, "label fraction", label))
+            order = torch.randperm(len(members), generator=rng)
+            kept.append(members[order[: count(len(members))]])
+        return kept
 
     def only_class(self, labels: Int[Tensor, "n"]) -> int | None:
         found = set(labels.tolist())
@@ -190,6 +213,8 @@ class SingleLabel(LabelKind):
         return F.one_hot(labels, classes)
 
     def decide(self, logits: Float[Tensor, "n c"]) -> Int[Tensor, "n"]:
+        if unordered := int(logits.isnan().any(1).sum()):  # argmax would take them for the greatest
+            raise no_numbers(unordered, len(logits))
         return logits.argmax(1).cpu()
 
     def score(self, decided: Int[Tensor, "n"], labels: Int[Tensor, "n"]) -> float:
@@ -204,6 +229,9 @@ class SingleLabel(LabelKind):
     ) -> Result:
         """A tile is right where its class, or one of its five likeliest, is the true one."""
         return Right(predicted == truth if predicted.ndim == 2 else (predicted == truth[:, None]).any(axis=2))
+
+    def drawn(self, predicted: Int[np.ndarray, "s r n"], truth: Int[np.ndarray, "n"]) -> Result:
+        return Drawn(predicted == truth)
 
     def confusion(
         self, predicted: Int[np.ndarray, "s n"], truth: Int[np.ndarray, "n"], classes: int
@@ -223,6 +251,7 @@ class MultiLabel(LabelKind):
     report_caption = "mAP (mean average precision over classes) in percent"
     axis = "mAP on test tiles, %"
     tile_interval = "bootstrap"
+    draws_few = False  # a tile drawn for one class brings others along, so "5 labels a class" would mean little
     no_confusion = "With several labels a tile no class is taken for another, so there is no matrix."
 
     def names(self, text: str | None) -> list[str]:

@@ -11,6 +11,10 @@ percentile of the differences on resampled tiles.
 
 Requiring both is stricter than either test alone. Each interval covers 95 % by itself, so a single test would find a
 difference in one of twenty comparisons of equal arms.
+
+Below five seeds the interval over seeds is so wide that it tells a reader nothing: with two seeds that differ by three
+points it spans thirty-eight. Then the seeds themselves are shown, with the interval over tiles. What counts as shown
+stays the same.
 """
 
 import math
@@ -28,6 +32,11 @@ from gcl_custom.measures.average_precision import mean_average_precision, resamp
 
 CONFIDENCE = 0.95
 PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)
+
+FEW_SEEDS = 5
+"""Fewer seeds than these are shown one by one, in place of an interval over them."""
+FEW_TILES = 200
+"""With fewer test tiles, one of them is more than half a point, so scores have no decimals."""
 
 Outcome = Literal["better", "worse", "not shown"]
 
@@ -66,8 +75,12 @@ def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
-def wilson(right: int, tiles: int) -> tuple[float, float]:
-    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), which is also sound near 0 and 1."""
+def wilson(right: float, tiles: float) -> tuple[float, float]:
+    """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), which is also sound near 0 and 1.
+
+    Args:
+        right, tiles: counts, or for tiles that are not independent, the counts of as many as would be worth the same.
+    """
     if not 0 <= right <= tiles or tiles == 0:
         raise ValueError(f"{right} right of {tiles} tiles is no share")
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
@@ -113,7 +126,14 @@ class Right(Result):
         return self.right.shape[1]
 
     def interval(self) -> tuple[float, float]:
-        return wilson(int(self.right.sum()), self.right.size)
+        """Wilson's, of as many independent tiles as have the variance of the tiles' means over seeds.
+
+        With one seed, these are the tiles. Several seeds vary less, but are mostly right on the same tiles.
+        """
+        share, spread = float(self.right.mean()), float(self.right.mean(axis=0).var())
+        worth = self.tiles * share * (1 - share) / spread if spread else float(self.tiles)
+        worth = min(worth, float(self.right.size))
+        return wilson(share * worth, worth)
 
     def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Right)
@@ -153,6 +173,51 @@ class Ranked(Result):
 
 
 @dataclass(frozen=True)
+class Drawn(Result):
+    """Whether each seed's classifiers, one for each draw of a few labels, are right; the score is the mean over draws.
+
+    Another draw of labels gives another score, as other test tiles do. So what is called the interval over tiles holds
+    both: the two variances of the mean add up, with Welch and Satterthwaite's degrees of freedom.
+    """
+
+    right: Bool[np.ndarray, "seeds draws tiles"]
+
+    @property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        shares: Float[np.ndarray, " seeds"] = self.right.mean(axis=(1, 2))
+        return shares
+
+    @property
+    def tiles(self) -> int:
+        return self.right.shape[2]
+
+    def interval(self) -> tuple[float, float]:
+        found = _over_draws_and_tiles(self.right.mean(axis=0))
+        assert found.low is not None
+        assert found.high is not None
+        return found.low, found.high
+
+    def over_tiles(self, other: Result) -> Estimate:
+        assert isinstance(other, Drawn)
+        return _over_draws_and_tiles((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+
+
+def _over_draws_and_tiles(values: Float[np.ndarray, "draws tiles"]) -> Estimate:
+    mean = float(values.mean())
+    margins = [margin for axis in (0, 1) if len(margin := values.mean(axis=axis)) > 1]
+    if not margins:
+        return Estimate(mean, mean, mean)
+    variances = [float(margin.var(ddof=1)) / len(margin) for margin in margins]
+    error = math.sqrt(sum(variances))
+    if error <= 1e-12 * abs(mean):
+        return Estimate(mean, mean, mean, p=0.0 if mean else 1.0)
+    shares = sum(v**2 / (len(margin) - 1) for v, margin in zip(variances, margins, strict=True))
+    freedom = error**4 / shares
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Score of ``ours`` minus score of ``theirs``, over the same seeds and the same test tiles."""
 
@@ -162,8 +227,12 @@ class Comparison:
     theirs: str
     seeds: Estimate
     tiles: Estimate
-    seed_count: int
+    by_seed: list[float]
     tile_count: int
+
+    @property
+    def seed_count(self) -> int:
+        return len(self.by_seed)
 
     @property
     def difference(self) -> float:
@@ -182,17 +251,24 @@ class Comparison:
             "worse": f"{self.measure}: {self.ours} is worse than {self.theirs}",
             "not shown": f"{self.measure}: no difference shown between {self.ours} and {self.theirs}",
         }[self.outcome]
-        tiles = f"over {self.tile_count:,} test tiles {points_between(self.tiles)}"
+        difference = points(self.difference, self.tile_count)
+        tiles = f"over {self.tile_count:,} test tiles {self._between(self.tiles)}"
         if self.seed_count == 1:
-            return (
-                f"{relation}, {points(self.difference)} with one seed (95 % interval {tiles}); "
-                "one seed cannot show a difference, because another seed may give another backbone."
-            )
-        seeds = f"over {self.seed_count} seeds {points_between(self.seeds)}"
-        return f"{relation}, {points(self.difference)} (95 % intervals: {seeds}; {tiles})."
+            return f"{relation}, {difference} with one seed (95 % interval {tiles}); {seeds_can_show(1)}."
+        if self.seed_count < FEW_SEEDS:
+            each = ", ".join(signed(value, self.tile_count) for value in self.by_seed)
+            return f"{relation}, {difference} (seed by seed {each}; 95 % interval {tiles})."
+        seeds = f"over {self.seed_count} seeds {self._between(self.seeds)}"
+        return f"{relation}, {difference} (95 % intervals: {seeds}; {tiles})."
+
+    def _between(self, estimate: Estimate) -> str:
+        if estimate.low is None or estimate.high is None:
+            return "unknown"
+        return f"{signed(estimate.low, self.tile_count)} to {signed(estimate.high, self.tile_count)}"
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"difference": self.difference, "outcome": self.outcome, "sentence": self.sentence()}
+        derived = {"seed_count": self.seed_count, "difference": self.difference, "outcome": self.outcome}
+        return asdict(self) | derived | {"sentence": self.sentence()}
 
 
 def compare(measure: str, ours: str, theirs: str, our_result: Result, their_result: Result) -> Comparison:
@@ -204,21 +280,52 @@ def compare(measure: str, ours: str, theirs: str, our_result: Result, their_resu
     """
     assert our_result.tiles == their_result.tiles, "paired tiles"
     assert len(our_result.scores) == len(their_result.scores), "paired seeds, or numpy would repeat the shorter"
-    over_seeds = mean_interval(our_result.scores - their_result.scores)
+    by_seed = our_result.scores - their_result.scores
     over_tiles = our_result.over_tiles(their_result)
-    return Comparison(measure, ours, theirs, over_seeds, over_tiles, len(our_result.scores), our_result.tiles)
+    return Comparison(
+        measure, ours, theirs, mean_interval(by_seed), over_tiles, [float(d) for d in by_seed], our_result.tiles
+    )
 
 
-def points(difference: float) -> str:
+def seeds_can_show(count: int) -> str:
+    """What differences a number of seeds can show, in words.
+
+    Student's t interval leaves out zero where the mean exceeds t / sqrt(n) standard deviations.
+    """
+    if count == 1:
+        return "one seed cannot show a difference, because another seed may give another backbone"
+    least = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) / math.sqrt(count)
+    return (
+        f"{count} seeds can show a difference only where it is more than {least:.1f} times its standard deviation "
+        f"over seeds"
+    )
+
+
+# ---------------------------------------------------------------- numbers for a reader
+
+
+def decimals(tiles: int) -> int:
+    """Decimals of a score in percent that so many test tiles carry."""
+    return 0 if tiles < FEW_TILES else 1
+
+
+def percent(share: float, tiles: int) -> str:
+    """A score in percent."""
+    return f"{score_text(share, tiles)}\N{NO-BREAK SPACE}%"
+
+
+def score_text(share: float, tiles: int) -> str:
+    """A score in percent, without the sign."""
+    return f"{100 * share:.{decimals(tiles)}f}"
+
+
+def points(difference: float, tiles: int) -> str:
     """A difference of two scores, in percentage points with its sign."""
-    return f"{_signed(difference)} points"
+    text = signed(difference, tiles)
+    return f"{text} point{'' if text in ('+1', '−1') else 's'}"
 
 
-def points_between(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return "unknown"
-    return f"{_signed(estimate.low)} to {_signed(estimate.high)}"
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "−")
+def signed(share: float, tiles: int) -> str:
+    """A difference of two scores in percentage points; what rounds to zero has no sign."""
+    text = f"{100 * share:+.{decimals(tiles)}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")

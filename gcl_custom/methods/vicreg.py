@@ -61,8 +61,19 @@ def variance(z: Projections) -> Scalar:
 def covariance(z: Projections) -> Scalar:
     """c(Z): squared covariances between different numbers, their sum divided by d (eq. 3-4)."""
     n, d = z.shape
-    centred = z - z.mean(dim=0)
+    centred, scale = moderate(z - z.mean(dim=0))
     # The sum of squares of ZᵀZ equals that of ZZᵀ: the smaller one will do.
     product = centred @ centred.T if n < d else centred.T @ centred
     diagonal = centred.square().sum(dim=0)
-    return (product.square().sum() - diagonal.square().sum()) / ((n - 1) ** 2 * d)
+    return (product.square().sum() - diagonal.square().sum()) / ((n - 1) ** 2 * d) * scale**4
+
+
+def moderate(z: Projections) -> tuple[Projections, Scalar]:
+    """Projections with entries of at most 2^16, whose fourth powers can be added up in fp32, and what they lack.
+
+    That factor is a power of two, so nothing is rounded; it is 1 where all entries are moderate.
+    """
+    with torch.no_grad():
+        exponent = torch.frexp(z.abs().max()).exponent
+        scale = torch.ldexp(z.new_ones(()), (exponent - 16).clamp(min=0))
+    return z / scale, scale

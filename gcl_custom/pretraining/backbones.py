@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
@@ -15,10 +16,10 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.small_maps import SmallMapConv2d
 
-_ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
+ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
-
-
+PIXELS_AT_A_TIME = 2**20
+"""Of enlarged tiles, so that a batch that fits in memory at its own size does so enlarged."""
 Backbone = tuple[nn.Module, int]
 """A network and its width."""
 
@@ -37,6 +38,25 @@ class Normalised(nn.Module):
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         representations: Tensor = self.network((tiles - self.mean) / self.deviation)
+        return representations
+
+
+class Enlarged(nn.Module):
+    """A network whose tiles are first enlarged to a side in pixels, by bicubic interpolation."""
+
+    def __init__(self, network: nn.Module, side: int) -> None:
+        super().__init__()
+        self.network, self.side = network, side
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        if self.training:
+            return self._of(tiles)
+        return torch.cat([self._of(some) for some in torch.split(tiles, max(1, PIXELS_AT_A_TIME // self.side**2))])
+
+    def _of(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        # Bicubic interpolation overshoots at edges; unit tiles end at 0 and 1.
+        larger = F.interpolate(tiles, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+        representations: Tensor = self.network(larger.contiguous(memory_format=torch.channels_last))
         return representations
 
 
@@ -108,4 +128,4 @@ def require_known(name: str, named_by: str) -> None:
 def options(network: nn.Module) -> dict[str, Any]:
     """timm's options, beside name, classes and bands, that let a network take tiles of any size; mostly none."""
     accepted = inspect.signature(type(network)).parameters
-    return {option: True for option in _ANY_SIZE if option in accepted}
+    return {option: True for option in ANY_SIZE if option in accepted}

@@ -14,6 +14,7 @@ its gradient are those of all pairs.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -28,8 +29,9 @@ from gcl_custom.measures.label_free import lidar
 from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
-from gcl_custom.pretraining import start
+from gcl_custom.pretraining import layers, start
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
+from gcl_custom.pretraining.targets import Prediction
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.runs.arms import norms_of
@@ -44,6 +46,8 @@ WATCHED = 512
 LIDAR_VIEWS = 4
 """Handcrafted views of a tile for LiDAR; its paper (arXiv:2312.04000) takes 50."""
 SHOWN = 8
+ROUNDING = 1e-6
+"""The score of the start is kept in fp32."""
 
 
 class Contrastive(Trainable):
@@ -62,9 +66,13 @@ class Contrastive(Trainable):
         self, store: TileStore, reader: Reader, settings: PretrainSettings, steps: int, batch: int, seed: int
     ) -> None:
         super().__init__()
-        self.backbone, width = start.begun(settings, store)
+        self.backbone, self.width = start.begun(settings, store)
         start.fix_norms(self.backbone, norms_of(settings))
-        self.method = METHODS[settings.method.name](self.backbone, width, settings.method)
+        if settings.trained_layers:
+            layers.train_last(self.backbone, settings.backbone, settings.trained_layers)
+        self.method = METHODS[settings.method.name](self.backbone, self.width, settings.method)
+        if (targets := settings.feature_targets) and reader.targets:
+            self.prediction = Prediction(self.width, reader.targets.width, targets.weight)
         self._done, self._share_done = 0, 0.0
         self.evaluate_first = settings.continues
         if settings.continues:  # a buffer, so that it is in the checkpoint
@@ -136,7 +144,11 @@ class Contrastive(Trainable):
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
         self._done, self._share_done = batch.step + 1, batch.step / self._steps
-        terms = self._terms([self(view) for view in views], views, batch.step)
+        with layers.at_rest(self.backbone) if self._share_done < self._settings.heads_first else nullcontext():
+            seen = [self(view) for view in views]
+        terms = self._terms(seen, views, batch.step)
+        if "targets" in batch.data:
+            terms["targets"] = self.prediction(seen, batch.data["targets"])
         loss = torch.stack(list(terms.values())).sum()
         self.record({"loss": loss, **terms})
         return loss
@@ -160,7 +172,11 @@ class Contrastive(Trainable):
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        return optimizers.make(self._settings.optimizer, self, self._batch)
+        settings = self._settings
+        optimizer = optimizers.make(settings.optimizer, self, self._batch)
+        if settings.layer_decay < 1:
+            optimizers.slow(optimizer, layers.shares(self.backbone, settings.backbone, settings.layer_decay))
+        return optimizer
 
     def schedule(self, step: int) -> float:
         return warmup_cosine(step, self._steps, self._settings.warmup)
@@ -199,7 +215,7 @@ class Contrastive(Trainable):
             return
         if self.knn_of_start.isnan():
             self.knn_of_start.fill_(score)
-        elif score < self.knn_of_start.item():
+        elif score < self.knn_of_start.item() - ROUNDING:
             before = 100 * self.knn_of_start.item()
             console.warn(
                 f"kNN on validation tiles is {100 * score:.1f} %, below the {before:.1f} % of the weights that this "

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining.targets import TargetStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.runs import plan
@@ -19,7 +20,10 @@ from gcl_custom.views.view_store import ViewStore
 
 
 class Reader:
-    """Reads what pairs are made of: source -> stored values (b k c h w), for the sources in use alone."""
+    """Reads what pairs are made of: source -> stored values (b k c h w), for the sources in use alone.
+
+    With targets there is one entry more, ``targets`` (b t).
+    """
 
     def __init__(self, run: Run, settings: PretrainSettings) -> None:
         sources = {settings.anchor} | ({settings.source} if settings.mixing_rate > 0 else set())
@@ -27,11 +31,14 @@ class Reader:
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
         self._views = {source: ViewStore(path) for source, path in folders.items() if source in sources}
         self._least = run.recipe.views.least_similarity
+        self.targets = TargetStore(plan.targets(run).path) if settings.feature_targets else None
 
-    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Integer[Tensor, "b _ c h w"]]:
+    def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         read: dict[str, Tensor] = {source: _every_view(store, tiles) for source, store in self._views.items()}
         if self._tiles is not None:
             read["raw"] = self._tiles.read(tiles)[:, None]
+        if self.targets is not None:
+            read["targets"] = self.targets.read(tiles)
         return read
 
     def usable(self, tiles: Int[Tensor, " b"], k: int) -> Bool[Tensor, "b k"]:

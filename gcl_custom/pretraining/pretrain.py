@@ -8,6 +8,7 @@ from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.contrastive import Contrastive
+from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.trained_backbone import BACKBONE
 from gcl_custom.randomness import derive
@@ -22,8 +23,8 @@ from gcl_custom.weights.state_dicts import save_weights
 def pretrain(run: Run, arm: Arm, seed: int) -> None:
     """Pretrain the backbone of one arm of the comparison. The arm gcl is the recipe as it stands.
 
-    Writes ``backbone.safetensors``: the backbone alone, in the naming of timm. The normalisation of a start follows
-    from the recipe; see ``trained_backbone``.
+    Writes ``backbone.safetensors``: the backbone alone, in the naming of timm, and in the file's metadata what it is
+    and what it takes; see ``Description``.
     """
     stage = plan.pretrain(run, arm, seed)
     if stage.done:
@@ -36,7 +37,9 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)
-    save_weights(stage.path / BACKBONE, within(module.method.kept(module.backbone)))
+    kept = within(module.method.kept(module.backbone))
+    about = Description.of(run.recipe, store, kept, module.width)
+    save_weights(stage.path / BACKBONE, kept, about.metadata())
     facts: dict[str, Any] = {name: value for name, value in history[-1].items() if name != "epoch"}
     left_out = 1 - reader.usable(batches.index, 1).double().mean().item()
     if left_out:

@@ -1,6 +1,8 @@
 """What pretraining begins with: random weights, or those of others behind the normalisation that they have seen."""
 
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,8 @@ from gcl_custom import console
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import Backbone, Normalised
-from gcl_custom.recipe.pretraining import Norms, PretrainSettings
+from gcl_custom.pretraining.description import described
+from gcl_custom.recipe.pretraining import FileStartSettings, Norms, PretrainSettings, RunStartSettings
 from gcl_custom.weights.starts import normalisation, read_start
 from gcl_custom.weights.state_dicts import fit_state
 
@@ -23,12 +26,10 @@ def begun(settings: PretrainSettings, store: TileStore) -> Backbone:
     if not settings.continues:
         return backbones.untrained(settings.backbone, store, settings.stem)
     network, width = backbones.build(settings.backbone, store.bands, settings.stem)
-    state = read_start(settings, network)
-    name = _first_convolution(network)
-    if name in state:
-        _say(state[name].shape[1], store.bands, store.rgb)
-        state[name] = for_bands(state[name], store.bands)
-    fit_state(f"pretrain.start: {settings.start.name}", state, network)
+    if isinstance(settings.start, FileStartSettings | RunStartSettings):
+        path = Path(settings.start.weights).expanduser()
+        described(path, settings.backbone, settings.stem, "pretrain.start")
+    fit_bands(f"pretrain.start: {settings.start.name}", read_start(settings, network), network, store)
     return seeing(settings, network, store.bands), width
 
 
@@ -36,6 +37,22 @@ def seeing(settings: PretrainSettings, network: nn.Module, bands: int) -> nn.Mod
     """The network behind the normalisation of its start; without a start the network itself."""
     found = normalisation(settings, bands)
     return network if found is None else Normalised(network, *found)
+
+
+def fit_bands(source: str, found: Mapping[str, Tensor], network: nn.Module, store: TileStore) -> None:
+    """Load a state into a network for a store's tiles. If it knows other bands, its first kernels are adapted.
+
+    Raises:
+        UserError: keys are missing, surplus or of another shape, apart from the bands.
+    """
+    name = _first_convolution(network)
+    if name in found and found[name].ndim == 4:
+        known, wanted = found[name], network.state_dict()[name]
+        if known.shape != wanted.shape or known.shape[1] == store.bands:
+            _say(source, known.shape[1], store.bands, store.rgb)
+        if known.shape[:1] + known.shape[2:] == wanted.shape[:1] + wanted.shape[2:]:
+            found = {**found, name: for_bands(known, wanted.shape[1])}
+    fit_state(source, found, network)
 
 
 def _first_convolution(network: nn.Module) -> str:
@@ -56,7 +73,7 @@ def for_bands(kernels: Tensor, bands: int) -> Tensor:
 
 
 @cache
-def _say(known: int, bands: int, rgb: bool) -> None:
+def _say(source: str, known: int, bands: int, rgb: bool) -> None:
     """Say once how weights for so many bands see the tiles, unless both are red, green and blue."""
     if bands > known:
         how = f"the first {known} are taken for these, and the further ones begin at zero"
@@ -66,7 +83,7 @@ def _say(known: int, bands: int, rgb: bool) -> None:
         how = "they are taken for these in their order"
     else:
         return
-    console.warn(f"pretrain.start: the weights know {known} bands, and the tiles have {bands}: {how}")
+    console.warn(f"{source}: the weights know {known} bands, and the tiles have {bands}: {how}")
 
 
 def fix_norms(backbone: nn.Module, norms: Norms) -> None:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from gcl_custom.errors import RecipeError
-from gcl_custom.recipe.imagery import Card
+from gcl_custom.recipe.imagery import Card, DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 
@@ -183,6 +183,21 @@ def load_card(name: str) -> Card:
             f"data.card: there is no card {name!r}. Shipped: {', '.join(shipped('datasets'))}; or give a path"
         )
     return check_values(Card, parse_yaml(read_text(path), str(path)), str(path))
+
+
+def band_names(data: DataSettings) -> list[str] | None:
+    """The names of the bands, in the order in the files, as the recipe or its card states them; None if neither does.
+
+    Raises:
+        RecipeError: they state different ones, or there is no such card.
+    """
+    of_card = load_card(data.card).bands if data.card else None
+    if data.bands and of_card and data.bands != of_card:
+        raise RecipeError(
+            f"data.bands {data.bands} are not those of the card {data.card}, {of_card}. Leave data.bands out, or "
+            f"correct the card"
+        )
+    return data.bands or of_card
 
 
 def dump_recipe(recipe: Recipe) -> str:

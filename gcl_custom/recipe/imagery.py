@@ -46,6 +46,9 @@ class DataSettings(Section):
     """Folder of images, relative to the current folder: flat, class folders, or split folders."""
     card: str | None = None
     """Name of a card in datasets/, or path of your own card. Without one, the layout is recognised."""
+    bands: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the bands, in the order in the files, if no card names them. A file with another number of bands is
+    unusable. Exactly [red, green, blue] means colour. Without names most files decide, and three bands mean colour."""
     labels: str | None = None
     """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
     Without it, folders say the classes."""
@@ -59,7 +62,9 @@ class DataSettings(Section):
     bad_files: Share = 0.05
     """Largest share of unusable files. With more, the run stops before training."""
     nodata: Share = 0.5
-    """Largest share of nodata pixels that a usable file may have."""
+    """Largest share of nodata pixels that a tile may have. Files with more, as at a scene's border, are left out."""
+    nodata_files: Share = 0.5
+    """Largest share of files left out for their nodata, which is apart from bad_files. With more, the run stops."""
     symmetry: Literal["none", "flip", "dihedral"] = "dihedral"
     """What leaves a tile's meaning unchanged: nothing, left-right flips, or all flips and right-angle turns."""
     split: SplitSettings = SplitSettings()

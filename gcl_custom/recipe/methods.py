@@ -95,12 +95,19 @@ class SwavSettings(Section):
     """Share of the run during which the prototypes keep their initial values."""
 
 
+class DistilSettings(Section):
+    """Views are not compared with each other: what pretrain.targets asks for is all there is to learn."""
+
+    name: Literal["distil"]
+
+
 MethodSettings = Annotated[
     Annotated[VICRegSettings, Tag("vicreg")]
     | Annotated[BarlowTwinsSettings, Tag("barlow_twins")]
     | Annotated[SimCLRSettings, Tag("simclr")]
     | Annotated[ByolSettings, Tag("byol")]
     | Annotated[DinoSettings, Tag("dino")]
-    | Annotated[SwavSettings, Tag("swav")],
+    | Annotated[SwavSettings, Tag("swav")]
+    | Annotated[DistilSettings, Tag("distil")],
     named("vicreg"),
 ]

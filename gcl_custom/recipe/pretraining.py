@@ -62,15 +62,61 @@ class FileStartSettings(Section):
         return self
 
 
+class RunStartSettings(Section):
+    """The backbone of another run, with what it takes off its tiles. It must be the same network."""
+
+    name: Literal["run"]
+    run: str
+    """Folder of the run, such as runs/first."""
+    seed: int = 0
+    """Which of its pretrainings by the recipe as it stands."""
+
+    @property
+    def weights(self) -> str:
+        """The file of the backbone."""
+        return f"{self.run}/pretrain/gcl-{self.seed}/backbone.safetensors"
+
+
 StartSettings = Annotated[
     Annotated[NoStartSettings, Tag("none")]
     | Annotated[PackageStartSettings, Tag("package")]
     | Annotated[TimmStartSettings, Tag("timm")]
-    | Annotated[FileStartSettings, Tag("file")],
+    | Annotated[FileStartSettings, Tag("file")]
+    | Annotated[RunStartSettings, Tag("run")],
     named("none"),
 ]
 
 Norms = Literal["frozen", "affine", "trained"]
+
+
+# ---------------------------------------------------------------- what views predict of their tile
+
+
+class NoTargetsSettings(Section):
+    """Views are compared with each other alone."""
+
+    name: Literal["none"] = "none"
+
+
+class FeatureTargetsSettings(Section):
+    """Distillation: from the representation of each view, a linear head predicts the features that a frozen public
+    network has of the whole tile. They are made once, so the network may be large and see enlarged tiles."""
+
+    name: Literal["features"]
+    network: str | None = None
+    """timm's name of the frozen network. Without it, pretrain.backbone."""
+    weights: StartSettings | None = None
+    """Its weights. Without them, those of pretrain.start."""
+    size: Annotated[int, Field(ge=32)] | None = None
+    """Side in pixels to which tiles are resized for the frozen network. Public networks know pictures of about 224 px,
+    and see more in a small tile that is enlarged. Without it, tiles stay as they are."""
+    weight: Positive = 20.0
+    """Weight of the loss, which is 1 less the cosine between predicted and true features, beside the method's terms."""
+
+
+TargetsSettings = Annotated[
+    Annotated[NoTargetsSettings, Tag("none")] | Annotated[FeatureTargetsSettings, Tag("features")], named("none")
+]
 
 
 # ---------------------------------------------------------------- optimizers
@@ -95,7 +141,7 @@ class AdamWSettings(Section):
     learning_rate: LearningRate = 1e-3
     """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Weight decay of all weights but biases and norms."""
+    """Weight decay of all weights but biases, norms, and the positions, tokens and tables of biases of transformers."""
 
 
 OptimizerSettings = Annotated[
@@ -187,6 +233,16 @@ class PretrainSettings(Section):
     """What is trained of the backbone's batch norms. frozen: nothing, and their statistics stay those of the start.
     affine: scale and shift alone. trained: these, with the statistics of each batch. Without this key: frozen if there
     is a start, else trained."""
+    heads_first: Share = 0.0
+    """Share of the run at whose beginning only heads learn: those of the method and of the targets. Until then the
+    backbone stays as it began, in evaluation mode."""
+    trained_layers: Count | None = None
+    """Number of the backbone's last layers that are trained, as timm divides it. The others stay as they began. Without
+    this key all are trained."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each of the backbone's layers, relative to that of the layer after it; 1: the same for all."""
+    targets: TargetsSettings = NoTargetsSettings()
+    """What views predict of their tile, beside being compared with each other."""
     method: MethodSettings = VICRegSettings()
     """The contrastive method."""
     optimizer: OptimizerSettings = LarsSettings()
@@ -221,16 +277,54 @@ class PretrainSettings(Section):
         return self.start.name != "none"
 
     @property
+    def feature_targets(self) -> FeatureTargetsSettings | None:
+        """What views predict of their tile; None where they predict nothing."""
+        return self.targets if isinstance(self.targets, FeatureTargetsSettings) else None
+
+    @property
+    def taught_by(self) -> "PretrainSettings":
+        """Settings whose backbone and start are the frozen network that targets come from."""
+        targets = self.feature_targets
+        assert targets, "without targets there is no network that they come from"
+        change = {"backbone": targets.network or self.backbone, "start": targets.weights or self.start}
+        return self.model_copy(update=change | ({"stem": "standard"} if targets.network else {}))
+
+    @property
+    def public_networks(self) -> dict[str, "PretrainSettings"]:
+        """Key of public weights -> settings whose backbone and start they are."""
+        found = {"pretrain.start": self} if self.continues else {}
+        if self.feature_targets and self.feature_targets.weights:
+            found["pretrain.targets.weights"] = self.taught_by
+        return found
+
+    @property
     def tiles_per_step(self) -> int:
         """Tiles in a step over all processes. Of each, 1 + generative_views views pass the backbone."""
         return max(2, 2 * self.batch // (1 + self.generative_views))
 
     @model_validator(mode="after")
     def _packaged(self) -> "PretrainSettings":
-        if self.start.name == "package" and self.backbone not in PACKAGED:
+        _require_packaged(self.start, self.backbone, "start")
+        return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> "PretrainSettings":
+        if not self.feature_targets:
+            if self.method.name == "distil":
+                raise ValueError("method distil learns targets alone: set targets, such as {name: features}")
+            return self
+        if self.feature_targets.network and not self.feature_targets.weights:
+            raise ValueError("targets.network needs weights: set targets.weights, such as {name: timm}")
+        if not self.taught_by.continues:
+            raise ValueError("targets: features needs a network with public weights: set targets.weights, or a start")
+        _require_packaged(self.taught_by.start, self.taught_by.backbone, "targets.weights")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps(self) -> "PretrainSettings":
+        if not self.continues and (self.heads_first or self.trained_layers):
             raise ValueError(
-                f"start: package has weights for {', '.join(PACKAGED)}, not for the backbone {self.backbone}: choose "
-                f"one of these as pretrain.backbone, or another start"
+                "heads_first and trained_layers keep what a start knows, and there is none: set start, too"
             )
         return self
 
@@ -245,3 +339,12 @@ class PretrainSettings(Section):
         if self.small_crops.count and self.method.name not in ("dino", "swav"):
             raise ValueError(f"small_crops are for dino and swav, not for {self.method.name}: set their count to 0")
         return self
+
+
+def _require_packaged(start: StartSettings, network: str, key: str) -> None:
+    """Raise a ValueError if a package shall bring the weights of a network that none has."""
+    if start.name == "package" and network not in PACKAGED:
+        raise ValueError(
+            f"{key}: package has weights for {', '.join(PACKAGED)}, not for {network}: choose one of these networks, "
+            f"or other weights"
+        )

@@ -15,12 +15,12 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import UNBOUNDED, Section
 
 COMMON = (
-    "data.root", "data.card", "data.labels", "data.size", "data.upscale", "data.symmetry",
+    "data.root", "data.card", "data.bands", "data.labels", "data.size", "data.symmetry",
     "generator.name", "generator.tokenizer.epochs", "generator.maskgit.epochs",
     "views.strategy.name", "views.mask_probability", "views.decoding_steps",
-    "pretrain.backbone", "pretrain.start.name", "pretrain.method.name", "pretrain.optimizer.name",
-    "pretrain.optimizer.learning_rate", "pretrain.epochs", "pretrain.batch", "pretrain.mixing_rate", "pretrain.pairing",
-    "compare.seeds", "compare.arms", "compare.fractions", "hardware.devices",
+    "pretrain.backbone", "pretrain.start.name", "pretrain.targets.name", "pretrain.method.name",
+    "pretrain.optimizer.name", "pretrain.optimizer.learning_rate", "pretrain.epochs", "pretrain.batch",
+    "pretrain.mixing_rate", "compare.seeds", "compare.arms", "compare.fractions", "hardware.devices",
 )  # fmt: skip
 """The keys that people change first, in the order of the sections."""
 

@@ -2,11 +2,13 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from gcl_custom.recipe.section import Batch, Count, CountOrZero, Positive, Section, Share, named
 
-OF_INPAINTING = ("mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh")
+OF_INPAINTING = (
+    "mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh", "pixels", "fill",
+)  # fmt: skip
 """Keys of ``views`` that only in-painting reads."""
 
 # ---------------------------------------------------------------- strategies
@@ -126,6 +128,9 @@ StrategySettings = Annotated[
 # ---------------------------------------------------------------- the section
 
 
+Fill = Literal["generated", "reconstruction", "other", "noise", "mean"]
+
+
 class ViewsSettings(Section):
     """Generative views: made once per tile and kept."""
 
@@ -144,6 +149,12 @@ class ViewsSettings(Section):
     """Of the Gumbel noise on the confidence; falls linearly to 0 over the steps. 0 is greedy in the order."""
     sampling_temperature: Positive = 1.0
     """Of the distribution that tokens are drawn from."""
+    pixels: Literal["own", "decoded"] = "own"
+    """What a view made of tokens shows where none changed. own: the pixels of the tile, with edges feathered, so that
+    a tokenizer's blur takes nothing from the rest. decoded: the whole view is decoded, as published."""
+    fill: Fill = "generated"
+    """What the hidden squares show. generated: tokens that the transformer fills in. Its controls, with the tile's own
+    pixels around them: the tile's own reconstruction, another training tile, noise, or the mean of each band."""
     refresh: CountOrZero = 2
     """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
     and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
@@ -153,3 +164,13 @@ class ViewsSettings(Section):
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)
     below which pretraining puts a handcrafted view in its place; -1 leaves none out, but measures. A threshold may be
     changed without making the views again; none measures nothing."""
+
+    @model_validator(mode="after")
+    def _fills(self) -> "ViewsSettings":
+        if self.fill != "generated" and self.pixels == "decoded":
+            raise ValueError(f"fill {self.fill} keeps the tile's pixels around the hidden squares: leave pixels out")
+        if self.fill != "generated" and isinstance(self.strategy, OutpaintingSettings):
+            raise ValueError(
+                f"fill {self.fill} is a control of in-painting, not of out-painting: leave one of both out"
+            )
+        return self

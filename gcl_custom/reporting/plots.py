@@ -19,6 +19,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     "reconstructed": ("#009e73", "^"),
     "paired": ("#cc79a7", "D"),
     "supervised": ("#d55e00", "v"),
+    "scratch": ("#a34800", ">"),
     "public": ("#56b4e9", "P"),
     "untrained": ("#8a9299", "x"),
     "statistics": ("#8a9299", "1"),
@@ -54,10 +55,11 @@ class Point(NamedTuple):
     mean: float
     low: float
     high: float
+    seeds: tuple[float, ...] = ()
 
 
 class Line(NamedTuple):
-    """One curve over epochs."""
+    """One curve over epochs or steps."""
 
     label: str
     arm: str
@@ -65,8 +67,21 @@ class Line(NamedTuple):
     values: Sequence[float]
 
 
+class Form(NamedTuple):
+    """How wide a plot is, in inches: one for a screen, one that is still readable on a phone."""
+
+    width: float
+    legend: int
+    """Columns of the legend."""
+    names_above: bool
+    """Whether rows have their names above them, since there is no room beside."""
+
+
+BROAD, NARROW = Form(8.4, 2, names_above=False), Form(4.4, 1, names_above=True)
+
+
 def label_fractions(
-    lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str], score_axis: str
+    lines: Mapping[str, tuple[str, Sequence[Point]]], ticks: Mapping[float, str], score_axis: str, form: Form = BROAD
 ) -> str:
     """Scores against the share of labels.
 
@@ -76,7 +91,8 @@ def label_fractions(
         score_axis: what the scores are.
     """
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(8.4, 4.4), layout="constrained")
+        rows = -(-len(lines) // form.legend)
+        canvas = Canvas(figsize=(form.width, 3.6 + 0.22 * rows), layout="constrained")
         axes = canvas.add_subplot()
         for place, (arm, (title, points)) in enumerate(lines.items()):
             colour, marker = LOOKS[arm]
@@ -93,42 +109,44 @@ def label_fractions(
                 capsize=3,
                 label=title,
             )
+            for at, point in zip(x, points, strict=True):
+                _dots(axes, [at] * len(point.seeds), [100 * seed for seed in point.seeds], colour)
         axes.set_xscale("log")
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("share of the training labels (logarithmic)")
         axes.set_ylabel(score_axis)
-        canvas.legend(loc="outside lower left", ncols=2)
+        canvas.legend(loc="outside lower left", ncols=form.legend)
         return _svg(canvas, "Accuracy against the share of labels")
 
 
-def forest(rows: Sequence[tuple[str, str, Point, Sequence[float]]], score_axis: str) -> str:
+def forest(rows: Sequence[tuple[str, str, Point]], score_axis: str, form: Form = BROAD) -> str:
     """One row for each arm: a small dot for each seed, and their mean with its interval.
 
     Args:
-        rows: arm, title, mean, and the scores of the seeds.
+        rows: arm, title, and mean with the scores of the seeds.
         score_axis: what the scores are.
     """
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(8.4, 0.8 + 0.5 * len(rows)), layout="constrained")
+        canvas = Canvas(figsize=(form.width, 0.8 + 0.5 * len(rows)), layout="constrained")
         axes = canvas.add_subplot()
-        for place, (arm, _, point, seeds) in enumerate(rows):
+        for place, (arm, title, point) in enumerate(rows):
             colour, marker = LOOKS[arm]
-            axes.plot(
-                [100 * s for s in seeds], [place + 0.22] * len(seeds), "o", color=colour, markersize=3.5, alpha=0.6
-            )
+            _dots(axes, [100 * s for s in point.seeds], [place + 0.22] * len(point.seeds), colour)
             axes.errorbar(
                 [100 * point.mean], [place], xerr=_bars([point]), color=colour, marker=marker, markersize=7, capsize=4
             )
-        axes.set_yticks(range(len(rows)), [title for _, title, _, _ in rows])
+            if form.names_above:
+                axes.text(0, place - 0.3, title, transform=axes.get_yaxis_transform(), fontsize=9, va="center")
+        axes.set_yticks(range(len(rows)), ["" if form.names_above else title for _, title, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(score_axis)
         return _svg(canvas, "Accuracy of each arm, with its interval")
 
 
-def curves(name: str, lines: Sequence[Line]) -> str:
-    """A small plot of one figure over the epochs of training, with a line for each run, coloured by arm."""
+def curves(name: str, lines: Sequence[Line], axis: str = "epoch") -> str:
+    """A small plot of one figure over the epochs or steps of training, with a line for each run, coloured by arm."""
     with matplotlib.rc_context({**_STYLE, "font.size": 9}):
         canvas = Canvas(figsize=(3.5, 2.3), layout="constrained")
         axes = canvas.add_subplot()
@@ -137,11 +155,16 @@ def curves(name: str, lines: Sequence[Line]) -> str:
             marker = marker if len(line.epochs) == 1 else ""
             axes.plot(line.epochs, line.values, color=colour, marker=marker or None, linewidth=1.3, alpha=0.85)
         axes.set_title(name.replace("_", " "), loc="left", fontsize=9.5)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(axis)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-        return _svg(canvas, f"{name} over the epochs")
+        return _svg(canvas, f"{name} over the {axis}s")
+
+
+def _dots(axes: Any, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Small marks, one for each seed."""
+    axes.plot(x, y, "o", color=colour, markersize=3.5, alpha=0.6)
 
 
 def _bars(points: Sequence[Point]) -> Any:

@@ -1,9 +1,9 @@
 """Stage: everything that a run's stages wrote -> one self-contained HTML page, whether the run is finished or not."""
 
-import base64
 import os
 import platform
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import metadata, resources
@@ -13,14 +13,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gcl_custom import __version__
+from gcl_custom import __version__, console
 from gcl_custom.console import duration
-from gcl_custom.evaluation.verdict import TITLES
+from gcl_custom.errors import UserError
+from gcl_custom.evaluation import neighbours
+from gcl_custom.evaluation.so_far import so_far
+from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.files import read_json, write_atomically
-from gcl_custom.measures import collapse
 from gcl_custom.recipe.file import dump_recipe, load_card
-from gcl_custom.reporting import score_tables
-from gcl_custom.reporting.plots import LOOKS, Line, curves
+from gcl_custom.reporting import examples, html, progress, score_tables
+from gcl_custom.reporting.html import Cell
+from gcl_custom.reporting.plots import Line, curves
+from gcl_custom.reporting.progress import state
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -68,6 +72,10 @@ class Part(NamedTuple):
 
 def report(run: Run) -> Path:
     """Write ``report.html`` anew into the run's folder and return its path."""
+    try:
+        neighbours.find(run)
+    except UserError as error:  # the page needs no neighbours
+        console.warn(str(error))
     path = run.path / "report.html"
     with write_atomically(path) as part:
         part.write_text(page(run), encoding="utf-8")
@@ -76,18 +84,23 @@ def report(run: Run) -> Path:
 
 def page(run: Run) -> str:
     """The whole page. It refers to no file or address outside itself, and every text from the run is escaped."""
-    stages = plan.stages(run)
+    awaited = progress.awaited(run)
     comparison = plan.compare(run)
     scores: dict[str, Any] | None = read_json(comparison.path / "scores.json") if comparison.done else None
+    partial = so_far(run) if scores is None else None
     parts = [
-        Part("scores", "Scores", score_tables.table(scores)),
-        Part("answers", "The questions, answered", score_tables.answers(scores)),
-        Part("confusion", "Which classes are confused", score_tables.confusions(scores)),
+        Part("scores", "Scores", score_tables.table(scores) if scores else ""),
+        Part("so-far", "Scores so far", progress.scores_so_far(run, partial)),
+        Part("baseline", "Trained long enough?", score_tables.trainings(scores) if scores else ""),
+        Part("answers", "The questions, answered", score_tables.answers(scores) if scores else ""),
+        Part("confusion", "Which classes are confused", score_tables.confusions(scores) if scores else ""),
+        Part("examples", "What is confused, and what is alike", examples.examples(run)),
         Part("evaluate", "Given backbones, scored on these tiles", _evaluated(run)),
+        Part("use", "Use the backbone", _use(run)),
         Part("pictures", "What the networks see and make", _pictures(run)),
         Part("cost-benefit", "What each augmentation costs and changes", _cost_benefit(run)),
-        Part("training", "Training", _training(run, stages)),
-        Part("cost", "What it cost", _costs(run, stages)),
+        Part("training", "Training", _training(run, awaited.stages)),
+        Part("cost", "What it cost", _costs(run, awaited.stages)),
         Part("record", "Recipe and machine", _record(run)),
     ]
     parts = [part for part in parts if part.body]
@@ -100,61 +113,32 @@ def page(run: Run) -> str:
         f"<header><p>Generative contrastive learning · gcl-custom {escape(__version__)}</p>"
         f"<h1>{escape(run.recipe.name)}</h1>"
         f"<p>{escape(data.root)} · tiles of {data.size} × {data.size} px · {escape(run.recipe.pretrain.backbone)}</p>"
-        f"</header>{_notices(run, stages, scores)}{score_tables.verdict(scores)}<nav>{links}</nav>"
+        f"</header>{_notices(run, awaited, scores)}"
+        f"{score_tables.verdict(scores) if scores else progress.card(run, awaited)}<nav>{links}</nav>"
     )
     template = resources.files("gcl_custom.reporting").joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(title=escape(f"{run.recipe.name} – gcl-custom"), body=head + sections)
 
 
-def state(stage: Stage) -> str:
-    """done, unfinished, outdated (made from other settings or inputs), or missing."""
-    if stage.done:
-        return "done"
-    if (stage.path / "stage.json").is_file():
-        return "outdated"
-    return "unfinished" if (stage.path / "working.json").is_file() else "missing"
-
-
 # ---------------------------------------------------------------- the top of the page
 
 
-def _notices(run: Run, stages: Sequence[Stage], scores: dict[str, Any] | None) -> str:
+def _notices(run: Run, awaited: progress.Awaited, scores: dict[str, Any] | None) -> str:
     notices = []
     if run.recipe.data.synthetic is not None:
         notices.append(
             "<p><strong>The imagery is synthetic.</strong> These tiles were drawn by a program, to try the software. "
             "Nothing on this page says anything about real imagery.</p>"
         )
-    lacking = [f"{stage.name} is {state(stage)}" for stage in stages if state(stage) != "done"]
-    if lacking:
+    if lacking := progress.lacking(awaited.stages):
         notices.append(
             f"<p><strong>This run is not finished.</strong> {escape('; '.join(lacking))}. "
             "The page shows what there is so far.</p>"
         )
-    warnings = _warnings(stages) + (scores or {}).get("warnings", [])
-    if warnings:
+    if not scores and (warnings := of_stages(awaited.stages)):  # else they stand above the verdict
         items = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(warnings))
         notices.append(f"<p><strong>Warnings</strong></p><ul>{items}</ul>")
     return "".join(f'<div class="notice">{notice}</div>' for notice in notices)
-
-
-def _warnings(stages: Sequence[Stage]) -> list[str]:
-    """The warnings of finished stages, and those that follow from their facts."""
-    found = []
-    for stage in stages:
-        facts = stage.facts if state(stage) == "done" else {}
-        found += [f"{stage.name}: {text}" for text in facts.get("warnings", [])]
-        if facts.get("unusable"):
-            found.append(f"{facts['unusable']} files could not be used; {stage.path / 'unusable.txt'} says why.")
-        if facts.get("duplicates_across_splits"):
-            found.append(
-                f"{facts['duplicates_across_splits']} tiles are copies of one another in different splits: "
-                "scores on them say too much."
-            )
-        if "embedding_std" in facts and "effective_rank" in facts:
-            collapsing = collapse.warning(facts["embedding_std"], facts["effective_rank"])
-            found += [f"{stage.name}: {collapsing}"] if collapsing else []
-    return found
 
 
 # ---------------------------------------------------------------- what the stages left
@@ -175,10 +159,27 @@ def _pictures(run: Run) -> str:
 
 
 def _embedded(path: Path, source: str, what: str) -> str:
-    picture = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure class="card"><img alt="{escape(f"{source}: {what}")}" src="data:image/png;base64,{picture}">'
+        f'<figure class="card">{html.picture(path.read_bytes(), f"{source}: {what}")}'
         f"<figcaption><strong>{escape(source)}</strong>: {escape(what)}</figcaption></figure>"
+    )
+
+
+def _use(run: Run) -> str:
+    """How to load the backbone, once there is one."""
+    if not plan.pretrain(run, "gcl", run.recipe.compare.seeds[0]).done:
+        return ""
+    code = (
+        f"import gcl_custom\n\n"
+        f"# A timm module, and what makes its input of a file.\n"
+        f"network, transform = gcl_custom.load({str(run.path)!r})\n"
+        f'representation = network(transform("tile.tif")[None])'
+    )
+    command = f"gcl-custom embed FOLDER --out representations.parquet {run.options}"
+    return (
+        f'<p>In Python, from the folder in which the commands were typed:</p><pre class="card">{escape(code)}</pre>'
+        f'<p>For a folder of images:</p><pre class="card">{escape(command)}</pre>'
+        f"<p>For timm, ONNX, Hugging Face and others: gcl-custom export.</p>"
     )
 
 
@@ -189,7 +190,9 @@ def _evaluated(run: Run) -> str:
         return ""
     scores, tiles = read_json(path), plan.tiles(run).output
     if scores["tiles"] != tiles:
-        return '<p class="soft">These scores are of other tiles. Run: gcl-custom evaluate</p>'
+        given = shlex.join(f"--backbone={name}={about['spec']}" for name, about in scores["backbones"].items())
+        command = f"gcl-custom evaluate {given} {run.options}"
+        return f'<p class="soft">These scores are of other tiles. Run: {escape(command)}</p>'
     warnings = "".join(f"<li>{escape(text)}</li>" for text in scores["warnings"])
     notice = f'<div class="notice"><ul>{warnings}</ul></div>' if warnings else ""
     return notice + score_tables.evaluated(scores)
@@ -202,17 +205,14 @@ def _cost_benefit(run: Run) -> str:
         return ""
     stage = plan.cost_benefit(run, read_json(record)["settings"]["tiles"])
     if not stage.done:
-        return '<p class="soft">The table was made from other settings. Run: gcl-custom cost-benefit --redo</p>'
+        command = f"gcl-custom cost-benefit --redo {run.options}"
+        return f'<p class="soft">The table was made from other settings. Run: {escape(command)}</p>'
     results = read_json(stage.path / "results.json")
-    columns, rows = cost_benefit_table.table(results)
-    head = f"<th>{escape(columns[0])}</th>" + "".join(f'<th class="number">{escape(name)}</th>' for name in columns[1:])
-    body = ""
-    for name, *cells in rows:
-        numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
-        body += f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>'
+    columns, found = cost_benefit_table.table(results)
+    rows = [(name, [html.text(cell, number=True) for cell in cells]) for name, *cells in found]
     names = ", ".join(found["name"] for found in results["augmentations"])
     return (
-        f'<div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="card">{html.table(columns, rows, [True] * (len(columns) - 1))}'
         f'<p class="note">{escape(cost_benefit_table.note(results))}</p></div>'
         + _embedded(stage.path / "augmentations.png", "cost_benefit", f"from above: tiles, {names}")
     )
@@ -235,43 +235,39 @@ def _training(run: Run, stages: Sequence[Stage]) -> str:
             drawn = list(figures.items())[:CURVES]
             plots = "".join(f'<figure class="card">{curves(figure, lines)}</figure>' for figure, lines in drawn)
             meaning = f'<p class="soft">{FIGURES[group]}</p>'
-            body += f'<h3>{escape(group)}</h3>{_legend(names)}{meaning}<div class="curves">{plots}</div>'
+            arms = dict.fromkeys(name.removeprefix("pretrain/").rpartition("-")[0] for name in names)
+            folded = f"{len(drawn)} curves" if len(drawn) > 1 else "The curve"
+            body += (
+                f"<h3>{escape(group)}</h3><details><summary>{folded}</summary>"
+                f'{score_tables.arms_in_colours(arms)}{meaning}<div class="curves">{plots}</div></details>'
+            )
     return body
 
 
-def _legend(names: Sequence[str]) -> str:
-    arms = list(dict.fromkeys(name.removeprefix("pretrain/").rpartition("-")[0] for name in names))
-    keys = [f'<span style="color:{LOOKS[arm][0]}">━</span> {escape(TITLES[arm])}' for arm in arms if arm in LOOKS]
-    return f'<p class="soft">{"&emsp;".join(keys)}; a line for each seed</p>' if keys else ""
-
-
 def _costs(run: Run, stages: Sequence[Stage]) -> str:
-    rows: list[tuple[str, str, float, str]] = [
+    found: list[tuple[str, str, float, str]] = [
         (stage.name, state(stage), stage.seconds, _facts(stage)) for stage in stages if stage.name != "compare"
     ]
-    compared = state(stages[-1])
     for kind in ("probes", "finetune", "supervised"):
         records = [read_json(path) for path in _records(run.path / kind)]
         if records:
             finished = sum("facts" in record for record in records)
-            rows.append(
-                (kind, compared, sum(record["seconds"] for record in records), f"{finished} of {len(records)} done")
-            )
-    whole = sum(seconds for _, _, seconds, _ in rows)
+            seconds = sum(record["seconds"] for record in records)
+            status = state(stages[-1]) if stages[-1].name == "compare" else "unfinished"
+            found.append((kind, status, seconds, f"{finished} of {len(records)} done"))
+    whole = sum(seconds for _, _, seconds, _ in found)
     if not whole:
         return ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td><span class="badge {status}">{status}</span></td>'
-        f'<td class="number">{escape(duration(seconds))}</td><td class="number">{100 * seconds / whole:.1f} %</td>'
-        f'<td><span class="bar"><span style="width:{100 * seconds / whole:.2f}%"></span></span></td>'
-        f'<td class="soft">{escape(facts)}</td></tr>'
-        for name, status, seconds, facts in rows
-    )
-    head = (
-        '<th>Stage</th><th>State</th><th class="number">Time</th><th class="number">Share</th><th></th><th>Outcome</th>'
-    )
+    rows = []
+    for name, status, seconds, facts in found:
+        share = 100 * seconds / whole
+        badge = f'<span class="badge {status}">{status}</span>'
+        bar = f'<span class="bar"><span style="width:{share:.2f}%"></span></span>'
+        figures = [html.text(duration(seconds), number=True), html.text(f"{share:.1f} %", number=True)]
+        rows.append((name, [Cell(badge), *figures, Cell(bar), html.text(facts)]))
+    columns = ["Stage", "State", "Time", "Share", "", "Outcome"]
     return (
-        f'<div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="card">{html.table(columns, rows, [False, True, True, False, False])}'
         f'<p class="note">Together {escape(duration(whole))} of computing, over all sessions.</p></div>'
     )
 

@@ -1,50 +1,59 @@
 """The report's sections about scores: from the JSON of a comparison or an evaluation to HTML, with all text escaped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from gcl_custom.evaluation.verdict import NO_NETWORK, column_title, in_columns, metric_title, share_title, title
+from gcl_custom.evaluation.figures import (
+    FLOORS,
+    NO_NETWORK,
+    OF_DRAWS,
+    column_title,
+    in_columns,
+    metric_title,
+    share_title,
+    title,
+)
+from gcl_custom.evaluation.score_texts import interval_text, mean_text, over, seeds_text
 from gcl_custom.measures.label_kinds import kind_scored_by
-from gcl_custom.reporting.plots import Point, forest, label_fractions
+from gcl_custom.measures.statistics import FEW_SEEDS
+from gcl_custom.recipe.evaluation import WITH_LABELS
+from gcl_custom.reporting import html
+from gcl_custom.reporting.html import Cell, text
+from gcl_custom.reporting.plots import BROAD, LOOKS, NARROW, Line, Point, curves, forest, label_fractions
 
 CONFUSION_CLASSES = 30
 """The most classes for which a matrix is readable; with more, the most common confusions are listed."""
+PHONE_CLASSES, SIDE_BY_SIDE = 4, 6
+"""The most for which it is readable on a phone, and for which two stand side by side."""
 
 Scores = dict[str, Any]
 """The content of ``scores.json``."""
 
 
-def verdict(scores: Scores | None) -> str:
-    if scores is None:
-        sentence, rest = (
-            "There is no verdict yet.",
-            "It needs labels and a finished comparison: gcl-custom compare-supervised",
-        )
-        return f'<div class="card verdict"><p class="sentence">{sentence}</p><p>{rest}</p></div>'
+def verdict(scores: Scores) -> str:
+    """Warnings and grounds, and below them the verdict, which depends on them."""
+    before = [f'<li class="warned">{escape(text)}</li>' for text in scores["warnings"]]
+    before += [f"<li>{escape(text)}</li>" for text in scores["grounds"]]
+    after = "".join(f"<p>{escape(scores[key])}</p>" for key in ("cause", "seeds_show") if scores[key])
     return (
-        f'<div class="card verdict"><p class="sentence">{escape(scores["verdict"])}</p><p>{escape(scores["cause"])}</p>'
+        f'<div class="card verdict"><ul class="grounds">{"".join(before)}</ul>'
+        f'<p class="sentence">{escape(scores["verdict"])}</p>{after}'
         f'<p class="soft">{escape(scores["split"])} A difference counts as shown only if its 95 % intervals over seeds '
         f"and over test tiles both leave out zero.</p></div>"
     )
 
 
-def table(scores: Scores | None) -> str:
-    if scores is None:
-        return ""
+def table(scores: Scores) -> str:
+    """The scores with their intervals, and plots of them."""
     kind = kind_scored_by(scores["measure"])
-    over = (
-        f"over {len(scores['seeds'])} seeds"
-        if len(scores["seeds"]) > 1
-        else f"over test tiles ({kind.tile_interval}), one seed"
-    )
     note = (
-        f"{kind.report_caption}, mean and 95 % interval {over}; "
+        f"{kind.report_caption}, mean and 95 % interval {over(scores)} (over tiles: {kind.tile_interval}); "
         f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
-        "supervised baseline, from scratch. Controls without in-painting: reconstructed mixes in tiles as the "
-        "tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a generative view. "
-        + NO_NETWORK
+        "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
+        "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
+        f"generative view. {OF_DRAWS} {NO_NETWORK}"
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 
@@ -53,92 +62,127 @@ def evaluated(scores: Scores) -> str:
     """The scores of given backbones, what they are and see, and the comparison of each pair."""
     kind = kind_scored_by(scores["measure"])
     note = (
-        f"{kind.report_caption}, mean and 95 % interval, over seeds or, of one seed, over test tiles "
+        f"{kind.report_caption}, mean and 95 % interval, over seeds or, of fewer than {FEW_SEEDS}, over test tiles "
         f"({kind.tile_interval}); "
         f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} Linear probe and "
         "kNN: frozen backbone, all labels, once for weights that are the same for every seed. Trained: the whole "
-        "network, from the backbone's weights."
+        f"network, from the backbone's weights. {OF_DRAWS} {NO_NETWORK}"
     )
-    about = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(found["spec"])}</td><td>{escape(found["input"])}</td>'
-        f'<td class="number">{escape(", ".join(map(str, found["seeds"])))}</td></tr>'
+    rows = [
+        (name, [text(found["spec"]), text(found["input"]), text(", ".join(map(str, found["seeds"])), number=True)])
         for name, found in scores["backbones"].items()
-    )
-    head = '<th></th><th>Weights</th><th>Sees</th><th class="number">Seeds</th>'
+    ]
+    about = html.table(["", "Weights", "Sees", "Seeds"], rows, [False, False, True])
     compared = f'<h3>Compared</h3><ul class="answers card">{_items(scores["comparisons"])}</ul>'
     return (
-        f'<div class="card">{_rows(scores, str)}<p class="note">{escape(note)}</p></div>'
-        f'<h3>The backbones</h3><div class="card"><div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{about}</tbody></table></div></div>{compared if scores['comparisons'] else ''}"
+        f'<div class="card">{_rows(scores, _given_title)}<p class="note">{escape(note)}</p></div>'
+        f'<h3>The backbones</h3><div class="card">{about}</div>{compared if scores["comparisons"] else ""}'
     )
+
+
+def _given_title(name: str) -> str:
+    """A given backbone has the name that it was given; the floors beside it have their titles."""
+    return title(name) if name in FLOORS else name
 
 
 def _rows(scores: Scores, titled: Callable[[str], str]) -> str:
     """The scores with their intervals, a row for each backbone."""
     columns, backbones = in_columns(scores["scores"])
     names = [_trained(c, scores["labels"][c]) if c in scores["labels"] else column_title(c) for c in columns]
-    head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
-    rows = ""
-    for name, cells in backbones.items():
-        rows += f'<tr><th scope="row">{escape(titled(name))}</th>{"".join(_cell(cells.get(c)) for c in columns)}</tr>'
-    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+    rows = [
+        (titled(name), [_cell(cells.get(column), scores["test_tiles"]) for column in columns])
+        for name, cells in backbones.items()
+    ]
+    return html.table(["", *names], rows, [True] * len(columns))
 
 
-def _plots(scores: dict[str, Any]) -> str:
+def _plots(scores: Scores) -> str:
     axis = kind_scored_by(scores["measure"]).axis
     best = {arm: found.get("linear", found.get("supervised@all")) for arm, found in scores["scores"].items()}
-    rows = [
-        (arm, title(arm), _point(1.0, score), list(score["seeds"].values())) for arm, score in best.items() if score
-    ]
+    rows = [(arm, title(arm), _point(1.0, score)) for arm, score in best.items() if score]
     lines, ticks = {}, {}
     for arm, found in scores["scores"].items():
         points = []
         for metric, score in found.items():
-            _, at, share = metric.partition("@")
-            if at:
+            kind, _, share = metric.partition("@")
+            if kind in ("finetune", "supervised"):
                 x = 1.0 if share == "all" else float(share)
                 ticks[x] = "all" if share == "all" else f"{100 * x:g} %"
                 points.append(_point(x, score))
         if points:
-            how = "from scratch" if arm == "supervised" else "fine-tuned"
+            how = "trained" if arm in WITH_LABELS else "fine-tuned"
             lines[arm] = (f"{title(arm)}, {how}", sorted(points))
-    figures = {
-        "With all labels": (
-            forest(rows, axis),
+    figures = {}
+    if rows:
+        figures["With all labels"] = (
+            html.plots(*(forest(rows, axis, form) for form in (BROAD, NARROW))),
             "Linear probe of each frozen backbone, and the supervised baseline trained with all labels. Small dots: "
             "seeds; large mark and bar: their mean and its 95 % interval.",
         )
-    }
     if lines:
+        ordered = dict(sorted(ticks.items()))
         figures["With fewer labels"] = (
-            label_fractions(lines, dict(sorted(ticks.items())), axis),
-            "Mean and 95 % interval; marks with the same labels are drawn side by side.",
+            html.plots(*(label_fractions(lines, ordered, axis, form) for form in (BROAD, NARROW))),
+            "Mean and 95 % interval, small dots: seeds; marks with the same labels are drawn side by side.",
         )
     return "".join(
-        f'<h3>{name}</h3><figure class="card"><div class="plot">{plot}</div><figcaption>{caption}</figcaption></figure>'
+        f'<h3>{name}</h3><figure class="card">{plot}<figcaption>{caption}</figcaption></figure>'
         for name, (plot, caption) in figures.items()
     )
+
+
+def trainings(scores: Scores) -> str:
+    """The validation scores of trainings with labels over their steps; only those with all labels are unfolded."""
+    shares: dict[str, list[Line]] = {}
+    for name, seeds in scores["trainings"].items():
+        arm, _, metric = name.partition(" ")
+        for training in seeds:
+            steps, values = zip(*training["curve"], strict=True)
+            line = Line(name, arm, steps, [100 * value for value in values])
+            shares.setdefault(metric.partition("@")[2], []).append(line)
+    if not shares:
+        return ""
+    plots = {
+        share: f'<figure class="card">{curves(f"validation score, {share_title(share)}, %", lines, "step")}</figure>'
+        for share, lines in shares.items()
+    }
+    first = plots.pop("all", "")
+    rest = f'<div class="curves">{"".join(plots.values())}</div>' if plots else ""
+    legend = arms_in_colours(dict.fromkeys(line.arm for lines in shares.values() for line in lines))
+    return (
+        f"{legend}<p>The weights with the best validation score are scored. A training ends early where half of its "
+        f"steps brought no better one. The supervised baseline is compared with if it lies above the probe of an "
+        f"untrained backbone, and if the last third of its steps brought no gain beyond noise.</p>"
+        f'<div class="curves">{first}</div>'
+        + (f"<details><summary>With shares of the labels</summary>{rest}</details>" if rest else "")
+    )
+
+
+def arms_in_colours(arms: Iterable[str]) -> str:
+    """The legend of curves: the arms in their colours."""
+    keys = [f'<span style="color:{LOOKS[arm][0]}">━</span> {escape(title(arm))}' for arm in arms if arm in LOOKS]
+    return f'<p class="soft">{"&emsp;".join(keys)}; a line for each seed</p>' if keys else ""
 
 
 def _trained(share: str, tiles: int) -> str:
     return f"trained with {share_title(share)}: {tiles:,} tiles"
 
 
-def _cell(score: Scores | None) -> str:
+def _cell(score: Scores | None, tiles: int) -> Cell:
     if score is None:
-        return '<td class="number soft">–</td>'
-    interval = f"{100 * score['low']:.2f} – {100 * score['high']:.2f}"
-    return f'<td class="number">{100 * score["mean"]:.2f}<span class="range">{interval}</span></td>'
+        return Cell("–", number=True)
+    each = seeds_text(score, tiles)
+    seeds = f'<span class="range">seeds {each}</span>' if each else ""
+    interval = f'<span class="range">{interval_text(score, tiles)}</span>'
+    return Cell(f"{mean_text(score, tiles)}{interval}{seeds}", number=True)
 
 
-def _point(x: float, score: dict[str, Any]) -> Point:
-    return Point(x, score["mean"], score["low"], score["high"])
+def _point(x: float, score: Scores) -> Point:
+    seeds = tuple(score["seeds"].values())
+    return Point(x, score["mean"], score["low"], score["high"], seeds if len(seeds) > 1 else ())
 
 
-def answers(scores: Scores | None) -> str:
-    if scores is None:
-        return ""
+def answers(scores: Scores) -> str:
     body = ""
     for question, comparisons in scores["answers"].items():
         body += f'<h3>{escape(question)}</h3><ul class="answers card">{_items(comparisons)}</ul>'
@@ -154,19 +198,22 @@ def _items(comparisons: Sequence[Scores]) -> str:
     )
 
 
-def confusions(scores: Scores | None) -> str:
-    if scores is None:
-        return ""
+def confusions(scores: Scores) -> str:
     if not scores["confusion"]:
         return f'<p class="soft">{kind_scored_by(scores["measure"]).no_confusion}</p>'
-    figures = ""
+    figures, classes = "", scores["classes"]
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")
-        draw = _matrix if len(scores["classes"]) <= CONFUSION_CLASSES else _commonest
         heading = f"{title(arm)}, {metric_title(metric)}"
-        figures += f'<div class="card wide"><h3>{escape(heading)}</h3>{draw(counts, scores["classes"])}</div>'
+        drawn = _commonest(counts, classes)
+        if len(classes) <= PHONE_CLASSES:
+            drawn = _matrix(counts, classes)
+        elif len(classes) <= CONFUSION_CLASSES:
+            drawn = f'<div class="broad">{_matrix(counts, classes)}</div><div class="narrow">{drawn}</div>'
+        figures += f'<div class="card"><h3>{escape(heading)}</h3>{drawn}</div>'
     seeds = f"summed over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "one seed"
-    return f'<p class="soft">Counts of test tiles, {seeds}.</p><div class="pair">{figures}</div>'
+    side = "pair" if len(classes) <= SIDE_BY_SIDE else "below"
+    return f'<p class="soft">Counts of test tiles, {seeds}.</p><div class="{side}">{figures}</div>'
 
 
 def _matrix(counts: list[list[int]], classes: list[str]) -> str:
@@ -180,8 +227,9 @@ def _matrix(counts: list[list[int]], classes: list[str]) -> str:
             cells += f'<td{mark} style="background:rgba(var(--heat),{shade:.3f})">{count:,}</td>'
         rows += f'<tr><th scope="row">{escape(classes[truth])}</th>{cells}</tr>'
     caption = "Row: true class. Column: predicted class. Shade: share of the row."
+    crowded = "" if len(classes) <= SIDE_BY_SIDE else " crowded"
     return (
-        f'<table class="confusion"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody>'
+        f'<table class="confusion{crowded}"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody>'
         f"<caption>{caption}</caption></table>"
     )
 

@@ -18,8 +18,8 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, tables
+from gcl_custom.evaluation.figures import FLOORS, metric_title, title
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import FLOORS, metric_title, title
 from gcl_custom.files import read_json, write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.statistics import Comparison, compare

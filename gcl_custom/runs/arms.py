@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gcl_custom.recipe.evaluation import Arm
+from gcl_custom.recipe.evaluation import WITH_LABELS, Arm
 from gcl_custom.recipe.pretraining import Norms, PretrainSettings
 from gcl_custom.recipe.recipe import Recipe
 
@@ -59,11 +59,22 @@ def beginnings(recipe: Recipe) -> tuple[str, ...]:
 
 def pretrainings(recipe: Recipe) -> list[tuple[Arm, int]]:
     """Every pretraining that a comparison needs, the recipe's own first."""
-    return [(arm, seed) for arm in recipe.compare.arms if arm != "supervised" for seed in recipe.compare.seeds]
+    return [(arm, seed) for arm in pretrained(recipe) for seed in recipe.compare.seeds]
+
+
+def pretrained(recipe: Recipe) -> list[Arm]:
+    """The arms that are pretrained."""
+    return [arm for arm in recipe.compare.arms if arm not in WITH_LABELS]
+
+
+def with_labels(recipe: Recipe) -> list[Arm]:
+    """The arms that are trained on labels. Without a start, ``scratch`` would do what ``supervised`` does."""
+    same = not recipe.pretrain.continues and "supervised" in recipe.compare.arms
+    return [arm for arm in recipe.compare.arms if arm in WITH_LABELS and not (same and arm == "scratch")]
 
 
 def _arms(recipe: Recipe) -> list[PretrainSettings]:
-    return [arm_settings(recipe, arm) for arm in recipe.compare.arms if arm != "supervised"]
+    return [arm_settings(recipe, arm) for arm in pretrained(recipe)]
 
 
 def needs_views(recipe: Recipe) -> bool:

@@ -165,6 +165,19 @@ def reconstructions(run: Run) -> Stage:
     return run.stage("reconstructions", settings, made, "gcl-custom make-views")
 
 
+def targets(run: Run) -> Stage:
+    """What a frozen network sees in each training tile."""
+    settings = run.recipe.pretrain
+    assert settings.feature_targets
+    taught_by = settings.taught_by
+    plain = _with_contents(run, "pretrain", settings)["targets"]
+    del plain["weight"]
+    known = {"network": taught_by.backbone, "stem": taught_by.stem, "hardware": _compute(run.recipe)}
+    if settings.feature_targets.weights is None:
+        known |= start(run)
+    return run.stage("targets", {"pretrain.targets": plain, **known}, [tiles(run)], "gcl-custom pretrain")
+
+
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
     """One pretraining; it reads the views only if its settings mix them in."""
     settings = arm_settings(run.recipe, arm)
@@ -174,6 +187,8 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
         threshold = run.recipe.views.least_similarity
     if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
+    if settings.feature_targets:
+        inputs.append(targets(run))
     plain = {
         "pretrain": _with_contents(run, "pretrain", normalised(settings)),
         "views.least_similarity": threshold,
@@ -214,10 +229,20 @@ def start(run: Run) -> dict[str, Any]:
     return {key: run.contents.get(key) or _with_contents(run, key, settings.start)}
 
 
+def supervised_start(run: Run, arm: str) -> dict[str, Any]:
+    """Settings of a training on labels: where ``supervised`` begins; ``scratch`` begins with random weights."""
+    return start(run) if arm == "supervised" else {}
+
+
 def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
     """Settings of a probe, beside its inputs: tiles and weights."""
     return {
         "penalties": recipe.compare.penalties,
+        "few labels": {
+            "shots": recipe.compare.shots,
+            "fractions": [fraction for fraction in recipe.compare.fractions if fraction < 1],
+            "draws": recipe.compare.draws,
+        },
         "neighbours": [recipe.compare.neighbours, FEW_NEIGHBOURS],
         "backbone": backbone,
         "seed": seed,
@@ -225,9 +250,14 @@ def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str,
     }
 
 
+SCORES_FORM = 2
+"""Number that goes up when scores.json changes its form or the verdict its rules, so that older ones are made anew."""
+
+
 def compare(run: Run) -> Stage:
     recipe = run.recipe
     settings = {
+        "scores": SCORES_FORM,
         "compare": _plain(recipe.compare),
         "handcrafted": _plain(recipe.pretrain.handcrafted),
         "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],
@@ -262,5 +292,6 @@ def stages(run: Run) -> list[Stage]:
     made = generator(run) if needs_generator(recipe) else [tiles(run)]
     generative = [views(run)] if needs_views(recipe) else []
     controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
+    predicted = [targets(run)] if recipe.pretrain.feature_targets else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
-    return [*made, *generative, *controls, *arms, compare(run)]
+    return [*made, *generative, *controls, *predicted, *arms, compare(run)]

@@ -1,5 +1,6 @@
 """A run's folder: its copy of the recipe, its stages, and which run a command works on."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +43,14 @@ class Run:
         path = self.path / name if self.pool is None else self.pool.folder(name, settings, inputs)
         remedy = f"{remedy} --run {self.path.name}"
         return Stage(name, path, settings, inputs, self.redo, remedy, self.pool, needed(self.recipe))
+
+    @property
+    def options(self) -> str:
+        """The options that name this run on the command line."""
+        whole = self.path.parts[-3:] if self.path.parent.name == CELLS else self.path.parts[-1:]
+        runs = self.path.parents[len(whole) - 1]
+        given = ["--run", "/".join(whole), *([] if runs == Path("runs") else ["--runs", str(runs)])]
+        return shlex.join(given)
 
     @property
     def contents(self) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from gcl_custom.files import damaged, discard, read_json, write_json
 from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import Needed
 
-FORMAT = 2
+FORMAT = 3
 """Number that goes up when files or settings change their meaning, so that older output is not mistaken for new."""
 
 

@@ -1,7 +1,7 @@
 """Studies: a grid over the keys of a recipe. Each cell is a run, and a stage that cells share is made once.
 
     name: masks
-    recipe: eurosat-small
+    recipe: eurosat-scratch
     settings: {compare.arms: [gcl], compare.fractions: []}     # of every cell
     grid:
       views.mask_probability: [0.25, 0.5, 0.75]                # an axis of values of one key

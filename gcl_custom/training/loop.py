@@ -21,6 +21,7 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import batch_norm, processes
+from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.quiet_lightning import quiet_lightning
@@ -52,6 +53,7 @@ def fit(
 
     Returns:
         One row of figures for each epoch, means over its steps; before them a row of epoch 0 if the module asks for it.
+        There are fewer rows if the module ends early.
 
     Raises:
         UserError: a loss or a gradient is not finite, or a process was killed; the last checkpoint stays.
@@ -84,6 +86,7 @@ def _train(
     asked: StopRequests,
 ) -> None:
     """What each process does."""
+    keep_freed_memory()
     if fabric.world_size > 1:
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
         if fabric.device.type == "cuda":
@@ -98,7 +101,8 @@ def _train(
     progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
     with closing(training), progress as ticker:
         ticker.skip(batches.step * batches.batch)
-        while batches.step < epochs * len(batches):
+        # All processes end with the first one, which alone evaluates.
+        while batches.step < epochs * len(batches) and not fabric.broadcast(module.ended):
             for batch in batches:
                 torch.manual_seed(derive(seed, stage.name, batch.step, fabric.global_rank))
                 training.steps.take(fabric.to_device(batch))

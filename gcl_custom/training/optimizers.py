@@ -1,6 +1,6 @@
 """Optimizers from recipe settings, LARS among them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -74,18 +74,51 @@ def make(settings: OptimizerSettings, module: nn.Module, batch: int) -> Optimize
     """The optimizer of a recipe. Its learning rate is scaled linearly from a batch of 256 to the given one.
 
     Biases and the weights of normalisation, which have one axis, are exempt from weight decay and from LARS's
-    adaptation.
+    adaptation; under AdamW so are the parameters that timm exempts, from weight decay. LARS goes by axes alone, as the
+    authors of VICReg and Barlow Twins do.
     """
     rate = settings.learning_rate * batch / BASE_BATCH
-    matrices, vectors = without_decay(module)
     if isinstance(settings, LarsSettings):
+        matrices, vectors = without_decay(module)
         groups = [matrices, vectors | {"adaptive": False}]
         return LARS(groups, rate, settings.momentum, settings.weight_decay)
-    return torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True)
+    groups = without_decay(module, with_one_axis(module) | exempt_in_timm(module))
+    return torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, fused=True)
 
 
-def without_decay(module: nn.Module) -> list[dict[str, Any]]:
-    """Two groups of trained parameters: those with several axes, and those with one axis, without weight decay."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    vectors = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
-    return [{"params": [p for p in trained if p.ndim > 1]}, vectors]
+def without_decay(module: nn.Module, exempt: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """Two groups of trained parameters: those with weight decay, and those without.
+
+    Args:
+        exempt: names of those without; by default, those with one axis.
+    """
+    exempt = with_one_axis(module) if exempt is None else exempt
+    trained = [(name in exempt, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+    decayed, free = ([weight for is_exempt, weight in trained if is_exempt is group] for group in (False, True))
+    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+
+
+def with_one_axis(module: nn.Module) -> set[str]:
+    """Names of the parameters with one axis: biases, and the weights of normalisation."""
+    return {name for name, weight in module.named_parameters() if weight.ndim <= 1}
+
+
+def exempt_in_timm(module: nn.Module) -> set[str]:
+    """Names of the parameters that networks of timm within a module exempt: positions, tokens, tables of biases."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, part in module.named_modules()
+        if callable(stated := getattr(part, "no_weight_decay", None))
+        for name in stated()
+    }
+
+
+def slow(optimizer: Optimizer, shares: Mapping[Tensor, float]) -> None:
+    """Give parameters a share of their group's learning rate, before the first step. Groups are split for it."""
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[Tensor]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(shares.get(parameter, 1.0), []).append(parameter)
+        groups += [{**group, "params": some, "lr": share * group["lr"]} for share, some in parts.items()]
+    optimizer.param_groups[:] = groups

@@ -9,6 +9,7 @@ from gcl_custom.console import progress
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import processes
+from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.quiet_lightning import quiet_lightning
 from gcl_custom.training.steps import engine
 
@@ -30,6 +31,7 @@ def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> No
 
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
     """Do this process's items: every n-th with n processes."""
+    keep_freed_memory()
     with opened() as do:
         for item in items[fabric.global_rank :: fabric.world_size]:
             do(item)

@@ -34,6 +34,11 @@ class Trainable(nn.Module, ABC):
     recorded: Mapping[str, Tensor | float]
 
     @property
+    def ended(self) -> bool:
+        """Whether training stops at the end of an epoch although steps are left. It must follow from the state."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

@@ -24,7 +24,7 @@ from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.generator.augment.interface import Generator
 from gcl_custom.generator.loading import load_generator
-from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.generator.token_generator import TokenGenerator, view_of
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.measures.fid import FidNetwork, lacking
@@ -179,7 +179,8 @@ def generative(run: Run, generator: Generator) -> Iterator[Augmentation]:
 
     def view(tiles: Tiles, numbers: Numbers, at: Generator) -> Tiles:
         rng = Randomness(recipe.seed, STAGE, 0, numbers.to(at.device))
-        return at.decode(at.augment(at.encode(tiles, rng), rng))
+        features = at.encode(tiles, rng)
+        return view_of(at, tiles, features, at.augment(features, rng), rng)
 
     if recipe.inpaints:  # the transformer has no part in it
         yield Augmentation("reconstruction, p = 0", again, generator.networks[:1], files[:1], stored=True)

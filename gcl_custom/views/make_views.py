@@ -19,6 +19,7 @@ from gcl_custom.console import say, warn
 from gcl_custom.generator.augment.interface import Generator, changed
 from gcl_custom.generator.encoding import draws, encoder
 from gcl_custom.generator.loading import load_generator, load_unedited, reconstruct
+from gcl_custom.generator.token_generator import TokenGenerator, view_of
 from gcl_custom.imagery.tile_store import TileStore, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.pictures import grid, save_picture
@@ -26,6 +27,7 @@ from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training.shared_blocks import each, following
+from gcl_custom.views.fills import filled
 from gcl_custom.views.view_store import Make, ViewStore, ViewWriter, Written, write_similarity
 
 STAGE = "views"
@@ -53,10 +55,11 @@ def make_views(run: Run) -> None:
     generator = generator or load_generator(run, store)
     train = store.index("train")
     views, sample, shown = len(train) * settings.per_tile, thinned(train, MEASURED), thinned(train, SHOWN)
-    rng = draws(run, shown.to(generator.device))
+    rng, made = draws(run, shown.to(generator.device)), ViewStore(stage.path)
     features = encoder(run, store, generator)(shown, rng)
-    save_picture(stage.path / "views.png", grid(generator.shown(store.unit(store.read(shown)), features, rng)))
-    made = ViewStore(stage.path)
+    *rows, _ = generator.shown(store.unit(store.read(shown)), features, rng)
+    kept = store.unit(made.read(shown, torch.zeros_like(shown)))  # what pretraining will see, also of a control
+    save_picture(stage.path / "views.png", grid([*rows, kept.to(generator.device)]))
     network = feature_network(run.recipe.generator.features).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
@@ -107,13 +110,16 @@ def make_reconstructions(run: Run) -> None:
 
 def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
     loaded = generator or load_generator(run, store)
-    encode = encoder(run, store, loaded)
+    encode, fill = encoder(run, store, loaded), run.recipe.views.fill
 
     def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
         rng = draws(run, tiles.to(loaded.device), which)
-        features = encode(tiles, rng)
+        features, own = encode(tiles, rng), store.unit(store.read(tiles).to(loaded.device))
+        if fill != "generated":
+            assert isinstance(loaded, TokenGenerator), "the recipe was checked"
+            return store.raw(filled(loaded, store, own, features, fill, rng)), 0.0
         augmented = loaded.augment(features, rng)
-        return store.raw(loaded.decode(augmented)), changed(features, augmented)
+        return store.raw(view_of(loaded, own, features, augmented, rng)), changed(features, augmented)
 
     return make
 

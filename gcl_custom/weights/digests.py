@@ -54,13 +54,14 @@ def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, s
 
     for need in needed(recipe):
         found |= dict.fromkeys(need.keys, content(need.given, place_of(need)))
-    if recipe.pretrain.start.name == "package":
-        from gcl_custom.weights.starts import not_installed, packaged_file  # here, since timm takes seconds to import
+    for key, settings in recipe.pretrain.public_networks.items():
+        if settings.start.name == "package":
+            from gcl_custom.weights.starts import not_installed, packaged_file  # here, since timm takes long to import
 
-        package, file = PACKAGED[recipe.pretrain.backbone], packaged_file(recipe.pretrain.backbone)
-        if file is None and package not in known:
-            raise not_installed(package)
-        found["pretrain.start"] = content(package, file)
+            package, file = PACKAGED[settings.backbone], packaged_file(settings.backbone)
+            if file is None and package not in known:
+                raise not_installed(package)
+            found[key] = content(package, file)
     return found, known
 
 

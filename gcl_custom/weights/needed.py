@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gcl_custom.recipe.pretraining import FileStartSettings, PretrainSettings, RunStartSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import NamedWeights
 from gcl_custom.weights.catalogue import CATALOGUE, PUBLISHED, Public, Speed
@@ -81,22 +82,23 @@ def named(recipe: Recipe) -> Iterator[NamedWeights]:
         yield weights.below("generator")
     for weights in generator.features.named_weights:
         yield weights.below(f"generator.{generator.features_key}")
-    if (start := start_weights(recipe)) is not None:
-        yield start
+    for key, settings in recipe.pretrain.public_networks.items():
+        if (public := public_weights(key, settings)) is not None:
+            yield public
     if recipe.cost_benefit.fid_weights is not None:
         yield NamedWeights("cost_benefit.fid_weights", "fid", recipe.cost_benefit.fid_weights, makes_views=False)
 
 
-def start_weights(recipe: Recipe) -> NamedWeights | None:
-    """The weights that pretraining begins with, unless a package brings them along."""
-    settings = recipe.pretrain
+def public_weights(key: str, settings: PretrainSettings) -> NamedWeights | None:
+    """The weights of a public network under their key, unless a package brings them along."""
     start = settings.start
-    if start.name == "file":
-        return NamedWeights("pretrain.start.weights", "file", start.weights, makes_views=False)
+    if isinstance(start, FileStartSettings | RunStartSettings):
+        last = "weights" if start.name == "file" else "run"
+        return NamedWeights(f"{key}.{last}", "file", start.weights, makes_views=False)
     if start.name == "timm":
         from gcl_custom.weights.starts import hub_id  # here, since timm takes seconds to import
 
-        return NamedWeights("pretrain.start", "timm", hub_id(settings.backbone), folder=True, makes_views=False)
+        return NamedWeights(key, "timm", hub_id(settings.backbone), folder=True, makes_views=False)
     return None
 
 

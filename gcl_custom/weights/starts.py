@@ -1,5 +1,6 @@
 """Weights that pretraining begins with: where they are, what their images were normalised by, and their tensors."""
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,9 +10,9 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.recipe.pretraining import PACKAGED, FileStartSettings, PretrainSettings
+from gcl_custom.recipe.pretraining import PACKAGED, FileStartSettings, PretrainSettings, RunStartSettings
 from gcl_custom.weights import hub
-from gcl_custom.weights.state_dicts import first_of, read_state
+from gcl_custom.weights.state_dicts import first_of, no_weights, read_metadata, read_state
 
 WRAPPINGS = ("state_dict", "model")
 """Keys under which training scripts keep the weights in a file with more."""
@@ -37,14 +38,20 @@ def normalisation(settings: PretrainSettings, bands: int) -> Normalisation | Non
         return None
     if isinstance(start, FileStartSettings):
         known = Normalisation(start.mean, start.std)
+    elif isinstance(start, RunStartSettings):
+        of_run = normalisation_of_run(Path(start.weights).expanduser())
+        if of_run is None:
+            return None
+        known = of_run
     elif start.name == "package":
         known = Normalisation([OF_LITE[0]] * 3, [OF_LITE[1]] * 3)
     else:
         known = normalisation_of_timm(settings.backbone)
-    return Normalisation(*(_for_bands(values, bands) for values in known))
+    return Normalisation(*(for_bands(values, bands) for values in known))
 
 
-def _for_bands(values: list[float], bands: int) -> list[float]:
+def for_bands(values: list[float], bands: int) -> list[float]:
+    """A number for each band of the tiles, of those for the bands of the weights."""
     average = sum(values) / len(values)
     return (values if len(values) <= bands else [average] * bands) + [average] * max(0, bands - len(values))
 
@@ -56,14 +63,31 @@ def read_start(settings: PretrainSettings, network: nn.Module) -> dict[str, Tens
         UserError: they are missing, damaged, or of another network.
     """
     start, name = settings.start, settings.backbone
-    if isinstance(start, FileStartSettings):
-        key = "pretrain.start.weights"
+    if isinstance(start, FileStartSettings | RunStartSettings):
+        key = "pretrain.start"
         return network_part(read_state(Path(start.weights).expanduser(), key, WRAPPINGS), network, name, key)
     if start.name == "package":
         return packaged(name, network)
     where = f"pretrain.start: timm, {hub_id(name)}"
     file = hub.folder_of(hub_id(name), "pretrain.start: timm") / hub.SAFE
     return network_part(read_state(file, where), network, name, where)
+
+
+def normalisation_of_run(path: Path) -> Normalisation | None:
+    """What the backbone of a run takes off its tiles, as its file says; None where it sees them as they are.
+
+    Raises:
+        UserError: there is no such file, or it says nothing.
+    """
+    if not path.is_file():
+        raise no_weights(path, "pretrain.start.run")
+    about = json.loads(read_metadata(path).get("gcl_custom", "null"))
+    if about is None:
+        raise UserError(
+            f"pretrain.start.run: {path} does not say what it takes: an earlier version of gcl-custom wrote it. Finish "
+            f"that run anew with --redo, or use start: file with its mean and std"
+        )
+    return Normalisation(about["mean"], about["deviation"]) if about["mean"] else None
 
 
 # ---------------------------------------------------------------- packages
@@ -141,26 +165,48 @@ def normalisation_of_timm(network: str) -> Normalisation:
 # ---------------------------------------------------------------- files
 
 
-def network_part(found: Mapping[str, Tensor], network: nn.Module, name: str, where: str) -> dict[str, Tensor]:
+COUNTER = "num_batches_tracked"
+"""Of batch norms. Old files lack it, and nothing here reads it."""
+
+
+def networks_in(found: Mapping[str, Tensor], network: nn.Module, part: str | None = None) -> list[str]:
+    """The prefixes under which a state dict has the most keys of the network; without any key, the empty one.
+
+    Other prefixes belong to other parts of a training, such as a projector.
+
+    Args:
+        part: only prefixes that are this one, or else that have it among their names; there may be none.
+    """
+    wanted = [key for key in network.state_dict() if not key.endswith(COUNTER)]
+    prefixes = {""} | {key.removesuffix(wanted[-1]) for key in found if key.endswith(f".{wanted[-1]}")}
+    if part is not None:
+        within = {prefix for prefix in prefixes if f".{part}." in f".{prefix}"}
+        prefixes = {f"{part}."} if f"{part}." in prefixes else within
+    hits = {prefix: sum(f"{prefix}{key}" in found for key in wanted) for prefix in sorted(prefixes)}
+    most = max(hits.values(), default=0)
+    return [prefix for prefix, count in hits.items() if count == most] if most or part is not None else [""]
+
+
+def network_part(
+    found: Mapping[str, Tensor], network: nn.Module, name: str, where: str, prefix: str | None = None
+) -> dict[str, Tensor]:
     """The network's part of a state dict, without the prefix of its keys and without timm's classifier.
 
-    The prefix is the one with the most keys of the network; others belong to other parts of a training, such as a
-    projector. The counters of batch norms may be missing: old files lack them, and nothing here reads them.
+    Args:
+        prefix: by default, the one that ``networks_in`` finds.
 
     Raises:
         UserError: several parts fit.
     """
-    wanted = network.state_dict()
-    last = next(reversed([key for key in wanted if not key.endswith("num_batches_tracked")]))
-    prefixes = {""} | {key.removesuffix(last) for key in found if key.endswith(f".{last}")}
-    hits = {prefix: sum(f"{prefix}{key}" in found for key in wanted) for prefix in sorted(prefixes)}
-    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
-    if len(best) > 1 and hits[best[0]]:
-        raise UserError(f"{where}: several networks fit, under {', '.join(best)}. Save the one that is meant alone")
-    part = {key.removeprefix(best[0]): value for key, value in found.items() if key.startswith(best[0])}
+    if prefix is None:
+        prefix, *more = networks_in(found, network)
+        if more:
+            fit = ", ".join([prefix, *more])
+            raise UserError(f"{where}: several networks fit, under {fit}. Save the one that is meant alone")
+    part = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
     about = get_pretrained_cfg(name, allow_unregistered=True)
     classifier = about.classifier if about is not None else None
     for head in (classifier,) if isinstance(classifier, str) else classifier or ():
         part = {key: value for key, value in part.items() if not key.startswith(f"{head}.")}
-    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    counters = {key: value for key, value in network.state_dict().items() if key.endswith(COUNTER)}
     return counters | part

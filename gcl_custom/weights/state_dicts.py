@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,7 +30,9 @@ def first_of(faults: Sequence[str]) -> str:
     return f"{'; '.join(faults[:SHOWN])}{more}"
 
 
-def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, weights: nn.Module | Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a state as safetensors, atomically. A tensor with two names (tied weights) is written under both."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     written: dict[str, Tensor] = {}
@@ -42,7 +44,7 @@ def save_weights(path: Path, weights: nn.Module | Mapping[str, Tensor]) -> None:
         written[name] = value.clone() if storage in stored else value
         stored.add(storage)
     with write_atomically(path, sum(value.nbytes for value in written.values())) as part:
-        save_file(written, part)
+        save_file(written, part, dict(metadata) if metadata else None)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -62,6 +64,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that lie beside the tensors in a safetensors file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from None
 
@@ -104,6 +119,42 @@ def _key(name: object) -> str:
     """A key of a pickle, as text. One that holds other values may stand for more of them than fit into any text."""
     plain = isinstance(name, str) or (isinstance(name, int) and abs(name) < 2**63)
     return str(name) if plain else f"a {type(name).__name__}"
+
+
+def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+    """Every named tensor of a file from elsewhere: safetensors, or a pickle of tensors and plain values.
+
+    Where dicts lie in dicts, as in the checkpoints of trainers, names are joined: state_dict.backbone.conv1.weight.
+
+    Args:
+        where: what names the file, for messages.
+
+    Raises:
+        UserError: there is no such file, it holds more than tensors, or it holds no named tensor.
+    """
+    if not path.is_file():
+        raise no_weights(path, where)
+    if path.suffix == ".safetensors":
+        return read_weights(path)
+    try:
+        found = unpickle(path)
+    except UserError as error:
+        raise UserError(f"{where}: {path} {error}") from None
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", found)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, inner = waiting.pop(0)
+        if not isinstance(inner, dict) or id(inner) in seen:  # a file may hold a dict in itself
+            continue
+        seen.add(id(inner))
+        named = {f"{prefix}{name}": value for name, value in inner.items() if isinstance(name, str)}
+        tensors |= {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        waiting += [(f"{name}.", value) for name, value in named.items()]
+    if not tensors:
+        held = ", ".join(map(_key, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        raise UserError(f"{where}: {path} holds no state dict, alone or under a key, but: {held}")
+    return tensors
 
 
 def no_weights(path: Path | str, where: str) -> UserError:

@@ -16,8 +16,8 @@ from gcl_custom.recipe.recipe import Recipe
 GB = 10**9
 
 ONE = Cost(1.0, 10, 7)
-COSTS = Costs(TokenCosts(ONE, ONE, ONE, ONE, ONE), ONE, ONE, ONE)
-BARE = Costs(None, ONE, ONE, ONE)
+COSTS = Costs(TokenCosts(ONE, ONE, ONE, ONE, ONE), ONE, ONE, ONE, ONE)
+BARE = Costs(None, ONE, ONE, ONE, ONE)
 """Where the networks of the generator cannot be measured."""
 
 
@@ -51,8 +51,11 @@ def test_steps_time_and_disk_have_known_answers() -> None:
         }
     )
     compare = TINY.compare.model_copy(
-        update={"seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10}
-    )
+        update={
+            "seeds": [0, 1], "arms": ["gcl", "supervised"], "fractions": [0.02, 0.5, 1.0], "finetune_steps": 10,
+            "supervised_epochs": 4,
+        }
+    )  # fmt: skip
     recipe = recipe_with(
         DataSettings(root="none", size=16, symmetry="flip"),
         generator=generator,
@@ -60,7 +63,7 @@ def test_steps_time_and_disk_have_known_answers() -> None:
         pretrain=TINY.pretrain.model_copy(update={"epochs": 4}),
     )
     slow = Cost(3.0, 20, 9)
-    costs = Costs(TokenCosts(one, slow, one, one, one), one, one, one)
+    costs = Costs(TokenCosts(one, slow, one, one, one), one, one, one, Cost(5.0, 10, 0))
     rows = {row.name: row for row in estimate(recipe, tiles, costs, {})}
     assert list(rows) == ["tiles", "tokenizer", "maskgit", "views", "pretrain", "other arms and seeds", "compare"]
     assert rows["tiles"].disk == 140 * 3 * 16 * 16 * 2
@@ -72,8 +75,29 @@ def test_steps_time_and_disk_have_known_answers() -> None:
     assert rows["pretrain"].seconds == rows["other arms and seeds"].seconds == 4 * 25
     # Three trainings each (two seeds, a second learning rate): 10 half batches and 10 whole ones for both arms,
     # 4 epochs of 25 steps with all labels, fine-tuned and supervised; two pretrained and two untrained backbones embed
-    # 140 tiles.
-    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 2 * 3 * 100 + 4 * 140 / 4
+    # 140 tiles, and the floors take five times as long for each batch.
+    assert rows["compare"].seconds == 2 * 3 * (10 * 0.5 + 10) + 2 * 3 * 100 + 4 * 140 / 4 + 5 * 140 / 4
+
+
+def test_a_public_start_is_embedded_once_more_and_trained_from_nothing_too() -> None:
+    """Arms gcl, supervised and, with a start, scratch: 10 steps each, and 100 with all labels for the last two."""
+    split = torch.tensor([0] * 100 + [1] * 20 + [2] * 20)
+    tiles = FoundTiles(Form(3, "uint8"), True, ["a", "b"], torch.arange(140) % 2, SINGLE_LABEL, split)
+    compare = TINY.compare.model_copy(
+        update={
+            "seeds": [0], "arms": ["gcl", "supervised", "scratch"], "fractions": [0.5], "finetune_steps": 10,
+            "learning_rates": [1e-3],
+        }
+    )  # fmt: skip
+    seconds = []
+    for begins in ({"name": "none"}, {"name": "package"}):
+        values = {
+            "name": "r", "data": {"root": "x", "size": 16}, "compare": compare.model_dump(),
+            "pretrain": {"backbone": "tf_efficientnet_lite0", "start": begins, "epochs": 4, "batch": 4},
+        }  # fmt: skip
+        rows = {row.name: row for row in estimate(check_values(Recipe, values, "test"), tiles, COSTS, {})}
+        seconds.append(rows["compare"].seconds)
+    assert seconds == [2 * 10 + 100 + (2 + 1) * 140 / 4, 3 * 10 + 2 * 100 + (3 + 1) * 140 / 4]
 
 
 def test_without_labels_the_comparison_is_left_out() -> None:

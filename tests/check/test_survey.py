@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from small_images import class_folders, several_labels
+from small_images import class_folders, scenes_border, several_labels
 
 from gcl_custom.check import survey
 from gcl_custom.check.check import show_tiles
@@ -74,7 +74,31 @@ def test_of_many_files_some_are_read_and_this_is_said(
     survey.survey(DataSettings(root=str(root), size=16))
     out = capsys.readouterr().out
     assert "20 of 40 files were read" in out
-    assert "packing would stop: 50% are unusable, and data.bad_files allows 5%" in out
+    assert "packing would stop: 10 of 20 files are unusable (10 not an image); data.bad_files allows 5%" in out
+
+
+def test_nodata_is_counted_apart_as_in_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = scenes_border(tmp_path / "root", tiles=20, empty=6)
+    (root / "text.tif").write_text("text")
+    tiles = survey.survey(DataSettings(root=str(root), size=16))
+    assert len(tiles.split) == 20
+    out = capsys.readouterr().out
+    assert "unusable files: 1 (1 not an image; all 27 files were read)" in out
+    assert "6 of 27 files are left out, as more than 50% of their pixels hold no data (data.nodata)" in out
+    assert "packing would stop" not in out
+    survey.survey(DataSettings(root=str(root), size=16, nodata_files=0.2))
+    assert "packing would stop: 6 of 27 files are left out" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"no file of .* can be used \(1 not an image, 26 nodata"):
+        survey.survey(DataSettings(root=str(scenes_border(root, tiles=0, empty=26)), size=16))
+
+
+def test_copies_in_different_splits_are_named_as_in_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    for split in ("train", "valid", "test"):
+        class_folders(root / split, 6 if split == "train" else 2)
+    survey.survey(DataSettings(root=str(root), size=16))
+    said = "6 tiles are copies of one another in different splits, such as train/forest/000.png and test/forest/000.png"
+    assert said in capsys.readouterr().out
 
 
 def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_class(tmp_path: Path) -> None:

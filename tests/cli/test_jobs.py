@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -41,6 +42,23 @@ def test_without_labels_pretraining_names_another_next_command_than_the_comparis
     given = ("data={root: flat, size: 32}", "pretrain.mixing_rate=0")
     said = gcl_custom(tmp_path, "pretrain", "tiny.yaml", *(word for text in given for word in ("--set", text))).stdout
     assert "next:   gcl-custom embed flat --out representations.parquet --run tiny" in said
+
+
+def test_the_next_command_is_one_that_works_where_no_label_can_be_compared_on(tmp_path: Path) -> None:
+    """All tiles are of one class, the folder of runs is another one, and the file that would be written is there."""
+    draw(tmp_path / "classes", bands=3, each=12, size=32)
+    (tmp_path / "my tiles").mkdir()
+    first = min(path for path in (tmp_path / "classes").iterdir())
+    first.rename(tmp_path / "my tiles" / first.name)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "representations.parquet").write_text("mine")
+    given = ("data={root: my tiles, size: 32}", "pretrain.mixing_rate=0")
+    settings = [word for text in given for word in ("--set", text)]
+    said = gcl_custom(tmp_path, "pretrain", "tiny.yaml", "--runs", "kept here", *settings).stdout
+    (following,) = re.findall(r"next:   gcl-custom (.+)", said)
+    assert following == "embed 'my tiles' --out representations2.parquet --run tiny --runs 'kept here'"
+    gcl_custom(tmp_path, *shlex.split(following))
+    assert (tmp_path / "representations2.parquet").is_file()
 
 
 def test_a_baseline_of_handcrafted_views_is_done_without_a_generator(tmp_path: Path) -> None:

@@ -84,3 +84,15 @@ def test_faults_end_in_one_message(tmp_path: Path, arguments: list[str], message
     assert said.count("error: ") == 1
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("labels", ["labels.csv", "meta/a: b.csv", "1e3", "[x].csv"])
+def test_check_takes_a_table_of_labels_whatever_its_name(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {root: tiles, labels: other.csv}")
+    done: list[Any] = []
+    monkeypatch.setattr("gcl_custom.cli.jobs.do", lambda stage, run: done.append((stage, run.recipe.data.labels)))
+    ended = CliRunner().invoke(app, ["check", str(tmp_path / "mine.yaml"), "--labels", labels])
+    assert ended.exit_code == 0, ended.output
+    assert done == [("check", labels)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from scored_runs import COLOURS, draw, run_in
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from started_runs import started_run
 
@@ -15,11 +16,12 @@ from gcl_custom import console
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation import compare_supervised, evaluate, scoring
 from gcl_custom.evaluation.compare_supervised import choose_rate, train
+from gcl_custom.evaluation.figures import Figure
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure
 from gcl_custom.files import read_json
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.tile_features import BandStatistics
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.file import check_values
@@ -47,7 +49,7 @@ def scores_of(run: Run) -> dict[str, Any]:
 
 def test_every_arm_has_its_scores_for_every_seed(finished: Run) -> None:
     scores = scores_of(finished)["scores"]
-    probes = {"linear", "linear_top5", "knn", "knn5"}
+    probes = {"linear", "linear_top5", "knn", "knn5", "shots@1", "shots@3", "probe@0.25"}
     assert {arm: set(found) for arm, found in scores.items()} == {
         "gcl": probes | {"finetune@0.25", "finetune@all"},
         "handcrafted": probes | {"finetune@0.25", "finetune@all"},
@@ -69,11 +71,11 @@ def test_full_fine_tuning_has_the_tiles_and_the_steps_of_supervised_training_wit
     same = ("labels", "epochs", "steps", "batch", "handcrafted", "seed")
     assert {key: tuned[key] for key in same} == {key: supervised[key] for key in same}
     assert (tuned["epochs"], tuned["steps"]) == (4, None)
-    steps = [
-        len(read_json(next((finished.path / kind).glob("*-3-all-*")) / "history.json"))
+    most = [
+        read_json(next((finished.path / kind).glob("*-3-all-*")) / "predictions.json")["most_steps"]
         for kind in ("finetune", "supervised")
     ]
-    assert steps == [4, 4]
+    assert most == [4 * (len(scoring.train_tiles(TileStore(plan.tiles(finished).path), "all", 3)) // 8)] * 2
     sentences = [c["sentence"] for c in scores_of(finished)["answers"]["Does GCL beat the supervised baseline?"]]
     assert sum("With all labels" in s and "GCL (fine-tuned)" in s for s in sentences) == 1
 
@@ -85,6 +87,41 @@ def test_scores_follow_from_the_kept_predictions(finished: Run) -> None:
     accuracy = (torch.tensor(kept["knn"]) == truth).double().mean().item()
     assert scores_of(finished)["scores"]["gcl"]["knn"]["seeds"]["3"] == pytest.approx(accuracy)
     assert accuracy > 0.8  # the colours tell the classes apart, even through random weights
+
+
+def test_figures_with_few_labels_are_means_over_draws_that_are_the_same_for_all_arms(finished: Run) -> None:
+    store = TileStore(plan.tiles(finished).path)
+    truth = store.labels[labelled(store, "test")]
+    kept = {
+        name: read_json(finished.path / "probes" / name / "probes.json")
+        for name in ("gcl-3", "handcrafted-3", "statistics")
+    }
+    for metric in ("shots@1", "shots@3", "probe@0.25"):
+        said = torch.tensor(kept["gcl-3"][metric])
+        assert said.shape == (2, len(truth))
+        score = scores_of(finished)["scores"]["gcl"][metric]
+        assert score["seeds"]["3"] == pytest.approx((said == truth).double().mean().item())
+        assert scores_of(finished)["scores"]["statistics"][metric]["interval"] == "tiles"
+    (one, three), (asked,) = (
+        [
+            c["sentence"]
+            for c in scores_of(finished)["answers"]["Does GCL beat handcrafted augmentations only?"]
+            if of in c["measure"]
+        ]
+        for of in ("a class", "Linear probe with 25 % of labels")
+    )
+    assert one.startswith("Linear probe with 1 label a class: ")
+    assert three.startswith("Linear probe with 3 labels a class: ")
+    assert "GCL" in asked
+    # The statistics of a tile's bands, with the labels that the first draw has, by scikit-learn.
+    train = labelled(store, "train")
+    drawn = store.kind.shots(store.labels[train], 3, 0)
+    x, test = (BandStatistics()(store.unit(store.read(i))) for i in (train, labelled(store, "test")))
+    mean, deviation = x.double().mean(0), x.double().std(0, correction=0)
+    theirs = LogisticRegression(C=1 / (18 * 12 * 1e-4), tol=1e-9, max_iter=10_000)
+    theirs.fit((x[drawn] - mean) / deviation, store.labels[train][drawn])
+    expected = theirs.predict((test - mean) / deviation)
+    assert np.mean(expected == np.array(kept["statistics"]["shots@3"][0])) > 0.97  # but for ties
 
 
 def test_learning_rate_is_chosen_with_the_first_seed_only(finished: Run) -> None:
@@ -161,6 +198,7 @@ def test_table_and_verdict_are_shown(finished: Run) -> None:
         compare_supervised.show(scores_of(finished))
     text = shown.get()
     assert text.count("top-5") == 2  # a column and the note
+    assert "3 labels a class" in " ".join(text.split())
     assert "GCL" in text
     assert "divided at random" in text
     assert scores_of(finished)["verdict"] in text
@@ -231,6 +269,7 @@ def test_verdict_table_and_report_of_several_labels_speak_of_map(several: Run) -
     assert (scores["measure"], scores["confusion"]) == ("mAP", {})
     assert "linear probe, mAP; 2 seeds" in scores["verdict"]
     assert "linear_top5" not in scores["scores"]["gcl"]
+    assert not any(metric.startswith(("shots", "probe")) for metric in scores["scores"]["gcl"])
     with console.console.capture() as shown:
         compare_supervised.show(scores)
     assert "mAP (mean average precision" in shown.get()
@@ -260,7 +299,7 @@ def test_evaluate_compares_backbones_by_map_too(several: Run) -> None:
 
 def test_a_public_start_is_a_floor_and_the_supervised_baseline_begins_with_it(tmp_path: Path) -> None:
     run = started_run(tmp_path)
-    compare = run.recipe.compare.model_copy(update={"arms": ["gcl", "supervised"]})
+    compare = run.recipe.compare.model_copy(update={"arms": ["gcl", "supervised", "scratch"], "fractions": [0.5]})
     run.recipe = run.recipe.model_copy(update={"compare": compare})
     store = TileStore(plan.tiles(run).path)
     torch.manual_seed(0)
@@ -272,7 +311,11 @@ def test_a_public_start_is_a_floor_and_the_supervised_baseline_begins_with_it(tm
         stage.finish()
     compare_supervised.compare_supervised(run)
     scores = scores_of(run)
-    assert set(scores["scores"]) == {"gcl", "supervised", "public", "untrained", "statistics", "patches"}
+    assert set(scores["scores"]) == {
+        "gcl", "supervised", "scratch", "public", "untrained", "statistics", "patches",
+    }  # fmt: skip
+    assert set(scores["scores"]["scratch"]) == {"supervised@0.5", "supervised@all"}
+    assert {"shots@1", "probe@0.5"} <= set(scores["scores"]["public"])
     assert sorted(path.name for path in (run.path / "probes").iterdir()) == [
         "gcl-3", "gcl-4", "patches", "public", "statistics", "untrained-3", "untrained-4",
     ]  # fmt: skip
@@ -283,5 +326,12 @@ def test_a_public_start_is_a_floor_and_the_supervised_baseline_begins_with_it(tm
     assert scores["answers"][question][0]["outcome"] == "not shown"
     begun = compare_supervised._backbone(run, store, "supervised", 4)[0].state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in public.state_dict().items())
-    (trained, _) = ({**read_json(path / "stage.json")["settings"]} for path in (run.path / "supervised").iterdir())
-    assert "SHA-256" in trained["pretrain.start"]
+    trained = {path.name: read_json(path / "stage.json")["settings"] for path in (run.path / "supervised").iterdir()}
+    assert len(trained) == 8  # two arms, two seeds, half of the labels and all of them
+    for name, settings in trained.items():
+        assert ("SHA-256" in settings.get("pretrain.start", "")) == name.startswith("supervised-")
+    initial = compare_supervised._backbone(run, store, "untrained", 4)[0].state_dict()
+    scratch = compare_supervised._backbone(run, store, "scratch", 4)[0].state_dict()
+    assert all(torch.equal(value, scratch[name]) for name, value in initial.items())
+    (question,) = (text for text in scores["answers"] if "from nothing" in text)
+    assert "the supervised baseline from nothing" in scores["answers"][question][0]["sentence"]

@@ -49,11 +49,13 @@ def scores(run: Run, given: list[str]) -> dict[str, Any]:
 
 
 def test_every_backbone_has_its_scores_for_its_seeds(scores: dict[str, Any]) -> None:
-    assert set(scores["scores"]) == {"ours", "file", "floor"}
+    assert set(scores["scores"]) == {"ours", "file", "floor", "statistics", "patches"}
     for name, seeds in (("ours", {"3", "4"}), ("floor", {"3", "4"}), ("file", {"every"})):
         assert set(scores["scores"][name]["linear"]["seeds"]) == seeds
         assert set(scores["scores"][name]["finetune@0.25"]["seeds"]) == {"3", "4"}
     assert scores["scores"]["file"]["linear"]["interval"] == "tiles"
+    for metric in ("shots@1", "shots@3", "probe@0.25"):
+        assert all(metric in found for found in scores["scores"].values())
     assert scores["labels"] == {"0.25": 12}  # 8 tiles of each of six classes
 
 
@@ -99,7 +101,9 @@ def test_shown_with_intervals_comparisons_and_what_the_networks_saw(scores: dict
     assert "floor: untrained:test_resnet; sees unit tiles" in text
     assert all(comparison["sentence"] in text for comparison in scores["comparisons"])
     measures = [c["measure"] for c in scores["comparisons"]]
-    assert measures.count("Linear probe") == 3  # every two of three
+    assert measures.count("Linear probe") == 3 + 3 * 2  # every two of three, and each beside the floors
+    assert measures.count("kNN") == measures.count("Linear probe with 3 labels a class") == 3
+    assert "words of patches" in " ".join(text.split()).lower()
     assert measures.count("Fine-tuned with 25 % of labels") == 3
 
 

@@ -13,7 +13,8 @@ def test_a_single_rate_is_not_tried_out() -> None:
 
 
 def test_every_column_of_any_backbone_is_in_the_table() -> None:
-    score = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    shown = table({"a": {"knn": score, "finetune@all": score}, "b": {"linear": score}}, {"a": "A", "b": "B"}, "")
+    score = {"mean": 0.5, "low": 0.4, "high": 0.6, "interval": "tiles", "seeds": {"0": 0.45, "1": 0.55}}
+    given = {"a": {"knn": score, "finetune@all": score}, "b": {"linear": score}}
+    shown = table(given, {"a": "A", "b": "B"}, "", tiles=500)
     assert [column.header for column in shown.columns] == ["", "linear probe", "kNN", "all labels"]
-    assert [str(cell) for cell in shown.columns[1].cells] == ["", "50.00\n40.0–60.0"]
+    assert [str(cell) for cell in shown.columns[1].cells] == ["", "50.0\n40.0–60.0\n45.0, 55.0"]

@@ -1,8 +1,11 @@
 """Representations of a folder: those of the linear probe, with coordinates, whatever else lies in the folder."""
 
 import csv
+import json
 import shutil
+import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation import compare_supervised
 from gcl_custom.evaluation.inference import infer, labelled
-from gcl_custom.export import embed
+from gcl_custom.export import backbone_of_run, embed
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
@@ -101,7 +104,30 @@ def test_windows_of_a_file_have_rows_and_places_of_their_own(
 def test_columns_have_types_that_every_reader_knows(table: Any) -> None:
     types = {field.name: str(field.type) for field in table.schema}
     assert types.pop("representation").startswith("fixed_size_list<element: float>")
-    assert types == {"file": "string", "crs": "string"} | dict.fromkeys(("x", "y", "longitude", "latitude"), "double")
+    texts, numbers = ("file", "crs"), ("x", "y", "longitude", "latitude")
+    assert types == dict.fromkeys(texts, "string") | dict.fromkeys(numbers, "double") | {"geometry": "binary"}
+
+
+def test_the_table_is_geoparquet(run: Run, table: Any) -> None:
+    about = json.loads(table.schema.metadata[b"geo"])
+    assert about["primary_column"] == "geometry"
+    found = [struct.unpack("<BIdd", point)[2:] for point in table["geometry"].to_pylist()]
+    assert found == list(zip(table["longitude"].to_pylist(), table["latitude"].to_pylist(), strict=True))
+    assert len(set(found)) == 32, "a place for each file of a class"
+
+
+def test_representations_are_those_of_the_exported_network_in_any_precision(run: Run) -> None:
+    """bf16, which the recipe's stages compute in where the machine has it, moves them by a percent."""
+    hardware = run.recipe.hardware.model_copy(update={"precision": "bf16"})
+    other = Run(run.path, run.recipe.model_copy(update={"hardware": hardware}))
+    known = backbone_of_run.load_backbone(run, "gcl", None)
+    with torch.inference_mode():
+        expected = known.plain()(known.store.unit(known.store.read(torch.arange(96)))).numpy()
+    folder = Path(run.recipe.data.root)
+    found, _ = embed._embed(replace(known, run=other), folder, embed._sources(folder))
+    np.testing.assert_allclose(found.representations, expected, rtol=1e-4, atol=1e-5)
+    rounded = infer(known.network, known.store, torch.arange(96), hardware).numpy()
+    assert np.abs(rounded - expected).max() > 1e-3, "the precision makes no difference here"
 
 
 def test_array_and_csv_say_the_same_as_parquet(run: Run, table: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.export import backbone_of_run, export
+from gcl_custom.pretraining import backbones
+from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.runs.run import Run
 
 Make = Callable[..., Run]
@@ -93,7 +96,13 @@ def test_timm_s_resnets_load_in_torchvision_as_they_are(name: str) -> None:
     assert (expected[0] - expected[1]).abs().max() > 1e-6, "the network does not look at its tiles"
 
 
-@pytest.mark.parametrize("which", ["small", "rgb", "transformer"])
+@pytest.fixture(scope="module")
+def four(make_run: Make, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on four bands of uint16."""
+    return make_run(tmp_path_factory.mktemp("four"), bands=4)
+
+
+@pytest.mark.parametrize("which", ["four", "rgb", "transformer"])
 def test_a_folder_for_hugging_face_is_what_timm_loads(
     which: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,9 +194,88 @@ def test_what_is_there_stays_unless_it_is_to_be_overwritten(rgb: Run, tmp_path: 
         export.export(rgb, "timm", folder, overwrite=True)
 
 
-@pytest.mark.parametrize("form", ["timm", "huggingface"])
+@pytest.mark.parametrize("form", ["huggingface", "torchgeo"])
+def test_a_small_stem_is_refused_where_other_software_would_build_another_network(
+    small: Run, form: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"timm has no resnet18 without max-pooling.*--to timm or --to onnx"):
+        export.export(small, form, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+SIDES = {
+    "resnet10t": 64, "tf_efficientnet_lite0": 64, "vit_tiny_patch16_224": 64, "convnext_atto": 64,
+    "swin_tiny_patch4_window7_224": 224,
+}  # fmt: skip
+"""Architectures of several kinds, and a side of tiles that each takes."""
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_timm_loads_a_folder_with_a_classifier_and_for_other_bands(
+    rgb: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10 classes the features are the same; with 4 bands all but the first layer is."""
+    monkeypatch.setattr(export, "_require_same", lambda known, other: None)  # a test of its own
+    torch.manual_seed(0)
+    network, width = backbones.build(name, 3)
+    run = Run(rgb.path, rgb.recipe.model_copy(update={"pretrain": PretrainSettings(backbone=name)}))
+    known = replace(backbone_of_run.load_backbone(rgb, "gcl", None), run=run, network=network.eval(), width=width)
+    export.to_huggingface(known, tmp_path / "model")
+    folder = f"local-dir:{tmp_path / 'model'}"
+    classifier: Any = timm.create_model(folder, pretrained=True, num_classes=10).eval()
+    tiles = torch.rand(1, 3, SIDES[name], SIDES[name])
+    with torch.inference_mode():
+        features = classifier.forward_head(classifier.forward_features(tiles), pre_logits=True)
+        torch.testing.assert_close(features, network(tiles), rtol=1e-4, atol=1e-4)
+        assert classifier(tiles).shape == (1, 10)
+    wide = timm.create_model(folder, pretrained=True, in_chans=4).state_dict()
+    (first,) = [key for key, value in network.state_dict().items() if wide[key].shape != value.shape]
+    kernels = network.state_dict()[first]
+    torch.testing.assert_close(wide[first][:, :3], kernels * 3 / 4)
+    assert all(torch.equal(wide[key], value) for key, value in network.state_dict().items() if key != first)
+
+
+def test_a_folder_of_other_bands_takes_a_classifier_and_never_begins_anew(four: Run, tmp_path: Path) -> None:
+    export.export(four, "huggingface", tmp_path / "model")
+    folder = f"local-dir:{tmp_path / 'model'}"
+    classifier: Any = timm.create_model(folder, pretrained=True, num_classes=10).eval()
+    tiles, expected = ours(four)
+    with torch.inference_mode():
+        found = classifier.forward_head(classifier.forward_features(tiles), pre_logits=True)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        timm.create_model(folder, pretrained=True, in_chans=5)
+
+
+@pytest.mark.parametrize("which", ["rgb", "four"])
+def test_a_checkpoint_for_torchgeo_is_what_its_trainers_read(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """As torchgeo's trainers read the argument weights: the name among the hyper-parameters, tensors below model."""
+    run = request.getfixturevalue(which)
+    export.export(run, "torchgeo", tmp_path / "backbone.ckpt")
+    checkpoint = torch.load(tmp_path / "backbone.ckpt", weights_only=True)
+    name = checkpoint["hyper_parameters"]["model"]
+    state = {key.replace("model.", ""): value for key, value in checkpoint["state_dict"].items() if "model." in key}
+    tiles, expected = ours(run)
+    network: Any = timm.create_model(name, num_classes=10, in_chans=tiles.shape[1])
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert (missing, unexpected) == (["fc.weight", "fc.bias"], [])
+    network.eval()
+    with torch.inference_mode():
+        found = network.forward_head(network.forward_features(tiles), pre_logits=True)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert f'weights="backbone.ckpt", in_channels={tiles.shape[1]}' in checkpoint["about"]["how_to_load"]
+
+
+def test_torchgeo_is_not_given_what_it_builds_for_another_size(transformer: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="torchgeo builds test_vit for tiles of one size"):
+        export.export(transformer, "torchgeo", tmp_path / "backbone.ckpt")
+
+
+@pytest.mark.parametrize("form", ["timm", "huggingface", "torchgeo"])
 def test_a_network_that_comes_out_otherwise_is_not_written(
-    small: Run, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rgb: Run, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if other software had changed an equation: its network is off by 0.1 %."""
     same = export._require_same
@@ -197,7 +285,7 @@ def test_a_network_that_comes_out_otherwise_is_not_written(
 
     monkeypatch.setattr(export, "_require_same", changed)
     with pytest.raises(UserError, match="differ by up to"):
-        export.export(small, form, tmp_path / "out")
+        export.export(rgb, form, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -207,7 +295,7 @@ class Scale(nn.Module):
 
 
 def test_messages_name_what_there_is(rgb: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="timm, onnx, huggingface"):
+    with pytest.raises(UserError, match="timm, onnx, huggingface, torchgeo"):
         export.export(rgb, "tensorflow", tmp_path / "x")
     with pytest.raises(UserError, match=r"use --to timm\. timm's ResNets load in torchvision as they are"):
         export.export(rgb, "torchvision", tmp_path / "x")

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from gcl_custom.evaluation.figures import Figure
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import Figure, summarise
+from gcl_custom.evaluation.verdict import summarise
 from gcl_custom.export import backbone_of_run
 from gcl_custom.export import model_card as cards
 from gcl_custom.export.model_card import model_card
@@ -151,10 +152,11 @@ def test_scores_stand_in_it_once_the_comparison_is_done(run: Run) -> None:
     stage.finish()
     text = card_of(run)[1]["Scores"]
     right = 1 - 3 / len(truth)
-    assert f"linear probe {100 * right:.2f}" in text  # of seed 4
+    assert f"linear probe {100 * right:.0f} %" in text  # of seed 4; few tiles carry no decimals
     linear = scores["scores"]["gcl"]["linear"]
     assert linear["mean"] == pytest.approx((1 + right) / 2)
-    interval = f"{100 * linear['mean']:.1f} ({100 * linear['low']:.1f}-{100 * linear['high']:.1f})"
+    edges = f"{100 * linear['low']:.0f}–{100 * linear['high']:.0f}"
+    interval = f"{100 * linear['mean']:.0f} ({edges}; seeds 100, {100 * right:.0f})"
     assert f"| GCL | {interval} |  |" in text
     assert scores["verdict"] in text
     assert "Divided by a river." in text

@@ -74,6 +74,16 @@ def test_larger_pictures_are_resized_and_cropped_like_their_files(
         assert torch.equal(transform(given), transform(tmp_path / "L.png"))
 
 
+def test_a_large_jpeg_agrees_with_its_picture(colours: tuple[TileStore, Transform], tmp_path: Path) -> None:
+    """From its path, from an open file, and from its pixels."""
+    _, transform = colours
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert torch.equal(transform(tmp_path / "a.jpg"), transform(image))
+        assert torch.equal(transform(tmp_path / "a.jpg"), transform(np.asarray(image)))
+
+
 def test_an_array_of_four_bands_agrees_with_its_geotiff(bands: tuple[TileStore, Transform]) -> None:
     store, transform = bands
     file = imagery(store) / files_of(store)[5]

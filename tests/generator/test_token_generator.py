@@ -5,7 +5,7 @@ import torch
 
 from gcl_custom.generator.own.maskgit import MaskGIT
 from gcl_custom.generator.own.vqgan import VQGAN
-from gcl_custom.generator.token_generator import TokenGenerator
+from gcl_custom.generator.token_generator import FEATHER, TokenGenerator, feathered
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.generator import MaskGITSettings as Settings
 from gcl_custom.recipe.generator import TokenizerSettings
@@ -101,3 +101,43 @@ def test_outpainting_leaves_some_tiles_as_they_are() -> None:
     always = made(strategy={"name": "outpainting", "unlaid": 1.0})
     views = always.decode(always.augment(always.encode(tiles[:4], randomness(4)), randomness(4)))
     torch.testing.assert_close(views, made().decode(plain[:4]))
+
+
+def scene(where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A tile, what stands for the decoded view, and their composition."""
+    tiles, others = torch.rand(1, 3, 8 * GRID, 8 * GRID), torch.rand(1, 3, 8 * GRID, 8 * GRID)
+    return tiles, others, feathered(tiles, others, where)
+
+
+def test_a_view_has_the_tiles_own_pixels_where_no_token_changed() -> None:
+    where = torch.zeros(1, GRID, GRID, dtype=torch.bool)
+    where[0, 1, 1] = True  # the square from 8 to 16
+    tiles, others, view = scene(where)
+    edge = FEATHER // 2
+    far = torch.ones_like(tiles, dtype=torch.bool)
+    far[..., 8 - edge : 16 + edge, 8 - edge : 16 + edge] = False
+    assert torch.equal(view[far], tiles[far])
+    inner = slice(8 + edge, 16 - edge)
+    torch.testing.assert_close(view[..., inner, inner], others[..., inner, inner])
+
+
+def test_the_edge_fades_evenly() -> None:
+    """Along a straight edge between 0 and 1, five pixels hold 0.2 to 1 less 0.2 around it."""
+    where = torch.zeros(1, GRID, GRID, dtype=torch.bool)
+    where[:, :, 2:] = True
+    view = feathered(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32), where)
+    torch.testing.assert_close(view[0, 0, 5, 13:19], torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]))
+
+
+def test_without_a_changed_token_a_view_is_the_tile_to_the_bit() -> None:
+    generator, tiles = made(), torch.rand(2, 3, 8 * GRID, 8 * GRID)
+    tokens = generator.encode(tiles, randomness(2))
+    assert torch.equal(generator.view(tiles, tokens, tokens, randomness(2)), tiles)
+
+
+def test_a_decoded_view_is_decoded_as_a_whole() -> None:
+    generator, tiles = made(pixels="decoded"), torch.rand(2, 3, 8 * GRID, 8 * GRID)
+    tokens = generator.encode(tiles, randomness(2))
+    augmented = generator.augment(tokens, randomness(2))
+    expected = generator.decode(augmented)
+    assert torch.equal(generator.view(tiles, tokens, augmented, randomness(2)), expected)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image, ImageFile
 from rasterio.enums import ColorInterp
 from small_images import tiff
@@ -102,6 +103,16 @@ def test_damaged_files_end_in_a_reason_and_never_in_a_crash() -> None:
                 broken[place] ^= int(rng.integers(1, 256))
             with contextlib.suppress(Unusable):
                 assert read(bytes(broken), upscale=True, nodata=1.0).pixels.shape == (3, 48, 48)
+
+
+def test_a_picture_of_too_many_pixels_is_too_large_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's limit, 179 million pixels, is lowered here, and its sentence of an attack is not shown."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(picture()), "PNG"))
+    for look in (lambda: read((tmp_path / "a.png").read_bytes()), lambda: form_of(tmp_path / "a.png")):
+        with reading(), pytest.raises(Unusable) as refusal:
+            look()
+        assert str(refusal.value) == "too large (3072 pixels; cut it into tiles first)"
 
 
 @pytest.mark.parametrize("data", [b"", b"Not an image but a text, which someone called picture.jpg." * 4])
@@ -267,16 +278,24 @@ def test_resizing_averages_the_shorter_side_and_takes_the_centre() -> None:
     assert np.abs(tile.astype(int) - reference).max() <= 1
 
 
-def test_a_jpeg_decoded_smaller_is_close_to_one_decoded_whole() -> None:
-    data = encoded(Image.fromarray(picture(350, 350)), "JPEG", quality=95)
-    with reading():
-        fast, whole = decode(data, at_least=64).pixels, decode(data).pixels
-    assert whole.shape == (3, 350, 350)
-    assert fast.shape == (3, 88, 88)
-    difference = read(data, size=64).pixels.astype(float) - np.asarray(
-        Image.fromarray(whole.transpose(1, 2, 0)).resize((64, 64), Image.Resampling.BILINEAR)
-    ).transpose(2, 0, 1)
-    assert 10 * np.log10(255**2 / np.square(difference).mean()) > 40
+@pytest.mark.parametrize(("height", "width", "size"), [(64, 64, 32), (350, 350, 64), (350, 500, 48), (48, 64, 48)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_tile_is_the_resize_that_export_states_whatever_the_format(
+    kind: str, height: int, width: int, size: int
+) -> None:
+    """Bilinear, antialiased, of the pixels of the whole file; Pillow is the judge, and differs in the last rounding.
+
+    The picture is full of fine detail, which a JPEG decoder can leave out.
+    """
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    data = encoded(image, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    shape = (round(width * size / min(height, width)), round(height * size / min(height, width)))
+    left, top = ((side - size) // 2 for side in shape)
+    stated = whole.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    difference = np.abs(read(data, size=size).pixels.astype(int) - np.asarray(stated).transpose(2, 0, 1))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
 
 
 def test_nodata_does_not_darken_its_border_when_resized(tmp_path: Path) -> None:
@@ -318,7 +337,7 @@ def test_a_window_of_a_picture_is_cut_from_the_decoded_and_upright_file(kind: st
     exif[0x0112] = 6
     data = encoded(Image.fromarray(picture(400, 300)), kind, exif=exif)
     with reading():
-        assert np.array_equal(decode(data, at_least=8, window=WINDOW).pixels, inside(decode(data).pixels))
+        assert np.array_equal(decode(data, window=WINDOW).pixels, inside(decode(data).pixels))
 
 
 def test_a_window_of_a_picture_with_an_alpha_band_keeps_its_mask() -> None:
@@ -404,3 +423,19 @@ def test_what_lies_nowhere_on_earth_has_no_longitude() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     assert place_of(buffer.getvalue()) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_what_a_decoder_may_not_write_to_is_resized_without_a_warning(tmp_path: Path, mode: str) -> None:
+    """torch warns of it, on a user's console, where numpy hands it memory that is read-only."""
+    data = encoded(Image.fromarray(picture()).convert(mode), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(), reading():
+            warnings.simplefilter("error")
+            form = form_of(tmp_path / "a.png")
+            assert tile_from(data, form, 24, False, 0.5).pixels.shape == (form.bands, 24, 24)
+    finally:
+        torch.set_warn_always(before)

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of
+from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of, walk
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
 from gcl_custom.recipe.imagery import Card
@@ -41,7 +42,7 @@ def test_class_folders_with_an_empty_one_and_an_unlabelled_one(tmp_path: Path) -
     assert "images outside the class folders, used without a label: 1" in layout.notes
 
 
-@pytest.mark.parametrize("stray", ["overview.jpg", "forest/thumbs/b.jpg", "forest/@eaDir/b.jpg/thumb.jpg"])
+@pytest.mark.parametrize("stray", ["overview.jpg", "forest/deep/b.jpg", "forest/deep/er/b.jpg"])
 def test_a_stray_picture_keeps_the_classes_and_is_named(tmp_path: Path, stray: str) -> None:
     root = lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/c.jpg", stray)
     layout = find_tiles(root, None)
@@ -53,9 +54,70 @@ def test_a_stray_picture_keeps_the_classes_and_is_named(tmp_path: Path, stray: s
 
 
 def test_many_stray_pictures_leave_no_classes_and_are_named(tmp_path: Path) -> None:
-    layout = find_tiles(lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/thumbs/b.jpg", "c.jpg"), None)
+    layout = find_tiles(lay_out(tmp_path, "water/a.jpg", "forest/b.jpg", "forest/deep/b.jpg", "c.jpg"), None)
     assert layout.classes == []
-    assert "2 of 4 images lie elsewhere, such as c.jpg, forest/thumbs/b.jpg" in layout.notes[0]
+    assert "2 of 4 images lie elsewhere, such as c.jpg, forest/deep/b.jpg" in layout.notes[0]
+
+
+@pytest.mark.parametrize("thumbs", ["thumbs", "Thumbnails", "@eaDir/b.jpg", "thumbs/small"])
+def test_thumbnails_are_passed_over_and_named(tmp_path: Path, thumbs: str) -> None:
+    """Each is a tile once more, and would be found in another split than its picture."""
+    tiles = [f"{name}/{number}.jpg" for name in ("forest", "water") for number in range(3)]
+    small = [f"{name}/{thumbs}/{number}.jpg" for name in ("forest", "water") for number in range(3)]
+    layout = find_tiles(lay_out(tmp_path, *tiles, *small), None)
+    assert [(tile.source.path, tile.label) for tile in layout.tiles] == [(path, path.split("/")[0]) for path in tiles]
+    assert f"images in folders of thumbnails, passed over: 6, such as {', '.join(small[:3])}, ..." in layout.notes
+
+
+def test_a_class_of_that_name_is_none_of_thumbnails(tmp_path: Path) -> None:
+    assert find_tiles(lay_out(tmp_path, "thumbs/a.jpg", "fists/b.jpg"), None).classes == ["fists", "thumbs"]
+
+
+def test_a_card_and_a_table_know_no_thumbnails_either(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "a/1.jpg", "b/2.jpg", "a/thumbs/1.jpg")
+    (root / "labels.csv").write_text("file,labels\na/1.jpg,x\n")
+    for card, labels in ((CARD, None), (None, "labels.csv")):
+        assert [tile.source.path for tile in find_tiles(root, card, labels).tiles] == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_classes_below_a_lone_folder_are_found_and_this_is_said(tmp_path: Path) -> None:
+    layout = find_tiles(lay_out(tmp_path, "EuroSAT/train/a/1.jpg", "EuroSAT/train/b/2.jpg", "map.jpg"), None)
+    assert {(tile.source.path, tile.split, tile.label) for tile in layout.tiles} == {
+        ("EuroSAT/train/a/1.jpg", None, "a"), ("EuroSAT/train/b/2.jpg", None, "b"), ("map.jpg", None, None),
+    }  # fmt: skip
+    assert layout.notes == [
+        "the folders below EuroSAT/train are read as classes",
+        "1 images lie not in a class folder but elsewhere: map.jpg",
+        "images outside the class folders, used without a label: 1",
+    ]
+
+
+def test_pictures_of_runs_are_no_imagery(tmp_path: Path) -> None:
+    """data.root may be the folder in which commands are typed."""
+    root = lay_out(
+        tmp_path, "a.jpg", "mine.yaml", "runs/x/recipe.yaml", "runs/x/.lock", "runs/x/pictures/1.png",
+        "runs/s/cells/c/2.png", "runs/s/stages/views-1/3.png", "elsewhere/tokenizer/stage.json",
+        "elsewhere/tokenizer/4.png", "elsewhere/maskgit/working.json", "elsewhere/maskgit/5.png", "b/recipe.yaml",
+        "b/6.png",
+    )  # fmt: skip
+    assert walk(root).images == ["a.jpg", "b/6.png"]
+    assert walk(root / "runs" / "x").images == ["pictures/1.png"]  # if somebody points there
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, real = lay_out(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg"), os.scandir
+
+    def denied(path: str) -> object:
+        if Path(path).name in shut:
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    shut = {"c"}
+    assert "folders that cannot be opened, left out: c" in find_tiles(root, None).notes
+    shut = {"a", "b", "c"}
+    with pytest.raises(UserError, match=r"holds no image .*cannot be opened, left out: a, b, c"):
+        find_tiles(root, None)
 
 
 @pytest.mark.parametrize("folders", [("images", "masks"), ("train/Images", "train/labels"), ("img/a", "mask/a")])
@@ -75,7 +137,7 @@ def test_given_splits_with_classes_inside(tmp_path: Path, valid: str) -> None:
     assert {(tile.split, tile.label) for tile in layout.tiles} == {
         ("train", "a"), ("train", "b"), ("valid", "a"), ("test", "b")
     }  # fmt: skip
-    assert layout.notes == [f"images outside train, {valid}, test, left out: 2"]
+    assert layout.notes == [f"images outside train, {valid}, test, left out: 2, such as 6.jpg, extra/5.jpg"]
 
 
 def test_given_splits_without_classes_and_with_one_missing(tmp_path: Path) -> None:
@@ -175,6 +237,17 @@ def test_the_table_of_labels_is_no_file_that_is_passed_over(tmp_path: Path, name
     (root / "readme.txt").unlink()
     (root / "other" / "labels.csv").unlink()
     assert find_tiles(root, None, labels).notes == []
+
+
+def test_a_row_of_a_table_takes_in_an_image_outside_the_folders_of_the_splits(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "train/1.jpg", "val/2.jpg", "further/3.jpg", "further/4.jpg", "further/5.jpg")
+    (root / "labels.csv").write_text("file,labels,split\ntrain/1.jpg,a,test\nfurther/3.jpg,b,train\n")
+    layout = find_tiles(root, None, "labels.csv")
+    assert layout.tiles == [
+        FoundTile(Source("further/3.jpg"), "train", "b"), FoundTile(Source("train/1.jpg"), "test", "a"),
+        FoundTile(Source("val/2.jpg"), "valid", None),
+    ]  # fmt: skip
+    assert "images outside train, val, left out: 2, such as further/4.jpg, further/5.jpg" in layout.notes
 
 
 def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_pipes_and_devices_are_passed_over_and_dangling_links_are_listed(tmp_pat
     (tmp_path / "endless.png").symlink_to("/dev/zero")
     (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
     (tmp_path / "whole.png").write_bytes(b"x")
-    assert walk(tmp_path) == (["gone.tif", "whole.png"], 2)
+    assert walk(tmp_path) == (["gone.tif", "whole.png"], 2, [])
     with reading(), pytest.raises(Unusable, match=r"cannot be opened \(No such file"):
         form_of(tmp_path / "gone.tif")
 
@@ -197,6 +197,31 @@ def test_hostile_files_among_good_ones_end_neither_packing_nor_the_check(
     run = Run(tmp_path / "run", Recipe(name="run", data=data))
     pack_tiles(run)
     assert plan.tiles(run).facts["unusable"] == 3
+
+
+@pytest.mark.parametrize("folder", ["", "caf\udce9"])
+def test_a_name_that_is_not_utf8_is_counted(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a class, where no name of the folder can be stored; and when tiles are packed again."""
+    root = class_folders(tmp_path / "root", 40)
+    (root / "forest" / "000.png").rename(root / "forest" / "caf\udce9.png")
+    if folder:
+        (root / "forest").rename(root / folder)
+    data = DataSettings(root=str(root), size=16, bad_files=0.6)
+    count = 20 if folder else 1
+    survey(data)
+    assert f"unusable files: {count} ({count} name is not UTF-8" in capsys.readouterr().out
+    run = Run(tmp_path / "run", Recipe(name="run", data=data))
+    pack_tiles(run)
+    (root / "water" / "new.png").write_bytes((root / "water" / "001.png").read_bytes())
+    pack_tiles(run)
+    assert plan.tiles(run).facts["unusable"] == count
+    assert len(TileStore(plan.tiles(run).path)) == 41 - count
+    listed = (plan.tiles(run).path / "unusable.txt").read_text(encoding="utf-8")
+    assert "caf\\udce9.png\tname is not UTF-8 (rename the file or its folder)" in listed
+    monkeypatch.setattr("gcl_custom.check.survey.MOST_READ", 5)
+    survey(data)  # of files that were not read, too
 
 
 @pytest.mark.parametrize("name", ["a\u2028b.png", "a\u0085b.png", "a\x0bb.png", "a\rb.png", "a\nb.png", "[red]a.png"])

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.label_table import LabelRow, read_labels
+from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
 
 IMAGES = ["a.jpg", "b.jpg", "in, there/c.jpg"]
 
@@ -37,7 +38,14 @@ def test_without_a_split_column_no_split_is_given(tmp_path: Path) -> None:
         ("file,labels\na.jpg,\n", "row 2: an empty label in ''"),
         ("file,labels\na.jpg,x;;y\n", "row 2: an empty label in 'x;;y'"),
         ("file,labels\na.jpg,x\nb.jpg,x\n./a.jpg,y\n", "row 4: a.jpg stands in row 2 already"),
-        ("file,labels,split\na.jpg,x,validation\n", "row 2: split 'validation' is none of train, valid, test"),
+        ("file,labels,split\na.jpg,x,dev\n", "row 2: split 'dev' is none of train, valid, test"),
+        ("file,labels,split\na.jpg,x,\n", "row 2: split '' is none of train, valid, test"),
+        ("filename,label,path\n", "row 1: column 'file' twice"),
+        ("file;labels\na.jpg;x\n", "row 1: unknown column 'file;labels', .*separated by commas"),
+        (
+            "file,labels\nthere/c.jpg,x\n",
+            r"row 2: there is no image 'there/c.jpg' in the data root; did you mean 'in, ",
+        ),
         ("file,labels\na.jpg\n", "row 2: 1 cells under 2 columns"),
         ("file,labels\n", "has no row with labels"),
     ],
@@ -54,9 +62,97 @@ def test_all_mistakes_are_in_one_message(tmp_path: Path) -> None:
     assert str(caught.value).endswith("and 6 more")
 
 
-def test_a_table_that_is_not_there_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no file .*nowhere\.csv"):
-        read_labels(tmp_path / "nowhere.csv", IMAGES)
+@pytest.mark.parametrize("file", ["file", "filename", "path", "Filename", " Path "])
+@pytest.mark.parametrize("label", ["labels", "label", "Label"])
+def test_columns_have_several_names_and_any_order(tmp_path: Path, file: str, label: str) -> None:
+    path = table(tmp_path, f"{label},split,{file}\nwater,train,a.jpg\n")
+    assert read_labels(path, IMAGES) == {"a.jpg": LabelRow("train", "water")}
+
+
+@pytest.mark.parametrize(
+    ("given", "split"),
+    [("train", "train"), ("Training", "train"), ("val", "valid"), ("VALIDATION", "valid"), ("valid", "valid"),
+     ("testing", "test"), (" test ", "test")],
+)  # fmt: skip
+def test_splits_have_several_names(tmp_path: Path, given: str, split: str) -> None:
+    path = table(tmp_path, f"file,labels,split\na.jpg,x,{given}\n")
+    assert read_labels(path, IMAGES) == {"a.jpg": LabelRow(split, "x")}
+
+
+ODD = [" blank .jpg", "a\nb.jpg", "caf\u00e9/d.jpg", "cafe\u0301/e.jpg", 'q"uote.jpg']
+
+
+@pytest.mark.parametrize(
+    ("given", "file"),
+    [("./a.jpg", "a.jpg"), ("x/../a.jpg", "a.jpg"), ("north\\f.jpg", "north/f.jpg"), ("north//f.jpg", "north/f.jpg"),
+     ('" blank .jpg"', " blank .jpg"), ('"a\nb.jpg"', "a\nb.jpg"), ("cafe\u0301/d.jpg", "caf\u00e9/d.jpg"),
+     ("caf\u00e9/e.jpg", "cafe\u0301/e.jpg"), ('"q""uote.jpg"', 'q"uote.jpg')],
+)  # fmt: skip
+def test_a_file_is_found_by_any_path_below_the_root(tmp_path: Path, given: str, file: str) -> None:
+    images = [*IMAGES, "north/f.jpg", *ODD]
+    assert read_labels(table(tmp_path, f"file,labels\n{given},x\n"), images) == {file: LabelRow(None, "x")}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ['a.jpg,"water\nb.jpg,forest', 'a.jpg,wa"ter\nb.jpg,forest', 'a.jpg,water"\nb.jpg,forest',
+     'a.jpg,"water\n"in, there/c.jpg",forest', '"a.jpg,water\n"in, there/c.jpg",forest', 'a.jpg,"wa"ter'],
+)  # fmt: skip
+def test_a_stray_quote_is_named_with_its_row(tmp_path: Path, rows: str) -> None:
+    """It would swallow the rows up to the next quote, or make a class of its own."""
+    with pytest.raises(UserError, match="row 2: a stray quote"):
+        read_labels(table(tmp_path, f"file,labels\n{rows}\n"), IMAGES)
+
+
+def test_two_stray_quotes_make_no_class_of_several_lines(tmp_path: Path) -> None:
+    text = 'file,labels\na.jpg,x\nb.jpg,"forest\nin,water"\n'
+    with pytest.raises(UserError, match="row 3: a label of several lines"):
+        read_labels(table(tmp_path, text), IMAGES)
+
+
+def test_quotes_where_they_belong(tmp_path: Path) -> None:
+    text = 'file,labels\r\n"a.jpg", "5"" pipe"\r\n\r\nb.jpg,"x;y"\r\n'
+    assert read_labels(table(tmp_path, text), IMAGES) == {
+        "a.jpg": LabelRow(None, '5" pipe'),
+        "b.jpg": LabelRow(None, "x;y"),
+    }
+
+
+def test_a_cell_without_end_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"row 2: no CSV .*field larger than"):
+        read_labels(table(tmp_path, f"file,labels\na.jpg,{'x' * 200_000}\n"), IMAGES)
+
+
+def test_a_table_is_looked_for_below_the_root_alone(tmp_path: Path) -> None:
+    """Whatever a recipe of somebody else says, no other file is opened, and none of its text shown."""
+    root = tmp_path / "root"
+    (root / "meta").mkdir(parents=True)
+    table(root / "meta", "file,labels\n")
+    table(tmp_path, "secret\n")
+    (root / "link.csv").symlink_to(tmp_path / "labels.csv")
+    (root / "linked").symlink_to(tmp_path)
+    (root / "inner.csv").symlink_to(root / "meta" / "labels.csv")
+    for inside in ("meta/labels.csv", "./meta/../meta/labels.csv", str(root / "meta" / "labels.csv"), "inner.csv"):
+        assert table_below(root, inside) == (root / "meta" / "labels.csv").resolve()
+    for outside in ("../labels.csv", str(tmp_path / "labels.csv"), "link.csv", "linked/labels.csv", "/etc/passwd"):
+        with pytest.raises(UserError, match=r"lies outside of data\.root") as refusal:
+            table_below(root, outside)
+        assert "secret" not in str(refusal.value)
+        assert "x:0:" not in str(refusal.value)
+
+
+def test_what_is_no_table_ends_in_one_message(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "self.csv").symlink_to("self.csv")
+    for given, message in [
+        ("nowhere.csv", r"there is no file .*nowhere\.csv"), ("pipe.csv", "is no regular file"),
+        (".", "is no regular file"), ("self.csv", "leads to no file"), ("a\0b", "leads to no file"),
+    ]:  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            table_below(tmp_path, given)
+
+
+def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"file,labels\n\xff\xfe")
     with pytest.raises(UserError, match="no text in UTF-8"):
         read_labels(tmp_path / "b.csv", IMAGES)

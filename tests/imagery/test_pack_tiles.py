@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_images import class_folders, colours, tiff
+from small_images import class_folders, colours, scenes_border, tiff
 
 from gcl_custom.check.survey import survey
 from gcl_custom.errors import UserError
@@ -160,6 +160,24 @@ def test_unusable_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
     assert packed(run_on(root, tmp_path / "strict", bad_files=0.2)).count == 31
 
 
+def test_nodata_at_the_border_of_a_scene_is_no_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The share of such files has a limit of its own."""
+    root = scenes_border(tmp_path / "root", tiles=40, empty=5)
+    run = run_on(root)
+    assert packed(run).count == 40
+    facts = plan.tiles(run).facts
+    assert (facts["unusable"], facts["nodata"]) == (0, 5)
+    out = capsys.readouterr().out
+    assert "5 of 45 files are left out, as more than 50% of their pixels hold no data (data.nodata)" in out
+    assert "unusable" not in out
+    listed = (plan.tiles(run).path / "unusable.txt").read_text().splitlines()
+    assert listed[0] == "040.tif\tnodata (75% of its pixels; data.nodata allows 50%)"
+    assert len(listed) == 5
+    with pytest.raises(UserError, match=r"5 of 45 files are left out.*data\.nodata_files allows 10%\.\n  040\.tif"):
+        packed(run_on(root, tmp_path / "strict", nodata_files=0.1))
+    assert packed(run_on(root, tmp_path / "all", nodata=0.8)).count == 45
+
+
 def test_a_file_that_becomes_readable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = class_folders(tmp_path / "root")
     real = Path.read_bytes
@@ -214,6 +232,24 @@ def test_negative_values_are_stored_and_scaled_as_they_are(tmp_path: Path) -> No
     assert torch.all((tiles.high > -550) & (tiles.high < -500))
 
 
+@pytest.mark.parametrize(("names", "rgb"), [(["red", "green", "blue"], True), (["nir", "red", "green"], False)])
+def test_the_recipe_names_bands_without_a_card(
+    names: list[str], rgb: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders are recognised all the same, and a file of other bands is unusable."""
+    root = class_folders(tmp_path / "root")
+    for number in range(30):
+        pixels = np.random.default_rng(number).integers(1, 256, (3, 16, 16), dtype=np.uint8)
+        tiff(root / ("forest", "water")[number % 2] / f"{number:03d}.tif", pixels)
+    tiff(root / "forest" / "four.tif", np.ones((4, 16, 16), np.uint8))
+    run = run_on(root, bands=names)
+    tiles, found = packed(run), survey(run.recipe.data)
+    assert (tiles.count, tiles.bands, tiles.rgb, tiles.classes) == (30, 3, rgb, ["forest", "water"])
+    assert (found.form.bands, found.rgb) == (3, rgb)
+    four = packed(run_on(root, tmp_path / "more", bands=[*names, "other"], bad_files=1.0))
+    assert (four.count, four.bands, four.rgb) == (1, 4, False)
+
+
 def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,13 +261,12 @@ def test_an_alpha_band_is_said_in_packing_and_in_the_check_with_the_way_out(
         look()
         said = capsys.readouterr().out
         assert "30 files have an alpha band: it is dropped" in said
-        assert "name all bands in a card" in said
+        assert "name all bands (data.bands)" in said
 
 
 def test_a_scene_that_is_shrunk_to_one_tile_is_said_in_packing_and_in_the_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A JPEG, too, although it is decoded at an eighth of its size."""
     root = class_folders(tmp_path / "root")
     Image.fromarray(colours(0, 256)).save(root / "forest" / "scene.jpg")
     tiff(root / "forest" / "scene.tif", np.ones((3, 300, 256), dtype=np.uint8))

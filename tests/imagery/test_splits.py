@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import in_words, random_split
+from gcl_custom.imagery.splits import in_words, of_twins, random_split, twins
 from gcl_custom.recipe.imagery import SplitSettings
 
 
@@ -68,3 +68,18 @@ def test_words_about_a_split_hold_back_nothing() -> None:
     given = in_words({"split": "given by folders", "duplicates_across_splits": 7})
     assert "neighbouring tiles" not in given
     assert given.endswith("in more than one split: 7.")
+
+
+def test_twins_are_alike_and_in_different_splits() -> None:
+    sources = [Source(f"{number}.png") for number in range(6)]
+    found = twins(sources, ["x", "y", "x", "y", "z", "x"], [1, 0, 0, 0, 2, 1])
+    assert found == [[sources[2], sources[0], sources[5]]]
+    assert of_twins(found).startswith(
+        "3 tiles are copies of one another in different splits, such as 2.png and 5.png: scores"
+    )
+    assert twins(sources, list("abcdef"), [0, 1, 2, 0, 1, 2]) == []
+
+
+def test_names_that_are_not_utf8_are_divided_as_well() -> None:
+    sources = [Source(f"caf\udce9{number}.png") for number in range(10)]
+    assert random_split(sources, torch.zeros(10, dtype=torch.int64), SplitSettings()).bincount().tolist() == [7, 2, 1]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from gcl_custom.errors import UserError
 from gcl_custom.measures import average_precision
 from gcl_custom.measures.average_precision import average_precisions, mean_average_precision, resampled
 
@@ -39,6 +40,16 @@ def test_classes_that_no_tile_bears_do_not_count() -> None:
     )
     with pytest.raises(ValueError, match="needs a tile with a label"):
         mean_average_precision(scores, np.zeros_like(truth))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan])
+def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
+    scores, truth = drawn()
+    scores[[3, 3, 8], [0, 1, 2]] = bad
+    with pytest.raises(UserError, match="scores of 2 of 60 tiles are not numbers"):
+        mean_average_precision(scores, truth)
+    scores[[3, 3, 8], [0, 1, 2]] = np.inf
+    assert 0 < mean_average_precision(scores, truth) < 1
 
 
 def test_samples_are_the_same_for_every_call_however_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:

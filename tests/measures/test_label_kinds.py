@@ -59,6 +59,15 @@ def test_results_of_what_is_kept_have_its_score(kind: LabelKind) -> None:
     assert (result.tiles, result.scores.tolist()) == (40, [pytest.approx(kind.score(decided, labels))])
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=["one", "several"])
+def test_scores_that_are_no_numbers_are_no_decision(kind: LabelKind) -> None:
+    logits = LOGITS.clone()
+    logits[1, 0] = torch.nan
+    labels = torch.tensor([0, 1, 0]) if kind is SINGLE_LABEL else LOGITS > 0
+    with pytest.raises(UserError, match="scores of 1 of 3 tiles are not numbers"):
+        kind.score(kind.decide(logits), labels)
+
+
 def test_top_5_counts_a_tile_whose_class_is_among_the_five() -> None:
     predicted, truth = np.array([[[0, 1, 2, 3, 4], [5, 1, 2, 3, 4]]]), np.array([4, 0])
     assert SINGLE_LABEL.result(predicted, truth).scores.tolist() == [0.5]
@@ -132,6 +141,19 @@ def sets(count: int = 200) -> Tensor:
     labels[:, 0] |= ~labels.any(1)
     labels[::40, 3] = True
     return labels
+
+
+def test_shots_are_so_many_of_each_class_nested_and_a_part_of_the_seeds_shares() -> None:
+    labels = torch.arange(300) % 3
+    labels[:240][labels[:240] == 2] = -1  # the last class has twenty tiles, and many have no label
+    one, five, many = (SINGLE_LABEL.shots(labels, each, 4) for each in (1, 5, 40))
+    assert labels[five].bincount().tolist() == [5, 5, 5]
+    assert labels[many].bincount().tolist() == [40, 40, 20]
+    assert set(one.tolist()) < set(five.tolist()) < set(many.tolist())
+    assert torch.equal(five, five.sort().values)
+    share = SINGLE_LABEL.subset(labels, 0.5, 4)  # 50, 50 and 10 of each
+    assert set(five.tolist()) < set(share.tolist())
+    assert not torch.equal(five, SINGLE_LABEL.shots(labels, 5, 5))
 
 
 def test_subset_is_stratified_nested_and_a_function_of_the_seed() -> None:

@@ -7,7 +7,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
-from gcl_custom.measures.probes import TEMPERATURE, Labelled, fit_linear, knn, linear_probe
+from gcl_custom.measures.probes import (
+    PENALTY_OF_FEW,
+    TEMPERATURE,
+    Labelled,
+    Turned,
+    fit_linear,
+    knn,
+    linear_probe,
+    probes_of_few,
+)
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
@@ -78,6 +87,30 @@ def test_linear_fit_is_scikit_learns_optimum(penalty: float) -> None:
     np.testing.assert_array_equal(ours.scores(test.representations).argmax(1), theirs.predict(test.representations))
 
 
+@pytest.mark.parametrize("penalty", [1e-2, 1e-1])
+def test_two_classes_are_scikit_learns_optimum_at_twice_the_c(penalty: float) -> None:
+    train, test = blobs(300, 0, 2.0, classes=2), blobs(200, 1, 2.0, classes=2)
+    x = train.representations.double()
+    ours = fit_linear(x, train.labels, SINGLE_LABEL, 2, penalty, tolerance=1e-8).scores(test.representations)
+    same, not_same = (
+        LogisticRegression(C=c / (len(x) * penalty), tol=1e-10, max_iter=10_000)
+        .fit(x, train.labels)
+        .predict_proba(test.representations.double())
+        for c in (2, 1)
+    )
+    np.testing.assert_allclose(ours.softmax(1), same, atol=1e-4)
+    assert np.abs(ours.softmax(1).numpy() - not_same).max() > 1e-3
+
+
+@pytest.mark.parametrize("width", [6, 50])  # fewer and more features than the 40 tiles
+def test_turned_representations_have_the_same_products_and_uncorrelated_columns(width: int) -> None:
+    x = blobs(40, 0, width=width).representations.double()
+    turned = Turned.of(x)
+    torch.testing.assert_close(turned.x @ turned.x.T, x @ x.T)
+    torch.testing.assert_close(turned.x.T @ turned.x / 40, turned.variances.diag(), atol=1e-9, rtol=0)
+    torch.testing.assert_close(turned.x, x @ turned.axes)
+
+
 def test_ranked_classes_give_scikit_learns_top_k_accuracy() -> None:
     train, test = blobs(300, 0, 3.0, classes=8), blobs(400, 1, 3.0, classes=8)
     probed = linear_probe(train, train, test.representations, 8, [1e-2])
@@ -126,6 +159,47 @@ def test_penalty_is_chosen_on_validation_and_ties_go_to_the_stronger() -> None:
 
     apart = blobs(90, 3, spread=0.01)
     assert linear_probe(apart, apart, apart.representations, 3, [1e-3, 1e-2]).penalty == 1e-2
+
+
+def test_the_chosen_penalty_is_fitted_once_more_to_training_and_validation_tiles() -> None:
+    train, valid, test = blobs(60, 0, 2.0, 20), blobs(90, 1, 2.0, 20), blobs(300, 2, 2.0, 20)
+    probed = linear_probe(train, valid, test.representations, 3, [1e-3, 1e-1, 10.0])
+    mean, deviation = train.representations.mean(0), train.representations.std(0, correction=0)
+    both = (torch.cat([train.representations, valid.representations]) - mean) / deviation
+    labels = torch.cat([train.labels, valid.labels])
+    theirs = LogisticRegression(C=1 / (150 * probed.penalty), tol=1e-10, max_iter=10_000).fit(both.double(), labels)
+    x = ((test.representations - mean) / deviation).double()
+    np.testing.assert_allclose(probed.scores.softmax(1), theirs.predict_proba(x), atol=1e-3)
+    alone = fit_linear(((train.representations - mean) / deviation).double(), train.labels, SINGLE_LABEL, 3, 1e-1)
+    assert not torch.allclose(alone.scores(x), probed.scores, atol=1e-2)
+
+
+def test_a_path_from_1e4_to_1e_6_converges_at_each_penalty() -> None:
+    train = blobs(300, 0, 1.5, width=100, classes=6)
+    x = train.representations.double() @ torch.randn(100, 100, generator=torch.Generator().manual_seed(0)).double()
+    turned, fitted = Turned.of(x), None
+    for penalty in [10.0**power for power in range(4, -7, -1)]:
+        fitted = fit_linear(turned, train.labels, SINGLE_LABEL, 6, penalty, start=fitted)
+        assert fitted.gradient <= 1e-4
+
+
+def test_a_probe_of_few_labels_is_scikit_learns_with_the_stated_penalty() -> None:
+    train, test = blobs(300, 0, 2.0, width=40), blobs(200, 1, 2.0, width=40)
+    constant = torch.full((300, 1), 0.1)  # a feature that never varies does not count
+    wider = Labelled(torch.cat([train.representations, constant], 1), train.labels, SINGLE_LABEL)
+    draws = [SINGLE_LABEL.shots(train.labels, each, seed) for seed in (0, 1) for each in (2, 20)]
+    found, converged = probes_of_few(wider, torch.cat([test.representations, constant[:200]], 1), 3, draws)
+    assert converged
+    x, test_x = (
+        ((r - train.representations.mean(0)) / train.representations.std(0, correction=0)).double()
+        for r in (train.representations, test.representations)
+    )
+    for scores, drawn in zip(found, draws, strict=True):
+        theirs = LogisticRegression(C=1 / (len(drawn) * 40 * PENALTY_OF_FEW), tol=1e-10, max_iter=10_000)
+        theirs.fit(x[drawn], train.labels[drawn])
+        np.testing.assert_allclose(scores.softmax(1), theirs.predict_proba(test_x), atol=2e-3)
+    few, many = (accuracy(scores.argmax(1), test.labels) for scores in found[:2])
+    assert few < many
 
 
 def test_separable_tiles_and_more_features_than_tiles_converge() -> None:

@@ -5,7 +5,17 @@ import pytest
 from scipy import stats
 
 from gcl_custom.measures import average_precision
-from gcl_custom.measures.statistics import Ranked, Right, compare, mean_interval, wilson
+from gcl_custom.measures.statistics import (
+    Drawn,
+    Ranked,
+    Right,
+    compare,
+    mean_interval,
+    percent,
+    points,
+    seeds_can_show,
+    wilson,
+)
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -65,7 +75,7 @@ def test_a_clear_difference_is_shown_in_both_directions() -> None:
     flipped = compare("kNN", "GCL", "the baseline", worse, better)
     assert flipped.outcome == "worse"
     assert flipped.sentence().startswith(
-        "kNN: GCL is worse than the baseline, −10.33 points (95 % intervals: over 3 seeds"
+        "kNN: GCL is worse than the baseline, −10.3 points (seed by seed −10.0, −10.0, −11.0; 95 % interval over 1,000"
     )
     assert "over 1,000 test tiles" in flipped.sentence()
 
@@ -76,7 +86,7 @@ def test_what_holds_over_tiles_only_is_not_shown() -> None:
     assert comparison.tiles.excludes_zero
     assert not comparison.seeds.excludes_zero
     assert comparison.outcome == "not shown"
-    assert comparison.sentence().startswith("kNN: no difference shown between GCL and it, +8.00 points")
+    assert comparison.sentence().startswith("kNN: no difference shown between GCL and it, +8.0 points")
 
 
 def test_what_holds_over_seeds_only_is_not_shown() -> None:
@@ -103,6 +113,43 @@ def test_equal_arms_rarely_look_different() -> None:
         ours, theirs = (Right(rng.random((3, 300)) < skill) for _ in range(2))
         alarms += compare("kNN", "a", "b", ours, theirs).outcome != "not shown"
     assert alarms / 400 < 0.05
+
+
+def test_five_seeds_have_an_interval_over_them() -> None:
+    better, worse = right([0.90, 0.91, 0.92, 0.90, 0.91]), right([0.80] * 5)
+    sentence = compare("kNN", "GCL", "it", better, worse).sentence()
+    assert "+10.8 points (95 % intervals: over 5 seeds +9.8 to +11.8; over 1,000 test tiles" in sentence
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_seeds_show_a_difference_beyond_the_stated_multiple_of_their_deviation(count: int) -> None:
+    said = seeds_can_show(count)
+    least = float(said.split(" times")[0].split()[-1])
+    sample = np.arange(count, dtype=float)
+    sample = (sample - sample.mean()) / sample.std(ddof=1)
+    assert said.startswith(f"{count} seeds")
+    assert not mean_interval(sample + least - 0.05).excludes_zero
+    assert mean_interval(sample + least + 0.05).excludes_zero
+
+
+def test_seeds_that_are_right_on_the_same_tiles_are_worth_one_and_others_as_many_as_they_are() -> None:
+    """Wilson's interval over tiles of several seeds, by a normal approximation of the means of tiles."""
+    rng = np.random.default_rng(0)
+    one = rng.random(4000) < 0.7
+    same, single = Right(np.stack([one] * 3)), Right(one[None])
+    assert same.interval() == pytest.approx(single.interval(), abs=1e-9)
+    other = Right(rng.random((3, 4000)) < 0.7)
+    low, high = other.interval()
+    half = 1.96 * other.right.mean(axis=0).std() / 4000**0.5
+    assert (high - low) / 2 == pytest.approx(half, rel=0.01)
+    assert Right(np.array([[True, False], [False, True]])).interval() == pytest.approx(wilson(1, 2))
+
+
+def test_figures_have_as_many_decimals_as_the_tiles_carry() -> None:
+    assert percent(0.78256, 200) == "78.3\N{NO-BREAK SPACE}%"
+    assert percent(0.78256, 199) == "78\N{NO-BREAK SPACE}%"
+    assert [points(d, 500) for d in (0.0123, -0.0123, 0.0004)] == ["+1.2 points", "−1.2 points", "0.0 points"]
+    assert [points(d, 100) for d in (0.01, -0.012, 0.03, 0.001)] == ["+1 point", "−1 point", "+3 points", "0 points"]
 
 
 def ranked(rng: np.random.Generator, skill: float, truth: np.ndarray, seeds: int = 3) -> Ranked:
@@ -142,3 +189,33 @@ def test_bootstrap_over_tiles_rarely_calls_equal_classifiers_different(monkeypat
         truth = labels_of(rng, 100)
         alarms += ranked(rng, 1.0, truth, 1).over_tiles(ranked(rng, 1.0, truth, 1)).excludes_zero
     assert alarms <= 11  # 5 expected; more than 11 happens once in 200
+
+
+def test_a_score_of_draws_is_their_mean_and_its_interval_holds_draws_and_tiles() -> None:
+    rng = np.random.default_rng(0)
+    skill = np.array([0.5, 0.6, 0.7, 0.4])[:, None]
+    drawn = Drawn((rng.random((4, 500)) < skill)[None])
+    assert drawn.scores == pytest.approx(drawn.right.mean())
+    assert drawn.tiles == 500
+    per_draw, per_tile = drawn.right[0].mean(1), drawn.right[0].mean(0)
+    by_draw, by_tile = per_draw.var(ddof=1) / 4, per_tile.var(ddof=1) / 500
+    freedom = (by_draw + by_tile) ** 2 / (by_draw**2 / 3 + by_tile**2 / 499)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(by_draw + by_tile)
+    mean = drawn.right.mean()
+    assert drawn.interval() == pytest.approx((mean - half, mean + half))
+    low, high = mean_interval(per_tile).low, mean_interval(per_tile).high
+    assert low is not None
+    assert high is not None
+    assert half > high - mean, "tiles alone give too narrow an interval"
+
+
+def test_draws_are_paired_so_what_makes_a_draw_hard_for_both_does_not_count() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.random((6, 400)) < np.linspace(0.2, 0.8, 6)[:, None]
+    ours, theirs = hard.copy(), hard.copy()
+    ours[:, :40], theirs[:, :40] = True, False
+    found = compare("1 label a class", "a", "b", Drawn(ours[None]), Drawn(theirs[None]))
+    assert found.difference == pytest.approx(0.1)
+    assert found.tiles.excludes_zero
+    one = compare("1 label a class", "a", "b", Drawn(hard[None, :1]), Drawn(hard[None, :1]))
+    assert (one.tiles.mean, one.tiles.p) == (0, 1)

@@ -59,6 +59,15 @@ def test_the_last_layer_rests_at_first() -> None:
         assert method.head.layers[0].weight.grad.any()
 
 
+def test_the_last_layer_begins_as_the_authors_does() -> None:
+    """Its rows have the length of a linear layer's, 1/√3, and not of the 0.02 √d that the other layers begin with."""
+    torch.manual_seed(0)
+    head = Head([12, 10, 256], 4096)
+    theirs = torch.nn.Linear(256, 4096, bias=False).weight
+    torch.testing.assert_close(head.last.norm(dim=1).mean(), theirs.norm(dim=1).mean(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(head.last.norm(dim=1).mean(), torch.tensor(3**-0.5), rtol=1e-2, atol=0)
+
+
 def test_outputs_are_cosines() -> None:
     outputs = Head([12, 10, 6], 16)(100 * torch.randn(50, 12))
     assert outputs.shape == (50, 16)

@@ -40,6 +40,31 @@ def test_terms_add_up_to_lightlys_loss_with_its_gradient(n: int, d: int) -> None
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("n", "d"), [(256, 2048), (256, 64)])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_moderate_projections_keep_every_bit(n: int, d: int, size: float) -> None:
+    z = torch.randn(n, d) * size
+    centred = z - z.mean(dim=0)
+    product = centred @ centred.T if n < d else centred.T @ centred
+    diagonal = centred.square().sum(dim=0)
+    assert torch.equal(vicreg.covariance(z), (product.square().sum() - diagonal.square().sum()) / ((n - 1) ** 2 * d))
+
+
+@pytest.mark.parametrize(("n", "d"), [(256, 2048), (2048, 256)])
+def test_large_projections_have_a_finite_loss_and_gradient(n: int, d: int) -> None:
+    """A power of two times the projections is its fourth power times the covariance, to the last bit."""
+    z = torch.randn(n, d)
+    large = (z * 2.0**27).requires_grad_()
+    found = vicreg.covariance(large)
+    assert found == vicreg.covariance(z) * 2.0**108
+    (gradient,) = torch.autograd.grad(found, large)
+    assert gradient.isfinite().all()
+    assert gradient.any()
+    method = vicreg.VICReg(nn.Identity(), d, VICRegSettings(projector=[d]))
+    method.projector = nn.Sequential(nn.Identity())
+    assert all(term.isfinite() for term in method([large, -large], [], 0.0).values())
+
+
 def test_variance_is_the_hinge_at_one() -> None:
     z = torch.tensor([[1.0, 5.0], [-1.0, -5.0]])  # standard deviations √2 and √50: both beyond 1
     assert vicreg.variance(z) == 0

@@ -64,7 +64,7 @@ def in_a_process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     half = TILES // 2
-    for name in METHODS:
+    for name in SETTINGS:
         torch.save(trained(name, slice(rank * half, (rank + 1) * half)), f"{folder}/{name}-{rank}.pt")
     distributed.destroy_process_group()
 
@@ -76,7 +76,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(name: str, halves: Path) -> None:
     whole = trained(name, slice(None))
     assert any(key.startswith("gradient 2 backbone") for key in whole)

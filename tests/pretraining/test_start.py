@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from pages import python_holding
 from pretraining_runs import module_of, with_changes
 from pretraining_runs import run_in as plain_run
 from safetensors import safe_open
@@ -15,11 +16,12 @@ from started_runs import LITE0, started_run
 from torch import Tensor, nn
 
 import gcl_custom
+from gcl_custom.errors import UserError
 from gcl_custom.evaluation.given_backbones import given_backbones
 from gcl_custom.export import backbone_of_run, export
 from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import backbones, start
+from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.pretrain import pretrain
@@ -133,6 +135,38 @@ def test_a_file_is_read_with_its_normalisation(tmp_path: Path, suffix: str) -> N
     torch.testing.assert_close(represented(begun(run), tiles), represented(theirs, seen), rtol=1e-4, atol=1e-4)
 
 
+def test_the_backbone_of_a_run_is_a_start(finished: Run, tmp_path: Path) -> None:
+    """With the normalisation that it has from its own start, which is not said again."""
+    folder = tmp_path / "first"
+    folder.symlink_to(finished.path.resolve())
+    run = started_run(tmp_path, start={"name": "run", "run": str(folder), "seed": 3})
+    own = trained_backbone.network_of(finished, plan.pretrain(finished, "gcl", 3), bands=3)[0]
+    tiles = tiles_of(run)
+    torch.testing.assert_close(represented(begun(run), tiles), represented(own, tiles))
+    assert "pretrain.start.run" in run.contents
+
+
+def test_the_backbone_of_a_run_without_a_start_sees_unit_tiles(tmp_path: Path) -> None:
+    first = started_run(tmp_path, backbone="test_resnet", start={"name": "none"})
+    pretrain(first, "gcl", 0)
+    run = started_run(tmp_path, backbone="test_resnet", start={"name": "run", "run": str(first.path)})
+    assert not isinstance(begun(run), backbones.Normalised)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"seed": 4}, "gcl-4/backbone.safetensors"),
+        ({"backbone": "test_resnet", "seed": 3}, "holds tf_efficientnet_lite0"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(finished: Run, start: dict[str, Any], message: str, tmp_path: Path) -> None:
+    backbone = start.pop("backbone", LITE0)
+    run = started_run(tmp_path, backbone=backbone, start={"name": "run", "run": str(finished.path), **start})
+    with pytest.raises(UserError, match=message):
+        begun(run)
+
+
 # ---------------------------------------------------------------- what is trained of it
 
 
@@ -183,9 +217,9 @@ def test_the_history_begins_with_the_start(finished: Run) -> None:
 
 def test_a_fall_below_the_start_is_told(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
     module = module_in(finished)
-    for score, warned in ((0.5, False), (0.6, False), (0.4, True), (0.5, False)):
+    for score, warned in ((1 / 3, False), (0.6, False), (0.3, True), (1 / 3, False)):
         module._compare_with_start(score)
-        assert ("below the 50.0 % of the weights" in " ".join(capsys.readouterr().out.split())) == warned
+        assert ("below the 33.3 % of the weights" in " ".join(capsys.readouterr().out.split())) == warned
 
 
 # ---------------------------------------------------------------- who reads it
@@ -213,12 +247,21 @@ def test_all_readers_see_the_same_network(finished: Run, tmp_path: Path, monkeyp
     rows = torch.tensor([found[source.path] for source in store.sources[:6]])
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
+    own_file = plan.pretrain(finished, "gcl", 3).path / "backbone.safetensors"
+    (given,) = given_backbones(finished, store, [f"ours={own_file}@{LITE0}"])
+    same(given.build(3)[0])
+    alone, transform = gcl_custom.load(own_file)
+    same(alone, torch.stack([transform(file) for file in files]))
+    lines = python_holding("use-it-elsewhere.md", "safe_open")
+    names: dict[str, Any] = {}
+    exec(lines.replace("runs/mine/pretrain/gcl-0/backbone.safetensors", str(own_file)), names)
+    same(names["backbone"], names["unit"](store.read(torch.arange(6)).float()))
+
     monkeypatch.chdir(tmp_path)
     export.export(finished, "timm", tmp_path / "backbone.safetensors")
     with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
         about = file.metadata()
         assert set(file.keys()) == set(own.state_dict())
-    names: dict[str, Any] = {}
     exec(about["how_to_load"], names)
     same(names["backbone"])
     assert "takes off the mean [0.498" in about["input"]

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from gcl_custom.errors import RecipeError
 from gcl_custom.imagery.folders import find_tiles
 from gcl_custom.imagery.label_table import read_labels
 from gcl_custom.measures.label_kinds import MULTI_LABEL
-from gcl_custom.recipe.file import load_card, load_recipe, shipped
+from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
+from gcl_custom.recipe.imagery import DataSettings
 
 CLASSES = {"imagenet-100": 100, "voc07": 20, "coco": 80, "cifar-10": 10, "food-101": 101}
 
@@ -113,3 +115,14 @@ def test_the_split_of_food_101_becomes_a_table(tmp_path: Path) -> None:
     assert {file: tuple(row) for file, row in rows.items()} == {
         "sushi/1.jpg": ("train", "sushi"), "sushi/3.jpg": ("test", "sushi"), "waffles/2.jpg": ("train", "waffles"),
     }  # fmt: skip
+
+
+def test_bands_are_named_by_the_recipe_or_by_the_card_but_not_in_two_ways(tmp_path: Path) -> None:
+    card = tmp_path / "mine.yaml"
+    card.write_text("{name: m, title: M, source: s, licence: l, bands: [blue, green]}")
+    assert band_names(DataSettings(root="x")) is None
+    assert band_names(DataSettings(root="x", bands=["a", "b"])) == ["a", "b"]
+    assert band_names(DataSettings(root="x", card=str(card))) == ["blue", "green"]
+    assert band_names(DataSettings(root="x", card=str(card), bands=["blue", "green"])) == ["blue", "green"]
+    with pytest.raises(RecipeError, match=r"\['a', 'b'\] are not those of the card .*\['blue', 'green'\]"):
+        band_names(DataSettings(root="x", card=str(card), bands=["a", "b"]))

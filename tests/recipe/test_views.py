@@ -21,6 +21,8 @@ from pydantic import ValidationError
         ({"views": {"strategy": {"name": "noise"}, "decoding_steps": 4}}, "views.decoding_steps does nothing"),
         ({"views": {"strategy": {"name": "outpainting", "share": 0.05}}}, "which may cover no token wholly"),
         ({"generator": HALTON, "views": {"refresh": 1}}, "views.refresh does nothing"),
+        ({"views": {"fill": "mean", "pixels": "decoded"}}, "keeps the tile's pixels around the hidden squares"),
+        ({"views": {"fill": "mean", "strategy": {"name": "outpainting"}}}, "is a control of in-painting"),
     ],
 )
 def test_a_strategy_that_does_not_fit_and_a_key_that_does_nothing_are_refused(

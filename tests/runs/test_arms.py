@@ -4,6 +4,7 @@ from pathlib import Path
 
 from planned_runs import RECIPE, changed
 
+from gcl_custom.recipe.pretraining import PackageStartSettings
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 
@@ -25,3 +26,16 @@ def test_handcrafted_views_alone_need_no_generator(tmp_path: Path) -> None:
     assert arms.needs_generator(anchored.recipe)
     assert not arms.needs_views(anchored.recipe)
     assert arms.needs_views(RECIPE)
+
+
+def test_scratch_is_an_arm_only_where_supervised_begins_elsewhere(tmp_path: Path) -> None:
+    run = changed(Run(tmp_path / "r", RECIPE), compare={"arms": ["gcl", "supervised", "scratch"]})
+    assert arms.with_labels(run.recipe) == ["supervised"]
+    alone = changed(run, compare={"arms": ["gcl", "scratch"]})
+    assert arms.with_labels(alone.recipe) == ["scratch"]
+    started = changed(
+        run, pretrain={"backbone": "tf_efficientnet_lite0", "start": PackageStartSettings(name="package")}
+    )
+    assert arms.with_labels(started.recipe) == ["supervised", "scratch"]
+    assert arms.pretrained(started.recipe) == ["gcl"]
+    assert [arm for arm, _ in arms.pretrainings(started.recipe)] == ["gcl"] * 3

@@ -77,3 +77,12 @@ def test_a_path_is_no_name_of_a_run(name: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="a run's name is made of"):
             open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), name)
     assert open_run(tmp_path / "runs", str(tmp_path / "mine.yaml"), "a/cells/b=0.5").path.name == "b=0.5"
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [("runs/mine", "--run mine"), ("other place/mine", "--run mine --runs 'other place'"),
+     ("runs/grid/cells/rate=0.5", "--run grid/cells/rate=0.5"), ("/a/grid/cells/x", "--run grid/cells/x --runs /a")],
+)  # fmt: skip
+def test_the_options_of_a_run_name_it_wherever_it_is(path: str, options: str) -> None:
+    assert Run(Path(path), RECIPE).options == options

@@ -50,6 +50,14 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(f"{page.relative_to(ROOT)}:{line}", found[1], found[2], runs)
 
 
+def python_holding(page: str, words: str) -> str:
+    """The one fence of python in a page of docs/ that holds these words."""
+    (found,) = [
+        block.text for block in blocks(ROOT / "docs" / page) if block.language == "python" and words in block.text
+    ]
+    return found
+
+
 def loose_commands(page: Path) -> list[list[str]]:
     """The words of each command of ours in running text, or indented."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))

@@ -32,8 +32,8 @@ def run_in(folder: Path, **compare: Any) -> Run:
         "pretrain": {"backbone": "test_resnet", "epochs": 4},
         "compare": {
             "seeds": [3, 4], "arms": ["gcl", "handcrafted", "supervised"], "fractions": [0.25, 1.0],
-            "finetune_steps": 3, "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1], "batch": 8,
-            "neighbours": 5, **compare,
+            "finetune_steps": 3, "supervised_epochs": 4, "learning_rates": [1e-3, 1e-2], "penalties": [1e-3, 1e-1],
+            "batch": 8, "neighbours": 5, "shots": [1, 3], "draws": 2, **compare,
         },
         "hardware": {"accelerator": "cpu", "precision": "fp32"},
     }  # fmt: skip

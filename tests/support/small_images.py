@@ -23,6 +23,16 @@ def class_folders(root: Path, count: int = 30) -> Path:
     return root
 
 
+def scenes_border(root: Path, tiles: int, empty: int) -> Path:
+    """GeoTIFFs of 16 px as they are cut from a scene: some whole, and then some with three quarters of nodata."""
+    root.mkdir(exist_ok=True)
+    for number in range(tiles + empty):
+        values = np.random.default_rng(number).integers(1, 9000, (2, 16, 16)).astype(np.uint16)
+        values[:, 4:] *= number < tiles
+        tiff(root / f"{number:03d}.tif", values, nodata=0)
+    return root
+
+
 def several_labels(root: Path) -> Path:
     """40 PNGs in a table: each has the label a, every other one b, too, and the last four have no row."""
     files = sorted(path.relative_to(root).as_posix() for path in class_folders(root, 40).rglob("*.png"))

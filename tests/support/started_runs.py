@@ -27,7 +27,7 @@ def started_run(folder: Path, bands: int = 3, **pretrain: Any) -> Run:
         },
         "compare": {
             "seeds": [3, 4], "arms": ["gcl"], "fractions": [], "penalties": [1e-2], "neighbours": 5,
-            "learning_rates": [1e-3], "supervised_epochs": 1, "batch": 8,
+            "learning_rates": [1e-3], "supervised_epochs": 1, "batch": 8, "shots": [1], "draws": 2,
         },
         "hardware": {"accelerator": "cpu", "precision": "fp32"},
     }  # fmt: skip

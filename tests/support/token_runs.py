@@ -75,3 +75,10 @@ def continued(epochs: int, weights: Path) -> Recipe:
     """The recipe whose transformer goes on from weights."""
     maskgit = RECIPE.tokens.maskgit.model_copy(update={"epochs": epochs, "weights": str(weights)})
     return RECIPE.model_copy(update={"generator": RECIPE.tokens.model_copy(update={"maskgit": maskgit})})
+
+
+def with_views(folder: Path, **views: object) -> Run:
+    """A run with a generator, and these settings of its views."""
+    run = with_generator(folder)
+    run.recipe = run.recipe.model_copy(update={"views": run.recipe.views.model_copy(update=views)})
+    return run

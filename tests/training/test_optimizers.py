@@ -3,12 +3,14 @@
 import copy
 
 import pytest
+import timm
 import torch
 from lightly.utils.lars import LARS as LightlyLARS  # noqa: N811
+from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from gcl_custom.recipe.pretraining import AdamWSettings, LarsSettings
-from gcl_custom.training.optimizers import LARS, make
+from gcl_custom.training.optimizers import LARS, exempt_in_timm, make, without_decay
 
 
 def network() -> nn.Sequential:
@@ -75,6 +77,37 @@ def test_biases_and_normalisation_are_exempt() -> None:
     assert [p.ndim for p in vectors["params"]] == [1, 1, 1, 1]
     assert (matrices["weight_decay"], matrices["adaptive"]) == (0.1, True)
     assert (vectors["weight_decay"], vectors["adaptive"]) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "decayed"),
+    [("vit_tiny_patch16_224", ["pos_embed", "cls_token"], ["blocks.0.attn.qkv.weight", "patch_embed.proj.weight"]),
+     ("swin_tiny_patch4_window7_224", ["layers.1.blocks.0.attn.relative_position_bias_table"],
+      ["layers.1.blocks.0.attn.qkv.weight"]),
+     ("resnet10t", [], ["layer1.0.conv1.weight"])],
+)  # fmt: skip
+def test_under_adamw_what_timm_exempts_is_exempt(name: str, free: list[str], decayed: list[str]) -> None:
+    """The network lies within another module, as it does in training; timm's own grouping is the reference."""
+    network = timm.create_model(name, num_classes=0)
+    module = nn.ModuleDict({"backbone": network, "method": nn.Linear(4, 4)})
+    with_decay, without = make(AdamWSettings(name="adamw", weight_decay=0.1), module, 256).param_groups
+    names = {id(weight): name for name, weight in module.named_parameters()}
+    kept = {names[id(weight)] for weight in without["params"]}
+    assert (with_decay["weight_decay"], without["weight_decay"]) == (0.1, 0.0)
+    assert {f"backbone.{name}" for name in free} <= kept
+    assert {f"backbone.{name}" for name in decayed} <= {names[id(weight)] for weight in with_decay["params"]}
+    stated = getattr(network, "no_weight_decay", set)
+    reference = param_groups_weight_decay(network, no_weight_decay_list=stated())
+    theirs = {names[id(weight)] for weight in reference[0]["params"]}
+    assert kept == theirs | {"method.bias"}
+
+
+def test_groups_hold_every_weight_once_in_their_order() -> None:
+    net = network()
+    decayed, free = without_decay(net, {"0.weight"})
+    assert [id(w) for w in free["params"]] == [id(net[0].weight)]
+    assert [id(w) for w in decayed["params"]] == [id(w) for name, w in net.named_parameters() if name != "0.weight"]
+    assert exempt_in_timm(net) == set()
 
 
 def test_frozen_weights_stay() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import draw
 from stored_tiles import tile_store
-from token_runs import SETTINGS, with_generator
+from token_runs import SETTINGS, with_generator, with_views
 
 from gcl_custom.errors import StaleStage, UserError
 from gcl_custom.generator import loading
@@ -27,8 +28,9 @@ from gcl_custom.views import make_views, view_store
 from gcl_custom.views.view_store import ViewStore
 
 
-def test_views_are_what_the_generator_gives(tmp_path: Path) -> None:
-    run = with_generator(tmp_path / "r")
+@pytest.mark.parametrize("pixels", ["own", "decoded"])
+def test_views_are_what_the_generator_gives(pixels: str, tmp_path: Path) -> None:
+    run = with_views(tmp_path / "r", pixels=pixels)
     make_views.make_views(run)
     store, made = TileStore(plan.tiles(run).path), ViewStore(plan.views(run).path)
     generator = load_generator(run, store)
@@ -38,7 +40,18 @@ def test_views_are_what_the_generator_gives(tmp_path: Path) -> None:
     for which in range(2):
         painted = generator.augment(tokens, Randomness(0, "views", which, tiles))
         read = made.read(tiles, torch.full_like(tiles, which))
-        assert torch.equal(read, store.raw(generator.decode(painted)))
+        whole, kept = store.raw(generator.decode(painted)), store.read(tiles)
+        if pixels == "own":  # a token is 4 px wide, and edges fade over 5
+            near = F.max_pool2d(
+                (painted != tokens).float()[:, None].repeat_interleave(4, 2).repeat_interleave(4, 3), 5, 1, 2
+            )
+            expected = generator.view(store.unit(kept), tokens, painted, Randomness(0, "views", which, tiles))
+            assert torch.equal(read, store.raw(expected))
+            untouched = (near == 0).expand_as(kept)
+            assert torch.equal(read[untouched], kept[untouched])
+            assert not torch.equal(read, kept)
+        else:
+            assert torch.equal(read, whole)
         changed.append((painted != tokens).float().mean().item())
     facts = plan.views(run).facts
     assert facts["changed_tokens"] == pytest.approx(sum(changed) / 2)

@@ -58,7 +58,7 @@ def test_the_digest_of_a_package_is_that_of_its_file() -> None:
 
 
 def test_a_start_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"package has weights for tf_efficientnet_lite0, .*not for the backbone"):
+    with pytest.raises(ValueError, match=r"package has weights for tf_efficientnet_lite0, .*not for resnet18"):
         settings({"name": "package"}, "resnet18")
     with pytest.raises(ValueError, match="give as many of both"):
         settings({"name": "file", "weights": "w.pth", "mean": [0.5], "std": [0.5, 0.5, 0.5]})

@@ -1,0 +1,61 @@
+"""A training step with freed memory kept, against the same step as the C library comes.
+
+    python -m benchmarks.memory [TILE_SIZE]
+
+Steps of EfficientNet-Lite0 as ``recipes/objects-small.yaml`` has it: fixed batch norms, 128 tiles, fp32. Each side runs
+in processes of its own, in turn, since the setting holds for a whole process. Largest resident memory is stated beside
+the ratio.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from gcl_custom.pretraining import backbones, start
+from gcl_custom.training.allocator import keep_freed_memory
+
+BATCH, STEPS, ROUNDS = 128, 8, 3
+
+
+def steps(kept: bool, size: int) -> dict[str, float]:
+    """Seconds of a step, and MB of the process at its largest."""
+    if kept:
+        keep_freed_memory()
+    network, _ = backbones.build("tf_efficientnet_lite0", 3)
+    start.fix_norms(network, "frozen")
+    tiles = torch.rand(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+
+    def step() -> float:
+        began = time.perf_counter()
+        network(tiles).square().mean().backward()
+        return time.perf_counter() - began
+
+    step()
+    seconds = statistics.median(step() for _ in range(STEPS))
+    return {"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def rows(size: int = 64) -> list[dict[str, Any]]:
+    """One row with name, ratio, target and detail."""
+    found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for _ in range(ROUNDS):
+        for kept, runs in found.items():
+            code = f"import json; from benchmarks.memory import steps; print(json.dumps(steps({kept}, {size})))"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            runs.append(json.loads(done.stdout))
+    (plain, plain_mb), (ours, ours_mb) = (
+        [statistics.median(run[key] for run in found[kept]) for key in ("seconds", "memory")] for kept in (False, True)
+    )
+    detail = f"{plain:.2f} -> {ours:.2f} s a step; {plain_mb:,.0f} -> {ours_mb:,.0f} MB"
+    return [{"name": "freed memory kept", "ratio": plain / ours, "target": None, "detail": detail}]
+
+
+if __name__ == "__main__":
+    for found in rows(*map(int, sys.argv[1:])):
+        print(f"{found['name']}: {found['ratio']:.2f} times. {found['detail']}")

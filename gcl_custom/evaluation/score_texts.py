@@ -1,0 +1,37 @@
+"""The scores of a scores.json as texts for a reader, the same on the console, in the report and on a model card."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gcl_custom.measures.statistics import score_text
+
+
+def above(scores: Mapping[str, Any]) -> list[str]:
+    """What stands above the verdict of a scores.json: warnings, then grounds. Earlier versions kept no grounds."""
+    return [*scores.get("warnings", []), *scores.get("grounds", [])]
+
+
+def mean_text(score: Mapping[str, Any], tiles: int) -> str:
+    """A mean score in percent, with as many decimals as so many test tiles carry."""
+    return score_text(score["mean"], tiles)
+
+
+def interval_text(score: Mapping[str, Any], tiles: int) -> str:
+    """The interval of a score in percent, likewise."""
+    return f"{score_text(score['low'], tiles)}–{score_text(score['high'], tiles)}"
+
+
+def seeds_text(score: Mapping[str, Any], tiles: int) -> str:
+    """The scores of few seeds, one by one; empty where one seed is the mean or an interval is over them."""
+    few = score["interval"] == "tiles" and len(score["seeds"]) > 1
+    return ", ".join(score_text(value, tiles) for value in score["seeds"].values()) if few else ""
+
+
+def over(scores: Mapping[str, Any]) -> str:
+    """What the intervals of a scores.json are over, in words."""
+    count = len(scores["seeds"])
+    found = [score for metrics in scores["scores"].values() for score in metrics.values()]
+    if any(score["interval"] == "seeds" for score in found):
+        return f"over {count} seeds"
+    each = "" if count == 1 else f", and the scores of the {count} seeds one by one"
+    return f"over test tiles{each}"

@@ -1,0 +1,40 @@
+"""Places of tiles as GeoParquet 1.1 has them, so that geopandas, QGIS and DuckDB read a table with its points."""
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from gcl_custom.imagery.decoding import Place
+
+COLUMN = "geometry"
+POINT = struct.Struct("<BIdd")
+"""Well-known binary of a point: the order of the bytes (1: the lowest first), the kind (1), east, north."""
+
+
+def points(places: Sequence[Place | None]) -> tuple[pa.BinaryArray, str]:
+    """The column ``geometry``, and the text for the key ``geo`` of the file's metadata.
+
+    Each place is the point (longitude, latitude) of OGC:CRS84, which holds where no crs is stated. A tile without a
+    place has no geometry.
+    """
+    known = [_on_earth(place) if place else None for place in places]
+    wkb = [POINT.pack(1, 1, *at) if at else None for at in known]
+    easts, norths = [at[0] for at in known if at], [at[1] for at in known if at]
+    box = {"bbox": [min(easts), min(norths), max(easts), max(norths)]} if easts else {}
+    about = {
+        "version": "1.1.0",
+        "primary_column": COLUMN,
+        "columns": {COLUMN: {"encoding": "WKB", "geometry_types": ["Point"], **box}},
+    }
+    return pa.array(wkb, pa.binary()), json.dumps(about)
+
+
+def _on_earth(place: Place) -> tuple[float, float] | None:
+    """(longitude, latitude), where both are numbers: a coordinate system may have no place on earth."""
+    east, north = place.longitude, place.latitude
+    if east is None or north is None or not (math.isfinite(east) and math.isfinite(north)):
+        return None
+    return east, north

@@ -1,0 +1,94 @@
+"""Stage: the features that a frozen network has of each training tile, for pretraining to predict from views of it.
+
+They are made once, of whole and upright tiles, enlarged to what the network knows. An interrupted stage goes on with
+the first block that is not on the disk.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from gcl_custom.console import say
+from gcl_custom.files import write_atomically
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining import start
+from gcl_custom.pretraining.backbones import Enlarged
+from gcl_custom.pretraining.targets import FEATURES, TILES
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
+from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.shared_blocks import each, following
+
+BLOCKS = "blocks.npy"
+"""Which blocks are on the disk."""
+BLOCK = 64
+"""Tiles of a block."""
+
+
+def make_targets(run: Run) -> None:
+    """Write the features of every training tile.
+
+    Raises:
+        UserError: the weights of the network are missing or do not fit.
+    """
+    stage = plan.targets(run)
+    if stage.done:
+        say(f"{stage.name}: done before, in {stage.path}")
+        return
+    stage.begin()
+    store = TileStore(plan.tiles(run).path)
+    tiles = store.index("train")
+    _, width = _network(run, store)
+    if not (stage.path / BLOCKS).is_file():
+        with write_atomically(stage.path / TILES) as part, part.open("wb") as file:
+            np.save(file, tiles.numpy())
+        with write_atomically(stage.path / FEATURES) as part, part.open("wb") as file:
+            np.save(file, np.zeros((len(tiles), width), dtype=np.float32))
+        with write_atomically(stage.path / BLOCKS) as part, part.open("wb") as file:
+            np.save(file, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
+    pending = np.flatnonzero(~np.load(stage.path / BLOCKS))
+    each(partial(_writing, run, stage), pending.tolist(), run.recipe.hardware)
+    stage.finish(width=width)
+    say(f"{stage.name}: {width} features of each of {len(tiles)} tiles")
+
+
+def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
+    """The frozen network, which enlarges tiles itself, and its width."""
+    targets = run.recipe.pretrain.feature_targets
+    assert targets
+    network, width = start.begun(run.recipe.pretrain.taught_by, store)
+    return (Enlarged(network, targets.size) if targets.size else network).eval(), width
+
+
+@contextmanager
+def _writing(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
+    """Gives the function that writes a block, in one of several processes."""
+    hardware = run.recipe.hardware
+    store, device = TileStore(plan.tiles(run).path), pick_device(hardware)
+    tiles, network = store.index("train"), _network(run, store)[0].to(device)
+    features, blocks = (np.lib.format.open_memmap(stage.path / name, mode="r+") for name in (FEATURES, BLOCKS))
+
+    def written() -> int:
+        return min(len(tiles), BLOCK * int(blocks.sum()))
+
+    with following(stage, len(tiles), stage.name, "tiles", written) as follow:
+
+        @torch.inference_mode()
+        def write(block: int) -> None:
+            rows = slice(block * BLOCK, (block + 1) * BLOCK)
+            some = store.unit(store.read(tiles[rows]).to(device))
+            with autocast(hardware, device):
+                found = network(some.contiguous(memory_format=torch.channels_last))
+            features[rows] = found.float().cpu().numpy()
+            features.flush()
+            blocks[block] = True
+            blocks.flush()
+            follow()
+
+        yield write

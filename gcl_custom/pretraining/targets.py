@@ -1,0 +1,77 @@
+"""Targets: what a frozen network sees in each training tile, and how well views of the tile predict it.
+
+b  tiles in a batch     d  width of the backbone     t  width of the frozen network     n  training tiles
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_rows import TileRows
+
+FEATURES, TILES = "features.npy", "tiles.npy"
+LEAST_DEVIATION = 1e-3
+"""A feature that hardly varies over the tiles is divided by this, so that it is not blown up."""
+
+
+class TargetStore:
+    """The features (n t) of all training tiles, brought to mean 0 and deviation 1 each. Pickled by its path.
+
+    Raises:
+        UserError: the folder holds no targets.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not (self.path / FEATURES).is_file():
+            raise UserError(f"{self.path} holds no targets ({FEATURES} is missing). Run: gcl-custom pretrain")
+        self._rows = TileRows(torch.from_numpy(np.load(self.path / TILES)), "only training tiles have targets")
+
+    def __reduce__(self) -> tuple[type["TargetStore"], tuple[Path]]:
+        return TargetStore, (self.path,)
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        features: np.ndarray = np.load(self.path / FEATURES, mmap_mode="r")
+        return features
+
+    @property
+    def width(self) -> int:
+        return int(self._features.shape[1])
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        mean = self._features.mean(0, dtype=np.float64)
+        return mean, np.maximum(self._features.std(0, dtype=np.float64), LEAST_DEVIATION)
+
+    def read(self, tiles: Int[Tensor, " b"]) -> Float[Tensor, "b t"]:
+        """The standardised features of some tiles."""
+        mean, deviation = self._moments
+        features = (self._features[self._rows.of(tiles).numpy()] - mean) / deviation
+        return torch.from_numpy(features.astype(np.float32))
+
+
+class Prediction(nn.Module):
+    """Predicts a tile's targets from the representation of any of its views, by a linear map.
+
+    The loss is 1 - cos(predicted, target), averaged over tiles and views. Targets are standardised: features after an
+    activation are all positive, so the cosine of any two would be near 1.
+    """
+
+    def __init__(self, width: int, targets: int, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.linear = nn.Linear(width, targets)
+
+    def forward(self, seen: Sequence[Float[Tensor, "b d"]], targets: Float[Tensor, "b t"]) -> Float[Tensor, ""]:
+        """The loss of the representations of several views, times its weight."""
+        with torch.autocast(targets.device.type, enabled=False):
+            similar = [F.cosine_similarity(self.linear(r.float()), targets, dim=1).mean() for r in seen]
+        return self.weight * (1 - torch.stack(similar).mean())
