@@ -2,28 +2,66 @@
 
 import json
 import os
+import pickle
+import re
 import shutil
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from gcl_custom.errors import Busy, UserError
+from gcl_custom.machine_faults import writing
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``. On success the file takes the name ``path``; on failure it is removed."""
+def write_atomically(path: Path, size: int = 0) -> Iterator[Path]:
+    """Give a temporary path beside ``path``. On success the file takes the name ``path``; on failure it is removed.
+
+    Args:
+        size: bytes that the file will have, about, for the message if there is no room; 0 if that is not known.
+
+    Raises:
+        OSError: it cannot be written. The error names ``path``, whatever library was writing.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with writing(path, part, size):
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that cannot be written to; the first error is the one to show
+            part.unlink(missing_ok=True)
+
+
+def reserve(path: Path) -> None:
+    """Take room on the disk for all of a file whose length is set.
+
+    A file that is written through a memory map has no room of its own at first. If the disk then fills up, the system
+    ends the process without a message.
+
+    Raises:
+        OSError: there is not enough room; the file is removed.
+    """
+    size = path.stat().st_size
+    try:
+        with writing(path, size=size), path.open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS
+                for start in range(0, size, len(_ZEROS)):
+                    file.write(_ZEROS[: size - start])
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+_ZEROS = bytes(2**20)
 
 
 def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
@@ -56,8 +94,45 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, remedy: str = "") -> Any:
+    """The content of a JSON file of ours.
+
+    Args:
+        remedy: the command that makes it again; see ``damaged``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error, remedy) from None
+
+
+UNREADABLE = (
+    OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What torch raises for a file that is truncated, or no file of its kind."""
+
+
+def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
+    """The error for a file of a run that cannot be read, with what to remove so that it is made again.
+
+    Args:
+        remedy: the command that makes the file's stage, without the name of the run; by default the one just typed.
+    """
+    folder = path.parent
+    is_run = (folder / "recipe.yaml").is_file()
+    if remedy and (folder.parent / "recipe.yaml").is_file():
+        remedy = f"type: {remedy} --run {folder.parent.name}"
+    else:
+        remedy = "type the same command again"
+    why = re.split(r"[.:]\s|\n", str(error).strip())[0].rstrip(".:")[:150] or type(error).__name__
+    return UserError(
+        f"{path} is damaged or was changed: {why}. Remove {'it' if is_run else f'the folder {folder}'}, then {remedy}: "
+        f"it is made anew, and other stages stay"
+    )
 
 
 def discard(folder: Path) -> None:

@@ -81,3 +81,9 @@ def test_only_the_first_rank_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert console.is_first_rank()
     monkeypatch.setenv("RANK", "1")
     assert not console.is_first_rank()
+
+
+def test_bytes_are_shown_to_three_digits() -> None:
+    assert [console.in_bytes(count) for count in (7, 1999, 1_710_000_000, 252 * 10**9, 2 * 10**12)] == [
+        "7 B", "2 kB", "1.71 GB", "252 GB", "2,000 GB",
+    ]  # fmt: skip

@@ -52,6 +52,7 @@ STAGES = {
     "evaluation.compare_supervised",
     "evaluation.evaluate",
     "reporting.report",
+    "check.beforehand",
     "check.check",
     "weights.list_weights",
     "export.embed",

@@ -13,16 +13,16 @@ from rich.table import Table
 from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
 from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
-from gcl_custom.console import console, duration, say, warn
+from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
+from gcl_custom.training.devices import require_devices
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
-from gcl_custom.weights.on_disk import in_bytes
 
 MOST_CLASSES = 40
 """Most classes with a row of their own in the table of tiles."""
@@ -39,6 +39,7 @@ def check(run: Run) -> None:
         UserError: anything that would end the run before its first training step.
     """
     recipe = run.recipe
+    require_devices(recipe.hardware)
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
     sizes, there = show_weights(recipe)

@@ -20,6 +20,7 @@ from gcl_custom.runs.stage import Record, Stage
 from gcl_custom.weights.needed import licences
 
 STAGES = {
+    "beforehand": ("check.beforehand", "beforehand"),
     "backbone": ("pretraining.suitable", "require_suitable"),
     "tiles": ("imagery.pack_tiles", "pack_tiles"),
     "tokenizer": ("generator.fit_tokenizer", "fit_tokenizer"),
@@ -88,7 +89,9 @@ def work(
 
 
 def _begin(run: Run) -> None:
-    """What comes before all else: is the backbone one for these tiles, are the tiles packed, have files changed?"""
+    """What comes before all else: is all there that the recipe names, is the backbone one for these tiles, are the
+    tiles packed, have files changed?"""
+    do("beforehand", run)
     do("backbone", run)
     do("tiles", run)
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 # Torch reads this when it starts. Idle threads that spin would slow other work down.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -17,6 +17,7 @@ from gcl_custom.cli import recipes
 from gcl_custom.cli.commands import app
 from gcl_custom.console import fail, say
 from gcl_custom.errors import Stopped, UserError
+from gcl_custom.machine_faults import explained
 
 app.add_typer(recipes.app, name="recipes")
 
@@ -39,19 +40,34 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. A UserError ends with one message and exit code 1, a signal with 128 and its number."""
+    """Run the command line. A UserError or a fault of the machine ends with one message and exit code 1.
+
+    A signal ends it with 128 and its number.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
         app()
     except UserError as error:
-        fail(str(error))
-        sys.exit(1)
+        _end(str(error))
+    except Exception as error:
+        message = explained(error)
+        if message is None:
+            raise
+        _end(message)
     except Stopped as stopped:
         for process in multiprocessing.active_children():  # Python would wait for those that still train
             process.terminate()
         say(f"stopped by {signal.Signals(stopped.signal).name}; the same command goes on where this one stopped")
         sys.exit(128 + stopped.signal)
+
+
+def _end(message: str) -> NoReturn:
+    try:
+        fail(message)
+    except OSError:  # the log is on the disk that is full
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gcl_custom.console import progress, say
-from gcl_custom.files import write_atomically
+from gcl_custom.files import UNREADABLE, damaged, write_atomically
 from gcl_custom.generator.augment.edit_training import State
 from gcl_custom.generator.augment.interface import picture_rows
 from gcl_custom.generator.augment.navigator import Navigator, fit_navigator, small_encoder
@@ -47,7 +49,7 @@ def fit_edit(run: Run) -> None:
     torch.manual_seed(derive(seed, STAGE, "weights"))
     network = learned(run, generator, tuple(latents.shape[1:]))
     checkpoint = stage.path / CHECKPOINT
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else None
+    state = _state(checkpoint)
     losses: dict[str, float] = state["losses"] if state else {}
 
     def render(latent: Tensor, which: Tensor) -> Tensor:
@@ -83,3 +85,13 @@ def fit_edit(run: Run) -> None:
     checkpoint.unlink(missing_ok=True)
     said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     say(f"{STAGE}: learned in {settings.steps} steps, last losses {said}; picture in {stage.path}")
+
+
+def _state(checkpoint: Path) -> Any:
+    """The checkpoint, if there is one."""
+    if not checkpoint.is_file():
+        return None
+    try:
+        return torch.load(checkpoint, weights_only=True)
+    except UNREADABLE as error:
+        raise damaged(checkpoint, error) from None

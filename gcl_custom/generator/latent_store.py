@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gcl_custom.arrays import new_array, read_array, require_shape
 from gcl_custom.files import write_atomically
 from gcl_custom.imagery.tile_rows import TileRows
 from gcl_custom.imagery.tile_store import TileStore
@@ -31,7 +32,8 @@ class Latents:
 
     @cached_property
     def _latents(self) -> np.ndarray:
-        latents: np.ndarray = np.load(self._path, mmap_mode="r")
+        latents = read_array(self._path, "gcl-custom fit-generator")
+        require_shape(self._path, latents, (len(self._rows),), "gcl-custom fit-generator")
         return latents
 
     def read(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
@@ -85,16 +87,19 @@ class LatentWriter:
     def finish(self) -> None:
         """Join all blocks into one file."""
         if not (self._folder / FILE).is_file():
-            kind = np.load(self._file(0)).dtype
+            kind = self._read(0).dtype
             with write_atomically(self._folder / FILE) as part:
-                whole = np.lib.format.open_memmap(part, mode="w+", dtype=kind, shape=(self.count,))
+                whole = new_array(part, kind, (self.count,))
                 start = 0
                 for number, tiles in enumerate(self._tiles):
-                    whole[start : start + len(tiles)] = np.load(self._file(number))
+                    whole[start : start + len(tiles)] = self._read(number)
                     start += len(tiles)
                 whole.flush()
         for blocks in self._folder.glob("blocks-*"):
             shutil.rmtree(blocks)
+
+    def _read(self, number: int) -> np.ndarray:
+        return read_array(self._file(number), "", mode=None)
 
     def _file(self, number: int) -> Path:
         return self._blocks / f"{number:06d}.npy"

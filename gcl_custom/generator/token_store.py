@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gcl_custom.arrays import read_array, require_shape
 from gcl_custom.imagery.tile_rows import TileRows
 from gcl_custom.imagery.tile_store import TileStore
 
@@ -35,7 +36,8 @@ class Tokens:
 
     @cached_property
     def _tokens(self) -> np.ndarray:
-        tokens: np.ndarray = np.load(self._path, mmap_mode="r")
+        tokens = read_array(self._path, "gcl-custom fit-generator")
+        require_shape(self._path, tokens, (len(self._rows),), "gcl-custom fit-generator")
         return tokens
 
     def read(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, "b s h w"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gcl_custom.arrays import new_array
 from gcl_custom.console import progress, say
 from gcl_custom.files import write_atomically
 from gcl_custom.generator.build_networks import AnyTokenizer
@@ -51,7 +52,7 @@ def write_tokens(
                     tokens = tokenizer.tokenise(turn(tiles, torch.full((len(some),), way, device=device)))
                 if written is None:
                     shape = (len(numbers), ways_of_tile, *tokens.shape[1:])
-                    written = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint16, shape=shape)
+                    written = new_array(part, np.uint16, shape)
                 written[start : start + len(some), way] = tokens.cpu().numpy()
                 ticker.advance(len(some))
         assert written is not None

@@ -16,7 +16,7 @@ from jaxtyping import Integer
 
 from gcl_custom.console import plain, progress, say, warn
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically, write_json
+from gcl_custom.files import read_json, write_atomically, write_json
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
@@ -121,7 +121,7 @@ def changed(run: Run) -> str | None:
 
 def _differences(folder: Path, root: Path, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
-    before = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["files"])
+    before = set(read_json(folder / INDEX)["files"])
     records, counts = packed(folder), Counter[str]()
     for tile in tiles:
         record = records.get(tile.source)

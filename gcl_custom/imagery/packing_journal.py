@@ -14,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from gcl_custom.files import damaged
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.tile_store import PIXELS
+from gcl_custom.imagery.tile_store import MADE_BY, PIXELS
+from gcl_custom.machine_faults import writing
 from gcl_custom.recipe.imagery import DataSettings
 
 JOURNAL = "packing.jsonl"
@@ -80,10 +82,16 @@ class PackingJournal:
         header = json.dumps({**form._asdict(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
         lines = self._whole_lines()
         if not lines or lines[0] != header:
-            self._pixels.write_bytes(b"")
-            self._journal.write_text(f"{header}\n", encoding="utf-8")
-        for line in lines[1:] if lines and lines[0] == header else []:
-            self._learn(Record.of_line(line))
+            with writing(folder):
+                self._pixels.write_bytes(b"")
+                self._journal.write_text(f"{header}\n", encoding="utf-8")
+        try:
+            for line in lines[1:] if lines and lines[0] == header else []:
+                self._learn(Record.of_line(line))
+        except (ValueError, TypeError) as error:
+            raise damaged(self._journal, error, MADE_BY) from None
+        if not self._pixels.is_file() or self._pixels.stat().st_size < self.slots * self.tile_bytes:
+            raise damaged(self._pixels, ValueError(f"it should hold {self.slots} tiles"), MADE_BY)
         # A kill may leave the pixels of a block without its lines; the block is then written again.
         os.truncate(self._pixels, self.slots * self.tile_bytes)
 
@@ -107,7 +115,7 @@ class PackingJournal:
 
     def append(self, block: Sequence[tuple[Record, Integer[np.ndarray, "c h w"] | None]]) -> None:
         """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
-        with self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
+        with writing(self._pixels), self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []
             for fresh, tile in block:
                 record = fresh

@@ -6,7 +6,6 @@ All scenes share palettes and vary in season, sun and haze, so that mean colour 
     h w  pixels of a scene     a field of numbers over a scene is (h, w), a reflectance (band, h, w) in 0..1
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from jaxtyping import Bool, Float, Int, UInt
 
 from gcl_custom.console import progress, say
 from gcl_custom.errors import UserError
+from gcl_custom.files import read_json, write_json
+from gcl_custom.machine_faults import writing
 from gcl_custom.recipe.imagery import SyntheticScenesSettings
 
 Field = Float[np.ndarray, "h w"]
@@ -284,7 +285,7 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
     """
     wanted = settings.model_dump(mode="json")
     mark = root / MARK
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
+    if mark.is_file() and read_json(mark) == wanted:
         return
     if root.is_dir() and any(root.iterdir()):
         what = "scenes of other settings" if mark.is_file() else "files that were not drawn"
@@ -294,6 +295,17 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
         )
     say(f"drawing {settings.tiles} synthetic scenes into {root}")
     part = root.with_name(f".{root.name}.part")
+    try:
+        _draw_all(part, settings)
+        if root.is_dir():
+            root.rmdir()
+        os.replace(part, root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _draw_all(part: Path, settings: SyntheticScenesSettings) -> None:
+    """Draw all scenes into a folder that takes its name at the end."""
     shutil.rmtree(part, ignore_errors=True)
     for name in CLASSES:
         (part / name).mkdir(parents=True)
@@ -302,12 +314,11 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
         for number in range(settings.tiles):
             name = names[number % len(names)]
             pixels = stored(scene(name, settings.pixels, settings.seed, number), settings.near_infrared)
-            _write(part / name / f"{name}_{number:05d}.tif", pixels, number)
+            path = part / name / f"{name}_{number:05d}.tif"
+            with writing(path, path, size=pixels.nbytes):
+                _write(path, pixels, number)
             bar.advance()
-    (part / MARK).write_text(json.dumps(wanted), encoding="utf-8")
-    if root.is_dir():
-        root.rmdir()
-    os.replace(part, root)
+    write_json(part / MARK, settings.model_dump(mode="json"))
 
 
 def _write(path: Path, pixels: UInt[np.ndarray, "c h w"], number: int) -> None:

@@ -17,9 +17,12 @@ class TileRows:
     """
 
     def __init__(self, tiles: Int[Tensor, " n"], only: str) -> None:
-        self._only = only
+        self._only, self._count = only, len(tiles)
         self._rows = torch.full((int(tiles.max()) + 1,), -1)
         self._rows[tiles] = torch.arange(len(tiles))
+
+    def __len__(self) -> int:
+        return self._count
 
     def of(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """The rows of the given tiles, on the CPU."""

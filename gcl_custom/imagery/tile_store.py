@@ -7,7 +7,6 @@ holds for each tile, in the order of the relative paths, its slot, label, split 
 are only ever appended, so a second packing after files were added or taken away reuses what is there.
 """
 
-import json
 import math
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.files import damaged, read_json
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import stored_labels
 
@@ -26,6 +26,7 @@ SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 PIXELS = "tiles.bin"
 INDEX = "tiles.json"
+MADE_BY = "gcl-custom fit-generator"
 MOMENTS_SAMPLE = 1000
 
 
@@ -70,7 +71,7 @@ class TileStore:
         low, high: the values of each band that ``unit`` maps to 0 and 1.
 
     Raises:
-        UserError: the folder holds no finished store.
+        UserError: the folder holds no finished store, or a damaged one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +81,13 @@ class TileStore:
             raise UserError(
                 f"{self.path} holds no packed tiles ({INDEX} is missing). Run: gcl-custom fit-generator RECIPE"
             )
-        about: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        about = read_json(index, MADE_BY)
+        try:
+            self._understand(about)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise damaged(index, error, MADE_BY) from None
+
+    def _understand(self, about: dict[str, Any]) -> None:
         self.dtype: Literal["uint8", "uint16", "int16"] = about["dtype"]
         self.bands: int = about["bands"]
         self.size: int = about["size"]
@@ -107,8 +114,14 @@ class TileStore:
 
     @cached_property
     def _pixels(self) -> np.ndarray:
-        shape = (-1, self.bands, self.size, self.size)
-        return np.memmap(self.path / PIXELS, dtype=self.dtype, mode="r").reshape(shape)
+        path, shape = self.path / PIXELS, (-1, self.bands, self.size, self.size)
+        try:
+            pixels = np.memmap(path, dtype=self.dtype, mode="r").reshape(shape)
+        except (OSError, ValueError) as error:
+            raise damaged(path, error, MADE_BY) from None
+        if len(self._slots) and not 0 <= self._slots.min() <= self._slots.max() < len(pixels):
+            raise damaged(path, ValueError(f"it holds {len(pixels)} tiles, too few"), MADE_BY)
+        return pixels
 
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
         """The numbers of a split's tiles, ascending."""

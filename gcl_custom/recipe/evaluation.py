@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gcl_custom.recipe.section import Count, Positive, Section
+from gcl_custom.recipe.section import LARGEST_BATCH, Count, LearningRate, Positive, Section, Seed
 
 # ---------------------------------------------------------------- comparison
 
@@ -22,7 +22,7 @@ however few tiles there are."""
 class CompareSettings(Section):
     """The comparison of arms over several seeds: probes, fine-tuning, and the supervised baseline."""
 
-    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
     """Seeds of pretraining and of the supervised baseline; intervals are taken over them."""
     arms: list[Arm] = ["gcl", "handcrafted", "reconstructed", "paired", "supervised", "scratch"]
     """Pretrainings to compare, and the supervised baseline. gcl: as the recipe says. handcrafted: mixing rate 0.
@@ -46,7 +46,7 @@ class CompareSettings(Section):
     """L2 penalties of the linear probe to choose from on the validation tiles; with the best it is fitted once more, to
     training and validation tiles. Of n tiles and three classes or more, scikit-learn's C is 1 / (n penalty); of two
     classes it is 2 / (n penalty)."""
-    learning_rates: Annotated[list[Positive], Field(min_length=1)] = [3e-4, 1e-3]
+    learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = [3e-4, 1e-3]
     """Learning rates (AdamW) of fine-tuning and of the supervised baseline to choose from on the validation tiles."""
     finetune_steps: Count = 1000
     """Most training steps of fine-tuning, and of the supervised baseline at the same label fraction; not for all
@@ -54,7 +54,7 @@ class CompareSettings(Section):
     supervised_epochs: Count | None = None
     """Most epochs on all labels, of the supervised baseline and of fine-tuning; without it, those of pretraining, but
     at least 1,000 steps. Too few leave a baseline that the verdict does not compare with."""
-    batch: Annotated[int, Field(ge=2)] = 64
+    batch: Annotated[int, Field(ge=2, le=LARGEST_BATCH)] = 64
     """Tiles in a step of fine-tuning and of the supervised baseline."""
 
     def epochs_on_all(self, pretraining: int, steps_per_epoch: int) -> int:

@@ -17,10 +17,21 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 
 S = TypeVar("S", bound=Section)
+LONGEST_SHOWN = 200
+"""Characters of a value that a message shows."""
+MOST_MISTAKES = 50
+"""Mistakes that a message lists; it counts the rest."""
+DEEPEST = 100
+"""Brackets within brackets that are read."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number and refuses a key that is given twice."""
+    """Safe YAML that reads 1e-3 as a number and refuses a key that is given twice, and brackets without end."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        if self.flow_level >= DEEPEST:
+            raise RecursionError  # at once: PyYAML's time grows with the square of the depth
+        super().fetch_flow_collection_start(token_class)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -54,14 +65,61 @@ def parse_yaml(text: str, where: str) -> Any:
         where: what the text is from, for messages.
 
     Raises:
-        RecipeError: it is not valid YAML.
+        RecipeError: it is not valid YAML, or stands for far more than any recipe holds.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  a subclass of SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (count := _size(node, {})) > MOST_VALUES:
+            raise RecipeError(f"{where}: its aliases (*) stand for {_about(count)} values. Write the values out")
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise RecipeError(f"{where}: not valid YAML: its brackets or indents are too deep") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # of what cannot be a date, a number, a key
+        raise RecipeError(f"{where}: not valid YAML: {_cut(str(error))}") from None
+
+
+MOST_VALUES, MOST_BYTES = 100_000, 2**20
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values that a node stands for, if each alias is written out.
+
+    Args:
+        known: the sizes of nodes that are counted already; of those that are being counted, one that is too large.
+    """
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # what an alias of a part to its whole stands for
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _about(count: int) -> str:
+    return f"{count:,}" if count < 10**9 else "more than a thousand million"
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe or a card.
+
+    Raises:
+        RecipeError: it cannot be read as text, or is far too large.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise RecipeError(f"{path} is too large for a recipe: {path.stat().st_size:,} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RecipeError(
+            f"{path} is no text in UTF-8. Save it as UTF-8, or give the recipe and not another file"
+        ) from None
 
 
 def shipped(kind: Literal["recipes", "recipes/studies", "datasets"]) -> dict[str, Path]:
@@ -105,7 +163,7 @@ def read_mapping(given: str | Path, what: Literal["recipe", "study"]) -> tuple[P
         hint = f" Did you mean the shipped {what} {close[0]!r}?" if close else " See: gcl-custom recipes list"
         folder = " and no folder of images of this name" if what == "recipe" else ""
         raise RecipeError(f"There is no {what} file {path}{folder} (looked for from {Path.cwd()}).{hint}")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = parse_yaml(read_text(path), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a {what} is a mapping of sections, not {type(values).__name__}")
     return path, {"name": path.stem, **values}
@@ -125,7 +183,7 @@ def load_card(name: str) -> Card:
         raise RecipeError(
             f"data.card: there is no card {name!r}. Shipped: {', '.join(shipped('datasets'))}; or give a path"
         )
-    return check_values(Card, parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+    return check_values(Card, parse_yaml(read_text(path), str(path)), str(path))
 
 
 def band_names(data: DataSettings) -> list[str] | None:
@@ -168,14 +226,16 @@ def check_values(model: type[S], values: object, where: str) -> S:
         where: what the values are from, for the message.
 
     Raises:
-        RecipeError: there are mistakes, and every one is listed.
+        RecipeError: there are mistakes, and every one is listed, up to 50.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
         lines = [_explain(model, values, mistake) for mistake in error.errors()]
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise RecipeError(f"{where}: {count}\n" + "\n".join(f"  - {line}" for line in lines)) from None
+        more = [f"... and {len(lines) - MOST_MISTAKES} more"] if len(lines) > MOST_MISTAKES else []
+        listed = "\n".join(f"  - {line}" for line in [*lines[:MOST_MISTAKES], *more])
+        raise RecipeError(f"{where}: {count}\n{listed}") from None
 
 
 def _explain(model: type[Section], values: object, mistake: Any) -> str:
@@ -194,13 +254,18 @@ def _explain(model: type[Section], values: object, mistake: Any) -> str:
         return f"{name}: {mistake['ctx']['error']}"
     if kind == "union_tag_invalid":
         tag, expected = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"]
-        return f"{name}.name: given {tag!r}; it should be one of {expected}{_close(tag, expected)}"
+        return f"{name}.name: given {_cut(repr(tag))}; it should be one of {expected}{_close(tag, expected)}"
     given = mistake["input"]
-    shown = "" if isinstance(given, dict) else f"given {given!r}; "
+    shown = "" if isinstance(given, dict) else f"given {_cut(repr(given))}; "
     message = mistake["msg"][0].lower() + mistake["msg"][1:]
     if kind == "literal_error" and isinstance(given, str):
         message += _close(given, mistake["ctx"]["expected"])
     return f"{name}: {shown}{message}"
+
+
+def _cut(text: str) -> str:
+    """A text that is not too long for a message."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _close(given: str, quoted: str) -> str:

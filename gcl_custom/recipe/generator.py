@@ -7,7 +7,19 @@ from pydantic import Field, Tag, model_validator
 
 from gcl_custom.recipe.family import GeneratorSection
 from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings
-from gcl_custom.recipe.section import Count, NamedWeights, Positive, Section, Share, named
+from gcl_custom.recipe.section import (
+    Batch,
+    Count,
+    CountOrZero,
+    Depth,
+    LearningRate,
+    NamedWeights,
+    Positive,
+    Section,
+    Share,
+    Width,
+    named,
+)  # fmt: skip
 from gcl_custom.recipe.views import StrategySection, ViewsSettings
 
 # ---------------------------------------------------------------- tokens: a tokenizer and a transformer
@@ -16,13 +28,13 @@ from gcl_custom.recipe.views import StrategySection, ViewsSettings
 class TokenizerLossesSettings(Section):
     """What any tokenizer is trained with."""
 
-    batch: Count = 32
+    batch: Batch = 32
     """Tiles in a training step."""
-    learning_rate: Positive = 4e-4
+    learning_rate: LearningRate = 4e-4
     """Learning rate of AdamW at its highest, for the tokenizer and for the discriminator."""
     perceptual: PerceptualSettings = EfficientNetLite0Settings()
     """Network whose features compare reconstructions with tiles."""
-    adversary_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    adversary_channels: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 64
     """Of the discriminator's first layer; each of the next two has twice as many."""
     adversary_start: Share = 0.5
     """Share of the run after which the discriminator joins; 1 trains without it."""
@@ -40,17 +52,17 @@ class TokenizerSettings(TokenizerLossesSettings):
     name: Literal["vqgan"] = "vqgan"
     weights: str | None = None
     """vqgan.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
-    epochs: Annotated[int, Field(ge=0)] = 300
+    epochs: CountOrZero = 300
     """Epochs of training; 0 takes weights as they are."""
     codes: Annotated[int, Field(ge=2, le=65536)] = 1024
     """Number of codes in the codebook."""
-    code_width: Count = 32
+    code_width: Width = 32
     """Length of a code."""
     pixels_per_token: Literal[4, 8, 16] = 8
     """Side, in pixels, of the square that one token stands for."""
-    channels: Annotated[int, Field(ge=16, multiple_of=16)] = 128
+    channels: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
     """Width of the networks at the resolution of the tokens."""
-    blocks: Count = 4
+    blocks: Depth = 4
     """Residual blocks at each of two resolutions, the tokens' and twice that, in the encoder and in the decoder."""
     codebook: Literal["ema", "gradient"] = "ema"
     """How codes are learned: as moving averages of the features that they stand for, or by gradient descent."""
@@ -76,9 +88,9 @@ class PublicTokenizerSettings(TokenizerLossesSettings):
     name: Literal["llamagen", "mage"]
     weights: str
     """Its public file. ``gcl-custom weights`` says where to get it."""
-    epochs: Annotated[int, Field(ge=0)] = 0
+    epochs: CountOrZero = 0
     """Of further training on the own tiles; 0 takes the weights as they are."""
-    learning_rate: Positive = 1e-4
+    learning_rate: LearningRate = 1e-4
     """Learning rate of AdamW at its highest, for the tokenizer and for the discriminator."""
     pixels_per_token: ClassVar[int] = 16
     colours_only: ClassVar[bool] = True
@@ -95,15 +107,15 @@ class MaskGITSettings(Section):
     name: Literal["maskgit"] = "maskgit"
     weights: str | None = None
     """maskgit.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
-    epochs: Annotated[int, Field(ge=0)] = 3000
+    epochs: CountOrZero = 3000
     """Epochs of training; 0 takes weights as they are."""
-    batch: Count = 48
+    batch: Batch = 48
     """Tiles in a training step."""
-    learning_rate: Positive = 3e-4
+    learning_rate: LearningRate = 3e-4
     """Learning rate of AdamW at its highest."""
-    width: Annotated[int, Field(ge=32, multiple_of=32)] = 512
+    width: Annotated[int, Field(ge=32, le=2**14, multiple_of=32)] = 512
     """Width of the transformer."""
-    depth: Count = 12
+    depth: Depth = 12
     """Number of its layers."""
     heads: Count = 8
     """Attention heads in each layer."""
@@ -137,11 +149,11 @@ class PublicMaskGITSettings(Section):
     """Its public file. ``gcl-custom weights`` says where to get it."""
     heads: Count | None = None
     """Of attention, which no tensor tells; without it, those of the public model of this width."""
-    epochs: Annotated[int, Field(ge=0)] = 0
+    epochs: CountOrZero = 0
     """Of further training on the own tiles; 0 takes the weights as they are."""
-    batch: Count = 48
+    batch: Batch = 48
     """Tiles in a training step."""
-    learning_rate: Positive = 1e-4
+    learning_rate: LearningRate = 1e-4
     """Learning rate of AdamW at its highest."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the target spread over all codes."""
@@ -248,7 +260,7 @@ class IcGanSettings(GeneratorSection):
     """SwAV's ResNet-50, swav_800ep_pretrain.pth.tar."""
     truncation: Positive = 0.7
     """Half the largest magnitude of a number of the noise."""
-    inversion_steps: Annotated[int, Field(ge=0)] = 0
+    inversion_steps: CountOrZero = 0
     """Steps of a search for the noise that shows the tile; 0 has none, and then only fresh noise is of use."""
     strength: Share = 1.0
     """From the noise that was found by inversion, 0, to a fresh one, 1."""

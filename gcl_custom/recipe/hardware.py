@@ -1,8 +1,10 @@
 """The grammar of the section ``hardware``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from gcl_custom.recipe.section import Count, Positive, Section
+from pydantic import Field
+
+from gcl_custom.recipe.section import Positive, Section
 
 
 class HardwareSettings(Section):
@@ -13,7 +15,7 @@ class HardwareSettings(Section):
     as it was published."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Kind of device. auto takes a GPU if there is one, then Apple's MPS, then the CPU."""
-    devices: Count = 1
-    """Number of GPUs, or of processes on a CPU. More than one train together (DDP)."""
+    devices: Annotated[int, Field(ge=1, le=256)] = 1
+    """Number of GPUs, or of processes on a CPU, one for each core at most. More than one train together (DDP)."""
     checkpoint_minutes: Positive = 1.0
     """Longest time between two checkpoints. Each evaluation writes one too."""

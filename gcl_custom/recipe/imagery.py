@@ -4,19 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gcl_custom.recipe.section import Section, Share
+from gcl_custom.recipe.section import Pixels, Section, Seed, Share
 
 
 class SyntheticScenesSettings(Section):
     """Imagery that is drawn on the spot, for a first run without a download. Every page says that it is synthetic."""
 
-    tiles: Annotated[int, Field(ge=20)] = 1200
+    tiles: Annotated[int, Field(ge=20, le=10**6)] = 1200
     """Number of GeoTIFF scenes to draw, one tile each, spread evenly over the classes."""
-    pixels: Annotated[int, Field(ge=16)] = 64
+    pixels: Annotated[int, Field(ge=16, le=2**13)] = 64
     """Side of a scene, in pixels."""
     near_infrared: bool = False
     """Draw four bands of uint16 (reflectance times 10,000) instead of red, green and blue of uint8."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the drawing."""
 
 
@@ -29,7 +29,7 @@ class SplitSettings(Section):
     """Share of the tiles to choose settings on."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the tiles to score. The three shares sum to 1."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random split, separate from the run's seed so that runs of different seeds share the test split."""
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class DataSettings(Section):
     multi_label: bool = False
     """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
     file several, this is so anyway."""
-    size: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = 128
+    size: Pixels = 128
     """Side of a tile in pixels. Larger files are resized so that the shorter side fits, then cropped to the centre."""
     upscale: bool = False
     """Enlarge files that are smaller than the size, instead of listing them as unusable."""

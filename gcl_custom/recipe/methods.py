@@ -60,7 +60,7 @@ class DinoSettings(Section):
     """Momentum of the teacher at the start; it rises to 1 along a cosine."""
     projector: Widths = [2048, 2048, 256]
     """Widths of the projector's layers. The output of the last is normalised."""
-    outputs: Annotated[int, Field(ge=2)] = 65536
+    outputs: Annotated[int, Field(ge=2, le=2**20)] = 65536
     """Number of classes into which student and teacher sort views."""
     student_temperature: Positive = 0.1
     """Divides the student's logits before the softmax."""
@@ -78,7 +78,7 @@ class SwavSettings(Section):
     name: Literal["swav"]
     projector: Widths = [2048, 128]
     """Widths of the projector's layers. The output of the last is normalised."""
-    prototypes: Annotated[int, Field(ge=2)] = 3000
+    prototypes: Annotated[int, Field(ge=2, le=2**20)] = 3000
     """Number of prototypes, to which tiles are assigned."""
     temperature: Positive = 0.1
     """Divides the scores of the prototypes before the softmax."""
@@ -86,7 +86,7 @@ class SwavSettings(Section):
     """Regularisation of Sinkhorn's algorithm: larger values spread each tile over more prototypes."""
     sinkhorn_iterations: Count = 3
     """Iterations of Sinkhorn's algorithm."""
-    queue: Annotated[int, Field(ge=0)] = 0
+    queue: Annotated[int, Field(ge=0, le=2**22)] = 0
     """Projections of earlier batches that take part in the assignment, for batches smaller than the number of
     prototypes."""
     queue_from: Share = 0.15

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, field_validator, model_validator
 
 from gcl_custom.recipe.methods import MethodSettings, VICRegSettings
-from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+from gcl_custom.recipe.section import (
+    LARGEST_BATCH,
+    Count,
+    CountOrZero,
+    LearningRate,
+    Pixels,
+    Positive,
+    Section,
+    Share,
+    named,
+)
 
 # ---------------------------------------------------------------- what it begins with
 
@@ -116,7 +126,7 @@ class LarsSettings(Section):
     """LARS (arXiv:1708.03888)."""
 
     name: Literal["lars"] = "lars"
-    learning_rate: Positive = 0.2
+    learning_rate: LearningRate = 0.2
     """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     """Weight decay of all weights but biases and norms."""
@@ -128,7 +138,7 @@ class AdamWSettings(Section):
     """AdamW (arXiv:1711.05101)."""
 
     name: Literal["adamw"]
-    learning_rate: Positive = 1e-3
+    learning_rate: LearningRate = 1e-3
     """Learning rate at its highest for a batch of 256; it is scaled linearly with the batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Weight decay of all weights but biases, norms, and the positions, tokens and tables of biases of transformers."""
@@ -193,7 +203,7 @@ class SmallCropsSettings(Section):
 
     count: Annotated[int, Field(ge=0, le=16)] = 0
     """Number of small views of each tile."""
-    size: Annotated[int, Field(ge=16, multiple_of=8)] = 96
+    size: Pixels = 96
     """Side of a small view in pixels."""
     area: tuple[Share, Share] = (0.05, 0.4)
     """Smallest and largest share of the tile's area."""
@@ -241,9 +251,9 @@ class PretrainSettings(Section):
     """Epochs of pretraining."""
     warmup: Share = 0.1
     """Share of the run over which the learning rate grows from 0. Then it falls along a cosine."""
-    batch: Annotated[int, Field(ge=2)] = 256
+    batch: Annotated[int, Field(ge=2, le=LARGEST_BATCH)] = 256
     """Tiles in a step. With several generative views it has fewer, so that as many views pass the backbone."""
-    crop_size: Annotated[int, Field(ge=16, multiple_of=8)] | None = None
+    crop_size: Pixels | None = None
     """Side of a view in pixels. Without it, a view is as large as a tile."""
     mixing_rate: Share = 0.75
     """Probability that the second view of a pair is a generative view."""
@@ -258,7 +268,7 @@ class PretrainSettings(Section):
     """Handcrafted augmentations of a generative view, each with its probability in pretrain.handcrafted."""
     handcrafted: HandcraftedSettings = HandcraftedSettings()
     small_crops: SmallCropsSettings = SmallCropsSettings()
-    probe_every: Annotated[int, Field(ge=0)] = 10
+    probe_every: CountOrZero = 10
     """Epochs between two measurements of kNN accuracy on the validation tiles, if there are labels; 0 for none."""
 
     @property

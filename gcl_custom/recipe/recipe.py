@@ -11,18 +11,18 @@ from gcl_custom.recipe.evaluation import CompareSettings, CostBenefitSettings
 from gcl_custom.recipe.generator import GeneratorSettings, TokenGeneratorSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.names import NAME
+from gcl_custom.recipe.names import LONGEST, NAME
 from gcl_custom.recipe.pretraining import PretrainSettings
-from gcl_custom.recipe.section import Section
+from gcl_custom.recipe.section import Section, Seed
 from gcl_custom.recipe.views import OutpaintingSettings, ViewsSettings
 
 
 class Recipe(Section):
     """Everything that a run needs to know."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Annotated[str, Field(pattern=NAME, max_length=LONGEST)]
     """Name of the run, and of its folder below runs/. In a file it may be left out: the name is then the file's."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the generator and of the views. The seeds of pretraining are compare.seeds."""
     data: DataSettings
     generator: GeneratorSettings = TokenGeneratorSettings()

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.section import Section
+from gcl_custom.recipe.section import UNBOUNDED, Section
 
 COMMON = (
     "data.root", "data.card", "data.bands", "data.labels", "data.size", "data.symmetry",
@@ -176,8 +176,9 @@ def _type(field: FieldInfo) -> str:
     parts = [_name(field.annotation)]
     for rule in field.metadata:
         for bound, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "multiple of")):
-            if getattr(rule, bound, None) is not None:
-                parts.append(f"{sign} {getattr(rule, bound):g}")
+            limit = getattr(rule, bound, None)
+            if limit is not None and limit != UNBOUNDED:
+                parts.append(f"{sign} {limit if isinstance(limit, int) else f'{limit:g}'}")
     return ", ".join(parts)
 
 

@@ -6,16 +6,27 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
+UNBOUNDED = 10**9
+"""A bound that no value comes near; it keeps numbers out that no machine can count to."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Widths = Annotated[list[Count], Field(min_length=1)]
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
+Count = Annotated[int, Field(ge=1, le=UNBOUNDED)]
+CountOrZero = Annotated[int, Field(ge=0, le=UNBOUNDED)]
+LARGEST_BATCH = 2**17
+Batch = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
+Pixels = Annotated[int, Field(ge=16, le=1024, multiple_of=8)]
+"""Side of a square view or tile."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Width = Annotated[int, Field(ge=1, le=2**16)]
+Depth = Annotated[int, Field(ge=1, le=256)]
+Widths = Annotated[list[Width], Field(min_length=1, max_length=16)]
 
 
 class Section(BaseModel):
-    """A part of a recipe. Types are strict, unknown keys are forbidden, and values do not change."""
+    """A part of a recipe. Types are strict, numbers finite, unknown keys forbidden, and values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from gcl_custom.recipe.section import Count, Positive, Section, Share, named
+from gcl_custom.recipe.section import Batch, Count, CountOrZero, Positive, Section, Share, named
 
 OF_INPAINTING = (
     "mask_probability", "decoding_steps", "order", "temperature", "sampling_temperature", "refresh", "pixels", "fill",
@@ -155,10 +155,10 @@ class ViewsSettings(Section):
     fill: Fill = "generated"
     """What the hidden squares show. generated: tokens that the transformer fills in. Its controls, with the tile's own
     pixels around them: the tile's own reconstruction, another training tile, noise, or the mean of each band."""
-    refresh: Annotated[int, Field(ge=0)] = 2
+    refresh: CountOrZero = 2
     """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
     and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
-    batch: Count = 64
+    batch: Batch = 64
     """Tiles whose views are made together."""
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Cosine similarity between the pooled features of tile and view (by the generator's feature network)

@@ -10,7 +10,7 @@ from typing import Any
 from gcl_custom.errors import RecipeError, Refused, UserError
 from gcl_custom.files import locked, read_json, write_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_recipe
-from gcl_custom.recipe.names import is_folder_name
+from gcl_custom.recipe.names import LONGEST, is_folder_name
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.stage import Pool, Stage, of_another_version
 from gcl_custom.weights.digests import contents
@@ -135,8 +135,8 @@ def run_folder(runs: Path, name: str) -> Path:
     if len(parts) not in (1, 3) or parts[1:2] not in ([], [CELLS]) or not all(map(is_folder_name, parts)):
         raise UserError(
             f"--run {name!r}: a run's name is made of letters, digits and any of . , = + - _ and blanks, begins with a "
-            f"letter or a digit, and is no path; a cell of a study is STUDY/{CELLS}/CELL. To change the folder of all "
-            f"runs, give --runs"
+            f"letter or a digit, has {LONGEST} bytes at most, and is no path; a cell of a study is STUDY/{CELLS}/CELL. "
+            f"To change the folder of all runs, give --runs"
         )
     return runs / name
 

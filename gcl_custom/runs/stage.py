@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from gcl_custom.console import say
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
-from gcl_custom.files import discard, read_json, write_json
+from gcl_custom.files import damaged, discard, read_json, write_json
 from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import Needed
 
@@ -72,7 +72,7 @@ class Pool:
 
     def _lends(self, stage: "Stage") -> bool:
         record = self.lender / stage.name / "stage.json" if self.lender else None
-        return record is not None and record.is_file() and stage.fits(read_json(record))
+        return record is not None and record.is_file() and stage.fits(_record_in(record))
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Stage:
         """
         # Kept once it is known, because a comparison asks for the same few stages dozens of times.
         if self._output is None and (self.path / "stage.json").is_file() and all(stage.done for stage in self.inputs):
-            record = read_json(self.path / "stage.json")
+            record = _record_in(self.path / "stage.json")
             if self.fits(record):
                 self._output = f"{record['fingerprint']}:{record['facts'].get('content', '')}"
         return self._output
@@ -151,7 +151,7 @@ class Stage:
     @property
     def facts(self) -> dict[str, Any]:
         """What the finished stage recorded about its output."""
-        facts: dict[str, Any] = read_json(self.path / "stage.json")["facts"]
+        facts: dict[str, Any] = _record_in(self.path / "stage.json")["facts"]
         return facts
 
     @property
@@ -164,8 +164,7 @@ class Stage:
         """The stage's record as it is now, finished or not, whatever it was made from."""
         for name in ("stage.json", "working.json"):
             if (self.path / name).is_file():
-                record: dict[str, Any] = read_json(self.path / name)
-                return record
+                return _record_in(self.path / name)
         return None
 
     def begin(self) -> None:
@@ -239,6 +238,20 @@ class Stage:
             or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
         )
         return f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
+
+
+def _record_in(path: Path) -> dict[str, Any]:
+    """The content of stage.json or working.json.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    record = read_json(path)
+    wanted = {"fingerprint": str, "settings": dict, **({"facts": dict} if path.name == "stage.json" else {})}
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
+        raise damaged(path, ValueError("it is no record of a stage"))
+    found: dict[str, Any] = record
+    return found
 
 
 def of_another_version(folder: Path) -> bool:

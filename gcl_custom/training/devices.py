@@ -1,6 +1,7 @@
 """Where to compute, and in which precision."""
 
 import math
+import os
 import platform
 import re
 from collections.abc import Callable
@@ -34,6 +35,27 @@ def pick_device(hardware: HardwareSettings) -> torch.device:
             f"hardware.accelerator is {wanted}, but torch finds none here. Use --set hardware.accelerator=auto"
         )
     return torch.device("cuda" if wanted == "gpu" else wanted)
+
+
+def require_devices(hardware: HardwareSettings) -> None:
+    """Check that there are as many devices as the recipe asks for.
+
+    Raises:
+        UserError: there are fewer, or the accelerator is not there.
+    """
+    kind = pick_device(hardware).type
+    if kind == "cuda":
+        there, what = torch.cuda.device_count(), "GPUs here"
+    elif kind == "mps":
+        there, what = 1, "device here"
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        there, what = max(2, cores), "processes on this CPU"  # two run on one core, too
+    if hardware.devices > there:
+        raise UserError(
+            f"hardware.devices is {hardware.devices}, but there can be {there} {what}. Use --set "
+            f"hardware.devices={there}, or another hardware.accelerator"
+        )
 
 
 def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:

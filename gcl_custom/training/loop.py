@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from gcl_custom import console
-from gcl_custom.files import read_json, write_atomically, write_json
+from gcl_custom.files import UNREADABLE, damaged, read_json, write_atomically, write_json
+from gcl_custom.machine_faults import unheard_threads, writing
 from gcl_custom.pictures import save_picture
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
@@ -55,12 +56,17 @@ def fit(
         There are fewer rows if the module ends early.
 
     Raises:
-        UserError: a loss or a gradient is not finite; the last checkpoint stays.
+        UserError: a loss or a gradient is not finite, or a process was killed; the last checkpoint stays.
+        Stopped: a signal asked for it, and a checkpoint was written.
     """
-    with quiet_lightning():
+    with quiet_lightning(), StopRequests(hardware.devices > 1) as asked, writing(stage.path):
         fabric = engine(hardware, hardware.devices)
         # As arguments, so that processes on a CPU do not share the weights' memory.
-        fabric.launch(_train, module, batches, stage, hardware, epochs, seed)  # type: ignore[arg-type]
+        try:
+            processes.launch(fabric, _train, module, batches, stage, hardware, epochs, seed, asked)
+        finally:
+            if asked:  # the same signal may have ended the other processes
+                asked.stop()
     if hardware.devices > 1:  # the weights that were trained are those of other processes
         module.load_state_dict(_load(stage)["state_dict"])
     module.cpu()
@@ -68,6 +74,7 @@ def fit(
     return history
 
 
+@unheard_threads()
 def _train(
     fabric: Fabric,
     module: Trainable,
@@ -76,11 +83,11 @@ def _train(
     hardware: HardwareSettings,
     epochs: int,
     seed: int,
+    asked: StopRequests,
 ) -> None:
     """What each process does."""
     keep_freed_memory()
     if fabric.world_size > 1:
-        processes.part_at_exit()
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
         if fabric.device.type == "cuda":
             from timm.layers.norm_act import convert_sync_batchnorm  # here, since timm takes seconds to import
@@ -92,7 +99,7 @@ def _train(
     module.begin()
     training.begin()
     progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
-    with closing(training), progress as ticker, StopRequests(fabric.world_size == 1) as asked:
+    with closing(training), progress as ticker:
         ticker.skip(batches.step * batches.batch)
         # All processes end with the first one, which alone evaluates.
         while batches.step < epochs * len(batches) and not fabric.broadcast(module.ended):
@@ -100,15 +107,29 @@ def _train(
                 torch.manual_seed(derive(seed, stage.name, batch.step, fabric.global_rank))
                 training.steps.take(fabric.to_device(batch))
                 ticker.advance(batches.batch)
-                training.follow(ticker)
-                if asked:
-                    training.save()
-                    asked.stop()
+                if training.follow(ticker, asked):
+                    return
 
 
 def _load(stage: Stage) -> dict[str, Any]:
-    checkpoint: dict[str, Any] = torch.load(stage.path / CHECKPOINT, map_location="cpu", weights_only=True)
+    """The last checkpoint.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(stage.path / CHECKPOINT, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise damaged(stage.path / CHECKPOINT, error) from None
     return checkpoint
+
+
+def _size(value: object) -> int:
+    """Bytes of the tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_size, inner))
 
 
 class _Training:
@@ -131,9 +152,12 @@ class _Training:
         self.steps = Steps(module, fabric, hardware, stage.name, stage.path / CHECKPOINT)
         if (stage.path / CHECKPOINT).exists():
             checkpoint = _load(stage)
-            module.load_state_dict(checkpoint["state_dict"])
-            self.steps.optimizer.load_state_dict(checkpoint["optimizer"])
-            self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
+            try:
+                module.load_state_dict(checkpoint["state_dict"])
+                self.steps.optimizer.load_state_dict(checkpoint["optimizer"])
+                self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
+            except UNREADABLE as error:
+                raise damaged(stage.path / CHECKPOINT, error) from None
             console.say(f"{stage.name}: going on from step {batches.step}")
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
 
@@ -149,17 +173,25 @@ class _Training:
                 self._history.append({"epoch": 0.0, **self._evaluate(0)})
             self._fabric.barrier()
 
-    def follow(self, ticker: console.Ticker) -> None:
-        """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint."""
+    def follow(self, ticker: console.Ticker, asked: StopRequests) -> bool:
+        """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint.
+
+        Returns:
+            Whether training ends here, since a signal asked for it. A checkpoint is then written.
+        """
         for name, value in self._module.recorded.items():
             # Kept where they are: bringing each figure to the CPU would wait for the device at each step.
             self._sums[name] = self._sums.get(name, torch.zeros(())) + torch.as_tensor(value).detach().float()
         epoch, rest = divmod(self._batches.step, len(self._batches))
         evaluated = rest == 0 and self._end_epoch(epoch, ticker)
-        if not evaluated and self._batches.step % CHECK_EVERY:
-            return
-        if self._fabric.broadcast(evaluated or self._is_old()):  # all ranks do as the first one says
+        alone = self._fabric.world_size == 1
+        if not evaluated and self._batches.step % CHECK_EVERY and not (alone and asked):
+            return False
+        # All ranks do as the first one says.
+        saves, ends = self._fabric.broadcast((evaluated or bool(asked) or self._is_old(), bool(asked)))
+        if saves:
             self.save()
+        return bool(ends)
 
     def _end_epoch(self, epoch: int, ticker: console.Ticker) -> bool:
         """Close an epoch's row of the history; True where it was evaluated."""
@@ -209,8 +241,8 @@ class _Training:
         if self._fabric.is_global_zero:
             # First the history: one that is ahead of the checkpoint is written again, one that is behind might not be.
             write_json(self._stage.path / HISTORY, self._history)
-            with write_atomically(self._stage.path / CHECKPOINT) as part:
-                state = {"state_dict": self._module.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
+            state = {"state_dict": self._module.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
+            with write_atomically(self._stage.path / CHECKPOINT, _size(state)) as part:
                 torch.save({**state, "step": self._batches.step, "history": self._history, "sums": self._sums}, part)
             self._stage.tick()
         self._saved = time.monotonic()

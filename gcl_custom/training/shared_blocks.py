@@ -18,17 +18,20 @@ Opened = Callable[[], AbstractContextManager[Callable[[int], None]]]
 
 
 def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> None:
-    """Do every item once. The devices share the items."""
+    """Do every item once. The devices share the items.
+
+    Raises:
+        UserError: as an item raised it, or a process was killed.
+    """
     if not items:
         return
     with quiet_lightning():
-        engine(hardware, min(hardware.devices, len(items))).launch(_share, opened, items)  # type: ignore[arg-type]
+        processes.launch(engine(hardware, min(hardware.devices, len(items))), _share, opened, items)
 
 
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
     """Do this process's items: every n-th with n processes."""
     keep_freed_memory()
-    processes.part_at_exit()
     with opened() as do:
         for item in items[fabric.global_rank :: fabric.world_size]:
             do(item)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.devices import autocast, pick_device, require_devices
 from gcl_custom.training.nonfinite_steps import require_finite
 
 
@@ -130,8 +130,13 @@ def engine(hardware: HardwareSettings, devices: int = 1) -> Fabric:
     With several devices each has a process that ends with its work, so that all else in a stage runs once. These
     processes are started here, whatever a launcher's variables say of tasks. The precision is ours, see
     ``Steps.take``: Fabric's autocast has the cache.
+
+    Raises:
+        UserError: there are fewer devices, or the accelerator is not there.
     """
     device = pick_device(hardware)
+    if devices > 1:
+        require_devices(hardware)
     return Fabric(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=devices,

@@ -1,5 +1,7 @@
 """Signals that ask a training to end: it takes its step to the end, saves, and says so."""
 
+import ctypes
+import multiprocessing
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -17,16 +19,17 @@ class StopRequests:
     Only the main thread of a process gets signals; in another one nothing is noted.
 
     Args:
-        saves: whether this process can save alone. Otherwise signals end it at once, as without this.
+        shared: whether processes that are started with this object see what the first one notes. They note nothing
+            themselves.
     """
 
-    def __init__(self, saves: bool = True) -> None:
-        self._saves = saves
-        self._asked: int | None = None
+    def __init__(self, shared: bool = False) -> None:
+        # Without a lock, which a process that is killed would keep.
+        self._number = multiprocessing.get_context("spawn").RawValue("i", 0) if shared else ctypes.c_int(0)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":
-        if self._saves and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
@@ -36,8 +39,11 @@ class StopRequests:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_before": {}}
+
     def __bool__(self) -> bool:
-        return self._asked is not None
+        return self._number.value != 0
 
     def stop(self) -> None:
         """End as the signal asked.
@@ -45,10 +51,10 @@ class StopRequests:
         Raises:
             Stopped: always.
         """
-        assert self._asked is not None
-        raise Stopped(self._asked)
+        assert self
+        raise Stopped(self._number.value)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self:
             raise Stopped(number)
-        self._asked = number
+        self._number.value = number

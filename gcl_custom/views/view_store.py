@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from gcl_custom.arrays import new_array, read_array, require_shape
 from gcl_custom.console import progress
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically
+from gcl_custom.files import damaged, write_atomically
 from gcl_custom.imagery.tile_rows import TileRows
 from gcl_custom.imagery.tile_store import TileStore, tensor_of
 from gcl_custom.training.devices import Pieces
@@ -32,6 +33,7 @@ VIEWS = "views.npy"
 TILES = "tiles.npy"
 SIMILARITY = "similarity.npy"
 BLOCKS = "blocks.npy"
+MADE_BY = "gcl-custom make-views"
 
 
 class ViewStore:
@@ -41,14 +43,18 @@ class ViewStore:
         per_tile: views of each tile, k.
 
     Raises:
-        UserError: the folder holds no views.
+        UserError: the folder holds no views, or damaged ones.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not (self.path / VIEWS).is_file():
             raise UserError(f"{self.path} holds no views ({VIEWS} is missing). Run: gcl-custom make-views")
-        self._rows = TileRows(torch.from_numpy(np.load(self.path / TILES)), "only training tiles have views")
+        rows = read_array(self.path / TILES, MADE_BY, mode=None)
+        if rows.ndim != 1 or rows.dtype.kind != "i" or not (np.diff(rows, prepend=-1) > 0).all():
+            raise damaged(self.path / TILES, ValueError("it holds no ascending numbers of tiles"), MADE_BY)
+        self._rows = TileRows(torch.from_numpy(rows), "only training tiles have views")
+        require_shape(self.path / VIEWS, self._views, rows.shape, MADE_BY)
         self.per_tile: int = self._views.shape[1]
 
     def __reduce__(self) -> tuple[type["ViewStore"], tuple[Path]]:
@@ -56,8 +62,7 @@ class ViewStore:
 
     @cached_property
     def _views(self) -> np.ndarray:
-        views: np.ndarray = np.load(self.path / VIEWS, mmap_mode="r")
-        return views
+        return read_array(self.path / VIEWS, MADE_BY)
 
     def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         """View number ``which`` of each tile, of the type that TileStore.read gives."""
@@ -69,7 +74,7 @@ class ViewStore:
 
     @cached_property
     def similarity(self) -> Float[Tensor, "n k"]:
-        return torch.from_numpy(np.load(self.path / SIMILARITY))
+        return torch.from_numpy(read_array(self.path / SIMILARITY, MADE_BY, mode=None))
 
 
 class Written(NamedTuple):
@@ -108,12 +113,12 @@ class ViewWriter:
             _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
             with write_atomically(path / TILES) as part, part.open("wb") as file:
                 np.save(file, self.tiles.numpy())
-            np.lib.format.open_memmap(path / VIEWS, mode="w+", dtype=store.dtype, shape=shape).flush()
+            new_array(path / VIEWS, store.dtype, shape)
             with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
                 np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
-        self._views = np.lib.format.open_memmap(path / VIEWS, mode="r+")
+        self._views = _opened(path / VIEWS)
         # A row for each block: its seconds, nan until it is written, and its sum of what changed.
-        self._blocks = np.lib.format.open_memmap(path / BLOCKS, mode="r+")
+        self._blocks = _opened(path / BLOCKS)
 
     @property
     def pending(self) -> list[int]:
@@ -168,11 +173,11 @@ def write_similarity(
         compare: tile numbers and their views -> similarities.
         after_block: called once a block is safe.
     """
-    views, tiles = np.load(path / VIEWS, mmap_mode="r"), store.index("train")
+    views, tiles = read_array(path / VIEWS, MADE_BY), store.index("train")
     if not (path / SIMILARITY).is_file():
         with write_atomically(path / SIMILARITY) as part, part.open("wb") as file:
             np.save(file, np.full(views.shape[:2], np.nan, dtype=np.float32))
-    similarity = np.lib.format.open_memmap(path / SIMILARITY, mode="r+")
+    similarity = _opened(path / SIMILARITY)
     with progress(len(tiles), "similarity") as ticker:
         for start in range(0, len(tiles), block):
             rows = slice(start, start + block)
@@ -184,6 +189,13 @@ def write_similarity(
                 after_block()
             else:
                 ticker.skip(len(some))
+
+
+def _opened(path: Path) -> "np.memmap[Any, Any]":
+    """An array that is written on."""
+    found = read_array(path, MADE_BY, mode="r+")
+    assert isinstance(found, np.memmap)
+    return found
 
 
 def _require_room(path: Path, wanted: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from gcl_custom.console import say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_atomically
+from gcl_custom.machine_faults import explained
 from gcl_custom.weights import hub
 from gcl_custom.weights.catalogue import Public
 from gcl_custom.weights.needed import Needed
@@ -50,6 +51,8 @@ def fetch(need: Needed) -> None:
         else:
             _from_url(public, Path(need.given).expanduser())
     except faults as error:
+        if isinstance(error, OSError) and (reason := explained(error)):  # of this machine, not of the network
+            raise UserError(f"{need.where}: {public.name} could not be fetched: {reason}") from None
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{need.where}: {public.name} could not be fetched: {lines[0]} Is there a network? Without one, copy the "

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gcl_custom import tables
+from gcl_custom.console import in_bytes
 from gcl_custom.errors import UserError
 from gcl_custom.weights import hub
 from gcl_custom.weights.digests import place_of, sha256
@@ -45,6 +46,26 @@ def look(need: Needed) -> Found:
     if place is None:
         return Found("missing", "")
     return _folder(place, need) if need.folder else _file(place, need)
+
+
+def require_readable(need: Needed) -> None:
+    """Check that a file of weights can be read, before work that reads it.
+
+    Raises:
+        UserError: it is damaged, or no file of weights.
+    """
+    path = None if need.folder else place_of(need)
+    if path is None:
+        return
+    try:
+        if _tensors(path):
+            return
+        problem = "holds no tensor"
+    except (OSError, SafetensorError) as error:
+        problem = f"cannot be read: {error}"
+    except UserError as error:
+        problem = str(error)
+    raise UserError(f"{need.where}: {path} {problem}. Where to get it says: gcl-custom weights RECIPE")
 
 
 def digest(need: Needed, found: Found) -> str:
@@ -83,11 +104,15 @@ def _tensors(path: Path) -> int:
 
 
 def _count(value: object) -> int:
-    """The number of tensors in nested dicts and lists."""
-    if isinstance(value, Tensor):
-        return 1
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_count, inner))
+    """The number of tensors in nested dicts and lists. One that stands in several places is looked into once."""
+    tensors, waiting, seen = 0, [value], set[int]()
+    while waiting:
+        now = waiting.pop()
+        tensors += isinstance(now, Tensor)
+        if isinstance(now, dict | list | tuple) and id(now) not in seen:
+            seen.add(id(now))
+            waiting.extend(now.values() if isinstance(now, dict) else now)
+    return tensors
 
 
 def _folder(folder: Path, need: Needed) -> Found:
@@ -161,13 +186,3 @@ def _size(need: Needed, found: Found) -> str:
     if need.public is None or need.public.size is None or not need.exact:
         return "not known"
     return f"{'about ' if need.public.estimated else ''}{in_bytes(need.public.size)}"
-
-
-def in_bytes(count: int) -> str:
-    """A number of bytes, for a reader."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"

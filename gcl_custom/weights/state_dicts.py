@@ -7,7 +7,6 @@ every key and shape is compared, and a message names those that differ.
 
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically
+from gcl_custom.files import UNREADABLE, write_atomically
 
 SHOWN = 5
 """Number of faults that a message names. It counts the rest."""
@@ -44,7 +43,7 @@ def save_weights(
         # safetensors refuses two names for the same memory.
         written[name] = value.clone() if storage in stored else value
         stored.add(storage)
-    with write_atomically(path) as part:
+    with write_atomically(path, sum(value.nbytes for value in written.values())) as part:
         save_file(written, part, dict(metadata) if metadata else None)
 
 
@@ -106,14 +105,20 @@ def read_state(path: Path, where: str, keys: Sequence[str] = (), prefixes: Seque
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not any(isinstance(value, Tensor) for value in found.values()):
-        held = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        held = ", ".join(map(_key, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
         raise UserError(
             f"{where}: {path} holds no state dict, alone or under {' or '.join(keys) or 'a key'}, but: {held}"
         )
-    state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    state = {_key(name): value for name, value in found.items() if isinstance(value, Tensor)}
     for prefix in prefixes:
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _key(name: object) -> str:
+    """A key of a pickle, as text. One that holds other values may stand for more of them than fit into any text."""
+    plain = isinstance(name, str) or (isinstance(name, int) and abs(name) < 2**63)
+    return str(name) if plain else f"a {type(name).__name__}"
 
 
 def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
@@ -147,7 +152,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         tensors |= {name: value for name, value in named.items() if isinstance(value, Tensor)}
         waiting += [(f"{name}.", value) for name, value in named.items()]
     if not tensors:
-        held = ", ".join(map(str, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
+        held = ", ".join(map(_key, list(found)[:SHOWN])) if isinstance(found, dict) else type(found).__name__
         raise UserError(f"{where}: {path} holds no state dict, alone or under a key, but: {held}")
     return tensors
 
@@ -177,10 +182,6 @@ IGNORED = (
 )
 """Classes that public checkpoints mention: options, scalars of numpy 1 and 2, and a key of old versions of Lightning.
 None of them is imported or called, since only tensors are wanted: ``Ignored`` takes their place."""
-DAMAGED = (
-    OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error,
-)  # fmt: skip
-"""What torch raises for a file that is truncated or no pickle."""
 
 
 def unpickle(path: Path) -> Any:
@@ -202,7 +203,7 @@ def unpickle(path: Path) -> Any:
                 f"torch.save(found['state_dict'], 'tensors.pth')\" (in place of state_dict, the key of its tensors)"
             ) from None
         raise UserError("cannot be read as tensors: it is damaged, or another kind of file") from None
-    except DAMAGED as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"cannot be read as tensors: {reason}") from None
 

@@ -74,6 +74,26 @@ def test_without_a_run_or_recipe_one_message(tmp_path: Path, arguments: list[str
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runs", "r.yaml/runs"], "r.yaml/runs/r: a part of the path is a file, not a folder. Choose another place"),
+        (["--runs", f"{'n' * 300}"], "the name is too long. Choose a shorter one"),
+        (["--run", "n" * 300], "has 200 bytes at most"),
+        (["--set", "pretrain.batch=1000000000"], "less than or equal to 131072"),
+        (["--set", "hardware.devices=250"], "hardware.devices is 250, but there can be"),
+    ],
+)
+def test_faults_end_in_one_message(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "r.yaml").write_text("data: {root: x}")
+    done = gcl_custom(tmp_path, "fit-generator", "r.yaml", *arguments, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said.count("error: ") == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("labels", ["labels.csv", "meta/a: b.csv", "1e3", "[x].csv"])
 def test_check_takes_a_table_of_labels_whatever_its_name(
     labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import torch
 from stored_tiles import tile_store
 from torch import Tensor
 
+from gcl_custom.errors import UserError
 from gcl_custom.generator.latent_store import FILE, Latents, LatentWriter
 from gcl_custom.generator.public.icgan import Features
 
@@ -47,7 +48,7 @@ def test_an_interrupted_store_goes_on_from_any_process(tmp_path: Path) -> None:
     other = LatentWriter(tmp_path, tiles, 6)
     assert (other.written, other.pending) == (0, [0, 1]), "blocks of another size begin anew"
     writers[0].write(0, features(tiles[:4]))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match="is damaged or was changed"):
         writers[0].finish()
     assert not (tmp_path / FILE).exists()
     again = LatentWriter(tmp_path, tiles, 4)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gcl_custom.errors import UserError
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.packing_journal import PackingJournal, Record
 from gcl_custom.imagery.source import Source
@@ -62,3 +63,12 @@ def test_other_settings_share_nothing(tmp_path: Path) -> None:
         assert (tmp_path / "tiles.bin").stat().st_size == 0
     filled(tmp_path)
     assert PackingJournal(tmp_path, FORM, DATA.model_copy(update={"bad_files": 0.9})).slots == 2
+
+
+@pytest.mark.parametrize(("name", "content"), [("tiles.bin", bytes(700)), ("packing.jsonl", None)])
+def test_a_damaged_packing_is_not_filled_up_with_zeros(tmp_path: Path, name: str, content: bytes | None) -> None:
+    filled(tmp_path)
+    header = (tmp_path / "packing.jsonl").read_bytes().splitlines()[0]
+    (tmp_path / name).write_bytes(content or header + b"\n{no line\n")
+    with pytest.raises(UserError, match=rf"{name} is damaged.*Remove the folder {tmp_path}"):
+        PackingJournal(tmp_path, FORM, DATA)

@@ -83,3 +83,22 @@ def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
     assert thinned(ten, 4).tolist() == [10, 13, 16, 19]
     assert thinned(ten, 6).tolist() == [10, 12, 14, 16, 18]
     assert spread(ten, 12).tolist() == thinned(ten, 12).tolist() == ten.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tiles.bin", b""), ("tiles.bin", bytes(1000)), ("tiles.bin", bytes(4 * 16 * 16 * 2)), ("tiles.json", b"{"),
+        ("tiles.json", b"[]"), ("tiles.json", b"{}"), ("tiles.json", b"\xff"), ("tiles.json", None),
+    ],
+)  # fmt: skip
+def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, name: str, content: bytes | None) -> None:
+    folder = tmp_path / "run" / "tiles"
+    folder.mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").touch()
+    store(folder)
+    about = json.loads((folder / "tiles.json").read_text())
+    (folder / name).write_bytes(json.dumps(about | {"split": None}).encode() if content is None else content)
+    message = rf"{name} is damaged.*Remove the folder {folder}, then type: gcl-custom fit-generator --run run: it is"
+    with pytest.raises(UserError, match=message):
+        TileStore(folder).read(torch.arange(2))

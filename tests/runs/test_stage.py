@@ -111,3 +111,14 @@ def test_what_is_stale_is_replaced_by_the_command_that_is_named(tmp_path: Path) 
     assert (first.stale, changed.stale, after.stale) == (False, True, True)
     with pytest.raises(UserError, match=r"middle, which was made from other settings .* --redo$"):
         run.stage("last", {}, [after]).require_inputs()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"fingerprint": 1, "settings": {}, "facts": {}}'])
+@pytest.mark.parametrize("name", ["stage.json", "working.json"])
+def test_a_damaged_record_is_named_with_what_to_remove(tmp_path: Path, name: str, content: str) -> None:
+    stage = Run(tmp_path / "r", RECIPE).stage("tiles", {})
+    stage.begin()
+    (stage.path / "working.json").unlink()
+    (stage.path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged.*Remove the folder {stage.path}"):
+        stage.begin()

@@ -68,3 +68,14 @@ def test_precision_is_the_recipes_and_else_the_devices(monkeypatch: pytest.Monke
     for has_units, wanted in ((True, torch.bfloat16), (False, FP32)):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=has_units: {"avx512_bf16": found})
         assert devices.precision_of(HardwareSettings(), CPU) == wanted
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices.require_devices(HardwareSettings(accelerator="cpu", devices=2))
+    with pytest.raises(UserError, match=r"is 256, but there can be \d+ processes on this CPU\. Use --set hardware"):
+        devices.require_devices(HardwareSettings(accelerator="cpu", devices=256))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    devices.require_devices(HardwareSettings(devices=3))
+    with pytest.raises(UserError, match=r"is 4, but there can be 3 GPUs here\. Use --set hardware\.devices=3"):
+        devices.require_devices(HardwareSettings(devices=4))

@@ -3,16 +3,19 @@
 import json
 import multiprocessing
 import os
+import random
+import resource
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 from regression import HARDWARE, Regression, read, stage_in
-from torch import Tensor
-from torch.multiprocessing import ProcessExitedException
+from torch import Tensor, distributed
 
+from gcl_custom import console
 from gcl_custom.errors import Stopped, UserError
+from gcl_custom.machine_faults import explained
 from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import load_weights, save_weights
@@ -86,9 +89,14 @@ class Plain(Regression):
         return loss
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_and_say_so_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for devices in (1, 2):
         train(tmp_path / str(devices), devices=devices, kind=Plain)
+        said = capfd.readouterr()
+        assert [line.split("  ")[0] for line in said.out.splitlines()] == [
+            f"regression epoch {epoch}/5" for epoch in (2, 4, 5)
+        ]
+        assert not said.err
     torch.testing.assert_close(weights(tmp_path / "1"), weights(tmp_path / "2"), rtol=1e-4, atol=1e-6)
     losses = [
         [row["loss"] for row in json.loads((tmp_path / run / "regression" / "history.json").read_text())]
@@ -111,13 +119,20 @@ class Running(Plain):
         return super().training_step(batch) + (self.net(batch.data) - self.mean).square().mean()
 
 
-def test_two_processes_that_are_killed_go_on_as_if_undisturbed(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    """The weights that two processes end with."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder, devices=2, kind=Running)
+    return weights(folder)
+
+
+def test_two_processes_that_are_killed_go_on_as_if_undisturbed(tmp_path: Path, undisturbed: Tensor) -> None:
     """A checkpoint has the first process's running figures alone, so all processes have to use those."""
-    train(tmp_path / "whole", devices=2, kind=Running)
-    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+    with pytest.raises(UserError, match=r"^One of the processes .* was killed.*the same command goes on"):
         train(tmp_path / "killed", 17, devices=2, kind=Running)
     train(tmp_path / "killed", devices=2, kind=Running)
-    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert torch.equal(undisturbed, weights(tmp_path / "killed"))
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
@@ -182,14 +197,106 @@ def test_a_signal_ends_training_after_its_step_and_what_was_done_is_kept(
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "asked"))
 
 
-class Shared(Asked):
-    """A process that trains with others, and is asked to end."""
+class Shared(Running):
+    """One of two processes asks the one that started both to end, as ``kill`` does."""
 
-    asked_at, signal = 13, signal.SIGTERM
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == self.asked_at and distributed.get_rank() == 0:
+            os.kill(os.getppid(), signal.SIGTERM)
+        return super().training_step(batch)
+
+    asked_at = 13
 
 
-def test_a_signal_ends_processes_that_train_together_at_once(tmp_path: Path) -> None:
-    """None of them can save alone, and the command has said already that it stopped."""
-    with pytest.raises(ProcessExitedException, match="SIGTERM"):
-        train(tmp_path, devices=2, kind=Shared)
-    assert torch.load(tmp_path / "regression" / "last.ckpt", weights_only=True)["step"] <= 13
+class AskedAll(Shared):
+    """Every process is asked, as Ctrl-C in a terminal and a scheduler do."""
+
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == self.asked_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().training_step(batch)
+
+
+@pytest.mark.parametrize("kind", [Shared, AskedAll])
+def test_processes_that_train_together_save_when_they_are_asked_to_end(
+    tmp_path: Path, kind: type[Running], undisturbed: Tensor
+) -> None:
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path / "asked", minutes=100.0, devices=2, kind=kind)
+    assert stopped.value.signal == signal.SIGTERM
+    assert torch.load(tmp_path / "asked" / "regression" / "last.ckpt", weights_only=True)["step"] == 20
+    train(tmp_path / "asked", minutes=100.0, devices=2, kind=Running)
+    assert torch.equal(undisturbed, weights(tmp_path / "asked"))
+
+
+class Failing(Plain):
+    """The second of two processes finds a mistake of the user, or one of ours."""
+
+    error: Exception = UserError("the tiles are odd: mend them")
+
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == 3 and distributed.get_rank() == 1:
+            raise self.error
+        return super().training_step(batch)
+
+
+class FailingOurs(Failing):
+    error = ZeroDivisionError("ours")
+
+
+class FullDisk(Failing):
+    error = OSError(28, "No space left on device", "folder/file")
+
+
+def test_a_mistake_in_one_of_several_processes_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"^the tiles are odd: mend them$"):
+        train(tmp_path / "user", devices=2, kind=Failing)
+    with pytest.raises(UserError, match=r"^folder/file: the disk is full.*Make room"):
+        train(tmp_path / "disk", devices=2, kind=FullDisk)
+    said = capfd.readouterr()
+    assert "Traceback" not in said.out + said.err
+    with pytest.raises(RuntimeError, match=r"(?s)^in one of several processes:.*ZeroDivisionError: ours"):
+        train(tmp_path / "ours", devices=2, kind=FailingOurs)
+
+
+def test_more_devices_than_there_are_end_before_any_process_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"hardware.devices is 200, but there can be \d+ processes on this CPU"):
+        train(tmp_path, devices=200, kind=Plain)
+
+
+@pytest.mark.parametrize("size", [0, 100, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_named_with_what_to_remove(tmp_path: Path, size: float) -> None:
+    train(tmp_path)
+    path = tmp_path / "regression" / "last.ckpt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(size * len(whole) if size < 1 else size)])
+    with pytest.raises(
+        UserError, match=rf"last.ckpt is damaged or .*Remove the folder {path.parent}, then type the same"
+    ):
+        train(tmp_path)
+    path.write_bytes(random.Random(1).randbytes(1000))
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train(tmp_path)
+    torch.save({"state_dict": {}, "optimizer": {}, "step": 1}, path)
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [100, 500, 1500, 4000])
+def test_a_limit_of_the_size_of_files_ends_training_with_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Records, TensorBoard's file and checkpoints meet it in turn. What was written before stays whole."""
+    monkeypatch.setattr(console.console, "quiet", True)  # what is printed may go to a file, which is limited, too
+    train(tmp_path / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match="limited/regression") as caught:
+            train(tmp_path / "limited")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Raise that limit" in (explained(caught.value) or "")
+    assert not list(tmp_path.rglob("*.part"))
+    train(tmp_path / "limited")
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "limited"))

@@ -191,3 +191,39 @@ def test_views_are_told_apart_by_a_threshold(tmp_path: Path) -> None:
     made = ViewStore(tmp_path / "views")
     assert made.similar(train[[9, 0, 4]], 9 / 19).tolist() == [[True, True], [False, False], [False, True]]
     assert made.similar(train, -1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("views.npy", 100), ("views.npy", 0.5), ("views.npy", b"random bytes"), ("views.npy", np.zeros((3, 2))),
+        ("tiles.npy", 0), ("tiles.npy", 0.5), ("tiles.npy", np.array([1, 0])), ("tiles.npy", np.array([2.5])),
+        ("tiles.npy", np.array([{}], dtype=object)),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_named_with_the_command_that_makes_them(
+    tmp_path: Path, name: str, content: float | bytes | np.ndarray
+) -> None:
+    (tmp_path / "run" / "views").mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").touch()
+    store = tile_store(tmp_path / "tiles")
+    write_views(tmp_path / "run" / "views", store, 1, 4, Maker(store))
+    path = tmp_path / "run" / "views" / name
+    whole = path.read_bytes()
+    if isinstance(content, np.ndarray):
+        np.save(path, content)
+    else:
+        cut = int(content * len(whole) if isinstance(content, float) else content) if content != b"random bytes" else 0
+        path.write_bytes(whole[:cut] or b"random bytes")
+    with pytest.raises(
+        UserError, match=rf"{path} is damaged.*Remove the folder .*type: gcl-custom make-views --run run:"
+    ):
+        ViewStore(path.parent)
+
+
+def test_a_new_store_has_its_room_at_once(tmp_path: Path) -> None:
+    """A memory map takes room as it is written; on a full disk the process would then end without a message."""
+    store = tile_store(tmp_path / "tiles")
+    ViewWriter(tmp_path, store, 2, 4)
+    state = (tmp_path / "views.npy").stat()
+    assert state.st_blocks * 512 >= state.st_size

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from gcl_custom.console import console
+from gcl_custom.errors import UserError
 from gcl_custom.weights.catalogue import CATALOGUE, Public
 from gcl_custom.weights.needed import Needed
-from gcl_custom.weights.on_disk import Found, digest, in_bytes, look, show
-from gcl_custom.weights.state_dicts import save_weights
+from gcl_custom.weights.on_disk import Found, digest, look, require_readable, show
+from gcl_custom.weights.state_dicts import read_state, save_weights
 
 STATE = {"a": torch.ones(100), "b": torch.zeros(2)}
 
@@ -166,7 +167,13 @@ def test_the_table_marks_what_may_not_be_used_commercially(
     assert "COMMERCIAL" not in second
 
 
-def test_bytes_are_shown_to_three_digits() -> None:
-    assert [in_bytes(count) for count in (7, 1999, 1_710_000_000, 252 * 10**9, 2 * 10**12)] == [
-        "7 B", "2 kB", "1.71 GB", "252 GB", "2,000 GB",
-    ]  # fmt: skip
+def test_a_list_that_stands_in_many_places_is_looked_into_once(tmp_path: Path) -> None:
+    """A file of 1 kB whose lists hold the one before twice stands for 2 to the power of 40 tensors."""
+    nested: list[object] = [torch.ones(2), torch.ones(2)]
+    for _ in range(40):
+        nested = [nested, nested]
+    torch.save({"a": nested}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert look(own(tmp_path / "w.pth")).what == "2 tensors"
+    with pytest.raises(UserError, match=r"holds no state dict.* but: a$"):
+        read_state(tmp_path / "w.pth", "here")
+    require_readable(own(tmp_path / "w.pth"))

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gcl_custom.errors import UserError
+from gcl_custom.machine_faults import writing
 from gcl_custom.weights.hub import FAULTS, FETCH, folder_of, load_network, quiet, require_colours, require_installed
 
 MODEL = "Salesforce/blip-image-captioning-base"
@@ -101,7 +102,7 @@ class CaptionFile:
             json.dumps({"tile": tile, "caption": caption}, ensure_ascii=False) + "\n"
             for tile, caption in zip(numbers, captions, strict=True)
         ]
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+        with writing(self.path), self.path.open("r+b" if self.path.exists() else "wb") as file:
             file.truncate(self._end)
             file.seek(self._end)
             file.write("".join(lines).encode())

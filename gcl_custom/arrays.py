@@ -1,0 +1,47 @@
+"""Arrays on the disk (.npy): made with room for all of them, and read with a message where a file was damaged."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gcl_custom.errors import UserError
+from gcl_custom.files import damaged, reserve
+
+
+def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A new array of zeros in a file, to be written through a memory map.
+
+    Raises:
+        OSError: the disk has not enough room for it.
+    """
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    reserve(path)
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+def read_array(path: Path, remedy: str, mode: Literal["r", "r+"] | None = "r") -> np.ndarray:
+    """An array that a stage has written.
+
+    Args:
+        remedy: the command that makes it again.
+        mode: how to map it into memory; None reads it.
+
+    Raises:
+        UserError: it is damaged or not there.
+    """
+    try:
+        found: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+        raise damaged(path, error, remedy) from None
+    return found
+
+
+def require_shape(path: Path, found: np.ndarray, wanted: tuple[int, ...], remedy: str) -> None:
+    """Check the first dimensions of an array that was read.
+
+    Raises:
+        UserError: it has others.
+    """
+    if found.shape[: len(wanted)] != wanted:
+        raise damaged(path, UserError(f"it holds {found.shape}, not {wanted}"), remedy)

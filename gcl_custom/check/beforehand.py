@@ -1,0 +1,23 @@
+"""Stage without output: what would end a run later is looked at before its tiles are packed."""
+
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+from gcl_custom.training.devices import require_devices
+from gcl_custom.weights.digests import require
+from gcl_custom.weights.needed import needed
+from gcl_custom.weights.on_disk import require_readable
+
+
+def beforehand(run: Run) -> None:
+    """Look for the devices and for the weights that the recipe names. Once tiles are packed, each stage looks itself.
+
+    Raises:
+        UserError: there are fewer devices than the recipe asks for, or weights are missing or damaged.
+    """
+    if plan.tiles(run).done:
+        return
+    require_devices(run.recipe.hardware)
+    for need in needed(run.recipe):
+        if any(key.split(".")[0] in ("generator", "pretrain") for key in need.keys):
+            require(need)
+            require_readable(need)

@@ -1,0 +1,41 @@
+"""Arrays on the disk: room for all of them, and messages."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcl_custom.arrays import new_array, read_array, require_shape
+from gcl_custom.errors import UserError
+
+
+def test_a_new_array_is_of_zeros_has_its_room_and_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    made = new_array(path, np.uint16, (3, 5000))
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+    assert not made.any()
+    made[1] = 7
+    made.flush()
+    for mode in ("r", None):
+        assert np.array_equal(read_array(path, "", mode=mode), made)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x93NUMPY", b"random bytes", "cut", "objects"])
+def test_what_is_no_array_is_damaged(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "a.npy"
+    if content == "cut":
+        np.save(path, np.arange(1000))
+        path.write_bytes(path.read_bytes()[:500])
+    elif content == "objects":
+        np.save(path, np.array([{}], dtype=object))
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    for mode in ("r", None):
+        with pytest.raises(UserError, match=f"^{path} is damaged or was changed"):
+            read_array(path, "", mode=mode)
+
+
+def test_the_first_dimensions_are_compared(tmp_path: Path) -> None:
+    require_shape(tmp_path / "a.npy", np.zeros((3, 4)), (3,), "")
+    with pytest.raises(UserError, match=r"it holds \(3, 4\), not \(4,\)"):
+        require_shape(tmp_path / "a.npy", np.zeros((3, 4)), (4,), "")
