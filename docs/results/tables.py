@@ -33,7 +33,13 @@ PACKAGES = ("torch", "torchvision", "timm", "lightning")
 BETWEEN = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 LEFT_OUT = ("linear_top5",)
 """Columns that stand in the JSON alone."""
-IN_README = ("linear", "0.1")
+IN_README = {
+    "linear": "linear probe", "knn": "kNN", "shots@1": "1 label a class", "shots@5": "5 labels a class",
+    "shots@10": "10 labels a class",
+}  # fmt: skip
+"""Columns of the table in the README, and their heads."""
+OF_README = {"public": "public weights, frozen", "gcl": "continued on the tiles"}
+"""Arms of the table in the README, where a public start was continued."""
 
 Kept = dict[str, Any]
 """The content of a kept JSON file."""
@@ -87,16 +93,14 @@ def for_page(results: Sequence[Kept]) -> str:
 
 
 def for_readme(results: Sequence[Kept]) -> str:
-    """One table of real imagery and several arms: for each data set the linear probe and a tenth of the labels."""
-    several = [kept for kept in results if len(kept["recipe"]["compare"]["arms"]) > 1]
-    real = [kept for kept in several if kept["recipe"]["data"]["synthetic"] is None]
-    found = [in_columns(kept["scores"]["scores"])[1] for kept in real]
-    arms = dict.fromkeys(arm for table in found for arm in table)  # in their order
-    head = [f"{kept['data']}: {column_title(column)}" for kept in real for column in IN_README]
-    tiles = [kept["scores"]["test_tiles"] for kept in real]
-    pairs = [*zip(found, tiles, strict=True)]
-    rows = [[title(arm), *(_cell(t.get(arm, {}).get(c), n) for t, n in pairs for c in IN_README)] for arm in arms]
-    return _markdown(["arm", *head], rows)
+    """One table of what continuing a public backbone gave: for each data set the start, and what became of it."""
+    rows = []
+    for kept in results:
+        if kept["recipe"]["data"]["synthetic"] is None and "public" in kept["scores"]["scores"]:
+            cells, tiles = in_columns(kept["scores"]["scores"])[1], kept["scores"]["test_tiles"]
+            for arm, name in OF_README.items():
+                rows.append([kept["data"], name, *(_cell(cells[arm].get(column), tiles) for column in IN_README)])
+    return _markdown(["tiles", "backbone", *IN_README.values()], rows)
 
 
 def _section(kept: Kept) -> str:
