@@ -189,7 +189,7 @@ def _untrained(recipe: Recipe, store: TileStore, name: str, spec: str, text: str
 
     def build(seed: int) -> tuple[nn.Module, int]:
         torch.manual_seed(derive(seed, "pretrain", "initial weights"))
-        net, width = backbones.untrained(network, store, stem, where)
+        net, width = backbones.untrained(network, store, stem, where, at)
         return _fitting(_at(net, at), store, where), width
 
     identity = {"network": network, "stem": stem, **_enlarged(at)}
@@ -322,8 +322,9 @@ def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, store.bands, store.size, store.size))
     except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["it says no more"])[0]
         raise UserError(
-            f"{where}: the network does not take tiles of {store.size} px ({str(error).splitlines()[0]}). Add "
-            f":at=SIDE behind the network's name with what it was made for, or set data.size to it"
+            f"{where}: the network does not take tiles of {store.size} px ({reason}). Add :at=SIDE behind "
+            f"the network's name with what it was made for, or set data.size to it"
         ) from None
     return network.train(mode)

@@ -75,7 +75,7 @@ def mean_interval(values: Sequence[float] | Float[np.ndarray, "n"]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
-def wilson(right: float, tiles: float) -> tuple[float, float]:
+def wilson(right: float | int, tiles: float | int) -> tuple[float, float]:
     """Wilson's score interval of a share (E. B. Wilson, JASA 22, 1927), which is also sound near 0 and 1.
 
     Args:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,8 +90,11 @@ def build(
     network = timm.create_model(name, num_classes=0, in_chans=bands)
     if chosen := _any_size(network) or _for_size(network, bands, size):
         try:
-            network = timm.create_model(name, num_classes=0, in_chans=bands, **chosen)
-        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
+            with warnings.catch_warnings():
+                # torch's only word on a network without a token, since a patch is larger than the tile
+                warnings.filterwarnings("error", "Initializing zero-element", UserWarning)
+                network = timm.create_model(name, num_classes=0, in_chans=bands, **chosen)
+        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError, UserWarning) as error:
             raise UserError(
                 f"{named_by}: timm cannot build {name} for tiles of {size} px ({error}). Choose another data.size, or "
                 f"a backbone that takes any size, such as resnet18"
@@ -111,14 +115,20 @@ def build(
 
 
 @torch.no_grad()
-def untrained(name: str, store: TileStore, stem: str = "standard", named_by: str = "pretrain.backbone") -> Backbone:
+def untrained(
+    name: str,
+    store: TileStore,
+    stem: str = "standard",
+    named_by: str = "pretrain.backbone",
+    size: int | None = None,
+) -> Backbone:
     """``build`` with initial weights under which patches are embedded as if unit tiles were standardised.
 
     A network that begins with patches, such as a vision transformer, would see little but the mean of unit tiles. One
     that begins with batch normalisation standardises them itself. The new weights of the embedding do to tiles what
     the initial ones do to (tiles - mean) / deviation of each band.
     """
-    network, width = build(name, store.bands, stem, named_by, store.size)
+    network, width = build(name, store.bands, stem, named_by, size or store.size)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first and first.bias is not None and first.in_channels == store.bands and first.kernel_size == first.stride:
         mean, deviation = (moment[:, None, None] for moment in store.moments)

@@ -86,7 +86,7 @@ def test_a_public_start_is_embedded_once_more_and_trained_from_nothing_too() -> 
     compare = TINY.compare.model_copy(
         update={
             "seeds": [0], "arms": ["gcl", "supervised", "scratch"], "fractions": [0.5], "finetune_steps": 10,
-            "learning_rates": [1e-3],
+            "learning_rates": [1e-3], "supervised_epochs": 4,
         }
     )  # fmt: skip
     seconds = []

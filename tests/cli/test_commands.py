@@ -20,7 +20,7 @@ def test_backbones_from_elsewhere_are_scored_on_the_tiles_of_a_run(project: Path
     shown = gcl_custom(project, "evaluate", *backbones, "--run", "tiny").stdout
     assert "between ours and floor" in shown
     scores = json.loads((project / "runs" / "tiny" / "evaluate" / "scores.json").read_text())
-    assert set(scores["scores"]) == {"ours", "floor"}
+    assert set(scores["scores"]) == {"ours", "floor", "statistics", "patches"}
     page = (project / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
     assert f"{100 * scores['scores']['ours']['linear']['mean']:.0f}<span" in page
     assert "untrained:resnet10t:small" in page

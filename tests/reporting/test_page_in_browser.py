@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from complete_runs import complete, made
 
+from gcl_custom.evaluation.scoring import probed_metrics
 from gcl_custom.files import write_json
 from gcl_custom.reporting import report
 from gcl_custom.runs import plan
@@ -83,7 +84,9 @@ def with_tiles(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[...,
     stage.begin()
     store = report.examples.TileStore(plan.tiles(run).path)
     said = [0] * int((store.has_label & (store.split == 2)).sum())
-    write_json(stage.path / "probes.json", {"linear": said, "knn": said, "knn5": said})
+    metrics = probed_metrics(run.recipe.compare, store.kind, len(store.classes))
+    kept = {metric: [said] * run.recipe.compare.draws if "@" in metric else said for metric in metrics}
+    write_json(stage.path / "probes.json", kept)
     stage.finish()
     return report.report(run)
 

@@ -55,7 +55,7 @@ def test_the_command_that_is_named_makes_what_is_missing_too(make_run: Callable[
     assert f"gcl-custom compare-supervised {run.options}" in progress.card(run, found)
     record = plan.compare(run).path / "stage.json"
     record.parent.mkdir()
-    write_json(record, {"fingerprint": "of other settings"})
+    write_json(record, {"fingerprint": "of other settings", "settings": {}, "facts": {}})
     assert f"gcl-custom compare-supervised {run.options} --redo" in progress.card(run, progress.awaited(run))
     record.unlink()
     (plan.maskgit(run).path / "stage.json").unlink()

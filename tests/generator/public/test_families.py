@@ -203,7 +203,7 @@ def test_from_a_recipe_to_a_backbone(name: str, place: Path, gcl_custom: Command
     run = place / "runs" / "r"
     assert [path.name for path in sorted(run.iterdir()) if path.is_dir()] == sorted(stages_of(name))
     assert re.search(r"next: +gcl-custom pretrain --run r", said)
-    said = gcl_custom("make-views")
+    summaries, said = said, gcl_custom("make-views")
     store, views = TileStore(run / "tiles"), ViewStore(run / "views")
     train = store.index("train")
     made = store.unit(views.read(train, torch.zeros_like(train)))
@@ -221,11 +221,13 @@ def test_from_a_recipe_to_a_backbone(name: str, place: Path, gcl_custom: Command
         costs(gcl_custom, run, "reconstruction", "diffusion")
     elif name == "halton":
         costs(gcl_custom, run, "reconstruction, p = 0", "in-painting, p = 0.25", "in-painting, p = 0.75")
+    summaries += said
     said = gcl_custom("pretrain")
+    summaries += said
     backbone = load_file(run / "pretrain" / "gcl-0" / "backbone.safetensors")
     assert all(value.isfinite().all() for value in backbone.values())
     for stage in (*stages_of(name), "views", "pretrain/gcl-0"):
-        assert re.search(rf"^ *{stage} +\S+", said, re.MULTILINE), f"{stage} is missing in the summary"
+        assert re.search(rf"^ *{stage} +\S+", summaries, re.MULTILINE), f"{stage} is missing in the summaries"
     assert "views: done before" in said
 
 
