@@ -140,7 +140,7 @@ def show(scores: dict[str, Any]) -> None:
         f"{NO_NETWORK}"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
-    console.console.print(scoring.table(scores["scores"], titles, note, scores["test_tiles"]))
+    console.console.print(scoring.tables(scores["scores"], titles, note, scores["test_tiles"], console.console.width))
     console.say(scores["split"])
     for text in scores["warnings"]:
         console.warn(text)

@@ -192,7 +192,7 @@ def show(scores: dict[str, Any]) -> None:
         f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {NO_NETWORK}"
     )
     names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
-    console.console.print(scoring.table(scores["scores"], names, note, scores["test_tiles"]))
+    console.console.print(scoring.tables(scores["scores"], names, note, scores["test_tiles"], console.console.width))
     for name, about in scores["backbones"].items():
         console.say(f"{name}: {about['spec']}; sees {about['input']}")
     for text in scores["warnings"]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from jaxtyping import Int
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ from gcl_custom.runs.stage import Stage
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.loop import fit
 
+CELL = 14
+"""Characters of a column of scores, with the gap before it."""
 BuildBackbone = Callable[[], tuple[nn.Module, int]]
 """Builds a backbone, ready to be scored or trained, and returns it with its width."""
 
@@ -242,20 +245,30 @@ def caption(measure: str) -> str:
     return kind_scored_by(measure).caption
 
 
-def table(scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str, tiles: int) -> Table:
-    """Scores with their intervals: a row for each backbone, under its title.
+def tables(
+    scores: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], note: str, tiles: int, width: int
+) -> Group:
+    """Scores with their intervals, in as many tables below each other as keep the columns readable.
+
+    Each has a row for each backbone, under its title, that has a score there.
 
     Args:
         tiles: number of test tiles.
+        width: of the terminal, in characters.
     """
     columns, rows = in_columns(scores)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=note, caption_justify="left")
-    shown.add_column("")
-    for column in columns:
-        shown.add_column(column_title(column), justify="right")
-    for name, cells in rows.items():
-        shown.add_row(titles[name], *(_cell(cells.get(column), tiles) for column in columns))
-    return shown
+    beside = max(1, (width - max(map(len, titles.values()))) // CELL)
+    shown = []
+    for some in (columns[first : first + beside] for first in range(0, len(columns), beside)):
+        part = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        part.add_column("")
+        for column in some:
+            part.add_column(column_title(column), justify="right")
+        for name, cells in rows.items():
+            if any(column in cells for column in some):
+                part.add_row(titles[name], *(_cell(cells.get(column), tiles) for column in some))
+        shown.append(part)
+    return Group(*shown, Text(note, style="dim"))
 
 
 def _cell(score: dict[str, Any] | None, tiles: int) -> Text:
