@@ -210,7 +210,9 @@ def test_from_a_recipe_to_a_backbone(name: str, place: Path, gcl_custom: Command
     assert made.shape == (21, 3, store.size, store.size)
     assert made.flatten(1).std(dim=1).min() > 0.01, "no view is plain"
     assert len(made.flatten(1).unique(dim=0)) > 12, "few tokens of few codes may agree"
-    assert ((made - store.unit(store.read(train))).abs().flatten(1).mean(dim=1) > 0.005).all()
+    differs = (made - store.unit(store.read(train))).abs().flatten(1).mean(dim=1) > 0.005
+    # A view keeps the tile's own pixels, and with few tokens a random mask may hide none of them.
+    assert differs.float().mean() > 0.5 if name in ("halton", "mage") else differs.all()
     assert (run / "views" / "views.png").is_file()
     assert "views: 21 views at" in said
     if name == "icgan":
