@@ -98,6 +98,11 @@ def _begin(run: Run) -> None:
 
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
+    if not arms.needs_generator(run.recipe):
+        console.warn(
+            f"no pretraining of this recipe shows generative views, so none waits for this generator. To go on without "
+            f"it, stop here and type: gcl-custom pretrain {run.options}"
+        )
     _begin(run)
     _generator(run)
 

@@ -16,6 +16,7 @@ from tiny_recipe import TINY as TINY_RECIPE
 
 from gcl_custom.cli import jobs
 from gcl_custom.files import locked
+from gcl_custom.recipe.file import load_recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
@@ -198,3 +199,14 @@ def test_a_signal_in_training_saves_and_says_how_to_go_on(tmp_path: Path, number
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"stopped by {number.name}; the same command goes on where this one stopped" in out
+
+
+def test_a_generator_that_no_pretraining_shows_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be trained for hours, in vain."""
+    monkeypatch.setattr(jobs, "do", lambda *given: None)
+    for name, warned in (("objects-small", True), ("eurosat-scratch", False)):
+        jobs.fit_generator(Run(Path("runs") / name, load_recipe(name)))
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("shows generative views" in said) == warned, name
