@@ -37,6 +37,17 @@ def read_array(path: Path, remedy: str, mode: Literal["r", "r+"] | None = "r") -
     return found
 
 
+def written_array(path: Path, remedy: str) -> np.memmap[Any, Any]:
+    """An array to be written on, through a memory map.
+
+    Raises:
+        UserError: it is damaged or not there.
+    """
+    found = read_array(path, remedy, mode="r+")
+    assert isinstance(found, np.memmap)
+    return found
+
+
 def require_shape(path: Path, found: np.ndarray, wanted: tuple[int, ...], remedy: str) -> None:
     """Check the first dimensions of an array that was read.
 

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from gcl_custom.arrays import new_array, read_array, written_array
 from gcl_custom.console import say
 from gcl_custom.files import write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
-from gcl_custom.pretraining.targets import FEATURES, TILES
+from gcl_custom.pretraining.targets import FEATURES, MADE_BY, TILES
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -44,16 +45,17 @@ def make_targets(run: Run) -> None:
     stage.begin()
     store = TileStore(plan.tiles(run).path)
     tiles = store.index("train")
-    _, width = _network(run, store)
+    network, width = _network(run, store)
     if not (stage.path / BLOCKS).is_file():
         with write_atomically(stage.path / TILES) as part, part.open("wb") as file:
             np.save(file, tiles.numpy())
-        with write_atomically(stage.path / FEATURES) as part, part.open("wb") as file:
-            np.save(file, np.zeros((len(tiles), width), dtype=np.float32))
+        new_array(stage.path / FEATURES, np.float32, (len(tiles), width))
         with write_atomically(stage.path / BLOCKS) as part, part.open("wb") as file:
             np.save(file, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
-    pending = np.flatnonzero(~np.load(stage.path / BLOCKS))
-    each(partial(_writing, run, stage), pending.tolist(), run.recipe.hardware)
+    pending = np.flatnonzero(~read_array(stage.path / BLOCKS, MADE_BY))
+    # With several devices each process loads a network of its own.
+    known = network if run.recipe.hardware.devices == 1 else None
+    each(partial(_writing, run, stage, known), pending.tolist(), run.recipe.hardware)
     stage.finish(width=width)
     say(f"{stage.name}: {width} features of each of {len(tiles)} tiles")
 
@@ -67,12 +69,12 @@ def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
 
 
 @contextmanager
-def _writing(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
+def _writing(run: Run, stage: Stage, known: nn.Module | None) -> Iterator[Callable[[int], None]]:
     """Gives the function that writes a block, in one of several processes."""
     hardware = run.recipe.hardware
     store, device = TileStore(plan.tiles(run).path), pick_device(hardware)
-    tiles, network = store.index("train"), _network(run, store)[0].to(device)
-    features, blocks = (np.lib.format.open_memmap(stage.path / name, mode="r+") for name in (FEATURES, BLOCKS))
+    tiles, network = store.index("train"), (known or _network(run, store)[0]).to(device)
+    features, blocks = (written_array(stage.path / name, MADE_BY) for name in (FEATURES, BLOCKS))
 
     def written() -> int:
         return min(len(tiles), BLOCK * int(blocks.sum()))

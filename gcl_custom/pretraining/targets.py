@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gcl_custom.arrays import read_array, require_shape
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_rows import TileRows
 
 FEATURES, TILES = "features.npy", "tiles.npy"
+MADE_BY = "gcl-custom pretrain"
+"""The command that makes targets."""
 LEAST_DEVIATION = 1e-3
 """A feature that hardly varies over the tiles is divided by this, so that it is not blown up."""
 
@@ -25,22 +28,23 @@ class TargetStore:
     """The features (n t) of all training tiles, brought to mean 0 and deviation 1 each. Pickled by its path.
 
     Raises:
-        UserError: the folder holds no targets.
+        UserError: the folder holds no targets, or damaged ones.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not (self.path / FEATURES).is_file():
-            raise UserError(f"{self.path} holds no targets ({FEATURES} is missing). Run: gcl-custom pretrain")
-        self._rows = TileRows(torch.from_numpy(np.load(self.path / TILES)), "only training tiles have targets")
+            raise UserError(f"{self.path} holds no targets ({FEATURES} is missing). Run: {MADE_BY}")
+        rows = read_array(self.path / TILES, MADE_BY, mode=None)
+        require_shape(self.path / FEATURES, self._features, rows.shape, MADE_BY)
+        self._rows = TileRows(torch.from_numpy(rows), "only training tiles have targets")
 
     def __reduce__(self) -> tuple[type["TargetStore"], tuple[Path]]:
         return TargetStore, (self.path,)
 
     @cached_property
     def _features(self) -> np.ndarray:
-        features: np.ndarray = np.load(self.path / FEATURES, mmap_mode="r")
-        return features
+        return read_array(self.path / FEATURES, MADE_BY)
 
     @property
     def width(self) -> int:

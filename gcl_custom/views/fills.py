@@ -30,27 +30,16 @@ def filled(
     Args:
         tokens: of the tiles.
     """
-    return feathered(tiles, content(generator, store, tiles, tokens, fill, rng), generator.hidden(rng))
-
-
-def content(
-    generator: TokenGenerator,
-    store: TileStore,
-    tiles: Float[Tensor, "b c y x"],
-    tokens: Int[Tensor, "b h w"],
-    fill: Fill,
-    rng: Randomness,
-) -> Float[Tensor, "b c y x"]:
-    """What the hidden squares show, as whole pictures."""
     mean, deviation = (moment[:, None, None].to(tiles) for moment in store.moments)
     match fill:
         case "reconstruction":
-            return generator.decode(tokens)
+            shown = generator.decode(tokens)
         case "other":
             train = store.index("train")
             drawn = (rng.uniform("other tile").cpu() * len(train)).long()
-            return store.unit(store.read(train[drawn]).to(tiles.device))
+            shown = store.unit(store.read(train[drawn]).to(tiles.device))
         case "noise":
-            return (mean + deviation * rng.normal("noise", *tiles.shape[1:])).clamp(0, 1)
+            shown = (mean + deviation * rng.normal("noise", *tiles.shape[1:])).clamp(0, 1)
         case _:
-            return mean.expand_as(tiles)
+            shown = mean.expand_as(tiles)
+    return feathered(tiles, shown, generator.hidden(rng))

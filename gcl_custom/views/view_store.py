@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom.arrays import new_array, read_array, require_shape
+from gcl_custom.arrays import new_array, read_array, require_shape, written_array
 from gcl_custom.console import progress
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, write_atomically
@@ -116,9 +116,9 @@ class ViewWriter:
             new_array(path / VIEWS, store.dtype, shape)
             with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
                 np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
-        self._views = _opened(path / VIEWS)
+        self._views = written_array(path / VIEWS, MADE_BY)
         # A row for each block: its seconds, nan until it is written, and its sum of what changed.
-        self._blocks = _opened(path / BLOCKS)
+        self._blocks = written_array(path / BLOCKS, MADE_BY)
 
     @property
     def pending(self) -> list[int]:
@@ -177,7 +177,7 @@ def write_similarity(
     if not (path / SIMILARITY).is_file():
         with write_atomically(path / SIMILARITY) as part, part.open("wb") as file:
             np.save(file, np.full(views.shape[:2], np.nan, dtype=np.float32))
-    similarity = _opened(path / SIMILARITY)
+    similarity = written_array(path / SIMILARITY, MADE_BY)
     with progress(len(tiles), "similarity") as ticker:
         for start in range(0, len(tiles), block):
             rows = slice(start, start + block)
@@ -189,13 +189,6 @@ def write_similarity(
                 after_block()
             else:
                 ticker.skip(len(some))
-
-
-def _opened(path: Path) -> "np.memmap[Any, Any]":
-    """An array that is written on."""
-    found = read_array(path, MADE_BY, mode="r+")
-    assert isinstance(found, np.memmap)
-    return found
 
 
 def _require_room(path: Path, wanted: int) -> None:

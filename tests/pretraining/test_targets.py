@@ -32,6 +32,21 @@ def test_a_folder_without_targets_is_refused(tmp_path: Path) -> None:
         TargetStore(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "length"), [(FEATURES, 150), (FEATURES, 3), (TILES, 3)])
+def test_damaged_targets_are_named_with_what_to_do(name: str, length: int, tmp_path: Path) -> None:
+    store_of(tmp_path, np.zeros((5, 3)), list(range(5)))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:length])
+    with pytest.raises(UserError, match=rf"{name} is damaged .*Remove the folder {tmp_path}"):
+        TargetStore(tmp_path)
+
+
+def test_targets_of_other_tiles_are_refused(tmp_path: Path) -> None:
+    store_of(tmp_path, np.zeros((5, 3)), list(range(5)))
+    np.save(tmp_path / TILES, np.arange(4))
+    with pytest.raises(UserError, match=r"it holds \(5, 3\), not \(4,\)"):
+        TargetStore(tmp_path)
+
+
 @pytest.mark.parametrize(("matrix", "expected"), [([[2.0, 0], [0, 2]], 0.0), ([[0, -1], [1, 0]], 1.0),
                                                   ([[-1, 0], [0, -1]], 2.0)])  # fmt: skip
 def test_the_loss_is_the_weight_times_one_less_the_cosine(matrix: list[list[float]], expected: float) -> None:
