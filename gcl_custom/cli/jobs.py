@@ -240,6 +240,7 @@ SHOWN: Mapping[str, Callable[[float], str]] = {
     "codes_used": "{:.0%} of the codes used".format,
     "gap": lambda gap: f"{abs(gap):.2f} nats {'below' if gap > 0 else 'above'} the marginal entropy",
     "changed_tokens": "{:.0%} of the tokens changed".format,
+    "recognised": "{:.0%} of the tiles' content recognised".format,
     "knn": "kNN {:.0%} on validation tiles".format,
 }
 """Fact of a stage -> how the summary shows it. The report has all of them."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from gcl_custom.console import say
+from gcl_custom.console import say, warn
 from gcl_custom.generator.token_training import Quality, TokenizerTraining
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
@@ -11,6 +11,11 @@ from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast, pick_device
 from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import save_weights
+
+MORE_DETAIL = (
+    "the tokenizer loses what is to be learned. Raise generator.tokenizer.epochs, or lower pixels_per_token. With "
+    "views.pixels: own, views keep the tile's own pixels where no token changed"
+)
 
 
 def fit_tokenizer(run: Run) -> None:
@@ -35,11 +40,20 @@ def fit_tokenizer(run: Run) -> None:
     device = pick_device(recipe.hardware)
     training.to(device).eval()
     with torch.no_grad(), autocast(recipe.hardware, device):
-        quality = Quality(store, store.index("test"), training.network).of(training.net)
+        measured = Quality(store, store.index("test"), training.network)
+        quality = measured.of(training.net)
+    found = measured.recognised()
     parameters = sum(parameter.numel() for parameter in training.net.parameters())
     warnings = list(training.warnings(quality["codes_used"]).values())
+    if found:
+        quality |= found.facts()
+        if line := found.warning("reconstructions", MORE_DETAIL):
+            warnings.append(line)
+            warn(f"{stage.name}: {line}")
     stage.finish(**quality, feature_network=training.network.name, parameters=parameters, warnings=warnings)
     say(
         f"{stage.name}: on {len(store.index('test'))} test tiles {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}, "
         f"{quality['codes_used']:.0%} of the codes used"
     )
+    if found:
+        say(f"{stage.name}: in reconstructions, {found}")

@@ -25,6 +25,7 @@ from gcl_custom.generator.token_store import Tokens
 from gcl_custom.imagery.symmetry import turn, ways
 from gcl_custom.imagery.tile_store import TileStore, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.measures.recognised import Recognised, recognised
 from gcl_custom.measures.similarity import structural_similarity
 from gcl_custom.pictures import grid
 from gcl_custom.randomness import Randomness, derive
@@ -169,6 +170,9 @@ class Quality:
     codes_used, perplexity: over all tokens of the tiles.
     """
 
+    seen: tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
+    """The network's features of the tiles and of the last reconstructions."""
+
     def __init__(self, store: TileStore, index: Int[Tensor, " n"], network: FeatureNetwork) -> None:
         self._store, self._index, self._network = store, index, network
         self._features: Tensor | None = None
@@ -189,14 +193,19 @@ class Quality:
                 features_real.append(self._network.pooled(real))
         if self._features is None:
             self._features = torch.cat(features_real)
+        self.seen = self._features, torch.cat(features_fake)
         codes_used, perplexity = share_and_perplexity(counts)
         return {
             "psnr": torch.cat(psnr).mean().item(),
             "ssim": torch.cat(ssim).mean().item(),
-            "feature_distance": frechet_distance(self._features, torch.cat(features_fake)),
+            "feature_distance": frechet_distance(*self.seen),
             "codes_used": codes_used,
             "perplexity": perplexity,
         }
+
+    def recognised(self) -> Recognised | None:
+        """What the network recognises in the last reconstructions, where labels tell."""
+        return recognised(*self.seen, self._store.labels[self._index], self._store.kind)
 
 
 class MaskGITTraining(Trainable):

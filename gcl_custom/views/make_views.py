@@ -22,6 +22,7 @@ from gcl_custom.generator.loading import load_generator, load_unedited, reconstr
 from gcl_custom.generator.token_generator import TokenGenerator, view_of
 from gcl_custom.imagery.tile_store import TileStore, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
+from gcl_custom.measures.recognised import recognised
 from gcl_custom.pictures import grid, save_picture
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -34,6 +35,10 @@ STAGE = "views"
 SHOWN = 10
 MEASURED = 512
 """Most training tiles that feature distances are computed from."""
+LESS_CHANGE = (
+    "pairs of a tile and such a view teach to ignore what tells classes apart. Lower views.mask_probability, keep "
+    "views.pixels: own, or train the generator longer"
+)
 
 
 def make_views(run: Run) -> None:
@@ -73,10 +78,18 @@ def make_views(run: Run) -> None:
         plain = _features(network, sample, reconstruct(run, store, generator))
         facts["feature_distance_reconstructions"] = frechet_distance(originals, plain)
         line += f", of plain reconstructions {facts['feature_distance_reconstructions']:.2f}"
+    found = recognised(originals, painted, store.labels[sample], store.kind)
+    warnings: list[str] = []
+    if found:
+        facts |= found.facts()
+        line += f"\n{STAGE}: in them, {found}"
+        if loss := found.warning("views", LESS_CHANGE):
+            warnings.append(loss)
+            warn(f"{STAGE}: {loss}")
     if settings.least_similarity is not None:
         write_similarity(stage.path, store, settings.batch, partial(_similarity, network, store), stage.tick)
         facts["similarity"] = ViewStore(stage.path).similarity.mean().item()
-    stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample))
+    stage.finish(**facts, feature_network=network.name, measured_tiles=len(sample), warnings=warnings)
     say(line)
     _say_similarity(run)
 
