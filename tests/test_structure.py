@@ -28,7 +28,9 @@ ROOMS: dict[str, set[str]] = {
     },
     "views": {ROOT, "recipe", "generator.augment", "runs", "measures", "imagery", "training", "generator"},
     "pretraining": {ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "methods", "views"},
-    "evaluation": {ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "views", "pretraining"},
+    "evaluation": {
+        *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"}
+    },
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},
         *{"generator.own", "generator", "views", "pretraining", "evaluation"},

@@ -6,6 +6,8 @@
     FILE@NAME                  weights for timm's network NAME: safetensors, or a state dict or checkpoint of a trainer
                                as torch writes them (.pth, .pt, .ckpt, .bin, .tar), read as tensors only
     untrained:NAME             timm's network NAME as initialised, with the seeds of the recipe: the floor
+    generator:RUN[/PART]       what a run's own generator knows: PART hidden, MaskGIT's states averaged over the tile,
+                               or tokens, the share of each code; hidden by default
 
 Networks see unit tiles, from 0 to 1. timm's weights were trained on standardised bands, so ``Normalised`` standardises
 the tiles for them. Weights that know other bands than the tiles have are adapted as those of ``pretrain.start``, which
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.figures import FLOORS
+from gcl_custom.generator.generator_backbone import PARTS, generator_backbone
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Enlarged, Normalised
@@ -49,10 +52,10 @@ FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 LARGEST = 4096
 """The most pixels along the side of an enlarged tile."""
 GRAMMAR = (
-    f"NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, or NAME=FILE@NETWORK, where FILE ends in "
-    f"{', '.join(FILES)}. NETWORK is one of timm's. Behind it may stand :small for a small stem and :at=SIDE to "
-    f"enlarge tiles to that side, and, of a file, :normalised for weights that have seen normalised bands and "
-    f":part=NAME for one of several networks in it"
+    f"NAME=run:RUN or run:RUN/ARM, NAME=timm:NETWORK, NAME=untrained:NETWORK, NAME=generator:RUN or "
+    f"generator:RUN/tokens, or NAME=FILE@NETWORK, where FILE ends in {', '.join(FILES)}. NETWORK is one of timm's. "
+    f"Behind it may stand :small for a small stem and :at=SIDE to enlarge tiles to that side, and, of a file, "
+    f":normalised for weights that have seen normalised bands and :part=NAME for one of several networks in it"
 )
 
 
@@ -99,6 +102,8 @@ def _given(run: Run, store: TileStore, name: str, spec: str) -> GivenBackbone:
     kind, _, rest = spec.partition(":")
     if kind == "run" and rest:
         return _of_run(run, store, name, spec, rest)
+    if kind == "generator" and rest:
+        return _of_generator(run, store, name, spec, rest)
     if kind == "timm" and rest:
         return _of_timm(run.recipe, store, name, spec, rest)
     if kind == "untrained" and rest:
@@ -109,14 +114,31 @@ def _given(run: Run, store: TileStore, name: str, spec: str) -> GivenBackbone:
     raise UserError(f"--backbone {name}={spec}: write it as {GRAMMAR}")
 
 
-def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
-    runs, (other_name, arm) = run.path.parent, (text, "")
+def _other_run(run: Run, where: str, text: str) -> tuple[Run, str]:
+    """The run that a text names, and what stands behind its name."""
+    runs, (name, behind) = run.path.parent, (text, "")
     if not (runs / text / "recipe.yaml").is_file() and "/" in text:
-        other_name, _, arm = text.rpartition("/")
-    if not (runs / other_name / "recipe.yaml").is_file():
+        name, _, behind = text.rpartition("/")
+    if not (runs / name / "recipe.yaml").is_file():
         known = sorted(path.parent.name for path in runs.glob("*/recipe.yaml"))
-        raise UserError(f"--backbone {name}={spec}: there is no run {other_name!r} in {runs}. There are: {known}")
-    other = kept_run(runs / other_name)
+        raise UserError(f"{where}: there is no run {name!r} in {runs}. There are: {known}")
+    return kept_run(runs / name), behind
+
+
+def _require_bands(run: Run, store: TileStore, other: Run, where: str) -> TileStore:
+    """The tiles of another run, which have the bands of these."""
+    tiles = TileStore(plan.tiles(other).path)
+    if tiles.bands != store.bands:
+        raise UserError(
+            f"{where}: it was trained on tiles of {tiles.bands} bands, and {run.recipe.data.root} has tiles of "
+            f"{store.bands}. Evaluate it on imagery with the same bands"
+        )
+    return tiles
+
+
+def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
+    where = f"--backbone {name}={spec}"
+    other, arm = _other_run(run, where, text)
     pretrained = {(arm, seed): plan.pretrain(other, arm, seed) for arm, seed in arms.pretrainings(other.recipe)}
     done = [key for key, stage in pretrained.items() if stage.done]
     arm = arm or "gcl"
@@ -124,26 +146,40 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Give
     if not seeds:
         there = ", ".join(sorted({found for found, _ in done})) or "none"
         raise UserError(
-            f"--backbone {name}={spec}: run {other_name} has no finished pretraining of arm {arm} with its recipe; "
+            f"{where}: run {other.name} has no finished pretraining of arm {arm} with its recipe; "
             f"finished arms: {there}. Run: gcl-custom compare-supervised {other.options}"
         )
     settings = other.recipe.pretrain
-    bands = TileStore(plan.tiles(other).path).bands
-    if bands != store.bands:
-        raise UserError(
-            f"--backbone {name}={spec}: it was trained on tiles of {bands} bands, and {run.recipe.data.root} has "
-            f"tiles of {store.bands}. Evaluate it on imagery with the same bands"
-        )
+    _require_bands(run, store, other, where)
 
     def build(seed: int) -> tuple[nn.Module, int]:
         network, width = trained_backbone.network_of(other, pretrained[cast(Arm, arm), seed], store.bands)
-        return _fitting(network, store, f"--backbone {name}={spec}"), width
+        return _fitting(network, store, where), width
 
     identity = {"network": settings.backbone, "stem": settings.stem}
     found = normalisation(settings, store.bands)
     sees = _in_words(*found) if found else "unit tiles"
     return GivenBackbone(
         name, spec, seeds, False, identity, sees, lambda seed: [pretrained[cast(Arm, arm), seed]], build
+    )
+
+
+def _of_generator(run: Run, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
+    where = f"--backbone {name}={spec}"
+    other, part = _other_run(run, where, text)
+    part = part or "hidden"
+    if part not in PARTS:
+        raise UserError(f"{where}: {part!r} is no part of a generator. There are: {', '.join(PARTS)}")
+    tiles = _require_bands(run, store, other, where)
+    if tiles.size != store.size:
+        raise UserError(f"{where}: it was trained on tiles of {tiles.size} px, and these have {store.size}")
+
+    def build(_: int) -> tuple[nn.Module, int]:
+        return generator_backbone(other, tiles, part, where)
+
+    stages = [plan.tokenizer(other), plan.maskgit(other)]
+    return GivenBackbone(
+        name, spec, run.recipe.compare.seeds, True, {"generator": part}, "unit tiles", lambda _: stages, build
     )
 
 

@@ -314,6 +314,8 @@ def test_offline_without_the_weights_the_way_out_is_named(run: Run, offline: Pat
         ("a=weights.onnx@resnet18", "write it as"),
         ("a=run:other", r"no run 'other' in .* There are: \['trial'\]"),
         ("a=run:trial/paired", "no finished pretraining of arm paired .* finished arms: gcl, handcrafted"),
+        ("a=generator:trial/codes", "'codes' is no part of a generator. There are: hidden, tokens"),
+        ("a=generator:other", "no run 'other'"),
         ("a=timm:resnet81", "no network 'resnet81'. Did you mean"),
         ("a=timm:resnet10t.nothing", "no network|no weights"),
         ("a=nowhere.pth@resnet18", "no file nowhere.pth"),

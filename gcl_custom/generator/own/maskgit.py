@@ -108,6 +108,10 @@ class MaskGIT(nn.Module):
         smoothing = self.settings.label_smoothing if smoothing is None else smoothing
         return F.cross_entropy(logits.float(), tokens.flatten(1)[positions], label_smoothing=smoothing)
 
+    def states(self, tokens: Int[Tensor, "b h w"]) -> Float[Tensor, "b n d"]:
+        """What the last block says of each token when none is hidden."""
+        return self._transform(tokens, torch.zeros_like(tokens, dtype=torch.bool))
+
     def predict(
         self,
         tokens: Int[Tensor, "b h w"],
