@@ -31,8 +31,9 @@ from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.targets import TargetStore
+from gcl_custom.pretraining.word_targets import patch_words
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import PretrainSettings, WordTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
@@ -85,7 +86,7 @@ class Costs:
     floors: Cost
     """Features that need no network, of as many."""
     targets: tuple[Cost, int] | None = None
-    """The frozen network's features of a block of tiles, and their width; None without targets."""
+    """What is predicted of a block of tiles, and its width; None without targets."""
 
 
 class MadeUpTiles(TileStore):
@@ -114,10 +115,13 @@ class MadeUpTokens(Tokens):
 
 
 class MadeUpTargets(TargetStore):
-    """Noise of the width of the frozen network."""
+    """Noise of the width of the targets."""
 
-    def __init__(self, settings: PretrainSettings) -> None:
-        _, self._width = backbones.build(settings.taught_by.backbone, bands=3)
+    def __init__(self, settings: PretrainSettings, bands: int) -> None:
+        if isinstance(settings.targets, WordTargetsSettings):
+            self._width = settings.targets.words + 4 * bands
+        else:
+            _, self._width = backbones.build(settings.taught_by.backbone, bands=3)
 
     @property
     def width(self) -> int:
@@ -134,7 +138,7 @@ class MadeUpReader(Reader):
         self._store, self._settings = store, recipe.pretrain
         self._per_tile = {"inpainted": recipe.views.per_tile}
         self._views, self._least = {}, None
-        self.targets = MadeUpTargets(recipe.pretrain) if recipe.pretrain.feature_targets else None
+        self.targets = MadeUpTargets(recipe.pretrain, store.bands) if recipe.pretrain.predicted else None
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         raw, sources = self._store.read(tiles)[:, None], {self._settings.anchor, self._settings.source}
@@ -252,7 +256,7 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
         pretrain = _pretrain(bench)
         supervised, embed = _supervised(bench)
         below = _floors(bench)
-        targets = _targets(bench) if recipe.pretrain.feature_targets else None
+        targets = _targets(bench) if recipe.pretrain.predicted else None
     return Costs(generator, pretrain, supervised, embed, below, targets)
 
 
@@ -318,10 +322,14 @@ def _pretrain(bench: Bench) -> Cost:
 
 def _targets(bench: Bench) -> tuple[Cost, int]:
     settings = bench.recipe.pretrain
-    assert settings.feature_targets
-    size, taught_by = settings.feature_targets.size, settings.taught_by
-    bare, width = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
-    network = (Enlarged(bare, size) if size else bare).to(bench.device).eval()
+    if isinstance(settings.targets, WordTargetsSettings):
+        seeing: tuple[nn.Module, int] = patch_words(bench.store, settings.targets.words, seed=0)
+    else:
+        assert settings.feature_targets
+        size, taught_by = settings.feature_targets.size, settings.taught_by
+        bare, of_network = backbones.build(taught_by.backbone, bench.bands, taught_by.stem)
+        seeing = Enlarged(bare, size) if size else bare, of_network
+    network, width = seeing[0].to(bench.device).eval(), seeing[1]
     tiles = bench.tiles(BLOCK)
 
     @torch.inference_mode()

@@ -133,7 +133,7 @@ def _views(run: Run, asked: bool = False) -> None:
 def _inputs(run: Run) -> None:
     """What pretrainings of the recipe read beside the tiles."""
     _views(run)
-    if run.recipe.pretrain.feature_targets:
+    if run.recipe.pretrain.predicted:
         do("targets", run)
 
 

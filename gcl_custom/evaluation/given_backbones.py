@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.figures import FLOORS
-from gcl_custom.generator.generator_backbone import PARTS, generator_backbone
+from gcl_custom.generator.loading import PARTS, load_as_backbone
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.pretraining.backbones import Enlarged, Normalised
@@ -175,7 +175,7 @@ def _of_generator(run: Run, store: TileStore, name: str, spec: str, text: str) -
         raise UserError(f"{where}: it was trained on tiles of {tiles.size} px, and these have {store.size}")
 
     def build(_: int) -> tuple[nn.Module, int]:
-        return generator_backbone(other, tiles, part, where)
+        return load_as_backbone(other, tiles, part, where)
 
     stages = [plan.tokenizer(other), plan.maskgit(other)]
     return GivenBackbone(

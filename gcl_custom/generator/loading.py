@@ -6,21 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from gcl_custom.errors import UserError
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.augment.interface import Generator
 from gcl_custom.generator.build_networks import AnyTokenizer
 from gcl_custom.generator.chosen_edit import with_chosen_edit
 from gcl_custom.generator.encoding import draws, encoder, some_tiles
+from gcl_custom.generator.own.as_backbone import HiddenStates, TokenHistogram
+from gcl_custom.generator.own.maskgit import MaskGIT
+from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.token_store import Tokens
 from gcl_custom.generator.vqgan_latent import VqganLatent
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.recipe.generator import IcGanSettings, ImageToImageSettings, TokenGeneratorSettings, UnclipSettings
+from gcl_custom.recipe.generator import (
+    IcGanSettings,
+    ImageToImageSettings,
+    PublicMaskGITSettings,
+    PublicTokenizerSettings,
+    TokenGeneratorSettings,
+    UnclipSettings,
+)
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.devices import autocast, pick_device, precision_of
+from gcl_custom.weights.state_dicts import load_weights
 
 if TYPE_CHECKING:  # brought by libraries that only these generators need
     from gcl_custom.generator.public.diffusion import ImageToImage
@@ -142,3 +154,39 @@ def reconstruct(
     whole = generator or load_unedited(run, store)
     encode = encoder(run, store, whole)
     return lambda tiles: whole.decode(encode(tiles, draws(run, tiles.to(device))))
+
+
+PARTS = ("hidden", "tokens")
+"""What an own generator gives as a backbone: MaskGIT's states, or the histogram of tokens."""
+
+
+def load_as_backbone(run: Run, store: TileStore, part: str, where: str) -> tuple[nn.Module, int]:
+    """A part of a run's own generator as a backbone, and its width.
+
+    Args:
+        store: the tiles that the generator was trained on.
+        part: one of ``PARTS``.
+        where: the option that asks for it.
+
+    Raises:
+        UserError: the run has no finished generator of its own.
+    """
+    settings = run.recipe.generator
+    if not isinstance(settings, TokenGeneratorSettings):
+        raise UserError(f"{where}: the generator of run {run.name}, {settings.name}, has no tokens of its own")
+    needed = [plan.tokenizer(run), plan.maskgit(run)][: 2 if part == "hidden" else 1]
+    if missing := [stage.name for stage in needed if not stage.done]:
+        raise UserError(
+            f"{where}: run {run.name} has not finished its {' and its '.join(missing)}. Run: gcl-custom fit-generator "
+            f"{run.options}"
+        )
+    if isinstance(settings.tokenizer, PublicTokenizerSettings) or isinstance(settings.maskgit, PublicMaskGITSettings):
+        raise UserError(f"{where}: the generator of run {run.name} is a public one; only an own one is read here")
+    tokenizer = load_tokenizer(run, store)
+    assert isinstance(tokenizer, VQGAN)
+    if part == "tokens":
+        return TokenHistogram(tokenizer), tokenizer.codes
+    grid = store.size // settings.tokenizer.pixels_per_token
+    maskgit = MaskGIT(tokenizer.codes, grid, settings.maskgit)
+    load_weights(plan.maskgit(run).path / plan.MASKGIT, maskgit)
+    return HiddenStates(tokenizer, maskgit), settings.maskgit.width

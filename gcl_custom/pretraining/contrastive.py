@@ -71,7 +71,7 @@ class Contrastive(Trainable):
         if settings.trained_layers:
             layers.train_last(self.backbone, settings.backbone, settings.trained_layers)
         self.method = METHODS[settings.method.name](self.backbone, self.width, settings.method)
-        if (targets := settings.feature_targets) and reader.targets:
+        if (targets := settings.predicted) and reader.targets:
             self.prediction = Prediction(self.width, reader.targets.width, targets.weight)
         self._done, self._share_done = 0, 0.0
         self.evaluate_first = settings.continues

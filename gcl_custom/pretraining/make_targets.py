@@ -1,4 +1,4 @@
-"""Stage: the features that a frozen network has of each training tile, for pretraining to predict from views of it.
+"""Stage: what pretraining predicts of each training tile from views of it: a frozen network's features, or its words.
 
 They are made once, of whole and upright tiles, enlarged to what the network knows. An interrupted stage goes on with
 the first block that is not on the disk.
@@ -20,6 +20,9 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.targets import FEATURES, MADE_BY, TILES
+from gcl_custom.pretraining.word_targets import patch_words
+from gcl_custom.randomness import derive
+from gcl_custom.recipe.pretraining import FeatureTargetsSettings, WordTargetsSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -61,9 +64,11 @@ def make_targets(run: Run) -> None:
 
 
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
-    """The frozen network, which enlarges tiles itself, and its width."""
-    targets = run.recipe.pretrain.feature_targets
-    assert targets
+    """What gives the targets of tiles, and their width. A frozen network enlarges the tiles itself."""
+    targets = run.recipe.pretrain.targets
+    if isinstance(targets, WordTargetsSettings):
+        return patch_words(store, targets.words, derive(run.recipe.seed, "targets"))
+    assert isinstance(targets, FeatureTargetsSettings)
     network, width = start.begun(run.recipe.pretrain.taught_by, store)
     return (Enlarged(network, targets.size) if targets.size else network).eval(), width
 

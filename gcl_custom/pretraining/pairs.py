@@ -31,7 +31,7 @@ class Reader:
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
         self._views = {source: ViewStore(path) for source, path in folders.items() if source in sources}
         self._least = run.recipe.views.least_similarity
-        self.targets = TargetStore(plan.targets(run).path) if settings.feature_targets else None
+        self.targets = TargetStore(plan.targets(run).path) if settings.predicted else None
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         read: dict[str, Tensor] = {source: _every_view(store, tiles) for source, store in self._views.items()}

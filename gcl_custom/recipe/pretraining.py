@@ -114,8 +114,22 @@ class FeatureTargetsSettings(Section):
     """Weight of the loss, which is 1 less the cosine between predicted and true features, beside the method's terms."""
 
 
+class WordTargetsSettings(Section):
+    """Bags of words (arXiv:2002.12247): from the representation of each view, a linear head predicts which words the
+    patches of the whole tile are near to (Coates and Ng, AISTATS 2011). Any bands have them, without a network."""
+
+    name: Literal["words"]
+    words: Annotated[int, Field(ge=16, le=8192)] = 256
+    """Number of centres that k-means finds among whitened patches of 6 x 6 pixels."""
+    weight: Positive = 20.0
+    """Weight of the loss, which is 1 less the cosine between predicted and true words, beside the method's terms."""
+
+
 TargetsSettings = Annotated[
-    Annotated[NoTargetsSettings, Tag("none")] | Annotated[FeatureTargetsSettings, Tag("features")], named("none")
+    Annotated[NoTargetsSettings, Tag("none")]
+    | Annotated[FeatureTargetsSettings, Tag("features")]
+    | Annotated[WordTargetsSettings, Tag("words")],
+    named("none"),
 ]
 
 
@@ -277,8 +291,13 @@ class PretrainSettings(Section):
         return self.start.name != "none"
 
     @property
-    def feature_targets(self) -> FeatureTargetsSettings | None:
+    def predicted(self) -> FeatureTargetsSettings | WordTargetsSettings | None:
         """What views predict of their tile; None where they predict nothing."""
+        return None if isinstance(self.targets, NoTargetsSettings) else self.targets
+
+    @property
+    def feature_targets(self) -> FeatureTargetsSettings | None:
+        """What views predict of their tile, if a frozen network sees it."""
         return self.targets if isinstance(self.targets, FeatureTargetsSettings) else None
 
     @property
@@ -309,9 +328,9 @@ class PretrainSettings(Section):
 
     @model_validator(mode="after")
     def _taught(self) -> "PretrainSettings":
+        if not self.predicted and self.method.name == "distil":
+            raise ValueError("method distil learns targets alone: set targets, such as {name: features}")
         if not self.feature_targets:
-            if self.method.name == "distil":
-                raise ValueError("method distil learns targets alone: set targets, such as {name: features}")
             return self
         if self.feature_targets.network and not self.feature_targets.weights:
             raise ValueError("targets.network needs weights: set targets.weights, such as {name: timm}")

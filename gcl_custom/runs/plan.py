@@ -166,15 +166,21 @@ def reconstructions(run: Run) -> Stage:
 
 
 def targets(run: Run) -> Stage:
-    """What a frozen network sees in each training tile."""
+    """What views predict of each training tile: what a frozen network sees, or its words."""
     settings = run.recipe.pretrain
-    assert settings.feature_targets
-    taught_by = settings.taught_by
     plain = _with_contents(run, "pretrain", settings)["targets"]
     del plain["weight"]
-    known = {"network": taught_by.backbone, "stem": taught_by.stem, "hardware": _compute(run.recipe)}
-    if settings.feature_targets.weights is None:
-        known |= start(run)
+    if settings.feature_targets:
+        taught_by = settings.taught_by
+        known: dict[str, Any] = {
+            "network": taught_by.backbone,
+            "stem": taught_by.stem,
+            "hardware": _compute(run.recipe),
+        }
+        if settings.feature_targets.weights is None:
+            known |= start(run)
+    else:
+        known = {"seed": run.recipe.seed, "hardware": _compute(run.recipe)}
     return run.stage("targets", {"pretrain.targets": plain, **known}, [tiles(run)], "gcl-custom pretrain")
 
 
@@ -187,7 +193,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
         threshold = run.recipe.views.least_similarity
     if reads_reconstructions(settings):
         inputs.append(reconstructions(run))
-    if settings.feature_targets:
+    if settings.predicted:
         inputs.append(targets(run))
     plain = {
         "pretrain": _with_contents(run, "pretrain", normalised(settings)),
@@ -292,6 +298,6 @@ def stages(run: Run) -> list[Stage]:
     made = generator(run) if needs_generator(recipe) else [tiles(run)]
     generative = [views(run)] if needs_views(recipe) else []
     controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
-    predicted = [targets(run)] if recipe.pretrain.feature_targets else []
+    predicted = [targets(run)] if recipe.pretrain.predicted else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
     return [*made, *generative, *controls, *predicted, *arms, compare(run)]
