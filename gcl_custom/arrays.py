@@ -1,12 +1,24 @@
 """Arrays on the disk (.npy): made with room for all of them, and read with a message where a file was damaged."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from gcl_custom.errors import UserError
-from gcl_custom.files import damaged, reserve
+from gcl_custom.files import damaged, reserve, write_atomically
+from gcl_custom.machine_faults import writing
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with write_atomically(path, array.nbytes) as part, part.open("wb") as file:
+        np.save(file, array)
 
 
 def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
@@ -15,7 +27,12 @@ def new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, 
     Raises:
         OSError: the disk has not enough room for it.
     """
-    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    try:
+        with writing(path, size=math.prod(shape) * np.dtype(dtype).itemsize):
+            np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     reserve(path)
     return np.lib.format.open_memmap(path, mode="r+")
 

@@ -90,8 +90,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    with write_atomically(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with write_atomically(path, len(content)) as part:
+        part.write_bytes(content)
 
 
 def read_json(path: Path, remedy: str = "") -> Any:

@@ -33,14 +33,14 @@ REASONS = {
 }
 """What the system says, by its number, in words for a user. Other errors of files may be mistakes of ours."""
 REMEDIES = {
-    errno.EFBIG: "Raise that limit, or choose another place with --runs",
-    errno.EACCES: "Change its permissions, or choose another place with --runs",
-    errno.EPERM: "Change its permissions, or choose another place with --runs",
+    errno.EFBIG: "Raise that limit, or choose another place (--runs, --out)",
+    errno.EACCES: "Change its permissions, or choose another place (--runs, --out)",
+    errno.EPERM: "Change its permissions, or choose another place (--runs, --out)",
     errno.ENAMETOOLONG: "Choose a shorter one",
     errno.EMFILE: "Raise that limit",
     errno.ENFILE: "End other programs",
-    errno.EROFS: "Choose another place with --runs",
-    errno.ENOTDIR: "Choose another place with --runs",
+    errno.EROFS: "Choose another place (--runs, --out)",
+    errno.ENOTDIR: "Choose another place (--runs, --out)",
 }
 KEPT = "What is finished stays: the same command goes on from there"
 OF_RUST = re.compile(r"os error (\d+)")
@@ -139,7 +139,7 @@ def _of_files(error: OSError) -> str | None:
         return None
     where = f"{error.filename}: " if error.filename else ""
     reason = REASONS[error.errno]
-    remedy = REMEDIES.get(error.errno, "Make room, or choose another place with --runs")
+    remedy = REMEDIES.get(error.errno, "Make room, or choose another place (--runs, --out)")
     if error.errno in FULL and error.filename:
         reason += _room(Path(error.filename))
         if _is_temporary(Path(error.filename)):

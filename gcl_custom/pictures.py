@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gcl_custom.files import write_atomically
+from gcl_custom.files import write_bytes
 
 
 def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:
@@ -26,8 +26,7 @@ def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:
 
 def save_picture(path: Path, picture: Float[Tensor, "3 h w"]) -> None:
     """Write an RGB picture in [0, 1] as PNG, atomically."""
-    with write_atomically(path) as part:
-        _image(picture).save(part, "PNG")
+    write_bytes(path, png(picture))
 
 
 def png(picture: Float[Tensor, "3 h w"]) -> bytes:

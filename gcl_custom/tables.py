@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gcl_custom import console
-from gcl_custom.files import write_atomically, write_json
+from gcl_custom.files import write_json, write_text
 
 GAP = 3
 """Largest number of characters between two columns."""
@@ -27,8 +27,7 @@ def publish(
     """Write ``results.json`` and ``table.md``, and show the table with the note below it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
-    with write_atomically(folder / "table.md") as part:
-        part.write_text(markdown(columns, rows) + (f"\n{note}\n" if note else ""), encoding="utf-8")
+    write_text(folder / "table.md", markdown(columns, rows) + (f"\n{note}\n" if note else ""))
     show(columns, rows)
     if note:
         console.say(note)

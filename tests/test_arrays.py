@@ -1,12 +1,15 @@
 """Arrays on the disk: room for all of them, and messages."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disks import limited
 
-from gcl_custom.arrays import new_array, read_array, require_shape
+from gcl_custom.arrays import new_array, read_array, require_shape, save_array
 from gcl_custom.errors import UserError
+from gcl_custom.machine_faults import explained
 
 
 def test_a_new_array_is_of_zeros_has_its_room_and_is_read_back(tmp_path: Path) -> None:
@@ -18,6 +21,18 @@ def test_a_new_array_is_of_zeros_has_its_room_and_is_read_back(tmp_path: Path) -
     made.flush()
     for mode in ("r", None):
         assert np.array_equal(read_array(path, "", mode=mode), made)
+
+
+def test_an_array_that_finds_no_room_says_what_it_needs_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with limited(1000):
+        for write in (lambda: save_array(path, np.zeros(1000)), lambda: new_array(path, np.float64, (1000,))):
+            with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+                write()
+            assert "it needs 8 kB" in (explained(caught.value) or "")
+            assert not list(tmp_path.iterdir())
+    save_array(path, np.arange(1000))
+    assert np.array_equal(read_array(path, ""), np.arange(1000))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x93NUMPY", b"random bytes", "cut", "objects"])

@@ -1,18 +1,16 @@
 """Faults of the machine, made for real where that is possible: limits of the size of files, and a small disk."""
 
 import errno
-import os
 import re
-import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disks import full, limited, small_disk
 from safetensors.torch import save_file
 
 from gcl_custom.arrays import new_array, read_array
@@ -21,39 +19,10 @@ from gcl_custom.files import damaged, locked, read_json, write_atomically, write
 from gcl_custom.machine_faults import REASONS, explained, unheard_threads, writing
 
 
-@contextmanager
-def limited(size: int) -> Iterator[None]:
-    """No file grows beyond this size."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 24 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk takes the right to mount one: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
-@contextmanager
-def full(place: Path, left: int) -> Iterator[None]:
-    """The disk is full but for so many bytes."""
-    state, page = os.statvfs(place), os.sysconf("SC_PAGE_SIZE")
-    with (place / "other.bin").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(page, state.f_bavail * state.f_frsize - left))
-    try:
-        yield
-    finally:
-        (place / "other.bin").unlink()
+    with small_disk(tmp_path / "disk", 24) as place:
+        yield place
 
 
 BIG = torch.zeros(100_000)
@@ -136,7 +105,7 @@ def test_a_disk_that_cannot_be_written_to_says_so(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(OSError, match="Read-only") as caught, locked(disk / "runs"):
         pass
-    assert "its disk cannot be written to. Choose another place with --runs" in (explained(caught.value) or "")
+    assert "its disk cannot be written to. Choose another place (--runs, --out)" in (explained(caught.value) or "")
 
 
 def test_a_file_of_a_temporary_folder_names_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

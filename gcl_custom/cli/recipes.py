@@ -11,6 +11,7 @@ from rich.table import Table
 from gcl_custom import console
 from gcl_custom.console import say
 from gcl_custom.errors import UserError
+from gcl_custom.files import write_text
 from gcl_custom.recipe.file import load_recipe, shipped
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ def copy(
         raise UserError(f"{target} exists already. Give another name: gcl-custom recipes copy {name} OTHER.yaml")
     lines = known[name].read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines))
-    target.write_text(f"# A copy of the shipped recipe {name}. Every key: gcl-custom recipes keys\n\n{body}", "utf-8")
+    write_text(target, f"# A copy of the shipped recipe {name}. Every key: gcl-custom recipes keys\n\n{body}")
     card = load_recipe(target).data.card
     out = f" and take out data.card, unless your images are those of the card {card}" if card else ""
     say(f"wrote {target}. Set data.root in it{out}. Then: gcl-custom check {target}")

@@ -22,10 +22,11 @@ import pyarrow.parquet
 from jaxtyping import Float
 
 from gcl_custom import console
+from gcl_custom.arrays import save_array
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH, infer_batch
 from gcl_custom.export import backbone_of_run, geoparquet
-from gcl_custom.files import require_free, write_atomically
+from gcl_custom.files import require_free, write_atomically, write_text
 from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, reading
 from gcl_custom.imagery.folders import SUFFIXES, walk
 from gcl_custom.imagery.read_tile import read_tile, remarks
@@ -76,8 +77,9 @@ def embed(
     table, bad = _embed(known, folder, sources)
     _state_unusable(bad, len(sources), folder, out.with_name(f"{out.name}.unusable.txt"))
     if out.suffix == ".parquet":
-        with write_atomically(out) as part:
-            pyarrow.parquet.write_table(_arrow(table, known), part)
+        columns = _arrow(table, known)
+        with write_atomically(out, columns.nbytes) as part:
+            pyarrow.parquet.write_table(columns, part)
     else:
         _write_array(table, out)
     placed = sum(place is not None for place in table.places)
@@ -187,8 +189,7 @@ def _state_unusable(
     if len(bad) == count:
         raise UserError(f"None of the {count} files in {folder} can be used ({summary}).\n{examples}")
     if listing:
-        with write_atomically(listing) as part:
-            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(listing, "".join(f"{line}\n" for line in lines))
     where = listing or f"\n{examples}"
     console.warn(f"{len(bad)} of {count} files are unusable and left out ({summary}): {where}")
 
@@ -209,12 +210,14 @@ def _arrow(table: Table, known: backbone_of_run.TrainedBackbone) -> pa.Table:
 
 
 def _write_array(table: Table, out: Path) -> None:
-    with write_atomically(out.with_suffix(".csv")) as part, part.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", *Place._fields])
-        rows.writerows(
-            [source, *(place or [None] * len(Place._fields))]
-            for source, place in zip(table.sources, table.places, strict=True)
-        )
-    with write_atomically(out) as part, part.open("wb") as file:
-        np.save(file, table.representations)
+    """Write both files, or neither where one finds the disk full."""
+    listing = out.with_suffix(".csv")
+    with write_atomically(listing) as part:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["file", *Place._fields])
+            rows.writerows(
+                [source, *(place or [None] * len(Place._fields))]
+                for source, place in zip(table.sources, table.places, strict=True)
+            )
+        save_array(out, table.representations)

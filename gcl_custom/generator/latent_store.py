@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from gcl_custom.arrays import new_array, read_array, require_shape
+from gcl_custom.arrays import new_array, read_array, require_shape, save_array
 from gcl_custom.files import write_atomically
 from gcl_custom.imagery.tile_rows import TileRows
 from gcl_custom.imagery.tile_store import TileStore
@@ -81,8 +81,7 @@ class LatentWriter:
         rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
         for name, part in parts.items():
             rows[name] = part
-        with write_atomically(self._file(number)) as whole, whole.open("wb") as file:
-            np.save(file, rows)
+        save_array(self._file(number), rows)
 
     def finish(self) -> None:
         """Join all blocks into one file."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from gcl_custom.console import plain, progress, say, warn
+from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.errors import UserError
-from gcl_custom.files import read_json, write_atomically, write_json
+from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
@@ -144,7 +144,7 @@ def _fill(
     needed, free = len(pending) * journal.tile_bytes, shutil.disk_usage(stage.path).free
     if needed > free:
         raise UserError(
-            f"{stage.path}: {len(pending):,} tiles need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
+            f"{stage.path}: {len(pending):,} tiles need {in_bytes(needed)}, and {in_bytes(free)} are free. "
             f"Make room, choose another place with --runs, or lower data.size"
         )
     length = max(1, min(BLOCK_TILES, BLOCK_BYTES // journal.tile_bytes))
@@ -193,8 +193,7 @@ def _usable(
     usable = [tile for tile in tiles if journal.records[tile.source].slot is not None]
     bad = [record for tile in tiles if (record := journal.records[tile.source]).slot is None]
     lines = [f"{plain(str(record.source))}\t{Unusable(record.kind, record.detail)}" for record in bad]
-    with write_atomically(folder / UNUSABLE) as part:
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(folder / UNUSABLE, "".join(f"{line}\n" for line in lines))
     kinds = [record.kind for record in bad]
     reasons = list(excess(kinds, len(tiles), data))
     if reasons or not usable:

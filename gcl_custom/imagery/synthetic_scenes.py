@@ -315,27 +315,31 @@ def _draw_all(part: Path, settings: SyntheticScenesSettings) -> None:
             name = names[number % len(names)]
             pixels = stored(scene(name, settings.pixels, settings.seed, number), settings.near_infrared)
             path = part / name / f"{name}_{number:05d}.tif"
-            with writing(path, path, size=pixels.nbytes):
-                _write(path, pixels, number)
+            content = _geotiff(pixels, number)
+            with writing(path, size=len(content)):
+                path.write_bytes(content)
             bar.advance()
     write_json(part / MARK, settings.model_dump(mode="json"))
 
 
-def _write(path: Path, pixels: UInt[np.ndarray, "c h w"], number: int) -> None:
-    """Write a GeoTIFF in UTM zone 33 north. Scenes lie on a grid in the order of their numbers."""
+def _geotiff(pixels: UInt[np.ndarray, "c h w"], number: int) -> bytes:
+    """A GeoTIFF in UTM zone 33 north. Scenes lie on a grid in the order of their numbers.
+
+    Made in memory: where the disk is full, GDAL leaves a file that is cut off, without an error.
+    """
     bands, side, _ = pixels.shape
     step = side * METRES_PER_PIXEL
     west, north = 400_000 + number % 40 * step, 5_400_000 - number // 40 * step
     place = rasterio.Affine(METRES_PER_PIXEL, 0, west, 0, -METRES_PER_PIXEL, north)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=side,
-        height=side,
-        count=bands,
-        dtype=pixels.dtype,
-        crs="EPSG:32633",
-        transform=place,
-    ) as target:
-        target.write(pixels)
+    with rasterio.MemoryFile() as file:
+        with file.open(
+            driver="GTiff",
+            width=side,
+            height=side,
+            count=bands,
+            dtype=pixels.dtype,
+            crs="EPSG:32633",
+            transform=place,
+        ) as target:
+            target.write(pixels)
+        return bytes(file.read())

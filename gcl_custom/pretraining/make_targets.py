@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gcl_custom.arrays import new_array, read_array, written_array
+from gcl_custom.arrays import new_array, read_array, save_array, written_array
 from gcl_custom.console import say
-from gcl_custom.files import write_atomically
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
@@ -50,11 +49,9 @@ def make_targets(run: Run) -> None:
     tiles = store.index("train")
     network, width = _network(run, store)
     if not (stage.path / BLOCKS).is_file():
-        with write_atomically(stage.path / TILES) as part, part.open("wb") as file:
-            np.save(file, tiles.numpy())
+        save_array(stage.path / TILES, tiles.numpy())
         new_array(stage.path / FEATURES, np.float32, (len(tiles), width))
-        with write_atomically(stage.path / BLOCKS) as part, part.open("wb") as file:
-            np.save(file, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
+        save_array(stage.path / BLOCKS, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
     pending = np.flatnonzero(~read_array(stage.path / BLOCKS, MADE_BY))
     # With several devices each process loads a network of its own.
     known = network if run.recipe.hardware.devices == 1 else None

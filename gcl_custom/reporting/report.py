@@ -19,7 +19,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.evaluation import neighbours
 from gcl_custom.evaluation.so_far import so_far
 from gcl_custom.evaluation.stage_warnings import of_stages
-from gcl_custom.files import read_json, write_atomically
+from gcl_custom.files import read_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_card
 from gcl_custom.reporting import examples, html, progress, score_tables
 from gcl_custom.reporting.html import Cell
@@ -77,8 +77,7 @@ def report(run: Run) -> Path:
     except UserError as error:  # the page needs no neighbours
         console.warn(str(error))
     path = run.path / "report.html"
-    with write_atomically(path) as part:
-        part.write_text(page(run), encoding="utf-8")
+    write_text(path, page(run))
     return path
 
 

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from gcl_custom.arrays import new_array, read_array, require_shape, written_array
-from gcl_custom.console import progress
+from gcl_custom.arrays import new_array, read_array, require_shape, save_array, written_array
+from gcl_custom.console import in_bytes, progress
 from gcl_custom.errors import UserError
-from gcl_custom.files import damaged, write_atomically
+from gcl_custom.files import damaged
 from gcl_custom.imagery.tile_rows import TileRows
 from gcl_custom.imagery.tile_store import TileStore, tensor_of
 from gcl_custom.training.devices import Pieces
@@ -111,11 +111,9 @@ class ViewWriter:
         shape = (len(self.tiles), per_tile, store.bands, store.size, store.size)
         if not (path / BLOCKS).is_file():
             _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
-            with write_atomically(path / TILES) as part, part.open("wb") as file:
-                np.save(file, self.tiles.numpy())
+            save_array(path / TILES, self.tiles.numpy())
             new_array(path / VIEWS, store.dtype, shape)
-            with write_atomically(path / BLOCKS) as part, part.open("wb") as file:
-                np.save(file, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
+            save_array(path / BLOCKS, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
         self._views = written_array(path / VIEWS, MADE_BY)
         # A row for each block: its seconds, nan until it is written, and its sum of what changed.
         self._blocks = written_array(path / BLOCKS, MADE_BY)
@@ -175,8 +173,7 @@ def write_similarity(
     """
     views, tiles = read_array(path / VIEWS, MADE_BY), store.index("train")
     if not (path / SIMILARITY).is_file():
-        with write_atomically(path / SIMILARITY) as part, part.open("wb") as file:
-            np.save(file, np.full(views.shape[:2], np.nan, dtype=np.float32))
+        save_array(path / SIMILARITY, np.full(views.shape[:2], np.nan, dtype=np.float32))
     similarity = written_array(path / SIMILARITY, MADE_BY)
     with progress(len(tiles), "similarity") as ticker:
         for start in range(0, len(tiles), block):
@@ -195,6 +192,6 @@ def _require_room(path: Path, wanted: int) -> None:
     free = shutil.disk_usage(path).free
     if wanted > free:
         raise UserError(
-            f"{path} needs {wanted / 1e9:.1f} GB for its views, but the disk has {free / 1e9:.1f} GB free. "
-            f"Make room, or lower views.per_tile or data.size"
+            f"{path} needs {in_bytes(wanted)} for its views, and {in_bytes(free)} are free. Make room, choose another "
+            f"place with --runs, or lower views.per_tile or data.size"
         )

@@ -1,6 +1,7 @@
 """Representations of a folder: those of the linear probe, with coordinates, whatever else lies in the folder."""
 
 import csv
+import errno
 import json
 import shutil
 import struct
@@ -137,6 +138,22 @@ def test_array_and_csv_say_the_same_as_parquet(run: Run, table: Any, tmp_path: P
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == table["file"].to_pylist()
     assert [float(row["longitude"]) for row in rows] == table["longitude"].to_pylist()
+
+
+def test_an_array_and_its_list_are_written_both_or_not_at_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list alone would be in the way of the same command."""
+
+    def full(path: Path, array: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embed, "save_array", full)
+        with pytest.raises(OSError, match="No space"):
+            embed.embed(run, Path(run.recipe.data.root), tmp_path / "all.npy")
+    assert not list(tmp_path.iterdir())
+    embed.embed(run, Path(run.recipe.data.root), tmp_path / "all.npy")
 
 
 def test_unusable_files_are_listed_and_the_rest_is_embedded(

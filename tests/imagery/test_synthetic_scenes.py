@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from full_disks import limited
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -73,12 +74,19 @@ def test_a_killed_drawing_leaves_no_folder_that_looks_whole(tmp_path: Path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("gcl_custom.imagery.synthetic_scenes._write", fails)
+        patched.setattr("gcl_custom.imagery.synthetic_scenes._geotiff", fails)
         with pytest.raises(KeyboardInterrupt):
             draw(tmp_path / "a", FEW)
     assert not (tmp_path / "a").exists()
     draw(tmp_path / "a", FEW)
     assert len(contents(tmp_path / "a")) == 20
+
+
+def test_a_drawing_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    """GDAL, writing the file itself, would leave it cut off, without an error."""
+    with pytest.raises(OSError, match=r"\.tif"), limited(200):
+        draw(tmp_path / "a", FEW)
+    assert not list(tmp_path.iterdir())
 
 
 def test_mean_colour_alone_does_not_give_the_class_away_but_texture_helps() -> None:

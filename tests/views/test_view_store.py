@@ -136,7 +136,7 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeyp
     store = tile_store(tmp_path / "tiles")
     monkeypatch.setattr(view_store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     (tmp_path / "views").mkdir()
-    with pytest.raises(UserError, match=r"GB free"):
+    with pytest.raises(UserError, match=r"needs 5\.12 kB for its views, and 1 kB are free"):
         write_views(tmp_path / "views", store, 1, 4, Maker(store))
     assert not list((tmp_path / "views").iterdir())
 
