@@ -25,7 +25,8 @@ from gcl_custom.errors import UserError
 from gcl_custom.export import backbone_of_run
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.export.model_card import model_card
-from gcl_custom.files import require_free, write_atomically, write_json
+from gcl_custom.files import require_free, write_atomically, write_json, write_text
+from gcl_custom.machine_faults import writing
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.runs.run import Run
 from gcl_custom.weights.starts import Normalisation
@@ -121,8 +122,7 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
     try:
         _save(known, part / "model.safetensors", lines)
         write_json(part / "config.json", _config(known))
-        with write_atomically(part / "README.md") as file:
-            file.write_text(model_card(known, lines), encoding="utf-8")
+        write_text(part / "README.md", model_card(known, lines))
         _require_same(known, timm.create_model(f"local-dir:{part}", pretrained=True))
         if not out.exists():
             os.replace(part, out)
@@ -140,13 +140,19 @@ def to_torchgeo(known: TrainedBackbone, out: Path) -> list[str]:
     torchgeo builds timm's network by the name among the hyper-parameters, and takes the tensors below ``model.``.
 
     Raises:
-        UserError: torchgeo would build another network by that name.
+        UserError: torchgeo would build another network by that name, or cannot load weights into it.
     """
     _require_plain(known, "torchgeo")
     if len(known.model_args) > 1:
         raise UserError(
             f"--to torchgeo: torchgeo builds {known.architecture} for tiles of one size, and cannot give it these "
             f"tiles of {known.store.size} px. Use --to timm"
+        )
+    *_, last = timm.create_model(known.architecture, num_classes=2).children()
+    if not hasattr(last, "out_features"):
+        raise UserError(
+            f"--to torchgeo: torchgeo's trainers take weights only where a network's last part is a linear layer, and "
+            f"that of {known.architecture} is a {type(last).__name__}. Use --to timm"
         )
     seen = known.normalisation
     lines = [
@@ -284,7 +290,9 @@ def _save(known: TrainedBackbone, path: Path, lines: list[str]) -> None:
     about = {"format": "pt", **known.about(), "how_to_load": "\n".join(lines)}
     # Written as bytes, because safetensors makes files that only their owner can read, and these are to be passed on.
     state = within(known.network).state_dict()
-    path.write_bytes(save({name: value.contiguous() for name, value in state.items()}, about))
+    content = save({name: value.contiguous() for name, value in state.items()}, about)
+    with writing(path, size=len(content)):
+        path.write_bytes(content)
 
 
 def _require_same(known: TrainedBackbone, other: nn.Module) -> None:

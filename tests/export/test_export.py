@@ -268,6 +268,16 @@ def test_a_checkpoint_for_torchgeo_is_what_its_trainers_read(
     assert f'weights="backbone.ckpt", in_channels={tiles.shape[1]}' in checkpoint["about"]["how_to_load"]
 
 
+def test_torchgeo_is_not_given_what_it_cannot_load(rgb: Run, tmp_path: Path) -> None:
+    """It asks a network's last part for its ``out_features``, and timm's heads of several layers have none."""
+    known = backbone_of_run.load_backbone(rgb, "gcl", None)
+    settings = PretrainSettings(backbone="regnetx_002")
+    run = Run(rgb.path, rgb.recipe.model_copy(update={"pretrain": settings}))
+    known = replace(known, run=run, network=backbones.build("regnetx_002", 3)[0].eval())
+    with pytest.raises(UserError, match="last part is a linear layer, and that of regnetx_002 is a ClassifierHead"):
+        export.to_torchgeo(known, tmp_path / "backbone.ckpt")
+
+
 def test_torchgeo_is_not_given_what_it_builds_for_another_size(transformer: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="torchgeo builds test_vit for tiles of one size"):
         export.export(transformer, "torchgeo", tmp_path / "backbone.ckpt")
