@@ -17,7 +17,8 @@ ROOMS: dict[str, set[str]] = {
     "generator.augment": {ROOT, "recipe"},
     "runs": {ROOT, "recipe", "weights"},
     "measures": {ROOT, "recipe", "weights"},
-    "imagery": {ROOT, "recipe", "runs", "measures"},
+    "imagery.collections": {ROOT, "measures"},
+    "imagery": {ROOT, "recipe", "runs", "measures", "imagery.collections"},
     "training": {ROOT, "recipe", "runs"},
     "methods": {ROOT, "recipe", "training"},
     "generator.own": {"recipe", "generator.augment", "measures", "training"},
@@ -36,8 +37,8 @@ ROOMS: dict[str, set[str]] = {
         *{"generator.own", "generator", "views", "pretraining", "evaluation"},
     },
     "reporting": {ROOT, "recipe", "runs", "measures", "imagery", "training", "views", "evaluation"},
-    "export": {ROOT, "recipe", "weights", "runs", "imagery", "pretraining", "evaluation"},
-    "cli": {ROOT, "recipe", "weights", "runs", "export"},
+    "export": {ROOT, "recipe", "weights", "runs", "imagery.collections", "imagery", "pretraining", "evaluation"},
+    "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},
 }
 """Room -> the rooms that it may import, from the ground up: a room imports only rooms above it in this table."""
 STAGES = {

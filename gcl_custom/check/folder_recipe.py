@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gcl_custom.imagery.decoding import Unusable, decode, reading
 from gcl_custom.imagery.folders import FoundTile, common_form, is_rgb, layout_of
+from gcl_custom.imagery.read_tile import content_of
 from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
@@ -54,8 +55,8 @@ def _sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
     """The shorter sides of some files, in pixels."""
     for tile in tiles[:: max(1, len(tiles) // MEASURED)]:
         try:
-            yield min(decode((root / tile.source.path).read_bytes()).pixels.shape[1:])
-        except (OSError, Unusable):
+            yield min(decode(content_of(root, tile.source)).pixels.shape[1:])
+        except Unusable:
             continue
 
 

@@ -159,7 +159,9 @@ def study(
 
 @app.command()
 def embed(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images, in folders of any depth.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of images, in folders of any depth, or an archive.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, or .npy with a .csv beside it.")],
     run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, set_: Overrides = None,
     overwrite: Overwrite = False, runs: Folder = RUNS,

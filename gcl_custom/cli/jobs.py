@@ -14,6 +14,7 @@ from gcl_custom.cli.opening import opened
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.files import locked
+from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Record, Stage
@@ -154,7 +155,7 @@ def after_pretraining(run: Run) -> str:
 def use(run: Run) -> str:
     """The command that uses the backbone on the run's own images."""
     root, out = Path(run.recipe.data.root), Path(f"{run.path.name}.parquet")
-    if not root.is_dir():
+    if not is_there(root):
         return f"gcl-custom report {run.options}"
     words = ["embed", str(root), "--out", str(out), *(["--overwrite"] if out.exists() else [])]
     return f"gcl-custom {shlex.join(words)} {run.options}"

@@ -1,4 +1,4 @@
-"""Which run a command works on. Its argument may be a recipe, the name of a shipped one, or a folder of images."""
+"""Which run a command works on. Its argument may be a recipe, the name of a shipped one, or images."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gcl_custom.console import say
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.collections.collection_names import may_be_collection
 from gcl_custom.recipe.file import shipped
 from gcl_custom.recipe.names import run_name
 from gcl_custom.runs.run import Run, is_output, kept_run, open_run, run_folder
@@ -16,15 +17,15 @@ def opened(runs: Path, given: str | None, name: str | None, overrides: Sequence[
     """The run that a command works on.
 
     Args:
-        given: a recipe file, the name of a shipped recipe, or a folder of images. The first command on a folder begins
-            a run of its name with a shipped recipe that suits the images; later ones go on with the recipe that this
-            run keeps. Without it, the run itself is opened.
+        given: a recipe file, the name of a shipped recipe, or a folder or a collection of images. The first command on
+            images begins a run of their name with a shipped recipe that suits them; later ones go on with the recipe
+            that this run keeps. Without it, the run itself is opened.
         runs, name, overrides, redo: as ``open_run`` takes them.
 
     Raises:
         UserError: there is no such run, recipe or image; or the argument could mean two things.
     """
-    if given is None or not Path(given).is_dir():
+    if given is None or not (Path(given).is_dir() or may_be_collection(given)):
         return open_run(runs, given, name, overrides, redo)
     folder = Path(given)
     if given in shipped("recipes"):

@@ -12,7 +12,8 @@ MaybeRecipe = Annotated[
     str | None,
     typer.Argument(
         metavar="RECIPE",
-        help="A recipe file, the name of a shipped one, or a folder of images; without it, the run goes on with the "
+        help="A recipe file, the name of a shipped one, or a folder of images (or an archive, a "
+        "Parquet file or a stack of them); without it, the run goes on with the "
         "recipe it keeps.",
         show_default=False,
     ),

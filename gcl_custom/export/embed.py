@@ -1,4 +1,4 @@
-"""Stage: a folder of images -> their representations by a backbone of a run, and their places on earth.
+"""Stage: a folder or a collection of images -> their representations by a backbone of a run, and their places on earth.
 
     n  usable tiles     d  width of the backbone
 
@@ -27,6 +27,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH, infer_batch
 from gcl_custom.export import backbone_of_run, geoparquet
 from gcl_custom.files import require_free, write_atomically, write_text
+from gcl_custom.imagery.collections.open_collections import collection_at
 from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, reading
 from gcl_custom.imagery.folders import SUFFIXES, walk
 from gcl_custom.imagery.read_tile import read_tile, remarks
@@ -107,6 +108,10 @@ def _written(out: Path) -> list[Path]:
 
 
 def _sources(folder: Path) -> list[Source]:
+    if collection := collection_at(folder):
+        for note in collection.notes:
+            console.warn(f"{folder}: {note}")
+        return [Source(path) for path in collection.images]
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
     found = walk(folder)

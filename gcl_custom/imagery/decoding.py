@@ -2,12 +2,11 @@
 
     c  bands     h w  pixels of a file     s  side of a tile
 
-The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, Pillow
-reads the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further files, or
-ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some damaged
-files and takes the indices of a palette for colours, and its JPEG decoder is to be removed. A JPEG is decoded at its
-full size: Pillow could leave out the frequencies that a smaller tile cannot hold, in half the time, but the result is
-another resize than that of a PNG of the same pixels, by 1 to 4 levels of 255 in the mean.
+The first bytes of a file decide how it is read, not its name. rasterio reads TIFF, JPEG 2000 and 16-bit PNG, NumPy an
+.npy, Pillow the rest. rasterio gets the bytes and the one driver that they name: other drivers of GDAL read further
+files, or ask addresses, that a file names. torchvision reads nothing here: its PNG decoder crashes the process on some
+damaged files and takes the indices of a palette for colours. A JPEG is decoded at its full size: Pillow could leave out
+the frequencies that a smaller tile cannot hold, in half the time, but by 1 to 4 levels of 255 it is another resize.
 """
 
 import io
@@ -32,6 +31,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from torch import Tensor
 
+from gcl_custom.imagery.collections.stacks import MAGIC, array_from
 from gcl_custom.imagery.orientation import orientation_of, upright
 from gcl_custom.imagery.source import Window
 
@@ -49,7 +49,6 @@ MOST_VALUES = 2**30
 STORED = ("uint8", "uint16", "int16")
 SCENE = 16
 """From so many times the side of a tile on, a file counts as a scene."""
-
 
 UNREAD = "cannot be opened"
 """The kind of a file that the system does not let be read."""
@@ -186,10 +185,14 @@ def _opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
 
 def _pillow(data: bytes, bands: int | None) -> Picture:
     try:
+        if data.startswith(MAGIC):
+            return Picture(array_from(data, STORED), None, alpha=False)
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
             return picture_from(image, bands)
     except UnidentifiedImageError:
         raise Unusable("not an image") from None
+    except TypeError as error:
+        raise Unusable("type of values", str(error)) from None
     except (Image.DecompressionBombError, MemoryError) as error:
         raise _too_large(error) from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:

@@ -10,7 +10,7 @@ backbone, and are scored nowhere.
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
-from gcl_custom.imagery.decoding import Form, Unusable, form_of
+from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
+from gcl_custom.imagery.collections.open_collections import collection_at, holding
+from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
 from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
 from gcl_custom.imagery.layouts import (
     IMAGES,
@@ -35,12 +37,13 @@ from gcl_custom.imagery.layouts import (
     split_named,
     with_splits,
 )
+from gcl_custom.imagery.read_tile import content_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kinds import SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
+from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".jp2")
+SUFFIXES = IMAGE_SUFFIXES
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 
@@ -85,25 +88,35 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     Raises:
         UserError: root is missing, holds no image, or lacks the folders that the card states.
     """
-    if not root.is_dir():
+    collection = collection_at(root)
+    if collection is None and not root.is_dir():
         raise UserError(
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
             f"Give the folder of your images, for example --set data.root=/path/to/images"
         )
-    found = walk(root, table_below(root, labels) if labels is not None else None)
+    table = collection.table(labels) if collection and labels is not None else None
+    if collection and table is None and (told := collection.labelled(labels)):
+        return _told(collection, told, kind)
+    if collection:
+        found = Walked(list(collection.images), 0, [], [])
+        if labels is not None and table is None:
+            raise UserError(f"data.labels: there is no file {labels} in {root}, nor labels beside its tiles")
+    else:
+        found = walk(root, table_below(root, labels) if labels is not None else None)
     shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
     if not found.images:
         raise UserError(
             f"data.root: {root} holds no image (other files: {found.others}). An image ends in {' '.join(SUFFIXES)}, "
             f"and may lie in folders of any depth{shut}"
         )
-    notes = found.notes
+    notes = [*collection.notes] if collection else found.notes
     images, small = _without_thumbnails(found.images)
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
-    read = reading(images) if card is None else with_splits(images, _stated_splits(root, card))
+    read = _read(root, images, card, collection)
     _require_train(root, read, card)
-    rows = read_labels(table_below(root, labels), images) if labels is not None else {}
+    place = root / labels if labels is not None and collection else table_below(root, labels) if labels else None
+    rows = read_labels(place, images, table) if place else {}
     if left := sorted(set(images).difference(rows, (image.path for image in read.images))):
         folders = ", ".join(read.splits.values())
         notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
@@ -120,6 +133,36 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
     return Layout(tiles, classes, notes)
+
+
+def _read(root: Path, images: Sequence[str], card: Card | None, collection: Collection | None) -> Reading:
+    """What folders say of images, or what stands for folders in a collection."""
+    paths = {collection.placed(path) if collection else path: path for path in images}
+    shown = [*paths]
+    read = reading(shown) if card is None else with_splits(shown, _stated_splits(root, card, collection is None))
+    return replace(read, images=[image._replace(path=paths[image.path]) for image in read.images])
+
+
+def _told(collection: Collection, told: Labelled, kind: LabelKind | None) -> Layout:
+    """The tiles of a collection that says their labels and splits by other means than folders."""
+    splits = {
+        path: next((split for word in found.words if (split := split_named(word))), None)
+        for path, found in told.told.items()
+    }
+    given, notes = set(splits.values()) - {None}, [*collection.notes, *told.notes]
+    if "train" not in given or len(given) == 1:
+        splits = {}
+    left = [path for path in collection.images if splits and splits[path] is None]
+    if left:
+        notes.append(f"tiles in files of no split, left out: {len(left)}, such as {examples(left)}")
+    tiles = [
+        FoundTile(Source(path), splits.get(path), told.told[path].label)
+        for path in collection.images
+        if not splits or splits[path]
+    ]
+    if told.classes and (unlabelled := sum(tile.label is None for tile in tiles)):
+        notes.append(f"tiles without a label: {unlabelled}")
+    return Layout(tiles, list(told.classes), notes, kind or (MULTI_LABEL if told.several else SINGLE_LABEL))
 
 
 def _by_table(
@@ -158,7 +201,7 @@ def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | N
     reasons: Counter[str] = Counter()
     for tile in tiles[::step]:
         try:
-            forms[form_of(root / tile.source.path)] += 1
+            forms[_form(root, tile.source)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
@@ -170,6 +213,14 @@ def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | N
     if form.bands == 1 and (bands is None or len(bands) > 1):
         refuse_band_files([tile.source.path for tile in tiles])
     return form._replace(bands=len(bands)) if bands else form
+
+
+def _form(root: Path, source: Source) -> Form:
+    """By a file's header; a tile in a collection is decoded."""
+    if not holding(root, source.path):
+        return form_of(root / source.path)
+    pixels = decode(content_of(root, source)).pixels
+    return Form(len(pixels), pixels.dtype.name)
 
 
 def is_rgb(bands: Sequence[str] | None, form: Form) -> bool:
@@ -254,13 +305,13 @@ def _without_thumbnails(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     return [path for path in paths if path not in small], sorted(small)
 
 
-def _stated_splits(root: Path, card: Card) -> dict[SplitName, str]:
+def _stated_splits(root: Path, card: Card, in_folders: bool) -> dict[SplitName, str]:
     """Folder of each split that a card gives; the root itself, as the train split, if it gives none."""
     stated = {name: card.splits[name] for name in SPLITS if name in card.splits} if card.splits else {}
     if stated and "train" not in stated:
         raise UserError(f"card {card.name}: splits must name the folder of train, or be left out")
     for name, folder in stated.items():
-        if not (root / folder).is_dir():
+        if in_folders and not (root / folder).is_dir():
             raise UserError(
                 f"data.root: card {card.name} says that the {name} split is {root / folder}, which is no folder"
             )
@@ -272,7 +323,11 @@ def _require_train(root: Path, read: Reading, card: Card | None) -> None:
     if read.splits:
         empty = None if read.taught else read.splits["train"]
     else:
-        named = {split_named(path.name): path.name for path in root.iterdir() if path.is_dir()} if not card else {}
+        named = (
+            {split_named(path.name): path.name for path in root.iterdir() if path.is_dir()}
+            if not card and root.is_dir()
+            else {}
+        )
         empty = named.get("train") if len(named.keys() - {None}) > 1 else None
     if empty:
         raise UserError(f"data.root: {root / empty}, the folder of the train split, holds no image")

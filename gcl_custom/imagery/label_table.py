@@ -60,17 +60,18 @@ def table_below(root: Path, given: str) -> Path:
     return real
 
 
-def read_labels(path: Path, images: Sequence[str]) -> dict[str, LabelRow]:
+def read_labels(path: Path, images: Sequence[str], content: bytes | None = None) -> dict[str, LabelRow]:
     """The rows of a table, by file.
 
     Args:
         images: the files that there are, relative to the data root.
+        content: the bytes of the table, where they are not those of a file.
 
     Raises:
         UserError: naming the row of each mistake.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = (path.read_bytes() if content is None else content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"data.labels: {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
     except OSError as error:

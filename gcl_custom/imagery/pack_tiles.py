@@ -1,4 +1,7 @@
-"""Stage: a folder of files -> the tile store, with labels and splits. A killed packing continues where it stopped."""
+"""Stage: a folder or a collection -> the tile store, with labels and splits.
+
+A killed packing continues where it stopped.
+"""
 
 import hashlib
 import json
@@ -18,6 +21,8 @@ from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
+from gcl_custom.imagery.collections.collection_names import is_there
+from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
@@ -108,7 +113,7 @@ def changed(run: Run) -> str | None:
     A missing root does not count as a change, because later stages read packed tiles only.
     """
     stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
-    if not stage.done or not root.is_dir():
+    if not stage.done or not is_there(root):
         return None
     try:
         tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
@@ -141,6 +146,8 @@ def _fill(
         known = journal.records.get(tile.source)
         if known is None or known.kind == UNREAD or known.state != _state(root, tile.source):
             pending.append(tile.source)
+    if pending and (inside := holding(root, pending[0].path)):
+        pending.sort(key=lambda source: inside.place(source.path))
     needed, free = len(pending) * journal.tile_bytes, shutil.disk_usage(stage.path).free
     if needed > free:
         raise UserError(
@@ -174,12 +181,9 @@ def _packed(
 
 
 def _state(root: Path, source: Source) -> tuple[int, int]:
-    """Size and time of change of the source's file; both are 0 for one that is gone, such as behind a dangling link."""
-    try:
-        status = (root / source.path).stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+    """Size and time of change of the source's file, or of the collection's file that it lies in."""
+    inside = holding(root, source.path)
+    return state_of(inside.file_of(source.path) if inside else root / source.path)
 
 
 def _usable(

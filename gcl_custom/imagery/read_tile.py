@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from gcl_custom.imagery.collections.collection import Unreadable
+from gcl_custom.imagery.collections.open_collections import holding
 from gcl_custom.imagery.decoding import NODATA, SCENE, UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
@@ -110,13 +112,27 @@ def excess(kinds: Sequence[str], of: int, data: DataSettings) -> Iterator[str]:
 
 
 def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
-    """Read the source's file, whole and once. A file with several windows is read for each of them."""
+    """Read the source's file, whole and once, or its bytes in a collection. Each window of a file reads it again."""
+    try:
+        return ReadTile(source, content_of(root, source), form, data)
+    except Unusable as problem:
+        return ReadTile(source, problem, form, data)
+
+
+def content_of(root: Path, source: Source) -> bytes:
+    """The bytes of the source's file, or of the tile in a collection.
+
+    Raises:
+        Unusable: they cannot be read.
+    """
     try:
         source.path.encode()
     except UnicodeEncodeError:
-        return ReadTile(source, Unusable("name is not UTF-8", "rename the file or its folder"), form, data)
+        raise Unusable("name is not UTF-8", "rename the file or its folder") from None
     try:
-        content: bytes | Unusable = (root / source.path).read_bytes()
+        inside = holding(root, source.path)
+        return inside.read(source.path) if inside else (root / source.path).read_bytes()
+    except Unreadable as problem:
+        raise Unusable(problem.kind, problem.detail) from None
     except OSError as error:
-        content = Unusable(UNREAD, str(error.strerror))
-    return ReadTile(source, content, form, data)
+        raise Unusable(UNREAD, str(error.strerror)) from None

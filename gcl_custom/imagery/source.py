@@ -24,11 +24,11 @@ class Window(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file below a root, or a window of one.
+    """A file below a root, or a tile in a collection, which counts as a folder there; or a window of one.
 
     Its text is the path, and for a window ``path#column,row,width,height``. The four numbers have leading zeros, so
-    that the texts of a file's windows sort by column, then row. The path of an image ends in a suffix such as .tif,
-    so no path looks like the text of a window.
+    that the texts of a file's windows sort by column, then row. The path of an image ends in a suffix such as .tif
+    or is the number of a row, so no path looks like the text of a window.
     """
 
     path: str

@@ -43,7 +43,9 @@ class DataSettings(Section):
     """Where the imagery is, and how it becomes tiles."""
 
     root: str
-    """Folder of images, relative to the current folder: flat, class folders, or split folders."""
+    """Folder of images, relative to the current folder: flat, class folders, or split folders. Or a collection: an
+    archive, WebDataset shards, Parquet, or stacks of arrays; several files by a folder or by braces,
+    shards/{000..009}.tar."""
     card: str | None = None
     """Name of a card in datasets/, or path of your own card. Without one, the layout is recognised."""
     bands: Annotated[list[str], Field(min_length=1)] | None = None
@@ -51,7 +53,7 @@ class DataSettings(Section):
     unusable. Exactly [red, green, blue] means colour. Without names most files decide, and three bands mean colour."""
     labels: str | None = None
     """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
-    Without it, folders say the classes."""
+    Without it, folders say the classes. In Parquet, the column of labels; in shards, the key of each tile's JSON."""
     multi_label: bool = False
     """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
     file several, this is so anyway."""

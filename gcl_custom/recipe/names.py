@@ -31,6 +31,11 @@ def with_digest(name: str, text: str) -> str:
 
 
 def run_name(folder: Path) -> str:
-    """A name for the run on a folder of images: the folder's own, with hyphens for signs that no recipe may have."""
-    flat = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
+    """A name for the run on a folder of images: the folder's own, with hyphens for signs that no recipe may have.
+
+    That of a file, such as an archive, is its own without the suffix.
+    """
+    name = folder.resolve().name
+    stem = name if folder.is_dir() else re.sub(r"(\.tar)?\.\w+$", "", name)
+    flat = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")
     return flat[:LONGEST] or "images"

@@ -4,6 +4,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from collected_images import files_below, zipped
 from drawn_imagery import draw
 
 from gcl_custom.cli.opening import opened
@@ -39,6 +40,16 @@ def test_a_folder_of_colour_pictures_continues_public_weights_under_its_name(fol
         assert opened(RUNS, "My tiles", "other").path == RUNS / "other"
         with chdir("My tiles"):
             assert opened(RUNS, ".", None).recipe.name == "My-tiles"
+
+
+def test_an_archive_is_opened_as_the_folder_in_it(folder: Path) -> None:
+    with chdir(folder):
+        zipped(Path("my tiles.zip"), files_below(folder / "My tiles"))
+        run = opened(RUNS, "my tiles.zip", None)
+        assert (run.path, run.recipe.name) == (RUNS / "my-tiles", "my-tiles")
+        assert (run.recipe.data.root, run.recipe.data.size) == ("my tiles.zip", 32)
+        begin(run)
+        assert opened(RUNS, "my tiles.zip", None).recipe == run.recipe
 
 
 def test_a_run_that_was_begun_on_a_folder_keeps_its_recipe(folder: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import rasterio.warp
 import torch
+from collected_images import files_below, zipped
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -77,6 +78,14 @@ def test_coordinates_are_those_of_the_centre(table: Any) -> None:
     east, north = rasterio.warp.transform("EPSG:4326", "EPSG:32633", [found["longitude"]], [found["latitude"]])
     assert (east[0], north[0]) == pytest.approx((found["x"], found["y"]), abs=0.01)
     assert 15 < found["longitude"] < 15.2  # the zone's central meridian is 15 degrees east
+
+
+def test_an_archive_is_embedded_as_its_folder(run: Run, table: Any, tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "tiles.zip", files_below(Path(run.recipe.data.root)))
+    found = embed.embedded(run, archive)
+    assert found["file"].to_pylist() == table["file"].to_pylist()
+    assert found["longitude"].to_pylist() == table["longitude"].to_pylist()
+    np.testing.assert_array_equal(array(found), array(table))
 
 
 def test_windows_of_a_file_have_rows_and_places_of_their_own(

@@ -8,7 +8,17 @@ WINDOWS = [Window(0, 0, 64, 64), Window(0, 1024, 64, 64), Window(64, 0, 64, 32),
 
 
 @pytest.mark.parametrize(
-    "path", ["a.tif", "north/a, b.tif", "a#1,2,3,4.tif", "a.tif#b/c.png", "0.jpg", "line\nbreak.png"]
+    "path",
+    [
+        "a.tif",
+        "shard-000.tar/a.tif",
+        "train.parquet/0000012",
+        "north/a, b.tif",
+        "a#1,2,3,4.tif",
+        "a.tif#b/c.png",
+        "0.jpg",
+        "line\nbreak.png",
+    ],
 )
 @pytest.mark.parametrize("window", [None, *WINDOWS])
 def test_a_text_gives_its_source_back(path: str, window: Window | None) -> None:
