@@ -156,7 +156,8 @@ def test_packing_gives_the_store_of_the_folder_and_notices_a_change(form: str, t
     assert torch.equal(stores[0].split, stores[1].split)
     assert plan.tiles(theirs).facts["content"] == plan.tiles(ours).facts["content"]
     pack(root, {**files, "water/new.png": files["water/001.png"]})
-    assert "1 added, 30 altered" in str(pack_tiles.changed(ours))
+    news = str(pack_tiles.changed(ours))
+    assert all(part in news for part in ("1 added", "30 altered"))
 
 
 def test_a_member_that_cannot_be_read_is_an_unusable_tile(tmp_path: Path) -> None:
