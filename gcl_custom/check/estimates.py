@@ -11,7 +11,7 @@ from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms

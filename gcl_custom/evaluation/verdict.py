@@ -39,7 +39,7 @@ from gcl_custom.evaluation.figures import (
     metric_title,
     share_title,
 )
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.statistics import (
     FEW_SEEDS,
     Comparison,

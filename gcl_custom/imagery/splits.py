@@ -13,7 +13,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 

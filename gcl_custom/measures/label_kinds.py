@@ -1,145 +1,33 @@
-"""What a label is: one class a tile, or several. Whatever differs between the two stands here.
+"""The kinds of label: one class a tile, several, or one a pixel. Whatever differs between them stands in their classes.
 
     n  tiles     c  classes     m  tiles that a label fraction keeps     s  seeds
 
-A kind of label says how labels are read and stored, which tiles a label fraction keeps, what a training minimises, what
-is kept of a network's output, and how that is scored and compared. A new kind is one more class here, in KINDS.
+``label_kind`` says what a kind is asked. A new one is one more class, in KINDS.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.measures.average_precision import mean_average_precision, no_numbers
-from gcl_custom.measures.statistics import Drawn, Ranked, Result, Right
+from gcl_custom.measures.label_kind import LabelKind, require_fraction
+from gcl_custom.measures.overlap import IGNORED, mean_iou, overlaps
+from gcl_custom.measures.statistics import Drawn, Overlap, Ranked, Result, Right
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.imagery import DataSettings
 
 SEPARATOR = ";"
 """Between the classes of one file, in a table of labels."""
+LAST_MAP = "linear_last"
+"""The column of the linear probe of pixels that sees the last map alone."""
 TOP_5 = "linear_top5"
 """The column of the linear probe that counts a tile as right if its class is among the five likeliest."""
-
-
-class LabelKind(ABC):
-    """One kind of label. Stored labels are a tensor with a row for each tile."""
-
-    stored_as: bool
-    """The value of ``multi_label`` in tiles.json."""
-    measure: str
-    """What its scores are, in scores.json and in sentences."""
-    figure: str
-    """The name of its score in the history of a training."""
-    caption: str
-    """What the numbers of a table on the console are."""
-    report_caption: str
-    """The same in the report, as the beginning of a sentence."""
-    axis: str
-    """The same along the axis of a plot."""
-    tile_interval: str
-    """The kind of its interval over test tiles."""
-    draws_few: bool
-    """Whether probes with few labels are made, of several draws."""
-    no_confusion: str = ""
-    """Why there is no confusion matrix, where there is none."""
-
-    # ---------------------------------------------------------------- reading and storing
-
-    @abstractmethod
-    def names(self, text: str | None) -> list[str]:
-        """The classes that a file's label names; none without a label."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str | None], classes: Sequence[str]) -> Shaped[Tensor, "n *_"]:
-        """The files' labels as they are stored; names that are not among the classes do not count."""
-
-    @abstractmethod
-    def from_json(self, stored: list[Any], classes: int) -> Shaped[Tensor, "n *_"]:
-        """Labels from tiles.json."""
-
-    def to_json(self, labels: Shaped[Tensor, "n *_"]) -> list[Any]:
-        """Labels for tiles.json."""
-        return labels.tolist()
-
-    def entries(self, labels: Shaped[Tensor, "n *_"]) -> dict[str, Any]:
-        """What tiles.json holds of them: the kind, and the labels."""
-        return {"multi_label": self.stored_as, "labels": self.to_json(labels)}
-
-    # ---------------------------------------------------------------- which tiles
-
-    @abstractmethod
-    def has_label(self, labels: Shaped[Tensor, "n *_"]) -> Bool[Tensor, "n"]:
-        """Whether each tile has a label."""
-
-    @abstractmethod
-    def bears(self, labels: Shaped[Tensor, "n *_"], label: int) -> Bool[Tensor, "n"]:
-        """Whether each tile is of a class."""
-
-    @abstractmethod
-    def strata(self, labels: Shaped[Tensor, "n *_"]) -> Int[Tensor, "n"]:
-        """The class with which each tile is divided into splits; -1 for none."""
-
-    @abstractmethod
-    def subset(self, labels: Shaped[Tensor, "n *_"], fraction: float, seed: int) -> Int[Tensor, "m"]:
-        """Positions, ascending, of a random share of the labelled tiles, with every class among them.
-
-        A small fraction of few labels is larger than its name, since no class is lost. With the same seed, a smaller
-        fraction is a part of a larger one.
-        """
-
-    def shots(self, labels: Shaped[Tensor, "n *_"], each: int, seed: int) -> Int[Tensor, "m"]:
-        """Positions, ascending, of so many random tiles of each class, or of all that it has.
-
-        With the same seed, fewer are a part of more.
-        """
-        raise NotImplementedError(f"{self.measure} has no draws of few labels")
-
-    def only_class(self, labels: Shaped[Tensor, "n *_"]) -> int | None:
-        """The class of all tiles, where there is only one and so nothing to tell apart."""
-        return None
-
-    # ---------------------------------------------------------------- training and scoring
-
-    @abstractmethod
-    def loss(self, logits: Float[Tensor, "n c"], labels: Shaped[Tensor, "n *_"]) -> Float[Tensor, ""]:
-        """What a training with labels minimises."""
-
-    @abstractmethod
-    def votes(self, labels: Shaped[Tensor, "n *_"], classes: int) -> Num[Tensor, "n c"] | Bool[Tensor, "n c"]:
-        """What each labelled tile says of each class when it is the neighbour of another tile."""
-
-    @abstractmethod
-    def decide(self, logits: Float[Tensor, "n c"]) -> Num[Tensor, "n *_"]:
-        """What is kept of a classifier's output, on the CPU."""
-
-    @abstractmethod
-    def score(self, decided: Num[Tensor, "n *_"], labels: Shaped[Tensor, "n *_"]) -> float:
-        """How good it is, from 0 to 1."""
-
-    def probes(self, classes: int) -> tuple[str, ...]:
-        """The columns of a probe, in their order."""
-        return "linear", "knn", "knn5"
-
-    @abstractmethod
-    def result(self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"]) -> Result:
-        """What each seed's classifier said of the test tiles, beside their labels: to be scored and compared."""
-
-    def drawn(self, predicted: Num[np.ndarray, "s r n"], truth: Shaped[np.ndarray, "n *_"]) -> Result:
-        """The same of a classifier that each of r draws of labels has trained anew."""
-        raise NotImplementedError(f"{self.measure} has no draws of few labels")
-
-    def confusion(
-        self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"], classes: int
-    ) -> list[list[int]] | None:
-        """Counts of tiles, summed over seeds: a row for each true class, a column for each predicted one."""
-        return None
 
 
 class SingleLabel(LabelKind):
@@ -152,7 +40,7 @@ class SingleLabel(LabelKind):
     report_caption = "Top-1 accuracy in percent, unless top-5 is named"
     axis = "top-1 accuracy on test tiles, %"
     tile_interval = "Wilson"
-    draws_few = True
+    draws_shots = draws_shares = True
 
     def names(self, text: str | None) -> list[str]:
         return [] if text is None else [text]
@@ -179,7 +67,7 @@ class SingleLabel(LabelKind):
         Raises:
             UserError: no tile has a label.
         """
-        _require_fraction(fraction)
+        require_fraction(fraction)
         kept = self._by_class(labels, seed, lambda members: max(1, round(fraction * members)))
         if not kept:
             raise UserError(
@@ -251,7 +139,8 @@ class MultiLabel(LabelKind):
     report_caption = "mAP (mean average precision over classes) in percent"
     axis = "mAP on test tiles, %"
     tile_interval = "bootstrap"
-    draws_few = False  # a tile drawn for one class brings others along, so "5 labels a class" would mean little
+    # A tile drawn for one class brings others along, so "5 labels a class" would mean little.
+    draws_shots = draws_shares = False
     no_confusion = "With several labels a tile no class is taken for another, so there is no matrix."
 
     def names(self, text: str | None) -> list[str]:
@@ -283,9 +172,12 @@ class MultiLabel(LabelKind):
         counts = torch.where(labels, labels.sum(0), len(labels) + 1)
         return torch.where(labels.any(1), counts.argmin(1), -1)
 
+    def remarks(self, labels: Bool[Tensor, "n c"], classes: Sequence[str]) -> list[str]:
+        return ["several labels a tile: scores are mean average precision (mAP)"]
+
     def subset(self, labels: Bool[Tensor, "n c"], fraction: float, seed: int) -> Int[Tensor, "m"]:
         """First come the tiles that bring in a class, the rarest class first; then the others, in a random order."""
-        _require_fraction(fraction)
+        require_fraction(fraction)
         rng = torch.Generator().manual_seed(derive(seed, "label fraction"))
         order = torch.randperm(len(labels), generator=rng).tolist()
         counts = labels.sum(0)
@@ -315,8 +207,109 @@ class MultiLabel(LabelKind):
         return Ranked(predicted, truth)
 
 
-SINGLE_LABEL, MULTI_LABEL = SingleLabel(), MultiLabel()
-KINDS: tuple[LabelKind, ...] = (SINGLE_LABEL, MULTI_LABEL)
+class Masks(LabelKind):
+    """One class a pixel: cross-entropy over pixels, and mIoU.
+
+    Of each tile the number of pixels of each class is stored. The masks themselves lie beside the tiles. A tile without
+    a pixel that has a class has no label.
+    """
+
+    stored_as = "masks"
+    dense = True
+    measure = "mIoU"
+    figure = "mIoU"
+    caption = (
+        "mIoU (mean over classes of intersection over union) on the pixels of test tiles in %, with 95 % intervals."
+    )
+    report_caption = "mIoU (mean over classes of intersection over union, over all pixels of the test tiles) in percent"
+    axis = "mIoU on test tiles, %"
+    tile_interval = "bootstrap"
+    draws_shots = False  # a tile has pixels of several classes, so "5 labels a class" would mean little
+    draws_shares = True
+    no_confusion = "Pixels are scored by class, so there is no matrix of tiles."
+    probes_caption = (
+        "Linear probe: a class for each pixel from two maps of the frozen backbone, its last and one of an earlier "
+        "layer, enlarged to the tile, all labels; or from the last map alone"
+    )
+    floors = ("pixels", "surroundings")
+    floors_caption = (
+        "The values of a pixel, and these with mean and deviation of each band in squares around it, need no network "
+        "and are computed once; their intervals are over test tiles."
+    )
+
+    def names(self, text: str | None) -> list[str]:
+        raise NotImplementedError("masks hold numbers; their classes are known once they are read")
+
+    def encode(self, texts: Sequence[str | None], classes: Sequence[str]) -> Int[Tensor, "n c"]:
+        raise NotImplementedError("masks are read from their files")
+
+    def from_json(self, stored: list[list[int]], classes: int) -> Int[Tensor, "n c"]:
+        return torch.tensor(stored, dtype=torch.int64).reshape(len(stored), classes)
+
+    def has_label(self, labels: Int[Tensor, "n c"]) -> Bool[Tensor, "n"]:
+        return labels.any(1)
+
+    def bears(self, labels: Int[Tensor, "n c"], label: int) -> Bool[Tensor, "n"]:
+        return labels[:, label] > 0
+
+    def strata(self, labels: Int[Tensor, "n c"]) -> Int[Tensor, "n"]:
+        """Of its classes, the one that the fewest tiles bear."""
+        return MULTI_LABEL.strata(labels > 0)
+
+    def subset(self, labels: Int[Tensor, "n c"], fraction: float, seed: int) -> Int[Tensor, "m"]:
+        """First come the tiles that bring in a class, the rarest class first; then the others, in a random order."""
+        return MULTI_LABEL.subset(labels > 0, fraction, seed)
+
+    def only_class(self, labels: Int[Tensor, "n c"]) -> int | None:
+        found = labels.sum(0).nonzero().flatten().tolist()
+        return found[0] if len(found) == 1 else None
+
+    def of_whole_tiles(self, labels: Int[Tensor, "n c"]) -> tuple[LabelKind, Bool[Tensor, "n c"]]:
+        """Which classes each tile bears."""
+        return MULTI_LABEL, labels > 0
+
+    def remarks(self, labels: Int[Tensor, "n c"], classes: Sequence[str]) -> list[str]:
+        pixels = labels.sum(0)
+        shares = zip(classes, (100 * pixels / pixels.sum().clamp(min=1)).tolist(), strict=True)
+        listed = ", ".join(f"{name} {share:.3g} %" for name, share in shares)
+        return [f"a class a pixel: scores are mean intersection over union (mIoU); pixels: {listed}"]
+
+    def loss(
+        self, logits: Float[Tensor, "n c *_"], targets: Int[Tensor, "n *_"] | UInt8[Tensor, "n *_"]
+    ) -> Float[Tensor, ""]:
+        """Mean over the pixels that have a class; 0 where none has."""
+        each = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
+        return each / (targets != IGNORED).sum().clamp(min=1)
+
+    def votes(self, labels: Int[Tensor, "n c"], classes: int) -> Bool[Tensor, "n c"]:
+        return labels > 0
+
+    def decide(self, logits: Float[Tensor, "n c *_"]) -> Int[Tensor, "n *_"]:
+        if unordered := int(logits.isnan().flatten(1).any(1).sum()):  # argmax would take them for the greatest
+            raise no_numbers(unordered, len(logits))
+        return logits.argmax(1).cpu()
+
+    def kept(
+        self, decided: Int[Tensor, "n h w"], targets: UInt8[Tensor, "n h w"], classes: int
+    ) -> Int[Tensor, "n c 2"]:
+        """Pixels of each tile in the intersection and in the union of what is said and what is true, for each class."""
+        return overlaps(decided, targets, classes)
+
+    def score(self, kept: Int[Tensor, "n c 2"], labels: Int[Tensor, "n c"]) -> float:
+        return mean_iou(kept.cpu().numpy(), labels.cpu().numpy())
+
+    def probes(self, classes: int) -> tuple[str, ...]:
+        return "linear", LAST_MAP
+
+    def result(self, predicted: Int[np.ndarray, "s n c 2"], truth: Int[np.ndarray, "n c"]) -> Result:
+        return Overlap(predicted[:, None], truth)
+
+    def drawn(self, predicted: Int[np.ndarray, "s r n c 2"], truth: Int[np.ndarray, "n c"]) -> Result:
+        return Overlap(predicted, truth)
+
+
+SINGLE_LABEL, MULTI_LABEL, MASKS = SingleLabel(), MultiLabel(), Masks()
+KINDS: tuple[LabelKind, ...] = (SINGLE_LABEL, MULTI_LABEL, MASKS)
 
 
 def kind_in_recipe(data: DataSettings) -> LabelKind | None:
@@ -338,8 +331,3 @@ def stored_labels(about: Mapping[str, Any]) -> tuple[LabelKind, Shaped[Tensor, "
 def kind_scored_by(measure: str) -> LabelKind:
     """The kind of label whose scores a scores.json holds."""
     return next(kind for kind in KINDS if kind.measure == measure)
-
-
-def _require_fraction(fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise ValueError(f"a label fraction lies between 0 and 1, not {fraction}")

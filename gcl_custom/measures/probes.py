@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 
 TEMPERATURE = 0.07
 """The temperature of the neighbours' votes (arXiv:1805.01978, section 3.4), common practice since."""

@@ -6,8 +6,8 @@ differently. Each reason has its own paired interval, and a difference is *shown
     over seeds   Student's t on the differences of the seeds' scores (the test tiles held fixed)
     over tiles   Student's t on the differences of the tiles' correctness, averaged over seeds (the seeds held fixed)
 
-mAP is not a mean over tiles, so its interval over tiles is the paired bootstrap's: from the 2.5th to the 97.5th
-percentile of the differences on resampled tiles.
+mAP and mIoU are no means over tiles, so their interval over tiles is the paired bootstrap's: from the 2.5th to the
+97.5th percentile of the differences on resampled tiles.
 
 Requiring both is stricter than either test alone. Each interval covers 95 % by itself, so a single test would find a
 difference in one of twenty comparisons of equal arms.
@@ -25,9 +25,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from gcl_custom.measures import overlap
 from gcl_custom.measures.average_precision import mean_average_precision, resampled
 
 CONFIDENCE = 0.95
@@ -140,8 +141,29 @@ class Right(Result):
         return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
 
 
+class Bootstrapped(Result):
+    """A result whose score is no mean over tiles: its interval is that of the score on resampled tiles."""
+
+    @property
+    @abstractmethod
+    def resampled(self) -> Float[np.ndarray, "draws"]:
+        """The mean score over seeds on each sample. The samples of results of the same tiles are the same."""
+
+    def interval(self) -> tuple[float, float]:
+        low, high = np.percentile(self.resampled, PERCENTILES)
+        return float(low), float(high)
+
+    def over_tiles(self, other: Result) -> Estimate:
+        assert isinstance(other, Bootstrapped)
+        differences = self.resampled - other.resampled
+        low, high = np.percentile(differences, PERCENTILES)
+        smaller = min((differences <= 0).mean(), (differences >= 0).mean())
+        mean = float(self.scores.mean() - other.scores.mean())
+        return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
+
+
 @dataclass(frozen=True)
-class Ranked(Result):
+class Ranked(Bootstrapped):
     """The scores that each seed gave each class of each test tile, and the tiles' classes; the score is the mAP."""
 
     given: Float[np.ndarray, "seeds tiles classes"]
@@ -156,20 +178,32 @@ class Ranked(Result):
         return len(self.truth)
 
     @cached_property
-    def _resampled(self) -> Float[np.ndarray, "draws"]:
+    def resampled(self) -> Float[np.ndarray, "draws"]:
         return resampled(self.given, self.truth)
 
-    def interval(self) -> tuple[float, float]:
-        low, high = np.percentile(self._resampled, PERCENTILES)
-        return float(low), float(high)
 
-    def over_tiles(self, other: Result) -> Estimate:
-        assert isinstance(other, Ranked)
-        differences = self._resampled - other._resampled
-        low, high = np.percentile(differences, PERCENTILES)
-        smaller = min((differences <= 0).mean(), (differences >= 0).mean())
-        mean = float(self.scores.mean() - other.scores.mean())
-        return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
+@dataclass(frozen=True)
+class Overlap(Bootstrapped):
+    """The overlap of each seed's masks with the true ones, by draw of labels, tile and class; the score is the mIoU.
+
+    Where labels were drawn several times, the score is the mean over draws, and the samples are of draws, too.
+    """
+
+    found: Int[np.ndarray, "seeds draws tiles classes 2"]
+    truth: Int[np.ndarray, "tiles classes"]
+    """True pixels of each class in each tile."""
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "seeds"]:
+        return np.array([np.mean([overlap.mean_iou(one, self.truth) for one in draws]) for draws in self.found])
+
+    @property
+    def tiles(self) -> int:
+        return len(self.truth)
+
+    @cached_property
+    def resampled(self) -> Float[np.ndarray, "samples"]:
+        return overlap.resampled(self.found, self.truth)
 
 
 @dataclass(frozen=True)

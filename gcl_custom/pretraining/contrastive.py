@@ -200,10 +200,10 @@ class Contrastive(Trainable):
             figures["lidar"] = self._lidar(tiles, watched)
         if self._settings.probe_every and self._store.classes:
             has_label = self._store.has_label[watched]
-            known = representations.cpu()[has_label], self._store.labels[watched][has_label]
+            kind, labels = self._store.kind.of_whole_tiles(self._store.labels[watched][has_label])
+            known = representations.cpu()[has_label], labels
             if len(known[1]) >= 2:
                 (bank, queries), (bank_labels, query_labels) = ((x[::2], x[1::2]) for x in known)
-                kind = self._store.kind
                 votes = knn(Labelled(bank, bank_labels, kind), queries, len(self._store.classes), neighbours=20)
                 figures["knn"] = kind.score(kind.decide(votes), query_labels)
                 self._compare_with_start(figures["knn"])

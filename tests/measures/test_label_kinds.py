@@ -10,12 +10,13 @@ from torch.nn import functional
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import random_split
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import (
     KINDS,
+    MASKS,
     MULTI_LABEL,
     SINGLE_LABEL,
     TOP_5,
-    LabelKind,
     kind_in_recipe,
     kind_in_table,
     kind_scored_by,
@@ -49,7 +50,7 @@ def test_what_is_scored_is_what_is_kept() -> None:
     assert MULTI_LABEL.score(MULTI_LABEL.decide(close), labels) == MULTI_LABEL.score(kept, labels) == 0.5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [SINGLE_LABEL, MULTI_LABEL])
 def test_results_of_what_is_kept_have_its_score(kind: LabelKind) -> None:
     logits = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     texts = ["a", "b", "c;a" if kind is MULTI_LABEL else "c", "b"] * 10
@@ -59,7 +60,7 @@ def test_results_of_what_is_kept_have_its_score(kind: LabelKind) -> None:
     assert (result.tiles, result.scores.tolist()) == (40, [pytest.approx(kind.score(decided, labels))])
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=["one", "several"])
+@pytest.mark.parametrize("kind", [SINGLE_LABEL, MULTI_LABEL], ids=["one", "several"])
 def test_scores_that_are_no_numbers_are_no_decision(kind: LabelKind) -> None:
     logits = LOGITS.clone()
     logits[1, 0] = torch.nan
@@ -209,7 +210,72 @@ def test_no_labels_at_all_say_what_to_do() -> None:
         SINGLE_LABEL.subset(torch.full((20,), -1), 0.1, 0)
 
 
-@pytest.mark.parametrize(("kind", "labels"), [(SINGLE_LABEL, one_each(20)), (MULTI_LABEL, sets())])
+@pytest.mark.parametrize(
+    ("kind", "labels"), [(SINGLE_LABEL, one_each(20)), (MULTI_LABEL, sets()), (MASKS, sets().int())]
+)
 def test_a_fraction_beyond_all_labels_is_refused(kind: LabelKind, labels: Tensor) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         kind.subset(labels, 1.5, 0)
+
+
+# ---------------------------------------------------------------- masks
+
+
+def drawn_masks(classes: int = 3, tiles: int = 12, side: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, true masks with pixels of no class, and each tile's pixels of each class."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(tiles, classes, side, side, generator=rng)
+    masks = torch.randint(classes, (tiles, side, side), generator=rng).to(torch.uint8)
+    masks[torch.rand(masks.shape, generator=rng) < 0.2] = 255
+    return logits, masks, torch.stack([(masks == label).sum((1, 2)) for label in range(classes)], dim=1)
+
+
+def test_one_class_a_pixel_is_cross_entropy_over_the_pixels_that_have_one() -> None:
+    logits, masks, _ = drawn_masks()
+    there = masks != 255
+    expected = functional.cross_entropy(logits.movedim(1, -1)[there], masks[there].long())
+    torch.testing.assert_close(MASKS.loss(logits, masks), expected)
+    nothing = MASKS.loss(logits.requires_grad_(), torch.full_like(masks, 255))
+    nothing.backward()
+    assert nothing == 0
+    assert not logits.grad.any()
+
+
+def test_masks_are_scored_by_what_is_kept_of_them() -> None:
+    logits, masks, counts = drawn_masks()
+    decided = MASKS.decide(logits)
+    assert torch.equal(decided, logits.argmax(1))
+    kept = MASKS.kept(decided, masks, 3)
+    ious = []
+    for label in range(3):
+        said, true = (decided == label) & (masks != 255), masks == label
+        ious.append(float((said & true).sum() / (said | true).sum()))
+    assert MASKS.score(kept, counts) == pytest.approx(sum(ious) / 3)
+    result = MASKS.result(np.array([kept.tolist()]), counts.numpy())
+    assert (result.tiles, result.scores.tolist()) == (12, [pytest.approx(sum(ious) / 3)])
+    low, high = result.interval()
+    assert low < result.scores[0] < high
+    with pytest.raises(UserError, match="scores of 1 of 12 tiles are not numbers"):
+        MASKS.decide(torch.where(torch.arange(12)[:, None, None, None] == 4, torch.nan, logits))
+
+
+def test_labels_of_masks_are_their_pixels_of_each_class() -> None:
+    labels = torch.tensor([[20, 5], [25, 0], [0, 0], [3, 3]])
+    about = json.loads(json.dumps({"classes": ["land", "water"], **MASKS.entries(labels)}))
+    kind, again = stored_labels(about)
+    assert kind is MASKS
+    assert torch.equal(again, labels)
+    assert MASKS.has_label(labels).tolist() == [True, True, False, True]
+    assert MASKS.bears(labels, 1).tolist() == [True, False, False, True]
+    assert MASKS.strata(labels).tolist() == [1, 0, -1, 1]  # water is rarer
+    assert MASKS.only_class(labels) is None
+    assert MASKS.only_class(labels[1:3]) == 0
+    assert MASKS.remarks(labels, ["land", "water"])[0].endswith("pixels: land 85.7 %, water 14.3 %")
+    kind, whole = MASKS.of_whole_tiles(labels)
+    assert kind is MULTI_LABEL
+    assert whole.tolist() == [[True, True], [True, False], [False, False], [True, True]]
+
+
+def test_a_share_of_masks_keeps_every_class() -> None:
+    labels = sets().int() * 7
+    assert torch.equal(MASKS.subset(labels, 0.02, 3), MULTI_LABEL.subset(sets(), 0.02, 3))
