@@ -12,7 +12,8 @@ from gcl_custom.console import progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
+from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, of_twins, twins
@@ -46,8 +47,8 @@ def survey(data: DataSettings) -> FoundTiles:
     with reading():
         form = common_form(root, layout.tiles, band_names(data))
         bad, digests = unusable(root, layout.tiles, form, data)
-    usable = [tile for tile in layout.tiles if tile.source not in bad]
-    found = _tiles(replace(layout, tiles=usable), form, data)
+        usable = [tile for tile in layout.tiles if tile.source not in bad]
+        found = _tiles(replace(layout, tiles=usable), form, data)
     splits = {tile.source: code for tile, code in zip(usable, found.split.tolist(), strict=True)}
     if copies := twins(list(digests), list(digests.values()), [splits[source] for source in digests]):
         warn(of_twins(copies))
@@ -55,7 +56,7 @@ def survey(data: DataSettings) -> FoundTiles:
 
 
 def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
-    classes, labels = labels_of(layout.tiles, layout.classes, layout.kind)
+    classes, labels = read_labels(Path(data.root), layout, layout.tiles, data)
     split = divide(layout.tiles, labels, layout.kind, data)
     return FoundTiles(form, is_rgb(band_names(data), form), classes, labels, layout.kind, split)
 

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from gcl_custom.arrays import new_array, read_array, require_shape, save_array
 from gcl_custom.files import write_atomically
-from gcl_custom.imagery.tile_rows import TileRows
-from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.tile_store import TileRows, TileStore
 
 FILE = "latents.npy"
 

@@ -13,8 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gcl_custom.arrays import read_array, require_shape
-from gcl_custom.imagery.tile_rows import TileRows
-from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.tile_store import TileRows, TileStore
 
 FILE = "tokens.npy"
 

@@ -25,14 +25,16 @@ from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
 from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
 from gcl_custom.imagery.layouts import (
     IMAGES,
-    MASKS,
+    OF_MASKS,
     THUMBNAILS,
     UNLABELLED,
+    Pairs,
     Placed,
     Reading,
     class_folders,
     elsewhere,
     examples,
+    pair_masks,
     reading,
     split_named,
     with_splits,
@@ -40,7 +42,8 @@ from gcl_custom.imagery.layouts import (
 from gcl_custom.imagery.read_tile import content_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL, LabelKind, kind_in_recipe, kind_in_table
+from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings
 
 SUFFIXES = IMAGE_SUFFIXES
@@ -52,7 +55,8 @@ class FoundTile(NamedTuple):
     source: Source
     split: SplitName | None
     label: str | None
-    """Name of the class; several names are joined by semicolons, as in a table of labels."""
+    """Name of the class; several names are joined by semicolons, as in a table of labels. Of a dense kind, the path of
+    the mask."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Layout:
 
     tiles: list[FoundTile]
     classes: list[str]
-    """In label order; empty if the tiles are unlabelled."""
+    """In label order; empty if the tiles are unlabelled, or if the values in masks are the classes."""
     notes: list[str]
     kind: LabelKind = SINGLE_LABEL
     """Of the labels; folders give a tile one class."""
@@ -75,15 +79,27 @@ class Layout:
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """Find the images of a recipe; raises as ``find_tiles`` does."""
-    return find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data))
+    layout = find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data), data.masks)
+    if layout.kind.dense:
+        stated = card.classes if card and isinstance(card.classes, list) else []
+        return replace(layout, classes=data.mask_classes or stated)
+    if data.mask_classes:
+        raise UserError(
+            f"data.mask_classes names the values of masks, but {data.root} holds none that are found. Name their "
+            f"folder: data.masks"
+        )
+    return layout
 
 
-def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None) -> Layout:
-    """Find the images below root, with class and split from the table of labels, the card or the folders.
+def find_tiles(
+    root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None, masks: str | None = None
+) -> Layout:
+    """Find the images below root, with class and split from the table of labels, masks, the card or the folders.
 
     Args:
         labels: path of the table, relative to root.
         kind: of the table's labels; without it, the table itself shows it.
+        masks: folder of the masks. Without it they are looked for where neither a table nor the card gives labels.
 
     Raises:
         UserError: root is missing, holds no image, or lacks the folders that the card states.
@@ -113,6 +129,8 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     images, small = _without_thumbnails(found.images)
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
+    pairs = _paired(root, images, masks) if masks is not None or not (labels or (card and card.classes)) else None
+    images = pairs.images if pairs else images
     read = _read(root, images, card, collection)
     _require_train(root, read, card)
     place = root / labels if labels is not None and collection else table_below(root, labels) if labels else None
@@ -122,6 +140,11 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
         notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
     if labels is not None:
         return _by_table(Path(labels).name, rows, read.images, notes, kind)
+    if pairs:
+        tiles = [FoundTile(Source(path), split, pairs.masks.get(path)) for path, split, *_ in read.images]
+        if unlabelled := sum(tile.label is None for tile in tiles):
+            notes.append(f"images without a mask, used without a label: {unlabelled}")
+        return Layout(tiles, [], notes + pairs.notes, MASKS)
     classes, remarks = _recognised(root, read) if card is None else _stated(root, read, card)
     notes += remarks
     known = set(classes)
@@ -133,6 +156,23 @@ def find_tiles(root: Path, card: Card | None, labels: str | None = None, kind: L
     if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
     return Layout(tiles, classes, notes)
+
+
+def _paired(root: Path, paths: Sequence[str], masks: str | None) -> Pairs | None:
+    """Images and their masks; None where there are none.
+
+    Raises:
+        UserError: a folder of masks is named, and no image has one.
+    """
+    pairs = pair_masks(paths, masks)
+    if pairs is None or pairs.masks:
+        return pairs
+    if masks is not None:
+        raise UserError(
+            f"data.masks: no image of {root} has a mask. A mask has the name of its image, and lies at the same place "
+            f"below its folder: images/a/1.tif, {masks}/a/1.png"
+        )
+    return None
 
 
 def _read(root: Path, images: Sequence[str], card: Card | None, collection: Collection | None) -> Reading:
@@ -381,13 +421,13 @@ def _empty(folder: Path, classes: Sequence[str]) -> list[str]:
 
 
 def _refuse_masks(root: Path, images: Sequence[str]) -> None:
-    """Refuse folders of segmentation: masks would become tiles, and "masks" a class."""
+    """Refuse masks that belong to no image by their names: they would become tiles, and "masks" a class."""
     folders = {parent for path in images for parent in Path(path).parents}
-    for mask in sorted(folder for folder in folders if folder.name.lower() in MASKS):
+    for mask in sorted(folder for folder in folders if folder.name.lower() in OF_MASKS):
         beside = sorted(other for other in folders if other.parent == mask.parent and other.name.lower() in IMAGES)
         if beside:
             raise UserError(
-                f"data.root: {root / mask} lies beside {root / beside[0]}, as in data sets of segmentation. Masks are "
-                f"no tiles: give the folder of the images, for example --set data.root={root / beside[0]}, or move "
-                f"the masks away"
+                f"data.root: {root / mask} lies beside {root / beside[0]}, as in data sets of segmentation, but "
+                f"none of its files has the name of an image, apart from the suffix. Rename them, give the folder of "
+                f"the images, for example --set data.root={root / beside[0]}, or move the masks away"
             )

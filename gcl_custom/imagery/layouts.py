@@ -24,8 +24,10 @@ WORDS: dict[str, SplitName] = {
 }  # fmt: skip
 UNLABELLED = {"unlabelled", "unlabeled"}
 IMAGES = {"images", "image", "imgs", "img", "tiles", "patches", "rgb"}
-MASKS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "gt"}
+OF_MASKS = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations", "gt"}
 """Names of folders of pictures, and of what is drawn over them, in data sets of segmentation."""
+BESIDE = re.compile(rf"[-_ .](?:{'|'.join(sorted(IMAGES | OF_MASKS))})$", re.IGNORECASE)
+"""What may stand at the end of a file's name, such as _mask."""
 FURTHER = IMAGES | {"set", "data", "dataset", "jpg", "png", "tif"}
 """What may stand beside the word in the name of a split's folder."""
 THUMBNAILS = {"thumbs", "thumb", "thumbnails", "thumbnail", "previews", "preview", "quicklooks", "@eadir"}
@@ -183,3 +185,77 @@ def _with_splits_inside(paths: Sequence[str], top: str) -> Reading | None:
         return None
     inside = [image for image in images if image.split]
     return Reading(top, {split: splits[split] for split in SPLITS if split in splits}, inside, classes)
+
+
+# ---------------------------------------------------------------- images and their masks
+
+
+class Pairs(NamedTuple):
+    images: list[str]
+    masks: dict[str, str]
+    """Image -> mask, for images that have one."""
+    notes: list[str]
+
+
+def pair_masks(paths: Sequence[str], named: str | None) -> Pairs | None:
+    """Tell images from masks, and find the mask of each image; None where no folder of masks lies beside images.
+
+    A mask has the name of its image, apart from the suffix, and lies at the same place below its folder, as
+    ``train/masks/a/1.png`` belongs to ``train/images/a/1.tif``. Names may end in words such as _mask.
+
+    Args:
+        named: the folder of masks as the recipe gives it; without it, names such as masks beside images decide.
+
+    Raises:
+        UserError: an image has two masks, or the named folder holds none.
+    """
+    folders = {"/".join(parts[:depth]) for path in paths for parts in [path.split("/")] for depth in range(len(parts))}
+    beside = {folder.rpartition("/")[0] for folder in folders if folder.rpartition("/")[2].lower() in IMAGES}
+    wanted = named.strip("/").split("/") if named is not None else None
+    masks: dict[tuple[str, ...], list[str]] = {}
+    images: list[str] = []
+    for path in paths:
+        place = _place_of_mask(path, wanted, beside)
+        if place is None:
+            images.append(path)
+        else:
+            masks.setdefault(place, []).append(path)
+    if not masks:
+        if named is not None:
+            raise UserError(f"data.masks: no folder {named!r} below data.root holds a file that could be a mask")
+        return None
+    if double := next((found for found in masks.values() if len(found) > 1), None):
+        raise UserError(f"data.masks: {' and '.join(double)} are masks of one image. Keep one of them")
+    bare = {(*place[:-1], BESIDE.sub("", place[-1])): found for place, found in masks.items()}
+    pairs: dict[str, str] = {}
+    for image in images:
+        places = list(_places(image))
+        found = [masks[place] for place in places if place in masks]
+        found += [bare[place] for *way, stem in places if (place := (*way, BESIDE.sub("", stem))) in bare]
+        if found:
+            pairs[image] = found[0][0]
+    used = set(pairs.values())
+    alone = sorted(path for (path,) in masks.values() if path not in used)
+    notes = [f"masks without an image of their name, passed over: {len(alone)}, such as {examples(alone)}"]
+    return Pairs(images, pairs, notes if alone else [])
+
+
+def _place_of_mask(path: str, wanted: Sequence[str] | None, beside: set[str]) -> tuple[str, ...] | None:
+    """Where a mask lies: the folder above those of masks, the folders below, its stem; None if it is no mask."""
+    *folders, name = path.split("/")
+    length = len(wanted) if wanted else 1
+    for start in range(len(folders) - length + 1):
+        above = "/".join(folders[:start])
+        named = folders[start : start + length]
+        if named == wanted if wanted else named[0].lower() in OF_MASKS and above in beside:
+            return above, "/".join(folders[start + length :]), name.rpartition(".")[0]
+    return None
+
+
+def _places(image: str) -> Iterator[tuple[str, ...]]:
+    """The places that the mask of an image may have, the nearest first."""
+    *folders, name = image.split("/")
+    stem = name.rpartition(".")[0]
+    for depth in range(len(folders), -1, -1):
+        for below_it in [depth] if depth == len(folders) else [depth + 1, depth]:
+            yield "/".join(folders[:depth]), "/".join(folders[below_it:]), stem

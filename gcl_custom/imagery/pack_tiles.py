@@ -24,7 +24,8 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, labels_of, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
+from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
 from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
@@ -91,8 +92,8 @@ def pack_tiles(run: Run) -> None:
         warn(of_twins(copies))
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
-        content=_content(digests, index),
-        listing=_listing(root, layout.tiles),
+        content=_content(digests, index, digest_of(stage.path) if layout.kind.dense else ""),
+        listing=_listing(root, layout),
         tiles=counts,
         classes=index["classes"],
         bands=form.bands,
@@ -116,12 +117,12 @@ def changed(run: Run) -> str | None:
     if not stage.done or not is_there(root):
         return None
     try:
-        tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
+        layout = layout_of(data, load_card(data.card) if data.card else None)
     except UserError as error:
         return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
-    if _listing(root, tiles) == stage.facts["listing"]:
+    if _listing(root, layout) == stage.facts["listing"]:
         return None
-    return f"the files in {root} have changed since they were packed: {_differences(stage.path, root, tiles)}"
+    return f"the files in {root} have changed since they were packed: {_differences(stage.path, root, layout.tiles)}"
 
 
 def _differences(folder: Path, root: Path, tiles: Sequence[FoundTile]) -> str:
@@ -228,7 +229,8 @@ def _index(
     folder: Path,
 ) -> dict[str, Any]:
     """The contents of tiles.json."""
-    classes, labels = labels_of(usable, layout.classes, layout.kind)
+    with reading():
+        classes, labels = read_labels(Path(data.root), layout, usable, data, folder)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
@@ -267,13 +269,15 @@ def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[flo
     return low, high
 
 
-def _content(digests: Sequence[str], index: dict[str, Any]) -> str:
-    """Digest of all that later stages see: sources, their digests, labels and splits."""
-    text = json.dumps([index["files"], digests, index["classes"], index["labels"], index["split"]])
+def _content(digests: Sequence[str], index: dict[str, Any], masks: str) -> str:
+    """Digest of all that later stages see: sources, their digests, labels, masks and splits."""
+    seen = [index["files"], digests, index["classes"], index["labels"], index["split"]]
+    text = json.dumps([*seen, masks] if masks else seen)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _listing(root: Path, tiles: Sequence[FoundTile]) -> str:
+def _listing(root: Path, layout: Layout) -> str:
     """Digest of sources, their splits and labels, and the files' sizes and times of change."""
-    text = json.dumps([((str(tile.source), tile.split, tile.label), _state(root, tile.source)) for tile in tiles])
+    seen = [((str(tile.source), tile.split, tile.label), _state(root, tile.source)) for tile in layout.tiles]
+    text = json.dumps([*seen, *mask_states(root, layout)])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

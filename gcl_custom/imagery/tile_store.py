@@ -4,7 +4,8 @@
 
 A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one integer type. ``tiles.json``
 holds for each tile, in the order of the relative paths, its slot, label, split and, under ``files``, its source. Slots
-are only ever appended, so a second packing after files were added or taken away reuses what is there.
+are only ever appended, so a second packing after files were added or taken away reuses what is there. Where tiles have
+masks, a third file ``masks.bin`` holds them (tile, h, w), a class number or 255 a pixel.
 """
 
 import math
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt8
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -26,6 +27,7 @@ SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 PIXELS = "tiles.bin"
 INDEX = "tiles.json"
+MASKS = "masks.bin"
 MADE_BY = "gcl-custom fit-generator"
 MOMENTS_SAMPLE = 1000
 
@@ -123,6 +125,19 @@ class TileStore:
             raise damaged(path, ValueError(f"it holds {len(pixels)} tiles, too few"), MADE_BY)
         return pixels
 
+    @cached_property
+    def _masks(self) -> UInt8[np.ndarray, "n h w"]:
+        path, shape = self.path / MASKS, (self.count, self.size, self.size)
+        try:
+            return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+        except (OSError, ValueError) as error:
+            raise damaged(path, error, MADE_BY) from None
+
+    def targets(self, index: Int[Tensor, " b"]) -> Shaped[Tensor, "b *_"]:
+        """What a network is to say of tiles, on the CPU: their labels, or their masks (b h w)."""
+        index = index.cpu()
+        return torch.from_numpy(self._masks[index.numpy()]) if self.kind.dense else self.labels[index]
+
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
         """The numbers of a split's tiles, ascending."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
@@ -155,3 +170,26 @@ class TileStore:
         low, high = (edge.to(unit.device)[:, None, None] for edge in (self.low, self.high))
         values = (unit.float().clamp(0, 1) * (high - low) + low).round_()
         return values.to(torch.uint8 if self.dtype == "uint8" else torch.int32)
+
+
+class TileRows:
+    """The row of each tile in a file that holds only some of the store's tiles.
+
+    Args:
+        tiles: the tiles' numbers in the store, in the order of the rows.
+        only: message if a tile is asked for that is not in the file.
+    """
+
+    def __init__(self, tiles: Int[Tensor, " n"], only: str) -> None:
+        self._only, self._count = only, len(tiles)
+        self._rows = torch.full((int(tiles.max()) + 1,), -1)
+        self._rows[tiles] = torch.arange(len(tiles))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """The rows of the given tiles, on the CPU."""
+        rows = self._rows[tiles.cpu()]
+        assert (rows >= 0).all(), self._only
+        return rows

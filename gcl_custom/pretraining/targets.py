@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcl_custom.arrays import read_array, require_shape
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.tile_rows import TileRows
+from gcl_custom.imagery.tile_store import TileRows
 
 FEATURES, TILES = "features.npy", "tiles.npy"
 MADE_BY = "gcl-custom pretrain"

@@ -57,6 +57,12 @@ class DataSettings(Section):
     multi_label: bool = False
     """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
     file several, this is so anyway."""
+    masks: str | None = None
+    """Folder of masks, below the root or beside each folder of images: files of the images' names with a class number
+    a pixel. Without it, a folder called masks, labels or annotations beside one called images or img is found."""
+    mask_classes: Annotated[list[str], Field(min_length=2, max_length=255)] | None = None
+    """Names of the values 0, 1, 2 and so on in masks. Without it, and without a card that names them, each value is a
+    class of its own; 255 and values below 0 are none."""
     size: Pixels = 128
     """Side of a tile in pixels. Larger files are resized so that the shorter side fits, then cropped to the centre."""
     upscale: bool = False
@@ -77,6 +83,10 @@ class DataSettings(Section):
     def _label_file(self) -> "DataSettings":
         if self.multi_label and self.labels is None:
             raise ValueError("multi_label needs labels, a CSV file: folders give each tile one label")
+        if self.masks is not None and self.labels is not None:
+            raise ValueError("masks and labels exclude each other: a tile has a mask, or labels from the CSV file")
+        if self.mask_classes and len(set(self.mask_classes)) != len(self.mask_classes):
+            raise ValueError("mask_classes must not repeat")
         return self
 
 
@@ -91,6 +101,7 @@ class Card(Section):
     splits: dict[Literal["train", "valid", "test"], str] | None = None
     """Folder of each given split below the root. Without it, tiles are split by the recipe's shares."""
     classes: list[str] | Literal["folders"] | None = None
-    """Class folders in label order, or ``folders`` for all of them by name. Without it, tiles are unlabelled."""
+    """Class folders in label order, or ``folders`` for all of them by name; with data.masks, names of the values 0, 1
+    and so on. Without it, tiles are unlabelled."""
     notes: str = ""
     """What a reader of results should know, for example that the classes come from different places."""

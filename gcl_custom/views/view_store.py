@@ -25,8 +25,7 @@ from gcl_custom.arrays import new_array, read_array, require_shape, save_array, 
 from gcl_custom.console import in_bytes, progress
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged
-from gcl_custom.imagery.tile_rows import TileRows
-from gcl_custom.imagery.tile_store import TileStore, tensor_of
+from gcl_custom.imagery.tile_store import TileRows, TileStore, tensor_of
 from gcl_custom.training.devices import Pieces
 
 VIEWS = "views.npy"

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of, walk
+from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of, layout_of, walk
 from gcl_custom.imagery.source import Source
-from gcl_custom.measures.label_kinds import MULTI_LABEL, SINGLE_LABEL
-from gcl_custom.recipe.imagery import Card
+from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL
+from gcl_custom.recipe.imagery import Card, DataSettings
 
 CARD = Card(name="c", title="t", source="s", licence="l", bands=["red", "green", "blue"])
 
@@ -124,10 +124,49 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("folders", [("images", "masks"), ("train/Images", "train/labels"), ("img/a", "mask/a")])
-def test_masks_beside_images_are_no_tiles(tmp_path: Path, folders: tuple[str, str]) -> None:
-    root = lay_out(tmp_path, *(f"{folder}/{number}.png" for folder in folders for number in range(3)))
-    with pytest.raises(UserError, match=r"as in data sets of segmentation.*--set data\.root=.*im(a)?g"):
+def test_masks_beside_images_are_labels_and_no_tiles(tmp_path: Path, folders: tuple[str, str]) -> None:
+    images, masks = folders
+    root = lay_out(tmp_path, *(f"{images}/{number}.tif" for number in range(3)), f"{masks}/0.png", f"{masks}/2.tif")
+    lay_out(tmp_path, f"{masks}/9.png")
+    layout = find_tiles(root, None)
+    assert [(tile.source.path, tile.label) for tile in layout.tiles] == [
+        (f"{images}/0.tif", f"{masks}/0.png"), (f"{images}/1.tif", None), (f"{images}/2.tif", f"{masks}/2.tif")
+    ]  # fmt: skip
+    assert layout.kind is MASKS
+    assert layout.notes == [
+        "images without a mask, used without a label: 1",
+        f"masks without an image of their name, passed over: 1, such as {masks}/9.png",
+    ]
+
+
+def test_masks_of_other_names_than_the_images_are_refused(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, *(f"{name}/{name}{number}.png" for name in ("images", "masks") for number in range(3)))
+    with pytest.raises(UserError, match=r"as in data sets of segmentation.*--set data\.root=.*images"):
         find_tiles(root, None)
+    with pytest.raises(UserError, match=r"data\.masks: no image of .* has a mask"):
+        find_tiles(root, None, masks="masks")
+
+
+def test_a_named_folder_holds_the_masks_whatever_it_is_called(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/3.jpg", "water/train/a/1.png", "water/val/3.png")
+    assert find_tiles(root, None).classes == ["a", "b"]
+    layout = find_tiles(root, None, masks="water")
+    assert (layout.classes, layout.splits) == ([], ["train", "valid"])
+    assert [tile.label for tile in layout.tiles] == ["water/train/a/1.png", None, "water/val/3.png"]
+    with pytest.raises(UserError, match=r"data\.masks: no folder 'fire'"):
+        find_tiles(root, None, masks="fire")
+
+
+def test_names_of_classes_of_masks_come_from_the_recipe_or_a_card(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "images/1.png", "masks/1.png")
+    data = DataSettings(root=str(root), masks="masks")
+    card = CARD.model_copy(update={"classes": ["land", "water"]})
+    assert layout_of(data, None).classes == []
+    assert layout_of(data, card).classes == ["land", "water"]
+    assert layout_of(data.model_copy(update={"mask_classes": ["dry", "wet"]}), card).classes == ["dry", "wet"]
+    named = DataSettings(root=str(lay_out(tmp_path / "other", "1.png", "2.png")), mask_classes=["dry", "wet"])
+    with pytest.raises(UserError, match=r"data\.mask_classes names the values of masks, but .* holds none"):
+        layout_of(named, None)
 
 
 @pytest.mark.parametrize("valid", ["valid", "val", "Validation"])

@@ -1,7 +1,7 @@
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.layouts import Placed, reading, split_named
+from gcl_custom.imagery.layouts import Placed, pair_masks, reading, split_named
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,48 @@ def test_images_in_the_order_of_their_paths() -> None:
 def test_two_folders_for_one_split_are_refused() -> None:
     with pytest.raises(UserError, match=r"several folders for the train split: x/train2014, x/train2017\. Keep one"):
         reading(["x/train2014/a.jpg", "x/train2017/b.jpg", "x/val2017/c.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/1.tif", "masks/1.png"),
+        ("images/a/1.tif", "labels/a/1.png"),
+        ("images/train/1.tif", "annotations/train/1.png"),
+        ("train/IMG/a/b/1.tif", "train/gt/a/b/1.png"),
+        ("images/1.tif", "masks/1_mask.png"),
+        ("images/1_image.tif", "masks/1-label.png"),
+    ],
+)
+def test_a_mask_has_the_name_and_place_of_its_image(image: str, mask: str) -> None:
+    other = image.replace("1", "2")
+    pairs = pair_masks(sorted([image, other, mask]), None)
+    assert pairs is not None
+    assert (pairs.images, pairs.masks) == (sorted([image, other]), {image: mask})
+    assert pair_masks([image, other], None) is None
+
+
+def test_masks_of_one_name_in_two_places_belong_to_the_images_of_these_places() -> None:
+    folders = [f"{split}/{kind}" for split in ("train", "val") for kind in ("images", "masks")]
+    paths = [f"{folder}/{number}.png" for folder in folders for number in "12"]
+    pairs = pair_masks(paths, None)
+    assert pairs is not None
+    assert pairs.masks == {path: path.replace("images", "masks") for path in paths if "images" in path}
+
+
+def test_a_folder_of_labels_without_one_of_images_beside_it_is_no_folder_of_masks() -> None:
+    assert pair_masks(["forest/1.png", "labels/1.png"], None) is None
+    pairs = pair_masks(["forest/1.png", "labels/1.png"], "labels")
+    assert pairs is not None
+    assert pairs.masks == {"forest/1.png": "labels/1.png"}
+    deep = pair_masks(["1.png", "x/2.png", "deep/water/1.png", "deep/water/x/2.png"], "deep/water")
+    assert deep is not None
+    assert deep.masks == {"1.png": "deep/water/1.png", "x/2.png": "deep/water/x/2.png"}
+    flat = pair_masks(["1.png", "x/2.png", "water/1.png", "water/x/2.png"], "water")
+    assert flat is not None
+    assert flat.masks == {"1.png": "water/1.png", "x/2.png": "water/x/2.png"}
+
+
+def test_two_masks_of_one_image_are_refused() -> None:
+    with pytest.raises(UserError, match=r"masks/1\.png and masks/1\.tif are masks of one image"):
+        pair_masks(["images/1.tif", "masks/1.png", "masks/1.tif"], None)

@@ -229,11 +229,21 @@ def test_band_files_of_one_place_are_no_tiles_of_their_own(tmp_path: Path, both:
         both(DataSettings(root=str(tmp_path / "tiles"), size=16))
 
 
-def test_masks_beside_images_are_no_tiles(tmp_path: Path, both: Both) -> None:
+def test_masks_beside_images_are_labels_of_their_pixels(tmp_path: Path, both: Both) -> None:
+    (tmp_path / "tiles").mkdir()
+    rasters(tmp_path / "tiles" / "images", lambda number: random_values(number, 12), 8)
+    rasters(tmp_path / "tiles" / "masks", lambda number: random_values(number, 1) % 2, 8)
+    data = DataSettings(root=str(tmp_path / "tiles"), size=16)
+    both(data)
+    store = store_of(tmp_path, data)
+    assert (store.count, store.bands, store.classes, store.kind.measure) == (8, 12, ["0", "1"], "mIoU")
+
+
+def test_pictures_in_the_place_of_masks_are_named(tmp_path: Path, both: Both) -> None:
     (tmp_path / "tiles").mkdir()
     rasters(tmp_path / "tiles" / "images", lambda number: random_values(number, 12), 3)
     rasters(tmp_path / "tiles" / "masks", lambda number: random_values(number, 1), 3)
-    with pytest.raises(UserError, match=r"as in data sets of segmentation.*--set data\.root=.*images"):
+    with pytest.raises(UserError, match=r"(?s)3 of 3 masks.*class number.*set data\.root to the folder of"):
         both(DataSettings(root=str(tmp_path / "tiles"), size=16))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.tile_store import TileStore, spread, thinned
+from gcl_custom.imagery.tile_store import TileRows, TileStore, spread, thinned
 
 
 def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
@@ -102,3 +102,10 @@ def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, nam
     message = rf"{name} is damaged.*Remove the folder {folder}, then type: gcl-custom fit-generator --run run: it is"
     with pytest.raises(UserError, match=message):
         TileStore(folder).read(torch.arange(2))
+
+
+def test_each_tile_has_the_row_of_its_place_in_the_list() -> None:
+    rows = TileRows(torch.tensor([7, 2, 4]), "only a few")
+    assert rows.of(torch.tensor([4, 7, 7, 2])).tolist() == [2, 0, 0, 1]
+    with pytest.raises(AssertionError, match="only a few"):
+        rows.of(torch.tensor([4, 3]))
