@@ -29,8 +29,10 @@ ROOMS: dict[str, set[str]] = {
     },
     "views": {ROOT, "recipe", "generator.augment", "runs", "measures", "imagery", "training", "generator"},
     "pretraining": {ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "methods", "views"},
+    "evaluation.segmentation": {ROOT, "recipe", "measures", "imagery", "training", "pretraining"},
     "evaluation": {
-        *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"}
+        *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"},
+        "evaluation.segmentation",
     },
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},

@@ -15,7 +15,6 @@ from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.imagery.tile_store import SPLITS
-from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
@@ -46,7 +45,7 @@ def check(run: Run) -> None:
     require_sizes(recipe)
     say("measuring a few steps of each network ...")
     tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
-    costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens)
+    costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens, tiles.kind)
     show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
 
 
@@ -75,8 +74,8 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
     if not tiles.classes:
         warn("no labels: everything up to pretraining works, but compare-supervised needs some")
         return
-    if tiles.kind.measure != SINGLE_LABEL.measure:
-        say("several labels a tile: scores are mean average precision (mAP)")
+    for remark in tiles.kind.remarks(tiles.labels, tiles.classes):
+        say(remark)
     for split in SPLITS[1:]:
         lacking = [name for label, name in enumerate(tiles.classes) if not tiles.count(split, label)]
         if lacking:

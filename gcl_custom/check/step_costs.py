@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor, nn
 
 from gcl_custom.evaluation import floors
@@ -24,6 +24,7 @@ from gcl_custom.generator.token_store import Tokens
 from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraining
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import Enlarged
@@ -90,18 +91,21 @@ class Costs:
 
 
 class MadeUpTiles(TileStore):
-    """A store of noise in memory, all of it training tiles with one of two labels."""
+    """A store of noise in memory, all of it training tiles with one of two labels, or with masks of two classes."""
 
-    def __init__(self, bands: int, size: int, rgb: bool) -> None:
+    def __init__(self, bands: int, size: int, rgb: bool, kind: LabelKind = SINGLE_LABEL) -> None:
         self.bands, self.size, self.rgb, self.dtype = bands, size, rgb, "uint8"
-        self.classes, self.kind = ["one", "other"], SINGLE_LABEL
-        self.labels = torch.arange(DIFFERENT) % 2
+        self.classes, self.kind = ["one", "other"], kind
+        self.labels = torch.ones(DIFFERENT, 2, dtype=torch.int64) if kind.dense else torch.arange(DIFFERENT) % 2
         self.has_label, self.split = torch.ones(DIFFERENT, dtype=torch.bool), torch.zeros(DIFFERENT, dtype=torch.int64)
         self.low, self.high = torch.zeros(bands), torch.full((bands,), 255.0)
         self._noise = torch.randint(256, (DIFFERENT, bands, size, size), dtype=torch.uint8)
 
     def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
         return self._noise[index.cpu() % DIFFERENT]
+
+    def targets(self, index: Int[Tensor, " b"]) -> Shaped[Tensor, "b *_"]:
+        return self.read(index)[:, 0] % 2 if self.kind.dense else super().targets(index)
 
 
 class MadeUpTokens(Tokens):
@@ -155,6 +159,7 @@ class Bench:
     recipe: Recipe
     bands: int
     rgb: bool
+    kind: LabelKind = SINGLE_LABEL
 
     @property
     def device(self) -> torch.device:
@@ -162,7 +167,7 @@ class Bench:
 
     @cached_property
     def store(self) -> MadeUpTiles:
-        return MadeUpTiles(self.bands, self.recipe.data.size, self.rgb)
+        return MadeUpTiles(self.bands, self.recipe.data.size, self.rgb, self.kind)
 
     def tiles(self, batch: int) -> Float[Tensor, "b c h w"]:
         """Made-up unit tiles."""
@@ -238,18 +243,19 @@ def extrapolated(few: int, first: float, measured: int, seconds: float, batch: i
     return seconds + max(0.0, seconds - first) * (batch - measured) / (measured - few)
 
 
-def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool) -> Costs:
+def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool, kind: LabelKind = SINGLE_LABEL) -> Costs:
     """Measure every kind of batch of a recipe, in about a minute or less.
 
     Args:
         bands: of the tiles.
         rgb: the bands are red, green and blue.
+        kind: of the labels, on which it depends what a training with labels takes.
         tokens: measure the generator, which is one of tokens and whose weights, if it takes any, are there.
 
     Raises:
         UserError: weights that do not fit.
     """
-    bench = Bench(recipe, bands, rgb)
+    bench = Bench(recipe, bands, rgb, kind)
     with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
         torch.manual_seed(0)
         generator = _tokens(bench) if tokens else None
@@ -354,10 +360,9 @@ def _supervised(bench: Bench) -> tuple[Cost, Cost]:
 
 
 def _floors(bench: Bench) -> Cost:
-    """Of the words of patches. Statistics alone take a small share of it."""
-    recipe, store, batch = bench.recipe, bench.store, bench.recipe.compare.batch
-    network, _ = floors.features(store, "patches", seed=0)
-    raw = store.read(torch.arange(batch)).to(bench.device)
-    return bench.cost(
-        lambda count: infer_batch(network, store, raw[:count], recipe.hardware), batch, [network], learns=False
-    )
+    """Of the dearer floor: the words of patches, or the surroundings of pixels."""
+    store, batch = bench.store, bench.recipe.compare.batch
+    network, _ = floors.features(store, store.kind.floors[-1], seed=0)
+    network.to(bench.device)
+    tiles = bench.tiles(batch)
+    return bench.cost(lambda count: network(tiles[:count]), batch, [network], learns=False)

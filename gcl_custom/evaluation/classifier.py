@@ -11,6 +11,7 @@ gain that its fall brings, and so leave a baseline that is too easy to beat.
 """
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gcl_custom.evaluation.inference import labelled, predict
+from gcl_custom.evaluation.segmentation import maps
+from gcl_custom.evaluation.segmentation.aligned import moved_together
+from gcl_custom.evaluation.segmentation.decoder import Decoder
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.hardware import HardwareSettings
@@ -38,7 +42,7 @@ PATIENCE = 0.5
 
 
 class Classifier(Trainable):
-    """A backbone with a linear head, trained on labelled tiles.
+    """A backbone with a linear head, or with a decoder where each pixel has a class, trained on labelled tiles.
 
     Args:
         backbone: unit tiles (b c h w) -> representations (b width).
@@ -61,8 +65,12 @@ class Classifier(Trainable):
         seed: int,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(width, len(store.classes))
+        self.backbone: nn.Module = maps.of_decoder(backbone, store) if store.kind.dense else backbone
+        self.head: nn.Module = (
+            Decoder(self.backbone.channels, len(store.classes))
+            if isinstance(self.backbone, maps.Maps)
+            else nn.Linear(width, len(store.classes))
+        )
         self.kept = copy.deepcopy(self.trained).requires_grad_(False)
         self.best, self.best_step = -1.0, 0
         """The best validation score so far, and the step after which it was first reached."""
@@ -71,26 +79,34 @@ class Classifier(Trainable):
         self._learning_rate, self._steps, self._seed = learning_rate, steps, seed
         self._valid, self._step = labelled(store, "valid"), 0
 
-    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Logits of tiles or views, which are first resized to the side of the training views.
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes *_"]:
+        """Logits of tiles or views, or of their pixels. They are first resized to the side of the training views.
 
         A network trained on views of 32 px sees every object at twice the size in a tile of 64 px. On EuroSAT with 1 %
         of the labels, its accuracy then fell to chance.
         """
+        size = tiles.shape[-2:]
         side = self._settings.crop_size or self._store.size
         if tiles.shape[-1] != side:
             tiles = F.interpolate(tiles, size=(side, side), mode="bilinear", antialias=True)
         logits: Tensor = self.head(self.backbone(tiles.contiguous(memory_format=torch.channels_last)))
-        return logits
+        return F.interpolate(logits, size=size, mode="bilinear") if self._store.kind.dense else logits
 
     def training_step(self, batch: Batch) -> Tensor:
         store, settings = self._store, self._settings
         # Drawn on the CPU, so that the choice of tiles never waits for the device.
         rng = Randomness(self._seed, "supervised", batch.step, batch.tiles.cpu())
-        size = settings.crop_size or store.size
-        views = paired(store.unit(batch.data), GEOMETRY, settings.handcrafted, size, store.rgb, rng)
+        move = partial(
+            paired, steps=GEOMETRY, settings=settings.handcrafted, size=settings.crop_size or store.size, rgb=store.rgb,
+            rng=rng,
+        )  # fmt: skip
+        tiles, targets = store.unit(batch.data), store.targets(batch.tiles)
+        if store.kind.dense:
+            views, targets = moved_together(tiles, targets.to(tiles.device), len(store.classes), move)
+        else:
+            views = move(tiles)
         logits = self(views)
-        loss = store.kind.loss(logits.float(), store.labels[batch.tiles.cpu()].to(logits.device))
+        loss = store.kind.loss(logits.float(), targets.to(logits.device))
         self.record({"loss": loss})
         self._step = batch.step + 1
         return loss

@@ -14,9 +14,9 @@ from torch import nn
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.curves import Training, kept_training
-from gcl_custom.evaluation.figures import FLOORS, NO_NETWORK, OF_DRAWS, TITLES, Figure, share_name, title
+from gcl_custom.evaluation.figures import OF_DRAWS, TITLES, Figure, share_name, title
 from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.score_texts import over
+from gcl_custom.evaluation.score_texts import of_floors, over
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.evaluation.verdict import summarise
 from gcl_custom.files import read_json, write_json
@@ -56,9 +56,9 @@ def compare_supervised(run: Run) -> None:
                 predictions.setdefault(Figure(arm, metric), []).append(probed[metric])
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
-    for floor in FLOORS:
+    for floor in store.kind.floors:
         probed = floors.probe(run, store, floor)
-        predictions |= {Figure(floor, metric): [probed[metric]] for metric in metrics}
+        predictions |= {Figure(floor, metric): [probed[metric]] for metric in metrics if metric in probed}
         if not probed["converged"]:
             warnings.append(scoring.doubt(TITLES[floor]))
 
@@ -137,7 +137,7 @@ def show(scores: dict[str, Any]) -> None:
     note = (
         f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {OF_DRAWS} "
         f"A share of labels: fine-tuned, or supervised without pretraining. "
-        f"{NO_NETWORK}"
+        f"{of_floors(scores)}"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], titles, note, scores["test_tiles"], console.console.width))

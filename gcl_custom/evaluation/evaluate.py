@@ -15,14 +15,15 @@ from jaxtyping import Shaped
 
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
-from gcl_custom.evaluation.figures import FLOORS, NO_NETWORK, OF_DRAWS, TITLES, capital, metric_title, share_name, title
+from gcl_custom.evaluation.figures import FLOORS, OF_DRAWS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.evaluation.inference import labelled
+from gcl_custom.evaluation.score_texts import of_floors
 from gcl_custom.evaluation.verdict import Truth, result_of, score
 from gcl_custom.files import write_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, compare
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -65,9 +66,9 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
             if not probed["converged"]:
                 warnings.append(scoring.doubt(backbone.name if seed is None else f"{backbone.name}, seed {seed},"))
     below: ByBackbone = {}
-    for floor in FLOORS:
+    for floor in kind.floors:
         probed = floors.probe(run, store, floor)
-        below[floor] = {metric: {None: np.array(probed[metric])} for metric in metrics}
+        below[floor] = {metric: {None: np.array(probed[metric])} for metric in metrics if metric in probed}
         if not probed["converged"]:
             warnings.append(scoring.doubt(TITLES[floor]))
     for ours, theirs in combinations(backbones, 2):
@@ -189,7 +190,7 @@ def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
     note = (
         f"{scoring.caption(scores['measure'])} The intervals are over seeds, or with fewer than {FEW_SEEDS} of them "
-        f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {NO_NETWORK}"
+        f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {of_floors(scores)}"
     )
     names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], names, note, scores["test_tiles"], console.console.width))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gcl_custom.measures.label_kinds import TOP_5
+from gcl_custom.measures.label_kinds import LAST_MAP, TOP_5
 
 TITLES = {
     "gcl": "GCL",
@@ -16,20 +16,24 @@ TITLES = {
     "untrained": "an untrained backbone",
     "statistics": "the statistics of each band",
     "patches": "the words of patches (k-means)",
+    "pixels": "the values of a pixel",
+    "surroundings": "the values around a pixel",
 }
-PROBES = {"linear": "linear probe", TOP_5: "linear probe, top-5", "knn": "kNN", "knn5": "kNN, 5 neighbours"}
+PROBES = {
+    "linear": "linear probe",
+    TOP_5: "linear probe, top-5",
+    "knn": "kNN",
+    "knn5": "kNN, 5 neighbours",
+    LAST_MAP: "linear probe, last map",
+}
 OF_FEW = ("shots", "probe")
 """Kinds of metrics that are means over draws of a few labels."""
 CONTROLS = ("reconstructed", "paired")
-FLOORS = ("statistics", "patches")
-"""Features that need no network. They depend on tiles alone, so they have one score, not one a seed."""
+FLOORS = ("statistics", "patches", "pixels", "surroundings")
+"""Features that need no network, of tiles and of pixels. They depend on tiles alone, so they have one score, not one a
+seed. Which of them a comparison has, its kind of label says."""
 ONCE = (*FLOORS, "public")
 """Arms that are the same for every seed. Their intervals are over tiles."""
-NO_NETWORK = (
-    "Statistics of each band (mean, deviation, minimum, maximum) and words of patches (k-means, with these statistics) "
-    "need no network and are computed once; their intervals are over test tiles."
-)
-"""What the floors are, below a table."""
 OF_DRAWS = (
     "Linear probes with few labels: means over draws of the labels; where an interval is over test tiles, it is over "
     "draws, too."

@@ -9,6 +9,7 @@ from torch import nn
 
 from gcl_custom.evaluation import scoring
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.measures.pixel_features import RADII, PixelFeatures
 from gcl_custom.measures.tile_features import POSITIONS, SIDE, WORDS, BandStatistics
 from gcl_custom.pretraining.word_targets import FIT_PATCHES, FIT_TILES, patch_words
 from gcl_custom.randomness import derive
@@ -24,6 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "positions": POSITIONS,
         "of": [FIT_TILES, FIT_PATCHES],
     },
+    "pixels": {"floor": "pixels"},
+    "surroundings": {"floor": "surroundings", "radii": list(RADII)},
 }
 """Floor -> what it depends on, beside tiles and seed."""
 
@@ -38,4 +41,7 @@ def features(store: TileStore, name: str, seed: int) -> tuple[nn.Module, int]:
     """The network without parameters that maps tiles to a floor's features, and their number."""
     if name == "statistics":
         return BandStatistics(), 4 * store.bands
+    if name in ("pixels", "surroundings"):
+        radii = RADII if name == "surroundings" else ()
+        return PixelFeatures(radii), (1 + 2 * len(radii)) * store.bands
     return patch_words(store, WORDS, derive(seed, "probes/patches"))

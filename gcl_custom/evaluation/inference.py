@@ -11,6 +11,8 @@ from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
 
 INFERENCE_BATCH = 256
+PREDICTED_BATCH = {False: INFERENCE_BATCH, True: 32}
+"""Whether each pixel gets a class -> tiles at a time."""
 
 
 def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[Tensor, " m"]:
@@ -29,7 +31,7 @@ def infer(
 
 def infer_batch(
     network: nn.Module, store: TileStore, raw: Integer[Tensor, "b c h w"], hardware: HardwareSettings
-) -> Float[Tensor, "b d"]:
+) -> Float[Tensor, "b *_"]:
     """The same for tiles that are given, in the form of the store's but not necessarily from it."""
     device = pick_device(hardware)
     network.eval().to(device)
@@ -43,4 +45,8 @@ def predict(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
 ) -> Num[Tensor, "n *_"]:
     """What the network says of each tile, as the kind of label keeps it."""
-    return store.kind.decide(infer(network, store, index, hardware))
+    kind, parts = store.kind, []
+    for part in torch.split(index, PREDICTED_BATCH[kind.dense]):
+        decided = kind.decide(infer_batch(network, store, store.read(part), hardware))
+        parts.append(kind.kept(decided, store.targets(part), len(store.classes)))
+    return torch.cat(parts)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import score_text
 
 
@@ -35,3 +36,13 @@ def over(scores: Mapping[str, Any]) -> str:
         return f"over {count} seeds"
     each = "" if count == 1 else f", and the scores of the {count} seeds one by one"
     return f"over test tiles{each}"
+
+
+def of_probes(scores: Mapping[str, Any]) -> str:
+    """What the probes of a scores.json are, as the beginning of a sentence."""
+    return kind_scored_by(scores["measure"]).probes_caption
+
+
+def of_floors(scores: Mapping[str, Any]) -> str:
+    """What the floors of a scores.json are."""
+    return kind_scored_by(scores["measure"]).floors_caption

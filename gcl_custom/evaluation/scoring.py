@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
+import torch
 from jaxtyping import Int
 from rich import box
 from rich.console import Group
@@ -24,9 +26,13 @@ from gcl_custom.evaluation.curves import Training
 from gcl_custom.evaluation.figures import Figure, column_title, in_columns, share_name
 from gcl_custom.evaluation.inference import infer, labelled, predict
 from gcl_custom.evaluation.score_texts import interval_text, mean_text, seeds_text
-from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.label_kinds import TOP_5, LabelKind, kind_scored_by
+from gcl_custom.evaluation.segmentation import maps
+from gcl_custom.evaluation.segmentation.pixel_probe import Seen, probe_pixels
+from gcl_custom.files import read_json, write_atomically, write_json
+from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.measures.label_kinds import LAST_MAP, TOP_5, kind_scored_by
+from gcl_custom.measures.pixel_features import PixelFeatures
 from gcl_custom.measures.probes import Labelled, knn, linear_probe, probes_of_few
 from gcl_custom.measures.statistics import percent
 from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, LEAST_SUPERVISED_STEPS, WITH_LABELS, Arm, CompareSettings
@@ -37,6 +43,8 @@ from gcl_custom.runs.stage import Stage
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.loop import fit
 
+SHOWN_MASKS, MASKS_SHOWN = 6, "masks.npy"
+"""Test tiles whose masks a probe keeps, spread evenly, and the file that it keeps them in."""
 CELL = 14
 """Characters of a column of scores, with the gap before it."""
 BuildBackbone = Callable[[], tuple[nn.Module, int]]
@@ -52,8 +60,8 @@ def require_labels(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     advice = (
         "A comparison needs labels: put the tiles of each class in a folder of its own, name the classes in a card "
-        "(data.card), or give a table of labels (data.labels). Pretraining needs none: gcl-custom pretrain "
-        f"{run.options}"
+        "(data.card), or give a table of labels (data.labels) or masks (data.masks). Pretraining needs none: "
+        f"gcl-custom pretrain {run.options}"
     )
     for split in ("train", "valid", "test"):
         if not len(labelled(store, split)):
@@ -78,24 +86,50 @@ def _of_few(compare: CompareSettings, kind: LabelKind) -> Mapping[str, Callable[
 
     A share's draw has the labels that fine-tuning with the same seed has.
     """
-    if not kind.draws_few:
-        return {}
     shots = {f"shots@{each}": partial(kind.shots, each=each) for each in sorted(compare.shots)}
     shares = {f"probe@{share_name(f)}": partial(kind.subset, fraction=f) for f in sorted(compare.fractions) if f < 1}
-    return shots | shares
+    return (shots if kind.draws_shots else {}) | (shares if kind.draws_shares else {})
 
 
 def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) -> dict[str, Any]:
-    """Linear probes and kNN of a frozen backbone: what each says of each test tile, and the probe's penalty.
+    """Probes of a frozen backbone: what each says of each test tile, and the linear probe's penalty.
 
-    With few labels there is a linear probe for each draw, and what each of them says. The features are computed once.
+    With few labels there is a linear probe for each draw, and what each of them says.
     """
-    if stage.done:
-        return cast(dict[str, Any], read_json(stage.path / "probes.json"))
+    if not stage.done:
+        stage.begin()
+        index = {split: labelled(store, split) for split in ("train", "valid", "test")}
+        (_probe_pixels if store.kind.dense else _probe_tiles)(stage, store, recipe, build()[0], index)
+    return cast(dict[str, Any], read_json(stage.path / "probes.json"))
+
+
+def _probe_pixels(
+    stage: Stage, store: TileStore, recipe: Recipe, backbone: nn.Module, index: Mapping[str, Int[Tensor, " _"]]
+) -> None:
+    """Linear probes of the maps, and the masks of a few test tiles for the report."""
+    network = backbone if isinstance(backbone, PixelFeatures) else maps.of_probe(backbone, store)
+    few = _of_few(recipe.compare, store.kind)
+    labels = store.labels[index["train"]]
+    draws = {
+        metric: [index["train"][draw(labels, seed=number)] for number in range(recipe.compare.draws)]
+        for metric, draw in few.items()
+    }
+    seen = Seen(network, store, recipe.hardware)
+    kept, masks = probe_pixels(seen, index, draws, recipe.compare.penalties, spread(index["test"], SHOWN_MASKS))
+    write_json(stage.path / "probes.json", kept)
+    with write_atomically(stage.path / MASKS_SHOWN) as part, part.open("wb") as file:
+        np.save(file, masks.numpy())
+    truth = store.labels[index["test"]]
+    figures = {name: store.kind.score(torch.tensor(kept[name]), truth) for name in ("linear", LAST_MAP) if name in kept}
+    stage.finish(**figures, penalty=kept["penalty"])
+    console.say(f"{stage.name}: linear probe of pixels, mIoU {percent(figures['linear'], len(truth))}")
+
+
+def _probe_tiles(
+    stage: Stage, store: TileStore, recipe: Recipe, backbone: nn.Module, index: Mapping[str, Int[Tensor, " _"]]
+) -> None:
+    """Linear probes and kNN of the representations, which are computed once."""
     kind = store.kind
-    stage.begin()
-    backbone, _ = build()
-    index = {split: labelled(store, split) for split in ("train", "valid", "test")}
     found = {split: infer(backbone, store, tiles, recipe.hardware) for split, tiles in index.items()}
     train, valid = (Labelled(found[s], store.labels[index[s]].to(found[s].device), kind) for s in ("train", "valid"))
     classes = len(store.classes)
@@ -126,7 +160,6 @@ def probe(stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone) 
     stage.finish(**figures, penalty=linear.penalty)
     shown = {metric: percent(figures[metric], len(truth)) for metric in ("linear", "knn")}
     console.say(f"{stage.name}: linear probe {shown['linear']}, kNN {shown['knn']}")
-    return kept
 
 
 def doubt(name: str) -> str:

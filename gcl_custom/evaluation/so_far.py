@@ -6,12 +6,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gcl_custom.evaluation import floors, scoring
-from gcl_custom.evaluation.figures import FLOORS, ONCE, TITLES, Figure, share_name
+from gcl_custom.evaluation.figures import ONCE, TITLES, Figure, share_name
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.evaluation.verdict import result_of, score
 from gcl_custom.files import read_json
 from gcl_custom.imagery.splits import in_words
 from gcl_custom.imagery.tile_store import INDEX, TileStore
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.recipe.evaluation import WITH_LABELS, CompareSettings
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
@@ -49,7 +50,7 @@ def so_far(run: Run) -> dict[str, Any] | None:
     }
 
 
-def probe_stages(run: Run) -> list[tuple[str, int | str, Stage]]:
+def probe_stages(run: Run, kind: LabelKind) -> list[tuple[str, int | str, Stage]]:
     """Arm, seed and stage of every probe of the comparison; what is the same for every seed is one."""
     recipe = run.recipe
     pretrained = arms.pretrained(recipe)
@@ -58,7 +59,7 @@ def probe_stages(run: Run) -> list[tuple[str, int | str, Stage]]:
         for arm in (*pretrained, *arms.beginnings(recipe))
         for seed in recipe.compare.seeds
     }
-    stages |= {(floor, "every"): plan.floor(run, floor, floors.SETTINGS[floor]) for floor in FLOORS}
+    stages |= {(floor, "every"): plan.floor(run, floor, floors.SETTINGS[floor]) for floor in kind.floors}
     return [(*key, stage) for key, stage in stages.items()]
 
 
@@ -75,11 +76,12 @@ def training_stages(run: Run) -> list[tuple[Figure, int, float, Stage]]:
 
 def _probed(run: Run, store: TileStore) -> dict[Figure, BySeed]:
     said: dict[Figure, BySeed] = {}
-    for arm, seed, stage in probe_stages(run):
+    for arm, seed, stage in probe_stages(run, store.kind):
         if stage.done and (stage.path / "probes.json").is_file():
             kept = read_json(stage.path / "probes.json")
             for metric in scoring.probed_metrics(run.recipe.compare, store.kind, len(store.classes)):
-                said.setdefault(Figure(arm, metric), {})[seed] = np.array(kept[metric])
+                if metric in kept:
+                    said.setdefault(Figure(arm, metric), {})[seed] = np.array(kept[metric])
     return said
 
 

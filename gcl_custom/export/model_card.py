@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from gcl_custom import __version__
-from gcl_custom.evaluation.figures import NO_NETWORK, OF_DRAWS, column_title, in_columns, title
-from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, over, seeds_text
+from gcl_custom.evaluation.figures import OF_DRAWS, column_title, in_columns, title
+from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, of_floors, of_probes, over, seeds_text
 from gcl_custom.evaluation.scoring import caption
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import read_json
@@ -127,10 +127,10 @@ def _scores(known: TrainedBackbone) -> str:
     this = f" The backbone of this card: linear probe {mean_text({'mean': own}, tiles)} %." if own is not None else ""
     before = "".join(f"- {text}\n" for text in above(scores)) + "\n"
     return (
-        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over(scores)}. Linear "
-        f"probe and kNN: frozen backbone, all labels. Shares of labels: the whole network trained, from the backbone, "
+        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over(scores)}. "
+        f"{of_probes(scores)}. Shares of labels: the whole network trained, from the backbone, "
         f"or, for the supervised baseline, from the weights that pretraining began with. {OF_DRAWS} "
-        f"{NO_NETWORK}{this}\n\n"
+        f"{of_floors(scores)}{this}\n\n"
         f"{table}\n\n{before}{scores['verdict']} {scores['cause']} {scores['seeds_show']}\n\n{scores['split']}"
     )
 

@@ -24,18 +24,16 @@ from gcl_custom.imagery.collections.open_collections import collection_at, holdi
 from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
 from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
 from gcl_custom.imagery.layouts import (
-    IMAGES,
-    OF_MASKS,
     THUMBNAILS,
     UNLABELLED,
-    Pairs,
     Placed,
     Reading,
     class_folders,
     elsewhere,
     examples,
-    pair_masks,
+    masks_of_images,
     reading,
+    refuse_masks,
     split_named,
     with_splits,
 )
@@ -84,10 +82,7 @@ def layout_of(data: DataSettings, card: Card | None) -> Layout:
         stated = card.classes if card and isinstance(card.classes, list) else []
         return replace(layout, classes=data.mask_classes or stated)
     if data.mask_classes:
-        raise UserError(
-            f"data.mask_classes names the values of masks, but {data.root} holds none that are found. Name their "
-            f"folder: data.masks"
-        )
+        raise UserError(f"data.mask_classes: no masks are found in {data.root}. Name their folder: data.masks")
     return layout
 
 
@@ -129,7 +124,9 @@ def find_tiles(
     images, small = _without_thumbnails(found.images)
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
-    pairs = _paired(root, images, masks) if masks is not None or not (labels or (card and card.classes)) else None
+    pairs = (
+        masks_of_images(root, images, masks) if masks is not None or not (labels or (card and card.classes)) else None
+    )
     images = pairs.images if pairs else images
     read = _read(root, images, card, collection)
     _require_train(root, read, card)
@@ -156,23 +153,6 @@ def find_tiles(
     if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
         notes.append(f"images outside the class folders, used without a label: {unlabelled}")
     return Layout(tiles, classes, notes)
-
-
-def _paired(root: Path, paths: Sequence[str], masks: str | None) -> Pairs | None:
-    """Images and their masks; None where there are none.
-
-    Raises:
-        UserError: a folder of masks is named, and no image has one.
-    """
-    pairs = pair_masks(paths, masks)
-    if pairs is None or pairs.masks:
-        return pairs
-    if masks is not None:
-        raise UserError(
-            f"data.masks: no image of {root} has a mask. A mask has the name of its image, and lies at the same place "
-            f"below its folder: images/a/1.tif, {masks}/a/1.png"
-        )
-    return None
 
 
 def _read(root: Path, images: Sequence[str], card: Card | None, collection: Collection | None) -> Reading:
@@ -375,7 +355,7 @@ def _require_train(root: Path, read: Reading, card: Card | None) -> None:
 
 def _recognised(root: Path, read: Reading) -> tuple[list[str], list[str]]:
     """The classes, and what to tell the user of images and folders that are of none."""
-    _refuse_masks(root, [image.path for image in read.images])
+    refuse_masks(root, [image.path for image in read.images])
     folders, others = class_folders(read.taught), elsewhere(read.taught)
     if not read.classes:
         if len(folders) < 2:
@@ -418,16 +398,3 @@ def _empty(folder: Path, classes: Sequence[str]) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     others = set(names).difference(classes, UNLABELLED)
     return [f"class folder {name}: empty, so it is no class" for name in names if name in others and name[0] != "."]
-
-
-def _refuse_masks(root: Path, images: Sequence[str]) -> None:
-    """Refuse masks that belong to no image by their names: they would become tiles, and "masks" a class."""
-    folders = {parent for path in images for parent in Path(path).parents}
-    for mask in sorted(folder for folder in folders if folder.name.lower() in OF_MASKS):
-        beside = sorted(other for other in folders if other.parent == mask.parent and other.name.lower() in IMAGES)
-        if beside:
-            raise UserError(
-                f"data.root: {root / mask} lies beside {root / beside[0]}, as in data sets of segmentation, but "
-                f"none of its files has the name of an image, apart from the suffix. Rename them, give the folder of "
-                f"the images, for example --set data.root={root / beside[0]}, or move the masks away"
-            )

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from gcl_custom.errors import UserError
@@ -259,3 +260,33 @@ def _places(image: str) -> Iterator[tuple[str, ...]]:
     for depth in range(len(folders), -1, -1):
         for below_it in [depth] if depth == len(folders) else [depth + 1, depth]:
             yield "/".join(folders[:depth]), "/".join(folders[below_it:]), stem
+
+
+def masks_of_images(root: Path, paths: Sequence[str], masks: str | None) -> Pairs | None:
+    """Images and their masks; None where there are none.
+
+    Raises:
+        UserError: a folder of masks is named, and no image has one.
+    """
+    pairs = pair_masks(paths, masks)
+    if pairs is None or pairs.masks:
+        return pairs
+    if masks is not None:
+        raise UserError(
+            f"data.masks: no image of {root} has a mask. A mask has the name of its image, and lies at the same place "
+            f"below its folder: images/a/1.tif, {masks}/a/1.png"
+        )
+    return None
+
+
+def refuse_masks(root: Path, images: Sequence[str]) -> None:
+    """Refuse masks that belong to no image by their names: they would become tiles, and "masks" a class."""
+    folders = {parent for path in images for parent in Path(path).parents}
+    for mask in sorted(folder for folder in folders if folder.name.lower() in OF_MASKS):
+        beside = sorted(other for other in folders if other.parent == mask.parent and other.name.lower() in IMAGES)
+        if beside:
+            raise UserError(
+                f"data.root: {root / mask} lies beside {root / beside[0]}, as in data sets of segmentation, but "
+                f"none of its files has the name of an image, apart from the suffix. Rename them, give the folder of "
+                f"the images, for example --set data.root={root / beside[0]}, or move the masks away"
+            )

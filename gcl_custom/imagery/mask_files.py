@@ -107,15 +107,22 @@ def _of_numbers(values: Shaped[np.ndarray, "c h w"], valid: Shaped[np.ndarray, "
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Width and height of an image, upright, from its header."""
-    turned = orientation_of(data) >= 5
-    driver = next((driver for magic, driver in DRIVERS.items() if data.startswith(magic)), None)
-    if driver:
-        with rasterio.MemoryFile(data) as file, file.open(driver=driver) as dataset:
-            width, height = dataset.width, dataset.height
-    else:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
-            (width, height), turned = image.size, image.getexif().get(0x0112, 1) >= 5
+    """Width and height of an image, upright, from its header.
+
+    Raises:
+        Unusable: it is none with a header.
+    """
+    try:
+        turned = orientation_of(data) >= 5
+        driver = next((driver for magic, driver in DRIVERS.items() if data.startswith(magic)), None)
+        if driver:
+            with rasterio.MemoryFile(data) as file, file.open(driver=driver) as dataset:
+                width, height = dataset.width, dataset.height
+        else:
+            with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
+                (width, height), turned = image.size, image.getexif().get(0x0112, 1) >= 5
+    except (RasterioError, OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise Unusable("image has no size", str(error)) from None
     return (height, width) if turned else (width, height)
 
 

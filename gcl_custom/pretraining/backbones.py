@@ -40,8 +40,12 @@ class Normalised(nn.Module):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        representations: Tensor = self.network((tiles - self.mean) / self.deviation)
+        representations: Tensor = self.network(self.seen(tiles))
         return representations
+
+    def seen(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """What the network itself sees."""
+        return (tiles - self.mean) / self.deviation
 
 
 class Enlarged(nn.Module):
@@ -57,10 +61,14 @@ class Enlarged(nn.Module):
         return torch.cat([self._of(some) for some in torch.split(tiles, max(1, PIXELS_AT_A_TIME // self.side**2))])
 
     def _of(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        representations: Tensor = self.network(self.seen(tiles))
+        return representations
+
+    def seen(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
+        """What the network itself sees."""
         # Bicubic interpolation overshoots at edges; unit tiles end at 0 and 1.
         larger = F.interpolate(tiles, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
-        representations: Tensor = self.network(larger.contiguous(memory_format=torch.channels_last))
-        return representations
+        return larger.contiguous(memory_format=torch.channels_last)
 
 
 def within(network: nn.Module) -> nn.Module:

@@ -1,20 +1,32 @@
 """The report's tiles with labels and neighbours: which tiles are confused, and what a backbone holds alike."""
 
+import colorsys
 from html import escape
 
 import numpy as np
 import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
-from gcl_custom.evaluation import neighbours
+from gcl_custom.evaluation import floors, neighbours
+from gcl_custom.evaluation.figures import TITLES
 from gcl_custom.evaluation.inference import labelled
+from gcl_custom.evaluation.scoring import MASKS_SHOWN, SHOWN_MASKS
 from gcl_custom.files import read_json
-from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore
+from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore, spread
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
+from gcl_custom.measures.overlap import IGNORED
 from gcl_custom.pictures import grid, png
 from gcl_custom.reporting import html
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
+OKABE_ITO = (
+    *((0.84, 0.82, 0.76), (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.0, 0.62, 0.45), (0.8, 0.47, 0.65)),
+    *((0.84, 0.37, 0.0), (0.34, 0.71, 0.91), (0.94, 0.89, 0.26)),
+)
+"""Colours of classes: a light grey for the first, which is mostly the ground, then seven of Okabe and Ito's."""
 PAIRS, TILES = 4, 6
 """Confused pairs of classes that are shown, and the most tiles of each."""
 
@@ -25,7 +37,7 @@ def examples(run: Run) -> str:
     if not tiles.done or not ((tiles.path / INDEX).is_file() and (tiles.path / PIXELS).is_file()):
         return ""
     store = TileStore(tiles.path)
-    return _confused(run, store) + _neighbours(run, store)
+    return _confused(run, store) + _masks(run, store) + _neighbours(run, store)
 
 
 def confused_tiles(predicted: np.ndarray, truth: np.ndarray) -> list[tuple[int, int, list[int]]]:
@@ -62,6 +74,43 @@ def _confused(run: Run, store: TileStore) -> str:
         "<h3>Worst confusions</h3><p>Test tiles that GCL's linear probe takes for another class, the commonest "
         f'confusions first.</p><div class="strips">{figures}</div>'
     )
+
+
+def _masks(run: Run, store: TileStore) -> str:
+    """Test tiles, their masks, and below them what the linear probes of GCL and of the floors say."""
+    if not store.kind.dense:
+        return ""
+    probes = {"gcl": plan.probe(run, "gcl", run.recipe.compare.seeds[0])}
+    probes |= {floor: plan.floor(run, floor, floors.SETTINGS[floor]) for floor in store.kind.floors}
+    said = {arm: np.load(path) for arm, stage in probes.items() if (path := stage.path / MASKS_SHOWN).is_file()}
+    if "gcl" not in said or not all(probes[arm].done for arm in said):
+        return ""
+    tiles = spread(labelled(store, "test"), SHOWN_MASKS)
+    rows = [store.unit(store.read(tiles)), _coloured(store.targets(tiles))]
+    rows += [_coloured(torch.from_numpy(masks)) for masks in said.values()]
+    rows = [row[:, :3] if row.shape[1] >= 3 else row[:, :1].expand(-1, 3, -1, -1) for row in rows]
+    names = ["the tiles", "their masks", *(f"the masks of {TITLES[arm]}" for arm in said)]
+    what = f"From above: {', '.join(names)}, by the linear probe with all labels."
+    keys = "&emsp;".join(
+        f'<span style="color:#{"".join(f"{round(255 * part):02x}" for part in colour)}">■</span> {escape(name)}'
+        for name, colour in zip(store.classes, _colours(len(store.classes)).tolist(), strict=True)
+    )
+    return (
+        f"<h3>Masks of test tiles</h3><p>{keys}&emsp;white: no class</p>"
+        f'<figure class="card">{html.picture(png(grid(rows)), what)}<figcaption>{escape(what)}</figcaption></figure>'
+    )
+
+
+def _colours(classes: int) -> Float[Tensor, "classes 3"]:
+    """A colour for each class: those of Okabe and Ito, then further hues."""
+    hues = (colorsys.hsv_to_rgb(number / 17 % 1, 0.7, 0.8) for number in range(classes))
+    return torch.tensor([*OKABE_ITO, *hues][:classes])
+
+
+def _coloured(masks: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Masks in the colours of their classes, white where there is none."""
+    table = torch.cat([_colours(IGNORED), torch.ones(1, 3)])
+    return rearrange(table[masks.long()], "n h w c -> n c h w")
 
 
 def _neighbours(run: Run, store: TileStore) -> str:

@@ -24,6 +24,8 @@ LOOKS: dict[str, tuple[str, str]] = {
     "untrained": ("#8a9299", "x"),
     "statistics": ("#8a9299", "1"),
     "patches": ("#8a9299", "+"),
+    "pixels": ("#8a9299", "1"),
+    "surroundings": ("#8a9299", "+"),
 }
 PLAIN = ("#0072b2", "")
 _INK = "#010203"

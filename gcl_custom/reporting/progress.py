@@ -9,6 +9,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.evaluation import scoring
 from gcl_custom.evaluation.so_far import figures_trained, probe_stages, training_stages
 from gcl_custom.imagery.tile_store import INDEX
+from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.reporting import score_tables
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
@@ -93,7 +94,11 @@ def scores_so_far(run: Run, scores: dict[str, Any] | None) -> str:
     """The scores of an unfinished comparison, and how much of it is done."""
     if scores is None:
         return ""
-    compare, probes, trainings = run.recipe.compare, probe_stages(run), training_stages(run)
+    compare, probes, trainings = (
+        run.recipe.compare,
+        probe_stages(run, kind_scored_by(scores["measure"])),
+        training_stages(run),
+    )
     probed, trained = sum(stage.done for *_, stage in probes), sum(stage.done for *_, stage in trainings)
     needed = len(figures_trained(compare)) * (len(compare.seeds) + len(compare.learning_rates) - 1)
     return (

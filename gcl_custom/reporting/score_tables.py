@@ -6,7 +6,6 @@ from typing import Any
 
 from gcl_custom.evaluation.figures import (
     FLOORS,
-    NO_NETWORK,
     OF_DRAWS,
     column_title,
     in_columns,
@@ -14,7 +13,7 @@ from gcl_custom.evaluation.figures import (
     share_title,
     title,
 )
-from gcl_custom.evaluation.score_texts import interval_text, mean_text, over, seeds_text
+from gcl_custom.evaluation.score_texts import interval_text, mean_text, of_floors, of_probes, over, seeds_text
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import FEW_SEEDS
 from gcl_custom.recipe.evaluation import WITH_LABELS
@@ -49,11 +48,11 @@ def table(scores: Scores) -> str:
     kind = kind_scored_by(scores["measure"])
     note = (
         f"{kind.report_caption}, mean and 95 % interval {over(scores)} (over tiles: {kind.tile_interval}); "
-        f"{scores['test_tiles']:,} test tiles. Linear probe and kNN: frozen backbone, all labels. Trained: "
+        f"{scores['test_tiles']:,} test tiles. {of_probes(scores)}. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
         "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
-        f"generative view. {OF_DRAWS} {NO_NETWORK}"
+        f"generative view. {OF_DRAWS} {of_floors(scores)}"
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 
@@ -64,9 +63,9 @@ def evaluated(scores: Scores) -> str:
     note = (
         f"{kind.report_caption}, mean and 95 % interval, over seeds or, of fewer than {FEW_SEEDS}, over test tiles "
         f"({kind.tile_interval}); "
-        f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} Linear probe and "
-        "kNN: frozen backbone, all labels, once for weights that are the same for every seed. Trained: the whole "
-        f"network, from the backbone's weights. {OF_DRAWS} {NO_NETWORK}"
+        f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} "
+        f"{of_probes(scores)}, once for weights that are the same for every seed. Trained: the whole "
+        f"network, from the backbone's weights. {OF_DRAWS} {of_floors(scores)}"
     )
     rows = [
         (name, [text(found["spec"]), text(found["input"]), text(", ".join(map(str, found["seeds"])), number=True)])

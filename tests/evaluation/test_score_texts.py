@@ -1,6 +1,8 @@
 from typing import Any
 
-from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, over, seeds_text
+import pytest
+
+from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, of_floors, of_probes, over, seeds_text
 
 
 def score(interval: str = "tiles", **seeds: float) -> dict[str, Any]:
@@ -31,3 +33,10 @@ def test_what_intervals_are_over_is_said_in_words() -> None:
 def test_warnings_come_before_grounds_and_older_scores_have_neither() -> None:
     assert above({"warnings": ["w"], "grounds": ["g"]}) == ["w", "g"]
     assert above({}) == []
+
+
+@pytest.mark.parametrize(("measure", "probes", "floors"), [("top-1", "kNN", "patches"), ("mIoU", "map", "a pixel")])
+def test_probes_and_floors_are_said_for_each_kind_of_label(measure: str, probes: str, floors: str) -> None:
+    scores = {"measure": measure}
+    assert probes in of_probes(scores)
+    assert floors in of_floors(scores)
