@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from gcl_custom.measures.label_kinds import LabelKind
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.probes import Labelled, knn, probes_of_few
 
 FOLDS = 4
@@ -73,8 +73,10 @@ def recognised(
         labels: of the tiles; those without one do not count.
 
     Returns:
-        None with fewer than 40 labelled tiles, or with one class.
+        None with fewer than 40 labelled tiles, with one class, or where each pixel has one of its own.
     """
+    if kind.dense:
+        return None
     there = kind.has_label(labels).to(real.device)
     real, altered, labels = real[there], altered[there], labels.to(real.device)[there]
     if len(labels) < LEAST_TILES or kind.only_class(labels) is not None:
