@@ -90,7 +90,7 @@ def _cause(error: ProcessExitedException | ProcessRaisedException, reports: "Sim
     if not found and isinstance(error, ProcessRaisedException):
         return error
     how = f" by {name}" if isinstance(error, ProcessExitedException) and (name := error.signal_name) else ""
-    said = f" ({found['lost another']})" if found else ""
+    said = f" ({found['lost another']})" if found and not how else ""
     return UserError(
         f"One of the processes that train together was killed{how}, and the others were ended{said}. The system does "
         f"so where memory is short: lower the batch or hardware.devices then. {KEPT}"
