@@ -8,7 +8,6 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.small_maps import SmallMapConv2d
+from gcl_custom.resizing import resized
 
 ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
@@ -66,9 +66,7 @@ class Enlarged(nn.Module):
 
     def seen(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
         """What the network itself sees."""
-        # Bicubic interpolation overshoots at edges; unit tiles end at 0 and 1.
-        larger = F.interpolate(tiles, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
-        return larger.contiguous(memory_format=torch.channels_last)
+        return resized(tiles, self.side).contiguous(memory_format=torch.channels_last)
 
 
 def within(network: nn.Module) -> nn.Module:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -46,18 +45,6 @@ class Generator(Protocol):
 def picture_rows(generator: Generator, tiles: Tiles, features: Any, rng: Randomness) -> list[Tiles]:
     """Tiles, their plain reconstructions, and their views."""
     return [tiles.to(generator.device), generator.decode(features), generator.decode(generator.augment(features, rng))]
-
-
-def resized(tiles: Float[Tensor, "b c y x"], side: int) -> Float[Tensor, "b c {side} {side}"]:
-    """Resize tiles in [0, 1] to the side that a network knows, or back; tiles of that side stay as they are.
-
-    The filter is bicubic, which is torch's nearest to the Lanczos filter of diffusers' pipelines. Bilinear would blur
-    all views of a generator with another side, and no tile. The result is clamped, since bicubic overshoots at edges,
-    and antialiased, since a side may shrink.
-    """
-    if tiles.shape[-2:] == (side, side):
-        return tiles
-    return F.interpolate(tiles, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def changed(before: Any, after: Any) -> float:

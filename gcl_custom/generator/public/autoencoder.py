@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.generator.augment.interface import resized
+from gcl_custom.resizing import resized
 
 
 class Autoencoder:

@@ -21,11 +21,12 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.generator.augment.interface import Tiles, picture_rows, resized
+from gcl_custom.generator.augment.interface import Tiles, picture_rows
 from gcl_custom.generator.augment.inversion import Inverted, invert
 from gcl_custom.generator.augment.latent_edits import mixed
 from gcl_custom.generator.public.biggan import BigGAN
 from gcl_custom.randomness import Randomness
+from gcl_custom.resizing import resized
 from gcl_custom.weights.state_dicts import fit_state, read_state
 
 LICENCE = "CC-BY-NC 4.0"
