@@ -12,7 +12,7 @@ import timm
 import tiny_models
 import torch
 from drawn_imagery import draw
-from full_disks import full, small_disk
+from full_disks import full, small_disk, without_inodes
 
 from gcl_custom.cli import jobs, main
 from gcl_custom.files import read_json
@@ -40,7 +40,7 @@ class FullDisk:
         name = f"export {arguments[1]}" if stage == "export" else stage
         for left in LEFT if name not in self.said else ():
             with full(self._disk, left):
-                said = self._ended(lambda: DO(stage, *arguments))
+                said = self.ended(lambda: DO(stage, *arguments))
             if said is None:
                 return
             assert said.count("error: ") == 1, said
@@ -49,7 +49,7 @@ class FullDisk:
             self.said.setdefault(name, []).append(said)
         DO(stage, *arguments)
 
-    def _ended(self, work: Callable[[], None]) -> str | None:
+    def ended(self, work: Callable[[], None]) -> str | None:
         """What the command line says if it ends with a message; None if it does its work."""
         codes: list[object] = []
         self._capsys.readouterr()
@@ -131,6 +131,20 @@ def test_a_disk_that_fills_up_ends_each_stage_with_one_message_and_the_run_goes_
     for form in ("timm", "huggingface", "torchgeo"):
         jobs.do("export", run, form, disk / form, "gcl", 0, False)
     assert full_disk.said.keys() == STAGES
+
+
+def test_a_disk_that_holds_as_many_files_as_it_can_ends_stages_with_one_message(
+    full_disk: FullDisk, disk: Path, tmp_path: Path
+) -> None:
+    draw(tmp_path / "imagery", bands=3, each=6, size=32)
+    run = run_in(disk, tmp_path, data={"root": str(tmp_path / "imagery"), "size": 32})
+    for stage in ("tiles", "tokenizer", "tokens"):
+        with without_inodes(disk):
+            said = full_disk.ended(lambda stage=stage: DO(stage, run))
+        assert said is not None
+        assert said.count("error: ") == 1
+        assert "the disk is full, since it holds as many files as it can" in said
+        DO(stage, run)
 
 
 def captions(folder: Path) -> dict[str, Any]:

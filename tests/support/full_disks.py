@@ -36,6 +36,17 @@ def full(place: Path, left: int) -> Iterator[None]:
 
 
 @contextmanager
+def without_inodes(place: Path) -> Iterator[None]:
+    """The small disk holds as many files as it can, but for two; it has much room."""
+    state = os.statvfs(place)
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={state.f_files - state.f_ffree + 2}", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", f"remount,nr_inodes={state.f_files}", place], check=True)
+
+
+@contextmanager
 def limited(size: int) -> Iterator[None]:
     """No file grows beyond this size."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
