@@ -18,7 +18,8 @@ ROOMS: dict[str, set[str]] = {
     "runs": {ROOT, "recipe", "weights"},
     "measures": {ROOT, "recipe", "weights"},
     "imagery.collections": {ROOT, "measures"},
-    "imagery": {ROOT, "recipe", "runs", "measures", "imagery.collections"},
+    "imagery.places": {ROOT, "recipe"},
+    "imagery": {ROOT, "recipe", "runs", "measures", "imagery.collections", "imagery.places"},
     "training": {ROOT, "recipe", "runs"},
     "methods": {ROOT, "recipe", "training"},
     "generator.own": {"recipe", "generator.augment", "measures", "training"},
@@ -34,11 +35,11 @@ ROOMS: dict[str, set[str]] = {
         *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"},
         "evaluation.segmentation",
     },
+    "reporting": {ROOT, "recipe", "runs", "measures", "imagery", "training", "views", "evaluation"},
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},
-        *{"generator.own", "generator", "views", "pretraining", "evaluation"},
+        *{"imagery.places", "generator.own", "generator", "views", "pretraining", "evaluation", "reporting"},
     },
-    "reporting": {ROOT, "recipe", "runs", "measures", "imagery", "training", "views", "evaluation"},
     "export": {ROOT, "recipe", "weights", "runs", "imagery.collections", "imagery", "pretraining", "evaluation"},
     "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},
 }

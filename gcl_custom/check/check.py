@@ -6,6 +6,7 @@ measures a few steps of each network that can be built.
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.table import Table
@@ -14,9 +15,11 @@ from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
 from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, in_bytes, say, warn
+from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.reporting import split_map
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
 from gcl_custom.training.devices import require_devices
@@ -31,22 +34,39 @@ LARGE = 100 * 10**9
 """Bytes of views above which the warning names what takes less room."""
 
 
-def check(run: Run) -> None:
+def check(run: Run, map_to: Path | None = None) -> None:
     """Show tiles, unusable files, shapes, steps, time, memory and disk of every stage.
+
+    Args:
+        map_to: file for the map of the splits.
 
     Raises:
         UserError: anything that would end the run before its first training step.
     """
     recipe = run.recipe
     require_devices(recipe.hardware)
+    if map_to is not None and not (map_to.parent.is_dir() and not map_to.is_dir()):
+        raise UserError(f"--map: {map_to} is a folder, or its folder is missing. Give a file such as splits.png")
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
+    if map_to is not None:
+        _draw(tiles, map_to)
     sizes, there = show_weights(recipe)
     require_sizes(recipe)
     say("measuring a few steps of each network ...")
     tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens, tiles.kind)
     show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
+
+
+def _draw(tiles: FoundTiles, path: Path) -> None:
+    if tiles.places is None:
+        raise UserError(
+            "--map: no tile has a known place. Files may state coordinates, or their names hold longitude and "
+            "latitude, as -73.12,45.40.jpg does"
+        )
+    split_map.save(tiles.places, tiles.split.numpy(), path)
+    say(f"map of the splits: {path}")
 
 
 # ---------------------------------------------------------------- what a person reads
@@ -63,6 +83,8 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
         table.add_row(f"{more:,} more classes")
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
+    if tiles.told:
+        say(tiles.told)
     in_tokens = ""
     if recipe.generator.has_tokens and arms.needs_generator(recipe):
         tokenizer = recipe.tokens.tokenizer

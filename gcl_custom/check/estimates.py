@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.places.names import Places
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kind import LabelKind
@@ -33,6 +34,10 @@ class FoundTiles:
     """As in a tile store."""
     kind: LabelKind
     split: Int[Tensor, " n"]
+    places: Places | None = None
+    """Longitude and latitude of each tile."""
+    told: str = ""
+    """Which split this is, in words."""
 
     def count(self, split: SplitName, label: int | None = None) -> int:
         chosen = self.split == SPLITS.index(split)

@@ -1,11 +1,17 @@
 """Surveying imagery: the tiles that packing would find, and the files that it could not use."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from rasterio.errors import RasterioError
 
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.console import progress, say, warn
@@ -14,14 +20,30 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
 from gcl_custom.imagery.mask_files import read_labels
-from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
+from gcl_custom.imagery.places.names import known
+from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
+from gcl_custom.imagery.places.nearness import nearness
+from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide, of_twins, twins
+from gcl_custom.imagery.splits import divide, in_words, needs_places, of_alike, of_twins, places_of, twins
+from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 
 MOST_READ = 4000
 """Most files that are read. Of more files, some are chosen, spread evenly over the paths."""
+
+
+class Look(NamedTuple):
+    """What is kept of a file that was read."""
+
+    tile: Tile
+    """Without its pixels."""
+    digest: str
+    place: tuple[float, float] | None
+    hash: Hashes
+    telling: Bool[np.ndarray, " 1"]
+    """Whether it shows enough for its hash to be compared."""
 
 
 def survey(data: DataSettings) -> FoundTiles:
@@ -46,28 +68,88 @@ def survey(data: DataSettings) -> FoundTiles:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.tiles, band_names(data))
-        bad, digests = unusable(root, layout.tiles, form, data)
+        bad, looks = unusable(root, layout.tiles, form, data)
         usable = [tile for tile in layout.tiles if tile.source not in bad]
-        found = _tiles(replace(layout, tiles=usable), form, data)
-    splits = {tile.source: code for tile, code in zip(usable, found.split.tolist(), strict=True)}
-    if copies := twins(list(digests), list(digests.values()), [splits[source] for source in digests]):
-        warn(of_twins(copies))
+        stated = {source: look.place for source, look in looks.items()}
+        if needs_places(data, usable):
+            stated |= _places(root, [tile.source for tile in usable if tile.source not in stated], form, data)
+        found = _tiles(replace(layout, tiles=usable), form, data, stated)
+    splits = dict(zip([tile.source for tile in usable], found.split.tolist(), strict=True))
+    _duplicates(looks, splits)
     return found
 
 
-def _tiles(layout: Layout, form: Form, data: DataSettings) -> FoundTiles:
+def _tiles(
+    layout: Layout,
+    form: Form,
+    data: DataSettings,
+    stated: Mapping[Source, tuple[float, float] | None] = MappingProxyType({}),
+) -> FoundTiles:
     classes, labels = read_labels(Path(data.root), layout, layout.tiles, data)
-    split = divide(layout.tiles, labels, layout.kind, data)
-    return FoundTiles(form, is_rgb(band_names(data), form), classes, labels, layout.kind, split)
+    places = places_of(layout.tiles, stated)
+    division = divide(layout.tiles, labels, layout.kind, data, places)
+    for note in division.notes:
+        warn(note)
+    near = nearness(places, division.split.numpy(), data.split.near_km)
+    facts = {"split": division.how, "groups": division.groups}
+    rgb = is_rgb(band_names(data), form)
+    return FoundTiles(
+        form,
+        rgb,
+        classes,
+        labels,
+        layout.kind,
+        division.split,
+        places if known(places).any() else None,
+        in_words(facts, near),
+    )
+
+
+def _places(
+    root: Path, sources: Sequence[Source], form: Form, data: DataSettings
+) -> dict[Source, tuple[float, float] | None]:
+    """The places of files that were not chosen to be read, where the division depends on them."""
+    with ThreadPoolExecutor() as pool, progress(len(sources), "reading coordinates", "files") as bar:
+        found = {}
+        for source, place in zip(
+            sources, pool.map(partial(_place, root=root, form=form, data=data), sources), strict=True
+        ):
+            found[source] = place
+            bar.advance()
+    return found
+
+
+def _place(source: Source, root: Path, form: Form, data: DataSettings) -> tuple[float, float] | None:
+    try:
+        return on_earth(read_tile(root, source, form, data).place())
+    except (Unusable, RasterioError):  # packing will say so
+        return None
+
+
+def _duplicates(looks: Mapping[Source, "Look"], splits: Mapping[Source, int]) -> None:
+    """Tell the user about copies and near duplicates, in different splits, among the files that were read."""
+    sources, found = list(looks), list(looks.values())
+    split = [splits[source] for source in sources]
+    if copies := twins(sources, [look.digest for look in found], split):
+        warn(of_twins(copies))
+    if found:
+        hashes, telling = (
+            np.concatenate([look.hash for look in found]),
+            np.concatenate([look.telling for look in found]),
+        )
+        pairs = near_pairs(hashes, telling, np.array(split)).tolist()
+        alike = [(sources[one], sources[two]) for one, two in pairs if found[one].digest != found[two].digest]
+        if alike:
+            warn(of_alike(alike))
 
 
 def unusable(
     root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings
-) -> tuple[dict[Source, Unusable], dict[Source, str]]:
+) -> tuple[dict[Source, Unusable], dict[Source, Look]]:
     """Read files, and tell the user about the unusable ones.
 
     Returns:
-        The reasons of all without a tile, and the digests of the others.
+        The reasons of all without a tile, and what was seen of the others.
 
     Raises:
         UserError: none can be used.
@@ -77,14 +159,14 @@ def unusable(
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
         bad: dict[Source, Unusable] = {}
         good: list[Tile] = []
-        digests: dict[Source, str] = {}
+        seen: dict[Source, Look] = {}
         looks = pool.map(partial(_look, root=root, form=form, data=data), chosen)
-        for source, (tile, digest) in zip(chosen, looks, strict=True):
-            if isinstance(tile, Unusable):
-                bad[source] = tile
+        for source, look in zip(chosen, looks, strict=True):
+            if isinstance(look, Unusable):
+                bad[source] = look
             else:
-                good.append(tile)
-                digests[source] = digest
+                good.append(look.tile)
+                seen[source] = look
             bar.advance()
     for note in remarks(good):
         warn(note)
@@ -107,11 +189,14 @@ def unusable(
         )
     for reason in excess(kinds, len(chosen), data):
         warn(f"packing would stop: {reason}")
-    return bad, digests
+    return bad, seen
 
 
-def _look(source: Source, root: Path, form: Form, data: DataSettings) -> tuple[Tile | Unusable, str]:
-    """The tile, without its pixels, and the digest."""
+def _look(source: Source, root: Path, form: Form, data: DataSettings) -> Look | Unusable:
     found = read_tile(root, source, form, data)
     tile = found.tile()
-    return tile if isinstance(tile, Unusable) else tile._replace(pixels=tile.pixels[:, :0].copy()), found.digest()
+    if isinstance(tile, Unusable):
+        return tile
+    hashes, telling = difference_hashes(tensor_of(tile.pixels)[None])
+    slim = tile._replace(pixels=tile.pixels[:, :0].copy())
+    return Look(slim, found.digest(), on_earth(found.place()), hashes, telling)

@@ -109,14 +109,18 @@ def check(
         str | None,
         typer.Option("--labels", metavar="FILE", help="Table of labels below data.root, as --set data.labels=FILE."),
     ] = None,
+    map_: Annotated[
+        Path | None,
+        typer.Option("--map", metavar="FILE", help="PNG file to draw a map of the splits into."),
+    ] = None,
 ) -> None:  # fmt: skip
     """Say what a recipe, or a first try on a folder, would do: tiles found, unusable files, shapes, time and disk.
-    Trains and writes nothing.
+    Trains nothing, and writes nothing but the map, if it is asked for.
     """
     given = (
         [] if labels is None else [f"data.labels={json.dumps(labels)}"]
     )  # a name is a text, whatever YAML makes of it
-    jobs.do("check", opened(runs, recipe, run, [*(set_ or ()), *given]))
+    jobs.do("check", opened(runs, recipe, run, [*(set_ or ()), *given]), map_)
 
 
 @app.command()

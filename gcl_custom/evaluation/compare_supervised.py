@@ -14,13 +14,13 @@ from torch import nn
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.curves import Training, kept_training
-from gcl_custom.evaluation.figures import OF_DRAWS, TITLES, Figure, share_name, title
-from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.score_texts import of_floors, over
+from gcl_custom.evaluation.figures import TITLES, Figure, share_name, title
+from gcl_custom.evaluation.inference import blocks_of, labelled
+from gcl_custom.evaluation.score_texts import notes, over
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.evaluation.verdict import summarise
 from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.splits import in_words
+from gcl_custom.imagery.splits import told
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
 from gcl_custom.randomness import derive
@@ -83,10 +83,11 @@ def compare_supervised(run: Run) -> None:
         store.classes,
         recipe.seeds,
         trainings,
+        blocks_of(store, test),
     )
     scores["labels"] = {share: len(scoring.train_tiles(store, share, recipe.seeds[0])) for share in every_share}
     scores["learning_rates"] = rates
-    scores["split"] = in_words(plan.tiles(run).facts)
+    scores["split"] = told(run)
     scores["warnings"] = [*of_stages(plan.stages(run)[:-1]), *warnings]
     write_json(stage.path / "scores.json", scores)
     stage.finish(grounds=scores["grounds"], verdict=scores["verdict"], cause=scores["cause"])
@@ -134,10 +135,11 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, what pretraining has learned, and the verdict."""
+    draws, of_floors = notes(scores)
     note = (
-        f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {OF_DRAWS} "
+        f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {draws} "
         f"A share of labels: fine-tuned, or supervised without pretraining. "
-        f"{of_floors(scores)}"
+        f"{of_floors}"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], titles, note, scores["test_tiles"], console.console.width))

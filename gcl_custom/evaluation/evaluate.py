@@ -15,13 +15,13 @@ from jaxtyping import Shaped
 
 from gcl_custom import console
 from gcl_custom.evaluation import floors, scoring
-from gcl_custom.evaluation.figures import FLOORS, OF_DRAWS, TITLES, capital, metric_title, share_name, title
+from gcl_custom.evaluation.figures import FLOORS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
-from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.score_texts import of_floors
-from gcl_custom.evaluation.verdict import Truth, result_of, score
+from gcl_custom.evaluation.inference import blocks_of, labelled
+from gcl_custom.evaluation.score_texts import notes, tiles_or_blocks
+from gcl_custom.evaluation.verdict import Blocks, Truth, in_blocks, result_of, score
 from gcl_custom.files import write_json
-from gcl_custom.imagery.splits import in_words
+from gcl_custom.imagery.splits import told
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, compare
@@ -56,7 +56,8 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
             backbone.build(backbone.seeds[0])
     said: ByBackbone = {backbone.name: {} for backbone in backbones}
     warnings: list[str] = []
-    kind, truth = store.kind, store.labels[labelled(store, "test")].numpy()
+    test = labelled(store, "test")
+    kind, truth, blocks = store.kind, store.labels[test].numpy(), blocks_of(store, test)
     metrics = scoring.probed_metrics(run.recipe.compare, kind, len(store.classes))
     for backbone in backbones:
         for seed in _probed_seeds(backbone):
@@ -83,20 +84,22 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
             said[backbone.name][f"finetune@{share}"] = {
                 seed: np.array(_train(run, store, backbone, share, seed, rate)["test"]) for seed in backbone.seeds
             }
+    compared = [*comparisons(kind, said, truth, blocks), *above(kind, said, below, truth, blocks)]
     scores = {
         "tiles": plan.tiles(run).output,
         "measure": kind.measure,
         "test_tiles": len(truth),
+        **in_blocks(blocks),
         "classes": store.classes,
         "backbones": {s.name: {"spec": s.spec, "seeds": list(s.seeds), "input": s.input} for s in backbones},
         "scores": {
-            name: {m: _score(kind, m, rows, truth) for m, rows in found.items()}
+            name: {m: _score(kind, m, rows, truth, blocks) for m, rows in found.items()}
             for name, found in (said | below).items()
         },
-        "comparisons": [c.as_dict() for c in (*comparisons(kind, said, truth), *above(kind, said, below, truth))],
+        "comparisons": [comparison.as_dict() for comparison in compared],
         "labels": {share: len(scoring.train_tiles(store, share, run.recipe.compare.seeds[0])) for share in shares},
         "learning_rates": rates,
-        "split": in_words(plan.tiles(run).facts),
+        "split": told(run),
         "warnings": warnings,
     }
     folder = run.path / "evaluate"
@@ -145,25 +148,31 @@ def _inputs(run: Run, backbone: GivenBackbone, seed: int | None) -> list[Stage]:
 # ---------------------------------------------------------------- what follows from them
 
 
-def _score(kind: LabelKind, metric: str, rows: BySeed, truth: Truth) -> dict[str, Any]:
-    found = result_of(kind, metric, np.stack(list(rows.values())), truth)
+def _score(kind: LabelKind, metric: str, rows: BySeed, truth: Truth, blocks: Blocks) -> dict[str, Any]:
+    found = result_of(kind, metric, np.stack(list(rows.values())), truth, blocks)
     return score(found, ["every" if seed is None else seed for seed in rows])
 
 
-def comparisons(kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], truth: Truth) -> list[Comparison]:
+def comparisons(
+    kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], truth: Truth, blocks: Blocks = None
+) -> list[Comparison]:
     """Each pair of backbones, by each metric and over the seeds that both have."""
     measures = dict.fromkeys(metric for metrics in said.values() for metric in metrics)
     found = []
     for metric in measures:
         for ours, theirs in combinations([name for name in said if metric in said[name]], 2):
             if pair := _paired(said[ours][metric], said[theirs][metric]):
-                our_result, their_result = (result_of(kind, metric, rows, truth) for rows in pair)
+                our_result, their_result = (result_of(kind, metric, rows, truth, blocks) for rows in pair)
                 found.append(compare(capital(metric_title(metric)), ours, theirs, our_result, their_result))
     return found
 
 
 def above(
-    kind: LabelKind, said: Mapping[str, Mapping[str, BySeed]], below: Mapping[str, Mapping[str, BySeed]], truth: Truth
+    kind: LabelKind,
+    said: Mapping[str, Mapping[str, BySeed]],
+    below: Mapping[str, Mapping[str, BySeed]],
+    truth: Truth,
+    blocks: Blocks = None,
 ) -> list[Comparison]:
     """The linear probe of each backbone and of each floor."""
     linear = capital(metric_title("linear"))
@@ -171,7 +180,8 @@ def above(
     for ours, theirs in product(said, below):
         pair = _paired(said[ours]["linear"], below[theirs]["linear"])
         assert pair is not None, "a floor has no seeds, so it stands beside each"
-        found.append(compare(linear, ours, TITLES[theirs], *(result_of(kind, "linear", rows, truth) for rows in pair)))
+        results = (result_of(kind, "linear", rows, truth, blocks) for rows in pair)
+        found.append(compare(linear, ours, TITLES[theirs], *results))
     return found
 
 
@@ -188,9 +198,10 @@ def _paired(
 
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
+    draws, of_floors = notes(scores)
     note = (
         f"{scoring.caption(scores['measure'])} The intervals are over seeds, or with fewer than {FEW_SEEDS} of them "
-        f"over test tiles. {OF_DRAWS} A share of labels: fine-tuned. {of_floors(scores)}"
+        f"over {tiles_or_blocks(scores)}. {draws} A share of labels: fine-tuned. {of_floors}"
     )
     names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], names, note, scores["test_tiles"], console.console.width))

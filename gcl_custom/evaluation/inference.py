@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, Num
 from torch import Tensor, nn
@@ -19,6 +20,14 @@ def labelled(store: TileStore, split: Literal["train", "valid", "test"]) -> Int[
     """Numbers of the labelled tiles of a split, ascending."""
     index = store.index(split)
     return index[store.has_label[index]]
+
+
+def blocks_of(store: TileStore, index: Int[Tensor, " m"]) -> Int[np.ndarray, " m"] | None:
+    """The block or scene that each of some tiles was divided with; None where any went alone, as in a given split."""
+    if store.blocks is None or bool((store.blocks[index] < 0).any()):
+        return None
+    found: Int[np.ndarray, " m"] = store.blocks[index].numpy()
+    return found
 
 
 def infer(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gcl_custom.evaluation.figures import OF_DRAWS
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import score_text
 
@@ -24,7 +25,7 @@ def interval_text(score: Mapping[str, Any], tiles: int) -> str:
 
 def seeds_text(score: Mapping[str, Any], tiles: int) -> str:
     """The scores of few seeds, one by one; empty where one seed is the mean or an interval is over them."""
-    few = score["interval"] == "tiles" and len(score["seeds"]) > 1
+    few = score["interval"] != "seeds" and len(score["seeds"]) > 1
     return ", ".join(score_text(value, tiles) for value in score["seeds"].values()) if few else ""
 
 
@@ -35,7 +36,13 @@ def over(scores: Mapping[str, Any]) -> str:
     if any(score["interval"] == "seeds" for score in found):
         return f"over {count} seeds"
     each = "" if count == 1 else f", and the scores of the {count} seeds one by one"
-    return f"over test tiles{each}"
+    return f"over {tiles_or_blocks(scores)}{each}"
+
+
+def tiles_or_blocks(scores: Mapping[str, Any]) -> str:
+    """What was resampled for intervals that are not over seeds: test tiles, or whole blocks of them."""
+    blocks = scores.get("test_blocks")
+    return "test tiles" if blocks is None else f"{blocks:,} blocks of test tiles"
 
 
 def of_probes(scores: Mapping[str, Any]) -> str:
@@ -43,6 +50,15 @@ def of_probes(scores: Mapping[str, Any]) -> str:
     return kind_scored_by(scores["measure"]).probes_caption
 
 
-def of_floors(scores: Mapping[str, Any]) -> str:
-    """What the floors of a scores.json are."""
-    return kind_scored_by(scores["measure"]).floors_caption
+def notes(scores: Mapping[str, Any]) -> tuple[str, str]:
+    """What the figures with few labels are, and what the floors are, below a table."""
+    floors = kind_scored_by(scores["measure"]).floors_caption
+    draws, floors = (text.replace("test tiles", tiles_or_blocks(scores)) for text in (OF_DRAWS, floors))
+    return draws, floors
+
+
+def how_over_tiles(scores: Mapping[str, Any]) -> str:
+    """The kind of the intervals over test tiles or their blocks."""
+    if "test_blocks" in scores:
+        return "bootstrap, the tiles of a block together"
+    return kind_scored_by(scores["measure"]).tile_interval

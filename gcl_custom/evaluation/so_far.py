@@ -7,10 +7,10 @@ from jaxtyping import Shaped
 
 from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.figures import ONCE, TITLES, Figure, share_name
-from gcl_custom.evaluation.inference import labelled
-from gcl_custom.evaluation.verdict import result_of, score
+from gcl_custom.evaluation.inference import blocks_of, labelled
+from gcl_custom.evaluation.verdict import in_blocks, result_of, score
 from gcl_custom.files import read_json
-from gcl_custom.imagery.splits import in_words
+from gcl_custom.imagery.splits import told
 from gcl_custom.imagery.tile_store import INDEX, TileStore
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.recipe.evaluation import WITH_LABELS, CompareSettings
@@ -28,13 +28,14 @@ def so_far(run: Run) -> dict[str, Any] | None:
     if not tiles.done or not (tiles.path / INDEX).is_file():
         return None
     store = TileStore(tiles.path)
-    truth = store.labels[labelled(store, "test")].numpy()
+    test = labelled(store, "test")
+    truth, blocks = store.labels[test].numpy(), blocks_of(store, test)
     said = _probed(run, store) | _trained(run)
     if not said or not len(truth):
         return None
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in said)}
     for figure, rows in said.items():
-        found = result_of(store.kind, figure.metric, np.stack(list(rows.values())), truth)
+        found = result_of(store.kind, figure.metric, np.stack(list(rows.values())), truth, blocks)
         scores[figure.arm][figure.metric] = score(found, list(rows))
     trained = [figure.metric for figure in said if figure.metric.startswith(("finetune@", "supervised@"))]
     shares = {metric.partition("@")[2] for metric in trained}
@@ -43,10 +44,11 @@ def so_far(run: Run) -> dict[str, Any] | None:
         "measure": store.kind.measure,
         "seeds": seeds,
         "test_tiles": len(truth),
+        **in_blocks(blocks),
         "classes": store.classes,
         "scores": scores,
         "labels": {share: len(scoring.train_tiles(store, share, seeds[0])) for share in shares},
-        "split": in_words(tiles.facts),
+        "split": told(run),
     }
 
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from gcl_custom.evaluation.curves import Training, unsettled
 from gcl_custom.evaluation.figures import (
@@ -60,13 +60,18 @@ five likeliest classes; of a figure with few labels, the same of each draw. The 
 for every figure; of a floor, one row for all seeds."""
 Truth = Shaped[np.ndarray, "tiles *_"]
 """The labels of these tiles, as they are stored."""
+Blocks = Int[np.ndarray, "tiles"] | None
+"""The block of each of these tiles, where the tiles were divided by blocks or scenes: intervals are then over them."""
 Trainings = Mapping[Figure, Sequence[Training]]
 """The trainings with labels, one for each seed."""
 
 
-def result_of(kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth) -> Result:
+def result_of(
+    kind: LabelKind, metric: str, rows: Shaped[np.ndarray, "seeds ..."], labels: Truth, blocks: Blocks = None
+) -> Result:
     """What the predictions of a metric come to, to be scored and compared."""
-    return kind.drawn(rows, labels) if metric.partition("@")[0] in OF_FEW else kind.result(rows, labels)
+    found = kind.drawn(rows, labels) if metric.partition("@")[0] in OF_FEW else kind.result(rows, labels)
+    return found if blocks is None else found.in_blocks(blocks)
 
 
 def summarise(
@@ -76,6 +81,7 @@ def summarise(
     classes: Sequence[str],
     seeds: Sequence[int],
     trainings: Trainings | None = None,
+    blocks: Blocks = None,
 ) -> dict[str, Any]:
     """Everything that follows from the predictions, as JSON: scores, confusion matrices, comparisons, the verdict.
 
@@ -83,7 +89,7 @@ def summarise(
     """
     trainings = trainings or {}
     results = {
-        figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels)
+        figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels, blocks)
         for figure, predicted in predictions.items()
     }
     confusion = {
@@ -94,7 +100,7 @@ def summarise(
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
         if figure.arm in ONCE:
-            once = result_of(kind, figure.metric, predictions[figure][:1], labels)
+            once = result_of(kind, figure.metric, predictions[figure][:1], labels, blocks)
             scores[figure.arm][figure.metric] = score(once, ["every"])
         else:
             scores[figure.arm][figure.metric] = score(found, seeds)
@@ -103,6 +109,7 @@ def summarise(
         "measure": kind.measure,
         "seeds": list(seeds),
         "test_tiles": len(labels),
+        **in_blocks(blocks),
         "classes": list(classes),
         "scores": scores,
         "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
@@ -118,13 +125,19 @@ def summarise(
     }
 
 
+def in_blocks(blocks: Blocks) -> dict[str, int]:
+    """What a scores.json says of the blocks of its test tiles."""
+    return {} if blocks is None else {"test_blocks": len(np.unique(blocks))}
+
+
 def _beside_each(rows: Shaped[np.ndarray, "rows ..."], seeds: Sequence[int]) -> Shaped[np.ndarray, "seeds ..."]:
     """A row for each seed: what was computed once stands beside every seed."""
     return rows if len(rows) == len(seeds) else np.repeat(rows, len(seeds), axis=0)
 
 
 def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
-    """Score per seed, and the mean with its interval: Student's t over seeds, or over test tiles with few seeds."""
+    """Score per seed, and the mean with its interval: Student's t over seeds, or with few seeds over test tiles (or
+    their blocks)."""
     estimate, few = mean_interval(found.scores), len(seeds) < FEW_SEEDS
     low, high = found.interval() if few else (estimate.low, estimate.high)
     assert low is not None, "several seeds have an interval"
@@ -134,7 +147,7 @@ def score(found: Result, seeds: Sequence[int | str]) -> dict[str, Any]:
         "mean": estimate.mean,
         "low": max(0.0, low),
         "high": min(1.0, high),
-        "interval": "tiles" if few else "seeds",
+        "interval": "seeds" if not few else "tiles" if found.blocks is None else "blocks",
     }
 
 
@@ -253,9 +266,10 @@ def _learned(results: Results) -> list[str]:
         return [f"Pretraining has made the backbone worse: {figures}."]
     if found.seed_count == 1 and found.tiles.low is not None and found.tiles.low > 0 and found.tiles.high is not None:
         low, high = (signed(edge, found.tile_count) for edge in (found.tiles.low, found.tiles.high))
+        tiles = "test tiles" if found.block_count is None else "blocks of test tiles"
         return [
             f"Pretraining seems to have learned something, but one seed cannot show it: {figures} "
-            f"({points(found.difference, found.tile_count)}, {low} to {high} over test tiles)."
+            f"({points(found.difference, found.tile_count)}, {low} to {high} over {tiles})."
         ]
     return [f"Pretraining is not shown to have learned anything: {figures}."]
 

@@ -22,7 +22,7 @@ from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
 from gcl_custom.imagery.collections.open_collections import collection_at, holding
 from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
-from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
+from gcl_custom.imagery.label_table import LabelRow, read_labels, read_lists, table_below
 from gcl_custom.imagery.layouts import (
     THUMBNAILS,
     UNLABELLED,
@@ -42,9 +42,11 @@ from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
-from gcl_custom.recipe.imagery import Card, DataSettings
+from gcl_custom.recipe.imagery import Card, DataSettings, SplitLists
 
 SUFFIXES = IMAGE_SUFFIXES
+DIVIDED_ANEW = ("random", "blocks", "scene")
+"""Values of data.split.by with which splits that folders give do not count."""
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 
@@ -76,14 +78,36 @@ class Layout:
 
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
-    """Find the images of a recipe; raises as ``find_tiles`` does."""
+    """Find the images of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
     layout = find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data), data.masks)
+    if data.split.lists:
+        layout = _listed(layout, Path(data.root), data.split.lists)
+    elif data.split.by in DIVIDED_ANEW:
+        layout = replace(layout, tiles=[tile._replace(split=None) for tile in layout.tiles])
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
         return replace(layout, classes=data.mask_classes or stated)
     if data.mask_classes:
         raise UserError(f"data.mask_classes: no masks are found in {data.root}. Name their folder: data.masks")
     return layout
+
+
+def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
+    """The tiles with the splits of lists. Files that none names are for training, or left out if a list says which are.
+
+    Raises:
+        UserError: as ``read_lists`` does.
+    """
+    splits, notes = read_lists(root, lists.given, [tile.source.path for tile in found.tiles])
+    rest: SplitName | None = None if lists.train else "train"
+    tiles = [
+        tile._replace(split=split) for tile in found.tiles if (split := splits.get(tile.source.path, rest)) is not None
+    ]
+    if left := [tile.source.path for tile in found.tiles if splits.get(tile.source.path, rest) is None]:
+        notes.append(
+            f"images that no list of data.split.lists names, left out: {len(left):,}, such as {examples(left)}"
+        )
+    return replace(found, tiles=tiles, notes=[*found.notes, *notes])
 
 
 def find_tiles(

@@ -1,4 +1,6 @@
-"""Labels and splits from a table: a CSV file in UTF-8 below the data root, with one row a file.
+"""Labels and splits from a table, or splits from lists: text files in UTF-8 below the data root.
+
+A table is a CSV file with one row a file.
 
     file,labels,split
     north/001.tif,forest;water,train
@@ -12,7 +14,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from posixpath import normpath
 from typing import NamedTuple
@@ -37,8 +39,12 @@ class LabelRow(NamedTuple):
     """Names in alphabetical order, joined by semicolons."""
 
 
-def table_below(root: Path, given: str) -> Path:
+def table_below(root: Path, given: str, key: str = "data.labels", what: str = "table of labels") -> Path:
     """The file of the table, with all links followed.
+
+    Args:
+        given: the path that the recipe states, relative to the root.
+        key, what: of the recipe, and what is looked for, in messages.
 
     Raises:
         UserError: there is none, it is no regular file, or it lies outside of the root: nothing is read there.
@@ -47,16 +53,16 @@ def table_below(root: Path, given: str) -> Path:
     try:
         real = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a path that is none
-        raise UserError(f"data.labels: {given!r} leads to no file ({error})") from None
+        raise UserError(f"{key}: {given!r} leads to no file ({error})") from None
     if not real.is_relative_to(root.resolve()):
         raise UserError(
-            f"data.labels: {path} lies outside of data.root, {root}, or is a link that leads outside. The table of "
-            f"labels is only looked for below the data root: put a copy of it there"
+            f"{key}: {path} lies outside of data.root, {root}, or is a link that leads outside. The "
+            f"{what} is only looked for below the data root: put a copy of it there"
         )
     if not real.exists():
         raise UserError(f"data.labels: there is no file {path}. It is looked for in data.root")
     if not real.is_file():
-        raise UserError(f"data.labels: {path} is no regular file")
+        raise UserError(f"{key}: {path} is no regular file")
     return real
 
 
@@ -70,12 +76,7 @@ def read_labels(path: Path, images: Sequence[str], content: bytes | None = None)
     Raises:
         UserError: naming the row of each mistake.
     """
-    try:
-        text = (path.read_bytes() if content is None else content).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"data.labels: {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise UserError(f"data.labels: {path} cannot be read ({error.strerror})") from None
+    text = _text(path, "data.labels") if content is None else _decoded(content, path, "data.labels")
     records = _records(path, text)
     header = _header(path, next(records, (1, "", []))[2])
     known = _Images(images)
@@ -101,6 +102,65 @@ def read_labels(path: Path, images: Sequence[str], content: bytes | None = None)
     if not rows:
         raise UserError(f"data.labels: {path} has no row with labels")
     return rows
+
+
+def read_lists(
+    root: Path, lists: Mapping[SplitName, str], images: Sequence[str]
+) -> tuple[dict[str, SplitName], list[str]]:
+    """The split of each image that a list names, and notes for the user.
+
+    A line is a path: relative to the root or to the list, or the end of one, with or without its suffix. What stands
+    behind it, after a space or a comma, is passed over. Lines without an image are counted: data sets are often used
+    in part.
+
+    Args:
+        lists: the text file of each split, relative to the root.
+        images: the files that there are, relative to the root.
+
+    Raises:
+        UserError: a list cannot be read, names no image, or names one that another list names as well.
+    """
+    known, notes = _Images(images), []
+    splits: dict[str, SplitName] = {}
+    for split, given in lists.items():
+        key = f"data.split.lists.{split}"
+        path = table_below(root, given, key, "list of a split")
+        beside = path.parent.relative_to(root.resolve()).as_posix()
+        lines = [line for text in _text(path, key).splitlines() if (line := text.strip()) and line[0] != "#"]
+        absent = []
+        for number, line in enumerate(lines, start=1):
+            file = known.listed(line, beside)
+            if file is None:
+                absent.append(line)
+            elif splits.setdefault(file, split) != split:
+                raise UserError(
+                    f"{key}: {path} names {file} in line {number}, and so does the list of the {splits[file]} split. A "
+                    f"file belongs to one split: take it out of one list"
+                )
+        if len(absent) == len(lines):
+            raise UserError(
+                f"{key}: no line of {path} names an image below {root}"
+                + (f"; the first one is {lines[0]!r}. A line is a path relative to data.root" if lines else "")
+            )
+        if absent:
+            notes.append(
+                f"lines of {given} that name no image here: {len(absent):,} of {len(lines):,}, such as {absent[0]}"
+            )
+    return splits, notes
+
+
+def _text(path: Path, key: str) -> str:
+    try:
+        return _decoded(path.read_bytes(), path, key)
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from None
+
+
+def _decoded(content: bytes, path: Path, key: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}: {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, str, list[str]]]:
@@ -142,7 +202,9 @@ class _Images:
         self._composed = {normalize("NFC", path): path for path in paths}
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in paths:
-            self._by_name[path.rpartition("/")[2]].append(path)
+            name = path.rpartition("/")[2]
+            for form in (name, name.rpartition(".")[0]):
+                self._by_name[form].append(path)
 
     def find(self, given: str) -> str | None:
         """The image's path, also where the table writes ./a.jpg, a\\b.jpg or letters with accents in another way."""
@@ -152,6 +214,22 @@ class _Images:
                     return path
                 if composed := self._composed.get(normalize("NFC", path)):
                     return composed
+        return None
+
+    def listed(self, line: str, beside: str) -> str | None:
+        """The image that a line of a list names; ``beside`` is the folder of the list, relative to the root."""
+        for text in (line, re.split(r"[\s,;]+\S*$", line)[0]):
+            path = normpath(text.strip("\"'").replace("\\", "/"))
+            if file := self.find(path) or self.find(f"{beside}/{path}"):
+                return file
+            alike = [
+                image
+                for image in self._by_name.get(path.rpartition("/")[2], [])
+                for whole in (image, image.rpartition(".")[0])
+                if f"/{whole}".endswith(f"/{path}") or f"/{path}".endswith(f"/{whole}")
+            ]
+            if len(set(alike)) == 1:
+                return alike[0]
         return None
 
     def hint(self, given: str) -> str:

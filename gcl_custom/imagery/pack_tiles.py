@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Integer
 
 from gcl_custom.console import in_bytes, plain, progress, say, warn
@@ -27,17 +28,31 @@ from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
 from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
-from gcl_custom.imagery.read_tile import excess, in_kinds, read_tile, remarks, without_data
+from gcl_custom.imagery.places.names import to_keep
+from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
+from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide, missing_splits, of_twins, twins
-from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS
+from gcl_custom.imagery.splits import (
+    Division,
+    divide,
+    listed,
+    missing_splits,
+    of_alike,
+    of_twins,
+    places_of,
+    told,
+    twins,
+)
+from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS, TileStore
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
-UNUSABLE = "unusable.txt"
+UNUSABLE, DUPLICATES = "unusable.txt", "duplicates.txt"
+HASHED = 64
+"""Tiles that are read at a time for near duplicates."""
 BLOCK_BYTES = 64 * 2**20
 BLOCK_TILES = 256
 EDGE_SAMPLE = 2**24
@@ -82,7 +97,7 @@ def pack_tiles(run: Run) -> None:
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    index = _index(journal, usable, layout, form, data, bands, stage.path)
+    index, division = _index(journal, usable, layout, form, data, bands, stage.path)
     empty = sum(journal.records[tile.source].kind == NODATA for tile in layout.tiles)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
@@ -90,6 +105,12 @@ def pack_tiles(run: Run) -> None:
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
     if copies := twins([tile.source for tile in usable], digests, index["split"]):
         warn(of_twins(copies))
+    for note in division.notes:
+        warn(note)
+    alike = _near_duplicates(TileStore(stage.path), digests)
+    if alike:
+        warn(of_alike(alike))
+    write_text(stage.path / DUPLICATES, listed(copies, alike))
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
         content=_content(digests, index, digest_of(stage.path) if layout.kind.dense else ""),
@@ -100,11 +121,14 @@ def pack_tiles(run: Run) -> None:
         dtype=form.dtype,
         unusable=len(layout.tiles) - len(usable) - empty,
         nodata=empty,
-        split="random" if missing_splits(layout.tiles) else "given by the table" if data.labels else "given by folders",
+        split=division.how,
+        **({"groups": division.groups} if division.groups else {}),
         duplicates_across_splits=sum(map(len, copies)),
+        near_duplicates_across_splits=len({source for pair in alike for source in pair}),
     )
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
+    say(told(run))
     say(f"tiles: {len(usable):,} of {data.size} px, {form.bands} bands of {form.dtype}, {classes}; {shown}")
 
 
@@ -178,7 +202,8 @@ def _packed(
     tile = found.tile()
     if isinstance(tile, Unusable):
         return record._replace(kind=tile.kind, detail=tile.detail), None
-    return record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene), tile.pixels
+    record = record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene, place=on_earth(found.place()))
+    return record, tile.pixels
 
 
 def _state(root: Path, source: Source) -> tuple[int, int]:
@@ -227,20 +252,22 @@ def _index(
     data: DataSettings,
     bands: list[str] | None,
     folder: Path,
-) -> dict[str, Any]:
-    """The contents of tiles.json."""
+) -> tuple[dict[str, Any], Division]:
+    """The contents of tiles.json, and how the tiles were divided."""
     with reading():
         classes, labels = read_labels(Path(data.root), layout, usable, data, folder)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
-    split = divide(usable, labels, layout.kind, data)
+    places = places_of(usable, {tile.source: journal.records[tile.source].place for tile in usable})
+    division = divide(usable, labels, layout.kind, data, places)
+    split = division.split
     slots = [journal.records[tile.source].slot for tile in usable]
     low, high = [0.0] * form.bands, [255.0] * form.bands
     if form.dtype != "uint8":
         train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
         low, high = edges(folder / PIXELS, train, form, data.size)
-    return {
+    index = {
         "bands": form.bands,
         "dtype": form.dtype,
         "size": data.size,
@@ -253,6 +280,19 @@ def _index(
         **layout.kind.entries(labels),
         "split": split.tolist(),
     }
+    if (kept := to_keep(places)) is not None:
+        index["places"] = kept
+    if division.blocks is not None:
+        index["blocks"] = division.blocks.tolist()
+    return index, division
+
+
+def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Source, Source]]:
+    """Pairs of tiles in different splits that show nearly the same picture, without exact copies."""
+    parts = [difference_hashes(store.read(part)) for part in torch.arange(len(store)).split(HASHED)]
+    hashes, telling = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    pairs = near_pairs(hashes, telling, store.split.numpy()).tolist()
+    return [(store.sources[one], store.sources[other]) for one, other in pairs if digests[one] != digests[other]]
 
 
 def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[float], list[float]]:

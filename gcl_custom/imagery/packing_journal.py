@@ -39,6 +39,8 @@ class Record(NamedTuple):
     grey: bool = False
     alpha: bool = False
     scene: bool = False
+    place: tuple[float, float] | None = None
+    """Longitude and latitude, if the file says where its tile lies."""
 
     @property
     def state(self) -> tuple[int, int]:
@@ -51,7 +53,8 @@ class Record(NamedTuple):
     @classmethod
     def of_line(cls, line: str) -> "Record":
         text, *others = json.loads(line)
-        return cls(Source.parse(text), *others)
+        record = cls(Source.parse(text), *others)
+        return record if record.place is None else record._replace(place=(record.place[0], record.place[1]))
 
 
 def packed(folder: Path) -> dict[Source, Record]:

@@ -55,6 +55,13 @@ class ReadTile:
         return digest.hexdigest()
 
 
+def on_earth(place: Place | None) -> tuple[float, float] | None:
+    """Longitude and latitude; None where the coordinate system has no place on earth."""
+    if place is None or place.longitude is None or place.latitude is None:
+        return None
+    return place.longitude, place.latitude
+
+
 @runtime_checkable
 class Remarkable(Protocol):
     """What a reader should hear of a tile that was made."""

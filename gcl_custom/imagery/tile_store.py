@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, read_json
+from gcl_custom.imagery.places.names import kept_places
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import stored_labels
 
@@ -70,6 +71,8 @@ class TileStore:
         labels: label of each tile, as its kind stores it.
         has_label: whether a tile has any.
         split: 0 train, 1 valid, 2 test.
+        places: longitude and latitude of each tile, NaN where unknown; None where all are unknown.
+        blocks: number of the block or scene that each tile was divided with, -1 for none; None for other splits.
         low, high: the values of each band that ``unit`` maps to 0 and 1.
 
     Raises:
@@ -100,6 +103,9 @@ class TileStore:
         self.kind, self.labels = stored_labels(about)
         self.has_label: Bool[Tensor, " n"] = self.kind.has_label(self.labels)
         self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
+        self.places = kept_places(about.get("places"))
+        kept = about.get("blocks")
+        self.blocks: Int[Tensor, " n"] | None = None if kept is None else torch.tensor(kept, dtype=torch.int64)
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
         self._slots = np.array(about["slots"], dtype=np.int64)

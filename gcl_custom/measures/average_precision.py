@@ -7,9 +7,10 @@ average_precision_score). mAP is its mean over the classes that occur.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gcl_custom.errors import UserError
+from gcl_custom.measures import blocks
 from gcl_custom.randomness import derive
 
 DRAWS = 1000
@@ -72,17 +73,36 @@ def mean_average_precision(scores: Float[np.ndarray, "n c"], truth: Bool[np.ndar
     return float(np.nanmean(average_precisions(scores, truth)))
 
 
-def resampled(scores: Float[np.ndarray, "seeds n c"], truth: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, "b"]:
+def resampled(
+    scores: Float[np.ndarray, "seeds n c"], truth: Bool[np.ndarray, "n c"], of: Int[np.ndarray, "n"] | None = None
+) -> Float[np.ndarray, "b"]:
     """mAP, averaged over seeds, on each of many samples of the test tiles, drawn with replacement (the bootstrap).
 
     The samples depend only on the number of tiles, so differences between calls are paired. A class that does not occur
     in a sample is left out of that sample's mean.
+
+    Args:
+        of: the number of each tile's block; all tiles of a block are then drawn together.
     """
     tiles = len(truth)
+    if of is not None:
+        numbers, count = blocks.numbered(of)
+        drawn_tiles = (drawn[:, numbers] for drawn in blocks.draws_of_blocks(count, DRAWS, tiles))
+        return np.concatenate([_means(scores, truth, drawn) for drawn in drawn_tiles])
     rng = np.random.default_rng(derive(0, "bootstrap", tiles))
     parts = []
     step = max(1, CHUNK // tiles)
     for start in range(0, DRAWS, step):
         drawn = rng.multinomial(tiles, np.full(tiles, 1 / tiles), size=min(step, DRAWS - start))
-        parts.append(np.mean([np.nanmean(average_precisions(rows, truth, drawn), axis=1) for rows in scores], axis=0))
+        parts.append(_means(scores, truth, drawn))
     return np.concatenate(parts)
+
+
+def _means(
+    scores: Float[np.ndarray, "seeds n c"], truth: Bool[np.ndarray, "n c"], drawn: Int[np.ndarray, "b n"]
+) -> Float[np.ndarray, "b"]:
+    """mAP, averaged over seeds, on tiles that are drawn so often."""
+    means: Float[np.ndarray, b] = np.mean(
+        [np.nanmean(average_precisions(rows, truth, drawn), axis=1) for rows in scores], axis=0
+    )
+    return means

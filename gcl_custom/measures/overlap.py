@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from gcl_custom.measures import blocks
 from gcl_custom.randomness import derive
 
 IGNORED = 255
@@ -52,17 +53,23 @@ def mean_iou(found: Shaped[np.ndarray, "n c 2"], truth: Shaped[np.ndarray, "n c"
 
 
 def resampled(
-    found: Shaped[np.ndarray, "seeds draws n c 2"], truth: Shaped[np.ndarray, "n c"]
+    found: Shaped[np.ndarray, "seeds draws n c 2"],
+    truth: Shaped[np.ndarray, "n c"],
+    of: Int[np.ndarray, "n"] | None = None,
 ) -> Float[np.ndarray, "b"]:
     """mIoU, averaged over seeds and draws of labels, on each of many samples of the test tiles (the bootstrap).
 
     Tiles are drawn with replacement, and so are the draws of labels where there are several. The samples depend only
     on both numbers, so differences between calls are paired. A class that does not occur in a sample is left out of
     that sample's mean.
+
+    Args:
+        of: the number of each tile's block; all tiles of a block are then drawn together.
     """
     seeds, draws, tiles = found.shape[:3]
     rng = np.random.default_rng(derive(0, "bootstrap", tiles))
-    weights = rng.multinomial(tiles, np.full(tiles, 1 / tiles), size=DRAWS).astype(np.float64)
+    numbers, count = (np.arange(tiles), tiles) if of is None else blocks.numbered(of)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)[:, numbers].astype(np.float64)
     of_draws = rng.multinomial(draws, np.full(draws, 1 / draws), size=DRAWS) / draws
     occur = weights @ truth > 0
     total = np.zeros(DRAWS)

@@ -9,6 +9,9 @@ differently. Each reason has its own paired interval, and a difference is *shown
 mAP and mIoU are no means over tiles, so their interval over tiles is the paired bootstrap's: from the 2.5th to the
 97.5th percentile of the differences on resampled tiles.
 
+Where tiles were divided by blocks on the ground or by scenes, the tiles of one block are no independent sample. All
+intervals over tiles are then the bootstrap's over blocks (``blocks``).
+
 Requiring both is stricter than either test alone. Each interval covers 95 % by itself, so a single test would find a
 difference in one of twenty comparisons of equal arms.
 
@@ -20,7 +23,7 @@ stays the same.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,7 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from gcl_custom.measures import overlap
+from gcl_custom.measures import blocks, overlap
 from gcl_custom.measures.average_precision import mean_average_precision, resampled
 
 CONFIDENCE = 0.95
@@ -102,9 +105,20 @@ class Result(ABC):
     @abstractmethod
     def tiles(self) -> int: ...
 
+    blocks: Int[np.ndarray, "tiles"] | None
+    """The number of each tile's block, where tiles of a block are to be resampled together."""
+
+    def in_blocks(self, of: Int[np.ndarray, "tiles"] | None) -> "Result":
+        """The same, with tiles of a block resampled together."""
+        return replace(self, blocks=of)  # type: ignore[type-var]
+
+    @property
+    def block_count(self) -> int | None:
+        return None if self.blocks is None else len(np.unique(self.blocks))
+
     @abstractmethod
     def interval(self) -> tuple[float, float]:
-        """The interval of the score over test tiles."""
+        """The interval of the score over test tiles, or over their blocks."""
 
     @abstractmethod
     def over_tiles(self, other: "Result") -> Estimate:
@@ -116,6 +130,7 @@ class Right(Result):
     """Whether each seed classified each test tile correctly; the score is the share of correct tiles."""
 
     right: Bool[np.ndarray, "seeds tiles"]
+    blocks: Int[np.ndarray, "tiles"] | None = None
 
     @property
     def scores(self) -> Float[np.ndarray, "seeds"]:
@@ -129,8 +144,16 @@ class Right(Result):
     def interval(self) -> tuple[float, float]:
         """Wilson's, of as many independent tiles as have the variance of the tiles' means over seeds.
 
-        With one seed, these are the tiles. Several seeds vary less, but are mostly right on the same tiles.
+        With one seed, these are the tiles. Several seeds vary less, but are mostly right on the same tiles. Of
+        blocks it is the bootstrap's; where all blocks are alike, Wilson's, of as many tiles as there are blocks.
         """
+        if self.blocks is not None:
+            mean = self.right.mean(axis=0)
+            found = _over_blocks(mean, self.blocks)
+            if found.low is not None and found.high is not None and found.high > found.low:
+                return found.low, found.high
+            count = len(np.unique(self.blocks))
+            return wilson(float(mean.mean()) * count, count)
         share, spread = float(self.right.mean()), float(self.right.mean(axis=0).var())
         worth = self.tiles * share * (1 - share) / spread if spread else float(self.tiles)
         worth = min(worth, float(self.right.size))
@@ -138,7 +161,8 @@ class Right(Result):
 
     def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Right)
-        return mean_interval((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+        differences = (self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0)
+        return mean_interval(differences) if self.blocks is None else _over_blocks(differences, self.blocks)
 
 
 class Bootstrapped(Result):
@@ -150,16 +174,25 @@ class Bootstrapped(Result):
         """The mean score over seeds on each sample. The samples of results of the same tiles are the same."""
 
     def interval(self) -> tuple[float, float]:
-        low, high = np.percentile(self.resampled, PERCENTILES)
+        return (0.0, 1.0) if self.block_count == 1 else self._percentiles(self.resampled)
+
+    def _percentiles(self, values: Float[np.ndarray, "draws"]) -> tuple[float, float]:
+        if (count := self.block_count) is not None:
+            return blocks.interval(values, count, CONFIDENCE)
+        low, high = np.percentile(values, PERCENTILES)
         return float(low), float(high)
 
     def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Bootstrapped)
+        mean, count = float(self.scores.mean() - other.scores.mean()), self.block_count
+        if count == 1:  # one block varies in no way that could be seen
+            return Estimate(mean, None, None)
         differences = self.resampled - other.resampled
-        low, high = np.percentile(differences, PERCENTILES)
+        low, high = self._percentiles(differences)
+        if count is not None:
+            return Estimate(mean, low, high, p=blocks.p_value(differences, count))
         smaller = min((differences <= 0).mean(), (differences >= 0).mean())
-        mean = float(self.scores.mean() - other.scores.mean())
-        return Estimate(mean, float(low), float(high), p=min(1.0, 2 * float(smaller)))
+        return Estimate(mean, low, high, p=min(1.0, 2 * float(smaller)))
 
 
 @dataclass(frozen=True)
@@ -168,6 +201,7 @@ class Ranked(Bootstrapped):
 
     given: Float[np.ndarray, "seeds tiles classes"]
     truth: Bool[np.ndarray, "tiles classes"]
+    blocks: Int[np.ndarray, "tiles"] | None = None
 
     @cached_property
     def scores(self) -> Float[np.ndarray, "seeds"]:
@@ -179,7 +213,7 @@ class Ranked(Bootstrapped):
 
     @cached_property
     def resampled(self) -> Float[np.ndarray, "draws"]:
-        return resampled(self.given, self.truth)
+        return resampled(self.given, self.truth, self.blocks)
 
 
 @dataclass(frozen=True)
@@ -192,6 +226,7 @@ class Overlap(Bootstrapped):
     found: Int[np.ndarray, "seeds draws tiles classes 2"]
     truth: Int[np.ndarray, "tiles classes"]
     """True pixels of each class in each tile."""
+    blocks: Int[np.ndarray, "tiles"] | None = None
 
     @cached_property
     def scores(self) -> Float[np.ndarray, "seeds"]:
@@ -203,7 +238,7 @@ class Overlap(Bootstrapped):
 
     @cached_property
     def resampled(self) -> Float[np.ndarray, "samples"]:
-        return overlap.resampled(self.found, self.truth)
+        return overlap.resampled(self.found, self.truth, self.blocks)
 
 
 @dataclass(frozen=True)
@@ -215,6 +250,7 @@ class Drawn(Result):
     """
 
     right: Bool[np.ndarray, "seeds draws tiles"]
+    blocks: Int[np.ndarray, "tiles"] | None = None
 
     @property
     def scores(self) -> Float[np.ndarray, "seeds"]:
@@ -226,27 +262,44 @@ class Drawn(Result):
         return self.right.shape[2]
 
     def interval(self) -> tuple[float, float]:
-        found = _over_draws_and_tiles(self.right.mean(axis=0))
-        assert found.low is not None
-        assert found.high is not None
-        return found.low, found.high
+        found = _over_draws_and_tiles(self.right.mean(axis=0), self.blocks)
+        return (0.0, 1.0) if found.low is None or found.high is None else (found.low, found.high)
 
     def over_tiles(self, other: Result) -> Estimate:
         assert isinstance(other, Drawn)
-        return _over_draws_and_tiles((self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0))
+        differences = (self.right.astype(np.float64) - other.right.astype(np.float64)).mean(axis=0)
+        return _over_draws_and_tiles(differences, self.blocks)
 
 
-def _over_draws_and_tiles(values: Float[np.ndarray, "draws tiles"]) -> Estimate:
+def _over_blocks(values: Float[np.ndarray, "tiles"], of: Int[np.ndarray, "tiles"]) -> Estimate:
+    """The mean over tiles with the bootstrap's interval over blocks; one block has none."""
+    mean, count = float(values.mean()), len(np.unique(of))
+    if count == 1:
+        return Estimate(mean, None, None)
+    found = blocks.resampled_means(values, of)
+    low, high = blocks.interval(found, count, CONFIDENCE)
+    return Estimate(mean, low, high, p=blocks.p_value(found, count))
+
+
+def _over_draws_and_tiles(
+    values: Float[np.ndarray, "draws tiles"], of: Int[np.ndarray, "tiles"] | None = None
+) -> Estimate:
+    """The mean with Student's t interval from two variances: over draws, and over tiles or their blocks."""
     mean = float(values.mean())
-    margins = [margin for axis in (0, 1) if len(margin := values.mean(axis=axis)) > 1]
-    if not margins:
+    each_tile, each_draw = values.mean(axis=0), values.mean(axis=1)
+    margins = [margin for margin in (*([each_tile] if of is None else []), each_draw) if len(margin) > 1]
+    variances = [(float(margin.var(ddof=1)) / len(margin), len(margin) - 1) for margin in margins]
+    if of is not None:
+        count = len(np.unique(of))
+        if count == 1:
+            return Estimate(mean, None, None)
+        variances.append((blocks.variance(blocks.resampled_means(each_tile, of), count), count - 1))
+    if not variances:
         return Estimate(mean, mean, mean)
-    variances = [float(margin.var(ddof=1)) / len(margin) for margin in margins]
-    error = math.sqrt(sum(variances))
+    error = math.sqrt(sum(variance for variance, _ in variances))
     if error <= 1e-12 * abs(mean):
         return Estimate(mean, mean, mean, p=0.0 if mean else 1.0)
-    shares = sum(v**2 / (len(margin) - 1) for v, margin in zip(variances, margins, strict=True))
-    freedom = error**4 / shares
+    freedom = error**4 / sum(variance**2 / free for variance, free in variances)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return Estimate(mean, mean - half, mean + half, p=float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
@@ -263,6 +316,8 @@ class Comparison:
     tiles: Estimate
     by_seed: list[float]
     tile_count: int
+    block_count: int | None = None
+    """Number of blocks of test tiles, where the interval is over them."""
 
     @property
     def seed_count(self) -> int:
@@ -286,7 +341,8 @@ class Comparison:
             "not shown": f"{self.measure}: no difference shown between {self.ours} and {self.theirs}",
         }[self.outcome]
         difference = points(self.difference, self.tile_count)
-        tiles = f"over {self.tile_count:,} test tiles {self._between(self.tiles)}"
+        blocks = "" if self.block_count is None else f"{self.block_count:,} blocks of "
+        tiles = f"over {blocks}{self.tile_count:,} test tiles {self._between(self.tiles)}"
         if self.seed_count == 1:
             return f"{relation}, {difference} with one seed (95 % interval {tiles}); {seeds_can_show(1)}."
         if self.seed_count < FEW_SEEDS:
@@ -302,7 +358,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         derived = {"seed_count": self.seed_count, "difference": self.difference, "outcome": self.outcome}
-        return asdict(self) | derived | {"sentence": self.sentence()}
+        known = {key: value for key, value in asdict(self).items() if key != "block_count" or value is not None}
+        return known | derived | {"sentence": self.sentence()}
 
 
 def compare(measure: str, ours: str, theirs: str, our_result: Result, their_result: Result) -> Comparison:
@@ -316,9 +373,9 @@ def compare(measure: str, ours: str, theirs: str, our_result: Result, their_resu
     assert len(our_result.scores) == len(their_result.scores), "paired seeds, or numpy would repeat the shorter"
     by_seed = our_result.scores - their_result.scores
     over_tiles = our_result.over_tiles(their_result)
-    return Comparison(
-        measure, ours, theirs, mean_interval(by_seed), over_tiles, [float(d) for d in by_seed], our_result.tiles
-    )
+    each = [float(difference) for difference in by_seed]
+    tiles, blocks = our_result.tiles, our_result.block_count
+    return Comparison(measure, ours, theirs, mean_interval(by_seed), over_tiles, each, tiles, blocks)
 
 
 def seeds_can_show(count: int) -> str:

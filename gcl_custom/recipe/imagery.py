@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gcl_custom.recipe.section import Pixels, Section, Seed, Share
+from gcl_custom.recipe.section import Pixels, Positive, Section, Seed, Share
 
 
 class SyntheticScenesSettings(Section):
@@ -20,22 +20,65 @@ class SyntheticScenesSettings(Section):
     """Seed of the drawing."""
 
 
-class SplitSettings(Section):
-    """How tiles are divided into splits that neither the folders nor a table of labels give."""
+class SplitLists(Section):
+    """Text files below the root that name the files of each split, one path a line, as public data sets have them."""
 
+    train: str | None = None
+    """Text file of the training files. Without it, these are all that no other list names; with it, files that no list
+    names are left out."""
+    valid: str | None = None
+    """Text file of the validation files; without it, they are drawn from the training files."""
+    test: str | None = None
+    """Text file of the test files; without it, they are drawn from the training files."""
+
+    @model_validator(mode="after")
+    def _some(self) -> "SplitLists":
+        if not self.given:
+            raise ValueError("give the text file of one split at least: train, valid or test")
+        return self
+
+    @property
+    def given(self) -> dict[Literal["train", "valid", "test"], str]:
+        """The text files that there are, by split."""
+        return {name: file for name in ("train", "valid", "test") if (file := getattr(self, name)) is not None}
+
+
+class SplitSettings(Section):
+    """How tiles are divided into training, validation and test tiles."""
+
+    by: Literal["random", "blocks", "scene", "folders", "lists"] | None = None
+    """What decides: chance, tile by tile; chance, for whole blocks on the ground or whole scenes; folders, a card or
+    the table of labels; text files. The first three divide all tiles anew, whatever folders say. Without it: lists or
+    folders where they give splits; else, where windows are cut from three scenes or more, whole scenes, and from fewer,
+    blocks of windows; else chance."""
+    lists: SplitLists | None = None
+    """The text files of the splits."""
+    block_km: Positive | None = None
+    """Side of a block on the ground, in kilometres. Without it, the longest of 1, 2, 5, 10, ... km of which 20 blocks
+    or more hold tiles, none more than a tenth of them."""
+    block_degrees: Positive | None = None
+    """Side of a block in degrees of longitude and latitude, in place of kilometres."""
+    near_km: Positive = 1.0
+    """Reports say what share of the test tiles lies within so many kilometres of a training tile."""
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7
-    """Share of the tiles to train on."""
+    """Share of the tiles to train on, where chance divides them."""
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the tiles to choose settings on."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the tiles to score. The three shares sum to 1."""
     seed: Seed = 0
-    """Seed of the random split, separate from the run's seed so that runs of different seeds share the test split."""
+    """Seed of the division, separate from the run's seed so that runs of different seeds share the test split."""
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
         if abs(self.train + self.valid + self.test - 1) > 1e-6:
             raise ValueError(f"train + valid + test must be 1, not {self.train + self.valid + self.test:g}")
+        if self.block_km is not None and self.block_degrees is not None:
+            raise ValueError("give block_km or block_degrees, not both")
+        if (self.block_km or self.block_degrees) and self.by != "blocks":
+            raise ValueError("block_km and block_degrees are sides of blocks: they need by: blocks")
+        if (self.by == "lists") != (self.lists is not None) and (self.by is not None):
+            raise ValueError("by: lists and the section lists belong together: give both, or lists alone")
         return self
 
 

@@ -21,7 +21,7 @@ from gcl_custom.evaluation.so_far import so_far
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.files import read_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_card
-from gcl_custom.reporting import examples, html, progress, score_tables
+from gcl_custom.reporting import examples, html, progress, score_tables, split_map
 from gcl_custom.reporting.html import Cell
 from gcl_custom.reporting.plots import Line, curves
 from gcl_custom.reporting.progress import state
@@ -95,6 +95,7 @@ def page(run: Run) -> str:
         Part("confusion", "Which classes are confused", score_tables.confusions(scores) if scores else ""),
         Part("examples", "What is confused, and what is alike", examples.examples(run)),
         Part("evaluate", "Given backbones, scored on these tiles", _evaluated(run)),
+        Part("splits", "How the tiles are divided", split_map.section(run)),
         Part("use", "Use the backbone", _use(run)),
         Part("pictures", "What the networks see and make", _pictures(run)),
         Part("cost-benefit", "What each augmentation costs and changes", _cost_benefit(run)),

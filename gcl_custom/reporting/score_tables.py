@@ -6,14 +6,22 @@ from typing import Any
 
 from gcl_custom.evaluation.figures import (
     FLOORS,
-    OF_DRAWS,
     column_title,
     in_columns,
     metric_title,
     share_title,
     title,
 )
-from gcl_custom.evaluation.score_texts import interval_text, mean_text, of_floors, of_probes, over, seeds_text
+from gcl_custom.evaluation.score_texts import (
+    how_over_tiles,
+    interval_text,
+    mean_text,
+    notes,
+    of_probes,
+    over,
+    seeds_text,
+    tiles_or_blocks,
+)
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import FEW_SEEDS
 from gcl_custom.recipe.evaluation import WITH_LABELS
@@ -39,7 +47,7 @@ def verdict(scores: Scores) -> str:
         f'<div class="card verdict"><ul class="grounds">{"".join(before)}</ul>'
         f'<p class="sentence">{escape(scores["verdict"])}</p>{after}'
         f'<p class="soft">{escape(scores["split"])} A difference counts as shown only if its 95 % intervals over seeds '
-        f"and over test tiles both leave out zero.</p></div>"
+        f"and over {tiles_or_blocks(scores)} both leave out zero.</p></div>"
     )
 
 
@@ -47,12 +55,12 @@ def table(scores: Scores) -> str:
     """The scores with their intervals, and plots of them."""
     kind = kind_scored_by(scores["measure"])
     note = (
-        f"{kind.report_caption}, mean and 95 % interval {over(scores)} (over tiles: {kind.tile_interval}); "
+        f"{kind.report_caption}, mean and 95 % interval {over(scores)} (over tiles: {how_over_tiles(scores)}); "
         f"{scores['test_tiles']:,} test tiles. {of_probes(scores)}. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
         "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
-        f"generative view. {OF_DRAWS} {of_floors(scores)}"
+        f"generative view. {' '.join(notes(scores))}"
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 
@@ -61,11 +69,11 @@ def evaluated(scores: Scores) -> str:
     """The scores of given backbones, what they are and see, and the comparison of each pair."""
     kind = kind_scored_by(scores["measure"])
     note = (
-        f"{kind.report_caption}, mean and 95 % interval, over seeds or, of fewer than {FEW_SEEDS}, over test tiles "
-        f"({kind.tile_interval}); "
+        f"{kind.report_caption}, mean and 95 % interval, over seeds or, of fewer than {FEW_SEEDS}, over "
+        f"{tiles_or_blocks(scores)} ({how_over_tiles(scores)}); "
         f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} "
         f"{of_probes(scores)}, once for weights that are the same for every seed. Trained: the whole "
-        f"network, from the backbone's weights. {OF_DRAWS} {of_floors(scores)}"
+        f"network, from the backbone's weights. {' '.join(notes(scores))}"
     )
     rows = [
         (name, [text(found["spec"]), text(found["input"]), text(", ".join(map(str, found["seeds"])), number=True)])

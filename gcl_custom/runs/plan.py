@@ -58,6 +58,9 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
     del data["symmetry"]
+    # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
+    del data["split"]["near_km"]
+    data["split"] = {key: value for key, value in data["split"].items() if value is not None}
     return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
 
 

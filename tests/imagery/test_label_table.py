@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.label_table import LabelRow, read_labels, table_below
+from gcl_custom.imagery.label_table import LabelRow, read_labels, read_lists, table_below
+from gcl_custom.imagery.tile_store import SPLITS, SplitName
 
 IMAGES = ["a.jpg", "b.jpg", "in, there/c.jpg"]
 
@@ -156,3 +157,73 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"file,labels\n\xff\xfe")
     with pytest.raises(UserError, match="no text in UTF-8"):
         read_labels(tmp_path / "b.csv", IMAGES)
+
+
+FILES = ["Forest/Forest_1.jpg", "Forest/Forest_2.jpg", "River/River_1.jpg", "River/a b.jpg", "x/same.png", "y/same.png"]
+
+
+def lists(folder: Path, **texts: str) -> dict[SplitName, str]:
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return {name: f"{name}.txt" for name in SPLITS if name in texts}
+
+
+def test_lists_name_files_in_the_ways_of_public_data_sets(tmp_path: Path) -> None:
+    given = lists(
+        tmp_path,
+        train="Forest/Forest_1.jpg\n# a remark\n\n./River/a b.jpg\n",
+        valid="/data/EuroSAT/River/River_1.jpg 8\n",
+        test="Forest_2\nx\\same.png,3\ny/same\n",
+    )
+    assert read_lists(tmp_path, given, FILES) == (
+        {
+            "Forest/Forest_1.jpg": "train",
+            "River/a b.jpg": "train",
+            "River/River_1.jpg": "valid",
+            "Forest/Forest_2.jpg": "test",
+            "x/same.png": "test",
+            "y/same.png": "test",
+        },
+        [],
+    )
+
+
+def test_lines_without_an_image_are_counted_and_names_of_several_name_none(tmp_path: Path) -> None:
+    found, notes = read_lists(tmp_path, lists(tmp_path, test="Forest_1.jpg\nsame.png\ngone.jpg\n"), FILES)
+    assert found == {"Forest/Forest_1.jpg": "test"}
+    assert notes == ["lines of test.txt that name no image here: 2 of 3, such as same.png"]
+
+
+def test_a_list_beside_its_files_names_them_from_there(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "test.txt").write_text("same.png\n")
+    assert read_lists(tmp_path, {"test": "x/test.txt"}, FILES)[0] == {"x/same.png": "test"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            {"test": "../../etc/passwd\n"},
+            r"lists.test: no line of .* names an image below .*; the first one is",
+        ),
+        ({"test": "\n"}, r"no line of .* names an image"),
+        (
+            {"train": "Forest_1\nForest_2\n", "test": "River_1\nForest_2\n"},
+            "names Forest/Forest_2.jpg in line 2, and so does the list of the train split",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_right_are_refused(texts: dict[str, str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        read_lists(tmp_path, lists(tmp_path, **texts), FILES)
+
+
+def test_a_list_outside_the_root_is_not_opened(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "test.txt").write_text("Forest_1.jpg\n")
+    with pytest.raises(UserError, match=r"data.split.lists.test: .* lies outside of data.root"):
+        read_lists(root, {"test": "../test.txt"}, FILES)
+    with pytest.raises(UserError, match="there is no file"):
+        read_lists(root, {"test": "test.txt"}, FILES)

@@ -13,9 +13,10 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
 from gcl_custom.imagery.folders import FoundTile, Layout
 from gcl_custom.imagery.source import Source, Window
+from gcl_custom.imagery.splits import told
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import MULTI_LABEL
-from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
+from gcl_custom.recipe.imagery import DataSettings, SplitLists, SplitSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -347,7 +348,7 @@ def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, mon
         rows, columns = (slice(*ends) for ends in window.ends)
         assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), scenes[path][:, rows, columns])
         assert tiles.classes[int(tiles.labels[number])] == path[:4]
-    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [22, 6, 4]
+    assert [len(tiles.index(name)) for name in ("train", "valid", "test")] == [16, 8, 8]
     assert plan.tiles(run).facts["duplicates_across_splits"] == 0
     assert pack_tiles.changed(run) is None
     before = content(run)
@@ -433,3 +434,114 @@ def test_several_labels_a_tile_come_from_a_table_and_a_changed_table_is_noticed(
     write()
     assert packed(run).labels[0].tolist() == [True, False]
     assert content(run) != before
+
+
+def towns(root: Path) -> Path:
+    """Tiles in class folders whose names hold longitude and latitude: 12 towns of 5 tiles, a degree apart."""
+    for town in range(12):
+        for tile in range(5):
+            folder = root / ("forest", "water")[town % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(colours(5 * town + tile)).save(folder / f"{town}.5000{tile},45.5.png")
+    return root
+
+
+def test_places_in_names_and_blocks_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_on(towns(tmp_path / "root"), split=SplitSettings(by="blocks", block_degrees=1.0))
+    tiles = packed(run)
+    assert tiles.places is not None
+    assert tiles.blocks is not None
+    assert tiles.places[0].tolist() == [0.5, 45.5]
+    assert sorted(torch.bincount(tiles.blocks).tolist()) == [5] * 12
+    for block in range(12):
+        assert len(tiles.split[tiles.blocks == block].unique()) == 1
+    facts = plan.tiles(run).facts
+    assert facts["split"] == "by blocks of 1 degrees"
+    assert facts["groups"] == {"train": 8, "valid": 2, "test": 2}
+    said = capsys.readouterr().out
+    assert "whole blocks at a time (8 train, 2 valid, 2 test)" in said
+    assert "Of 10 test tiles 0% lie within 1 km of a training tile" in said
+    near = Run(run.path, Recipe(name="run", data=run.recipe.data.model_copy(update={"split": NEAR})))
+    assert plan.tiles(near).done, "what counts as near changes no split"
+    assert "100% lie within 1000 km" in told(near)
+
+
+NEAR = SplitSettings(by="blocks", block_degrees=1.0, near_km=1000.0)
+
+
+def test_places_that_files_state_outlive_a_second_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_on(tmp_path / "root", synthetic=SyntheticScenesSettings(tiles=40, pixels=16))
+    places = packed(run).places
+    assert places is not None
+    assert np.isfinite(places).all()
+    monkeypatch.setattr(read_tile, "place_of", None)  # nothing is read again
+    again = packed(Run(run.path, run.recipe, redo=True)).places
+    assert again is not None
+    assert np.array_equal(again, places)
+
+
+def test_a_store_without_places_holds_nothing_of_them(tmp_path: Path) -> None:
+    run = run_on(class_folders(tmp_path / "root"))
+    tiles = packed(run)
+    assert (tiles.places, tiles.blocks) == (None, None)
+    assert not {"places", "blocks"} & json.loads((tiles.path / "tiles.json").read_text()).keys()
+    assert not {"by", "near_km", "block_km", "lists"} & plan.tiles(run).settings["data"]["split"].keys(), (
+        "a run of an earlier version stays valid"
+    )
+
+
+def test_copies_and_near_duplicates_across_splits_are_told_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    for split in ("train", "valid", "test"):
+        (root / split).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pictures = [
+        np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((24, 24))) for _ in range(12)
+    ]
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(root / ("train", "valid", "test")[number % 3] / f"{number}.png")
+    Image.fromarray(pictures[0]).save(root / "test" / "copy.png")
+    Image.fromarray(np.clip(pictures[3] * 0.9 + 9, 0, 255).astype(np.uint8)).save(root / "test" / "darker.png")
+    run = run_on(root)
+    packed(run)
+    facts = plan.tiles(run).facts
+    assert (facts["duplicates_across_splits"], facts["near_duplicates_across_splits"]) == (2, 2)
+    assert "2 tiles show nearly the same picture as one in another split, such as test/darker.png and" in (
+        capsys.readouterr().out
+    )
+    assert (plan.tiles(run).path / "duplicates.txt").read_text() == (
+        "same content\ttrain/0.png\ttest/copy.png\nnearly the same picture\ttest/darker.png\ttrain/3.png\n"
+    )
+    survey(run.recipe.data)
+    said = capsys.readouterr().out
+    assert "2 tiles are copies of one another in different splits" in said
+    assert "2 tiles show nearly the same picture" in said
+
+
+def test_lists_give_the_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = class_folders(tmp_path / "root")
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    (root / "train.txt").write_text("".join(f"{name} 0\n" for name in names[:20]))
+    (root / "test.txt").write_text("".join(f"{Path(name).name}\n" for name in names[20:26]))
+    data = {"train": "train.txt", "test": "test.txt"}
+    run = run_on(root, split=SplitSettings(lists=SplitLists(**data)))
+    tiles = packed(run)
+    assert {str(tiles.sources[number]) for number in tiles.index("test").tolist()} == set(names[20:26])
+    assert tiles.count == 26
+    assert len(tiles.index("valid")) > 0, "drawn from the training files"
+    out = capsys.readouterr().out
+    assert "images that no list of data.split.lists names, left out: 4, such as" in out
+
+
+def test_folders_do_not_count_where_a_division_is_asked_for(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for split, number in (("train", 20), ("test", 20)):
+        (root / split).mkdir(parents=True)
+        for tile in range(number):
+            Image.fromarray(colours(tile + 50 * len(split))).save(root / split / f"{tile}.png")
+    tiles = packed(run_on(root, split=SplitSettings(by="random")))
+    where = {str(tiles.sources[number])[:5] for number in tiles.index("test").tolist()}
+    assert where == {"train", "test/"}
+    assert len(tiles.index("test")) == 6

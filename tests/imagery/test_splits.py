@@ -1,12 +1,31 @@
 import random
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import in_words, of_twins, random_split, twins
-from gcl_custom.recipe.imagery import SplitSettings
+from gcl_custom.errors import UserError
+from gcl_custom.imagery.folders import FoundTile, labels_of, layout_of
+from gcl_custom.imagery.places.names import known
+from gcl_custom.imagery.places.nearness import Nearness, nearness
+from gcl_custom.imagery.source import Source, Window
+from gcl_custom.imagery.splits import (
+    Division,
+    divide,
+    in_words,
+    listed,
+    of_alike,
+    of_twins,
+    places_of,
+    random_split,
+    twins,
+)
+from gcl_custom.imagery.tile_store import SPLITS
+from gcl_custom.measures.label_kinds import SINGLE_LABEL
+from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
 
 def tiles(*counts: int) -> tuple[list[Source], Tensor]:
@@ -83,3 +102,163 @@ def test_twins_are_alike_and_in_different_splits() -> None:
 def test_names_that_are_not_utf8_are_divided_as_well() -> None:
     sources = [Source(f"caf\udce9{number}.png") for number in range(10)]
     assert random_split(sources, torch.zeros(10, dtype=torch.int64), SplitSettings()).bincount().tolist() == [7, 2, 1]
+
+
+# ---------------------------------------------------------------- whole groups at a time
+
+
+def found(paths: list[str], classes: int = 2) -> list[FoundTile]:
+    return [FoundTile(Source(path), None, str(number % classes)) for number, path in enumerate(paths)]
+
+
+def divided(tiles: list[FoundTile], places: np.ndarray | None = None, **split: Any) -> Division:
+    _, labels = labels_of(tiles, sorted({tile.label for tile in tiles if tile.label}), SINGLE_LABEL)
+    data = DataSettings(root="root", split=SplitSettings(**split))
+    return divide(tiles, labels, SINGLE_LABEL, data, places_of(tiles, {}) if places is None else places)
+
+
+def towns(each: int = 10, count: int = 40) -> list[str]:
+    """Files around towns that are far from each other."""
+    rng = random.Random(0)
+    centres = [(rng.uniform(-90, 90), rng.uniform(-60, 60)) for _ in range(count)]
+    places = [(e + rng.uniform(0, 0.01), n + rng.uniform(0, 0.01)) for e, n in centres for _ in range(each)]
+    return [f"{e:.5f},{n:.5f}.jpg" for e, n in places]
+
+
+def close(count: int) -> list[str]:
+    """Files within a hundred metres."""
+    return [f"10.{number:05d},50.00100.jpg" for number in range(count)]
+
+
+def test_blocks_on_the_ground_keep_neighbours_together() -> None:
+    tiles = found(towns())
+    by_chance, by_blocks = divided(tiles), divided(tiles, by="blocks", block_km=50.0)
+    assert (by_chance.how, by_chance.blocks, by_chance.groups) == ("random", None, {})
+    assert by_blocks.how == "by blocks of 50 km"
+    assert by_blocks.blocks is not None
+    for block in by_blocks.blocks.unique():
+        assert len(by_blocks.split[by_blocks.blocks == block].unique()) == 1
+    assert torch.bincount(by_blocks.split).tolist() == pytest.approx([280, 60, 60], abs=20)
+    assert sum(by_blocks.groups.values()) == len(by_blocks.blocks.unique())
+    places = places_of(tiles, {})
+    near, far = (nearness(places, each.split.numpy(), 5.0) for each in (by_chance, by_blocks))
+    assert near is not None
+    assert far is not None
+    assert near.within > 0.99
+    assert far.within < 0.2, "but for towns that a border cuts"
+    again = divided(tiles[::-1], by="blocks", block_km=50.0)
+    assert again.split.tolist() == by_blocks.split.tolist()[::-1]
+    assert divided(tiles, by="blocks", block_km=50.0, seed=1).split.tolist() != by_blocks.split.tolist()
+
+
+def test_the_random_split_is_what_it_was() -> None:
+    """Of ten files, by the digests of their paths; asked for or not."""
+    tiles = found([f"{number}.jpg" for number in range(10)], classes=1)
+    for way in (None, "random"):
+        assert divided(tiles, by=way).split.tolist() == [0, 1, 2, 0, 0, 0, 0, 1, 0, 0]
+
+
+def windows(scenes: dict[str, int], side: int = 16) -> list[FoundTile]:
+    """Scenes of so many windows along each side."""
+    return [
+        FoundTile(Source(path, Window(column * side, row * side, side, side)), None, str(column % 2))
+        for path, count in scenes.items()
+        for column in range(count)
+        for row in range(count)
+    ]
+
+
+def test_windows_are_never_divided_one_by_one_unless_that_is_asked_for() -> None:
+    scenes = divided(windows({"a.tif": 6, "b.tif": 6, "c.tif": 6, "d.tif": 4}))
+    assert (scenes.how, scenes.groups) == ("by scene", {"train": 2, "valid": 1, "test": 1})
+    one = divided(windows({"a.tif": 12}))
+    assert one.how == "by blocks of 32 px of a scene"
+    assert one.blocks is not None
+    assert torch.bincount(one.blocks).tolist() == [4] * 36
+    assert divided(windows({"a.tif": 6, "b.tif": 6})).how == "by blocks of 32 px of a scene"
+    lone = divided(windows({"a.tif": 20, "b.tif": 2, "c.tif": 2}))
+    assert lone.how == "by blocks of 64 px of a scene", "one scene holds nearly everything"
+    assert divided(windows({"a.tif": 12}), by="random").how == "random"
+
+
+def test_windows_with_places_are_divided_on_the_ground() -> None:
+    tiles = windows({"a.tif": 12})
+    places = np.array([(10 + w.column / 1e4, 50 + w.row / 1e4) for tile in tiles if (w := tile.source.window)])
+    assert divided(tiles, places).how == "by blocks of 200 m"
+
+
+def test_tiles_without_a_place_are_for_training_and_counted() -> None:
+    tiles = found(towns())
+    places = places_of(tiles, {})
+    places[::20] = np.nan
+    division = divided(tiles, places, by="blocks", block_km=50.0)
+    assert (division.split[::20] == 0).all()
+    assert division.blocks is not None
+    assert (division.blocks[::20] == -1).all()
+    assert division.notes[0] == "20 of 400 tiles have no known place, so they are in no block: they are training tiles"
+
+
+def test_places_that_files_state_count_more_than_those_in_names() -> None:
+    tiles = found(["1.5,2.5.tif", "3.5,4.5.tif"])
+    assert places_of(tiles, {tiles[1].source: (7.0, 8.0)}).tolist() == [[1.5, 2.5], [7.0, 8.0]]
+
+
+@pytest.mark.parametrize(
+    ("split", "paths", "message"),
+    [
+        ({"by": "blocks"}, ["a.jpg", "b.jpg", "c.jpg"], "no file of root has coordinates"),
+        ({"by": "scene"}, ["a.jpg", "b.jpg", "c.jpg"], "no file of root is cut into windows"),
+        ({"by": "folders"}, ["a.jpg", "b.jpg", "c.jpg"], "neither folders, a card nor a table"),
+        ({"by": "blocks", "block_km": 5000.0}, towns()[:10], "10 tiles are in 1 of them, and the largest holds 100%"),
+        ({"by": "blocks", "block_km": 5.0}, ["60.5,7.1.jpg", "1.5,2.5.jpg", *close(38)], "the largest holds 95%"),
+    ],
+)
+def test_a_division_that_cannot_be_says_why(split: dict[str, Any], paths: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        divided(found(paths, classes=1), **split)
+
+
+def test_whole_groups_that_miss_the_shares_are_told() -> None:
+    division = divided(found([*close(82), *towns(1, 18)]), by="blocks", block_km=100.0)
+    assert any("of the tiles in place of 15%: groups are divided whole" in note for note in division.notes)
+
+
+def test_words_about_blocks_and_scenes_and_places() -> None:
+    facts = {"split": "by blocks of 10 km", "groups": {"train": 30, "valid": 5, "test": 6}}
+    near = Nearness(40, 3.25, 0.125, 1.0)
+    assert in_words(facts, near) == (
+        "The tiles were divided by blocks of 10 km, whole blocks at a time (30 train, 5 valid, 6 test); tiles on both "
+        "sides of a border may still be neighbours. Of 40 test tiles 12% lie within 1 km of a training tile; the "
+        "median distance is 3.2 km."
+    )
+    assert "whole scenes at a time" in in_words({"split": "by scene", "groups": {"train": 3}})
+    assert in_words({"split": "given by lists"}).startswith("The split is the one that the lists give; how far apart")
+    assert "not known" not in in_words({"split": "given by folders"}, near)
+    assert in_words({"split": "random", "near_duplicates_across_splits": 4}).endswith("in more than one split: 4.")
+
+
+def test_near_duplicates_are_named_and_listed() -> None:
+    pair = (Source("a.png"), Source("b.png"))
+    assert of_alike([pair, (Source("a.png"), Source("c.png"))]).startswith("3 tiles show nearly the same picture")
+    assert listed([[Source("x.png"), Source("y.png")]], [pair]) == (
+        "same content\tx.png\ty.png\nnearly the same picture\ta.png\tb.png\n"
+    )
+
+
+def test_wildfire_by_its_names(real_data: Path) -> None:
+    """Its splits are drawn at random, so four of ten test tiles have a training tile within a kilometre."""
+    data = DataSettings(root=str(real_data / "wildfire"))
+    given = layout_of(data, None)
+    places = places_of(given.tiles, {})
+    assert known(places).all()
+    split = np.array([SPLITS.index(tile.split) for tile in given.tiles if tile.split])
+    near = nearness(places, split, 1.0)
+    assert near is not None
+    assert 0.3 < near.within < 0.6
+    anew = layout_of(data.model_copy(update={"split": SplitSettings(by="blocks")}), None)
+    assert {tile.split for tile in anew.tiles} == {None}
+    division = divided(list(anew.tiles), places, by="blocks")
+    assert division.how == "by blocks of 10 km"
+    apart = nearness(places, division.split.numpy(), 1.0)
+    assert apart is not None
+    assert apart.within < 0.1

@@ -1,0 +1,80 @@
+"""Near duplicates: tiles that show the same picture in other bytes, such as saved anew, brightened or resized.
+
+    b  tiles of a batch     c  bands     h w  pixels     n  tiles     m  other tiles
+
+A difference hash says of each square of a coarse grid whether it is brighter than its neighbour (N. Krawetz, "Kind of
+like that", 2013), here along rows and along columns. Two tiles are near duplicates if few of the 128 answers differ.
+
+The limit was measured on all pairs of 2,400 aerial, 5,400 satellite and 3,000 other overhead tiles. Different places
+differ in 17 or more, open water the least. Half of the tiles that are saved anew as JPEG of quality 50, brightened,
+blurred or given noise differ in 6 or fewer; in nearly all pictures with any contrast so do 95 %. A picture that is
+shifted by a sixteenth of its side is no near duplicate.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Integer, UInt64
+from torch import Tensor
+
+SQUARES = 8
+"""Squares along a side of which neighbours are compared; their number with their neighbours is 8 times 9."""
+ANSWERS = 2 * SQUARES * SQUARES
+MOST_DIFFERENT = 12
+"""Most answers that differ between near duplicates."""
+FLAT = 0.5
+"""Share of neighbours that are exactly alike from which on a tile shows too little to be compared."""
+ROUNDING = 1e-5
+"""Of the brightest square: a smaller step is one of rounding."""
+CHUNK = 2**21
+"""Pairs that are compared at a time, so that they stay in the processor's cache."""
+
+Hashes = UInt64[np.ndarray, "n 2"]
+
+
+def difference_hashes(tiles: Integer[Tensor, "b c h w"]) -> tuple[Hashes, Bool[np.ndarray, " b"]]:
+    """The hash of each tile, over the mean of its bands, and whether the tile shows enough to be compared."""
+    few, more = SQUARES, SQUARES + 1
+    height, width = (torch.cat([_means(side, few), _means(side, more)]) for side in tiles.shape[2:])
+    # Of all bands together. Products with small matrices are several times faster than pooling.
+    rows = tiles.float().flatten(0, 2) @ width.T.contiguous()
+    grid = height @ rows.unflatten(0, tiles.shape[:3]).sum(1)
+    across, down = grid[:, :few, few:].diff(dim=2), grid[:, few:, :few].diff(dim=1)
+    steps = torch.cat([across.flatten(1), down.flatten(1)], dim=1).numpy()
+    even = ROUNDING * np.abs(grid.numpy()).max(axis=(1, 2))[:, None]
+    hashes = np.ascontiguousarray(np.packbits(steps > even, axis=1)).view(np.uint64)
+    return hashes, (np.abs(steps) <= even).mean(axis=1) < FLAT
+
+
+def _means(side: int, squares: int) -> Float[Tensor, "squares side"]:
+    """The weight of each pixel along a side in the mean of each square; a pixel on a border counts in part to both."""
+    edges = torch.linspace(0, side, squares + 1)
+    pixels = torch.arange(side, dtype=torch.float32)
+    covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return covered.clamp(min=0) * (squares / side)
+
+
+def near_pairs(
+    hashes: Hashes, telling: Bool[np.ndarray, " n"], split: Int[np.ndarray, " n"], most: int = MOST_DIFFERENT
+) -> Int[np.ndarray, "m 2"]:
+    """All pairs of near duplicates in different splits, the tile with the lower number first.
+
+    Args:
+        telling: whether a tile shows enough to be compared.
+    """
+    found = []
+    members = [np.flatnonzero(telling & (split == code)) for code in np.unique(split)]
+    for place, ours in enumerate(members):
+        theirs = np.concatenate([np.empty(0, np.int64), *members[place + 1 :]])
+        if not len(theirs):
+            continue
+        first, second = np.ascontiguousarray(hashes[theirs].T)
+        rows = max(1, CHUNK // len(theirs))
+        for start in range(0, len(ours), rows):
+            some = ours[start : start + rows]
+            # Half of the answers rules out nearly all pairs; the other half is looked at for what is left.
+            near = np.nonzero(np.bitwise_count(hashes[some, 0, None] ^ first) <= most)
+            mine, other = some[near[0]], near[1]
+            total = np.bitwise_count(hashes[mine, 0] ^ first[other]) + np.bitwise_count(hashes[mine, 1] ^ second[other])
+            found.append(np.stack([mine, theirs[other]], axis=1)[total <= most])
+    pairs: Int[np.ndarray, "m 2"] = np.sort(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=1)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
