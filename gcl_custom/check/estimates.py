@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.imagery.places.names import Places
+from gcl_custom.imagery.places.coordinates import Places
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kind import LabelKind

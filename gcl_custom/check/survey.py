@@ -20,7 +20,7 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
 from gcl_custom.imagery.mask_files import read_labels
-from gcl_custom.imagery.places.names import known
+from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
 from gcl_custom.imagery.places.nearness import nearness
 from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data

@@ -5,7 +5,7 @@ from typing import Any
 
 from gcl_custom.evaluation.figures import OF_DRAWS
 from gcl_custom.measures.label_kinds import kind_scored_by
-from gcl_custom.measures.statistics import score_text
+from gcl_custom.percent import score_text
 
 
 def above(scores: Mapping[str, Any]) -> list[str]:

@@ -40,17 +40,8 @@ from gcl_custom.evaluation.figures import (
     share_title,
 )
 from gcl_custom.measures.label_kind import LabelKind
-from gcl_custom.measures.statistics import (
-    FEW_SEEDS,
-    Comparison,
-    Result,
-    compare,
-    mean_interval,
-    percent,
-    points,
-    seeds_can_show,
-    signed,
-)
+from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, Result, compare, mean_interval, seeds_can_show
+from gcl_custom.percent import percent, points, signed
 from gcl_custom.recipe.evaluation import WITH_LABELS
 
 SUPERVISED = Figure("supervised", "supervised@all")

@@ -28,7 +28,7 @@ from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
 from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
-from gcl_custom.imagery.places.names import to_keep
+from gcl_custom.imagery.places.coordinates import to_keep
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data
 from gcl_custom.imagery.source import Source

@@ -14,8 +14,8 @@ from gcl_custom.console import plain
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import DIVIDED_ANEW, FoundTile
 from gcl_custom.imagery.places.blocks import Blocks, by_name, in_scenes, on_ground
+from gcl_custom.imagery.places.coordinates import Places, known, places_in_names
 from gcl_custom.imagery.places.groups import divide_groups
-from gcl_custom.imagery.places.names import Places, known, places_in_names
 from gcl_custom.imagery.places.nearness import Nearness, nearness
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import INDEX, SPLITS, SplitName, TileStore

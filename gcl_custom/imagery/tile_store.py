@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, read_json
-from gcl_custom.imagery.places.names import kept_places
+from gcl_custom.imagery.places.coordinates import kept_places
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import stored_labels
 

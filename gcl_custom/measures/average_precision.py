@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from gcl_custom.errors import UserError
-from gcl_custom.measures import blocks
+from gcl_custom.measures import block_bootstrap
 from gcl_custom.randomness import derive
 
 DRAWS = 1000
@@ -86,8 +86,8 @@ def resampled(
     """
     tiles = len(truth)
     if of is not None:
-        numbers, count = blocks.numbered(of)
-        drawn_tiles = (drawn[:, numbers] for drawn in blocks.draws_of_blocks(count, DRAWS, tiles))
+        numbers, count = block_bootstrap.numbered(of)
+        drawn_tiles = (drawn[:, numbers] for drawn in block_bootstrap.draws_of_blocks(count, DRAWS, tiles))
         return np.concatenate([_means(scores, truth, drawn) for drawn in drawn_tiles])
     rng = np.random.default_rng(derive(0, "bootstrap", tiles))
     parts = []

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from gcl_custom.measures import blocks
+from gcl_custom.measures import block_bootstrap
 from gcl_custom.randomness import derive
 
 IGNORED = 255
@@ -68,7 +68,7 @@ def resampled(
     """
     seeds, draws, tiles = found.shape[:3]
     rng = np.random.default_rng(derive(0, "bootstrap", tiles))
-    numbers, count = (np.arange(tiles), tiles) if of is None else blocks.numbered(of)
+    numbers, count = (np.arange(tiles), tiles) if of is None else block_bootstrap.numbered(of)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)[:, numbers].astype(np.float64)
     of_draws = rng.multinomial(draws, np.full(draws, 1 / draws), size=DRAWS) / draws
     occur = weights @ truth > 0

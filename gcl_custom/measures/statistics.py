@@ -10,7 +10,7 @@ mAP and mIoU are no means over tiles, so their interval over tiles is the paired
 97.5th percentile of the differences on resampled tiles.
 
 Where tiles were divided by blocks on the ground or by scenes, the tiles of one block are no independent sample. All
-intervals over tiles are then the bootstrap's over blocks (``blocks``).
+intervals over tiles are then the bootstrap's over blocks (``block_bootstrap``).
 
 Requiring both is stricter than either test alone. Each interval covers 95 % by itself, so a single test would find a
 difference in one of twenty comparisons of equal arms.
@@ -31,16 +31,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from gcl_custom.measures import blocks, overlap
+from gcl_custom.measures import block_bootstrap, overlap
 from gcl_custom.measures.average_precision import mean_average_precision, resampled
+from gcl_custom.percent import points, signed
 
 CONFIDENCE = 0.95
 PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)
 
 FEW_SEEDS = 5
 """Fewer seeds than these are shown one by one, in place of an interval over them."""
-FEW_TILES = 200
-"""With fewer test tiles, one of them is more than half a point, so scores have no decimals."""
 
 Outcome = Literal["better", "worse", "not shown"]
 
@@ -178,7 +177,7 @@ class Bootstrapped(Result):
 
     def _percentiles(self, values: Float[np.ndarray, "draws"]) -> tuple[float, float]:
         if (count := self.block_count) is not None:
-            return blocks.interval(values, count, CONFIDENCE)
+            return block_bootstrap.interval(values, count, CONFIDENCE)
         low, high = np.percentile(values, PERCENTILES)
         return float(low), float(high)
 
@@ -190,7 +189,7 @@ class Bootstrapped(Result):
         differences = self.resampled - other.resampled
         low, high = self._percentiles(differences)
         if count is not None:
-            return Estimate(mean, low, high, p=blocks.p_value(differences, count))
+            return Estimate(mean, low, high, p=block_bootstrap.p_value(differences, count))
         smaller = min((differences <= 0).mean(), (differences >= 0).mean())
         return Estimate(mean, low, high, p=min(1.0, 2 * float(smaller)))
 
@@ -276,9 +275,9 @@ def _over_blocks(values: Float[np.ndarray, "tiles"], of: Int[np.ndarray, "tiles"
     mean, count = float(values.mean()), len(np.unique(of))
     if count == 1:
         return Estimate(mean, None, None)
-    found = blocks.resampled_means(values, of)
-    low, high = blocks.interval(found, count, CONFIDENCE)
-    return Estimate(mean, low, high, p=blocks.p_value(found, count))
+    found = block_bootstrap.resampled_means(values, of)
+    low, high = block_bootstrap.interval(found, count, CONFIDENCE)
+    return Estimate(mean, low, high, p=block_bootstrap.p_value(found, count))
 
 
 def _over_draws_and_tiles(
@@ -293,7 +292,7 @@ def _over_draws_and_tiles(
         count = len(np.unique(of))
         if count == 1:
             return Estimate(mean, None, None)
-        variances.append((blocks.variance(blocks.resampled_means(each_tile, of), count), count - 1))
+        variances.append((block_bootstrap.variance(block_bootstrap.resampled_means(each_tile, of), count), count - 1))
     if not variances:
         return Estimate(mean, mean, mean)
     error = math.sqrt(sum(variance for variance, _ in variances))
@@ -393,30 +392,3 @@ def seeds_can_show(count: int) -> str:
 
 
 # ---------------------------------------------------------------- numbers for a reader
-
-
-def decimals(tiles: int) -> int:
-    """Decimals of a score in percent that so many test tiles carry."""
-    return 0 if tiles < FEW_TILES else 1
-
-
-def percent(share: float, tiles: int) -> str:
-    """A score in percent."""
-    return f"{score_text(share, tiles)}\N{NO-BREAK SPACE}%"
-
-
-def score_text(share: float, tiles: int) -> str:
-    """A score in percent, without the sign."""
-    return f"{100 * share:.{decimals(tiles)}f}"
-
-
-def points(difference: float, tiles: int) -> str:
-    """A difference of two scores, in percentage points with its sign."""
-    text = signed(difference, tiles)
-    return f"{text} point{'' if text in ('+1', '−1') else 's'}"
-
-
-def signed(share: float, tiles: int) -> str:
-    """A difference of two scores in percentage points; what rounds to zero has no sign."""
-    text = f"{100 * share:+.{decimals(tiles)}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, of_floors, of_probes, over, seeds_text
+from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, notes, of_probes, over, seeds_text
 
 
 def score(interval: str = "tiles", **seeds: float) -> dict[str, Any]:
@@ -39,4 +39,4 @@ def test_warnings_come_before_grounds_and_older_scores_have_neither() -> None:
 def test_probes_and_floors_are_said_for_each_kind_of_label(measure: str, probes: str, floors: str) -> None:
     scores = {"measure": measure}
     assert probes in of_probes(scores)
-    assert floors in of_floors(scores)
+    assert floors in notes(scores)[1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile, labels_of, layout_of
-from gcl_custom.imagery.places.names import known
+from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.nearness import Nearness, nearness
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.splits import (

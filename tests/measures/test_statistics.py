@@ -5,17 +5,7 @@ import pytest
 from scipy import stats
 
 from gcl_custom.measures import average_precision
-from gcl_custom.measures.statistics import (
-    Drawn,
-    Ranked,
-    Right,
-    compare,
-    mean_interval,
-    percent,
-    points,
-    seeds_can_show,
-    wilson,
-)
+from gcl_custom.measures.statistics import Drawn, Ranked, Right, compare, mean_interval, seeds_can_show, wilson
 
 
 def test_interval_is_students_t_in_closed_form() -> None:
@@ -143,13 +133,6 @@ def test_seeds_that_are_right_on_the_same_tiles_are_worth_one_and_others_as_many
     half = 1.96 * other.right.mean(axis=0).std() / 4000**0.5
     assert (high - low) / 2 == pytest.approx(half, rel=0.01)
     assert Right(np.array([[True, False], [False, True]])).interval() == pytest.approx(wilson(1, 2))
-
-
-def test_figures_have_as_many_decimals_as_the_tiles_carry() -> None:
-    assert percent(0.78256, 200) == "78.3\N{NO-BREAK SPACE}%"
-    assert percent(0.78256, 199) == "78\N{NO-BREAK SPACE}%"
-    assert [points(d, 500) for d in (0.0123, -0.0123, 0.0004)] == ["+1.2 points", "−1.2 points", "0.0 points"]
-    assert [points(d, 100) for d in (0.01, -0.012, 0.03, 0.001)] == ["+1 point", "−1 point", "+3 points", "0 points"]
 
 
 def ranked(rng: np.random.Generator, skill: float, truth: np.ndarray, seeds: int = 3) -> Ranked:

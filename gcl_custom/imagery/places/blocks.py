@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Num
 
+from gcl_custom.imagery.places.coordinates import Places, known
 from gcl_custom.imagery.places.ground import squares_degrees, squares_km
-from gcl_custom.imagery.places.names import Places, known
 
 LEAST_BLOCKS = 20
 """So many blocks hold tiles at least, where the side is chosen here."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from gcl_custom.imagery.places.names import Places
+from gcl_custom.imagery.places.coordinates import Places
 
 EARTH_KM = 6371.0088
 DEGREE_KM = math.pi * EARTH_KM / 180

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from gcl_custom.imagery.places.blocks import length
+from gcl_custom.imagery.places.coordinates import Places, known
 from gcl_custom.imagery.places.ground import nearest_km
-from gcl_custom.imagery.places.names import Places, known
 
 
 class Nearness(NamedTuple):

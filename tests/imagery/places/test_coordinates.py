@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.places.names import kept_places, known, places_in_names, to_keep
+from gcl_custom.imagery.places.coordinates import kept_places, known, places_in_names, to_keep
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gcl_custom.measures import blocks
+from gcl_custom.measures import block_bootstrap
 from gcl_custom.measures.statistics import Drawn, Ranked, Right, compare
 
 TILES = 400
@@ -23,7 +23,7 @@ def test_blocks_of_one_tile_are_the_bootstrap_of_tiles() -> None:
     right = said()[0].astype(np.float64)
     rng = np.random.default_rng(1)
     plain = right[rng.integers(0, TILES, (4000, TILES))].mean(axis=1)
-    found = blocks.resampled_means(right, np.arange(TILES))
+    found = block_bootstrap.resampled_means(right, np.arange(TILES))
     for share in (0.025, 0.25, 0.5, 0.75, 0.975):
         assert np.quantile(found, share) == pytest.approx(np.quantile(plain, share), abs=0.004)
     assert found.std() == pytest.approx(plain.std(), rel=0.05)
@@ -62,7 +62,7 @@ def test_intervals_of_few_unlike_blocks_cover_as_often_as_they_say() -> None:
 def test_expanded_percentiles_are_students_t_of_a_normal_law() -> None:
     """A. Quantiles of a normal law, taken where few blocks ask for, span t times the deviation of their mean."""
     count, normal = 8, stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000)
-    low, high = blocks.interval(normal * math.sqrt((count - 1) / count), count, 0.95)
+    low, high = block_bootstrap.interval(normal * math.sqrt((count - 1) / count), count, 0.95)
     assert (-low, high) == pytest.approx([float(stats.t.ppf(0.975, count - 1))] * 2, rel=1e-3)
 
 
@@ -72,9 +72,9 @@ def test_p_is_below_5_percent_exactly_where_the_interval_leaves_out_zero() -> No
     for _ in range(60):
         of = np.repeat(np.arange(15), 10)
         values = rng.normal(rng.choice([0, 0.5]), 1, 15)[of] + rng.normal(0, 0.3, 150)
-        found = blocks.resampled_means(values, of)
-        low, high = blocks.interval(found, 15, 0.95)
-        p = blocks.p_value(found, 15)
+        found = block_bootstrap.resampled_means(values, of)
+        low, high = block_bootstrap.interval(found, 15, 0.95)
+        p = block_bootstrap.p_value(found, 15)
         if abs(p - 0.05) > 0.01:
             assert (p < 0.05) == (low > 0 or high < 0)
             outcomes.add(p < 0.05)
