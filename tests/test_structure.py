@@ -60,6 +60,7 @@ STAGES = {
     "reporting.report",
     "check.beforehand",
     "check.check",
+    "check.init_recipe",
     "weights.list_weights",
     "export.embed",
     "export.export",

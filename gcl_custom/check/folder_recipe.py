@@ -38,7 +38,7 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
     with reading():
         form = common_form(Path(data.root), tiles, bands)
-        sides = sorted(_sides(Path(data.root), tiles))
+        sides = sorted(shorter_sides(Path(data.root), tiles))
     name = COLOUR if is_rgb(bands, form) else OTHER
     base = load_recipe(shipped("recipes")[name], own)
     size = base.data.size
@@ -51,7 +51,7 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     return name, load_recipe(shipped("recipes")[name], [*own, *fitted, *overrides])
 
 
-def _sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
+def shorter_sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
     """The shorter sides of some files, in pixels."""
     for tile in tiles[:: max(1, len(tiles) // MEASURED)]:
         try:

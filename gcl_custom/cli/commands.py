@@ -36,6 +36,21 @@ app = typer.Typer(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images, or an archive or the like.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Recipe to write; without it, the folder's name with .yaml, here.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, max=1e5, help="What all stages may take; without it, the usual steps.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Look at images and write a recipe that fits them, with a reason for each choice."""
+    jobs.do("init", folder, out, minutes, overwrite)
+
+
+@app.command()
 def fit_generator(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS
 ) -> None:

@@ -40,6 +40,7 @@ STAGES = {
     "compare": ("evaluation.compare_supervised", "compare_supervised"),
     "evaluate": ("evaluation.evaluate", "evaluate"),
     "check": ("check.check", "check"),
+    "init": ("check.init_recipe", "init_recipe"),
     "report": ("reporting.report", "report"),
     "study_results": ("reporting.study_results", "show_study"),
     "embed": ("export.embed", "embed"),

@@ -1,0 +1,254 @@
+"""Stage without a run: a folder or a collection of images -> a recipe that fits it, each choice with its reason.
+
+The recipe begins with the shipped one that ``run FOLDER`` would take. Batches are then fitted to this machine's memory
+and epochs to a budget of minutes, by measured steps.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gcl_custom.check.estimates import FoundTiles, estimate
+from gcl_custom.check.folder_recipe import COLOUR, folder_recipe, shorter_sides
+from gcl_custom.check.recipe_text import recipe_text
+from gcl_custom.check.step_costs import Costs, measure
+from gcl_custom.check.survey import survey
+from gcl_custom.console import duration, in_bytes, say, warn
+from gcl_custom.errors import UserError
+from gcl_custom.files import require_free, write_text
+from gcl_custom.imagery.decoding import reading
+from gcl_custom.imagery.folders import Layout, layout_of
+from gcl_custom.imagery.splits import missing_splits
+from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL
+from gcl_custom.recipe.file import check_values, load_recipe, parse_yaml, read_text, shipped
+from gcl_custom.recipe.names import run_name
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import arms
+
+EPOCHS = ("pretrain.epochs", "pretrain.probe_every", "generator.tokenizer.epochs", "generator.maskgit.epochs")
+"""Keys that a budget of minutes scales."""
+BATCHES = ("pretrain.batch", "compare.batch", "generator.tokenizer.batch", "generator.maskgit.batch")
+"""Keys that memory and the number of tiles bound."""
+SMALLEST_BATCH = 8
+MOST_TIMES = 4
+"""How many times the shipped recipe's epochs a budget may buy: more of them mostly repeat."""
+STEPS = 200
+"""Multiples of the epochs that are tried for a budget, down to one epoch each."""
+OF_MEMORY = 0.5
+"""Share of the free memory that a step may take: its estimate leaves out what libraries keep."""
+SHOWN = 4
+"""Classes that a comment names."""
+Values = dict[str, Any]
+
+
+class Fitted(NamedTuple):
+    """The recipe so far, and why."""
+
+    kind: str
+    chosen: Values
+    """key.path -> value, where it is not that of the shipped recipe."""
+    reasons: dict[str, str]
+
+    @property
+    def recipe(self) -> Recipe:
+        return load_recipe(shipped("recipes")[self.kind], [f"{key}={json.dumps(v)}" for key, v in self.chosen.items()])
+
+    def but(self, values: Mapping[str, Any], reasons: Mapping[str, str] | None = None) -> "Fitted":
+        return Fitted(self.kind, {**self.chosen, **values}, {**self.reasons, **(reasons or {})})
+
+
+def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite: bool) -> None:
+    """Write a recipe for the images of a folder or a collection, and say what to type next.
+
+    Args:
+        out: file to write; without it, the images' name with .yaml here.
+        minutes: that all stages together should take; without it, the shipped recipe's steps.
+
+    Raises:
+        UserError: there is no usable image, or the file is there already.
+    """
+    path = out or Path(f"{run_name(folder)}.yaml")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out {path}: a recipe is a .yaml file; let it end so")
+    require_free(path, overwrite)
+    kind, first = folder_recipe(folder, [])
+    values = parse_yaml(read_text(shipped("recipes")[kind]), kind)
+    plain = first.model_dump(mode="json")
+    tiles, layout = survey(first.data), layout_of(first.data, None)
+    chosen = {key: _value(plain, key) for key in ("data.root", "data.size", *EPOCHS) if _value(values, key) is not None}
+    fitted = Fitted(kind, chosen, {**_of_data(first, tiles, layout), **_of_start(kind, tiles)})
+    say("measuring a few steps of each network ...")
+    fitted, costs = _for_memory(fitted, tiles)
+    fitted, seconds = _for_minutes(fitted, tiles, costs, minutes)
+    for key, value in fitted.chosen.items():
+        _set(values, key, value)
+    head = (
+        f"Written by gcl-custom init for {folder}, from the shipped recipe {kind}: about {duration(seconds)} on this "
+        f"machine.\nLook at the reasons, change what you know better, and try it:\n"
+        f"  gcl-custom check {path}\n  gcl-custom run {path}\nEvery key: gcl-custom recipes keys"
+    )
+    text = recipe_text(head, values, fitted.reasons)
+    recipe = check_values(Recipe, {"name": "r", **parse_yaml(text, str(path))}, str(path))
+    assert recipe == fitted.recipe.model_copy(update={"name": "r"}), "the text holds what was chosen"
+    write_text(path, text)
+    say(f"wrote {path}: {recipe.pretrain.epochs} epochs of tiles of {recipe.data.size} px, about {duration(seconds)}")
+    say(f"next:   gcl-custom check {path}\n        gcl-custom run {path}")
+
+
+# ---------------------------------------------------------------- the reasons
+
+
+def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> dict[str, str]:
+    """Why the section data is as it is."""
+    data, form = recipe.data, tiles.form
+    with reading():
+        sides = sorted(shorter_sides(Path(data.root), layout.tiles))
+    small, large = (f"{side:,}" for side in (sides[0], sides[-1])) if sides else ("?", "?")
+    scaling = (
+        "become 0 to 1 by dividing by 255"
+        if form.dtype == "uint8"
+        else "become 0 to 1 between the 0.1 and 99.9 percentiles of each band over the training tiles"
+    )
+    names = "" if tiles.rgb else f". Name them, if you like: bands: [{', '.join(_examples(form.bands))}]"
+    bands = f"{form.bands} {'band' if form.bands == 1 else 'bands'} of {form.dtype}{names}; values {scaling}"
+    return {
+        "data.root": "\n".join([_layout(tiles, layout), *layout.notes, bands]),
+        "data.size": f"pixels a side; shorter sides of the files are {small} to {large} px. Twice the size shows more "
+        f"detail and takes four times as long",
+        "data.symmetry": "seen from above no direction is special; flip for pictures with a top, none for letters",
+    }
+
+
+def _layout(tiles: FoundTiles, layout: Layout) -> str:
+    """What was found: number, classes and splits."""
+    count = f"{len(layout.tiles):,} tiles"
+    if tiles.classes:
+        shown = ", ".join(tiles.classes[:SHOWN]) + (", ..." if len(tiles.classes) > SHOWN else "")
+        how = {MULTI_LABEL: ", several a tile", MASKS: ", one a pixel in masks"}.get(tiles.kind, "")
+        count += f" of {len(tiles.classes)} classes ({shown}{how}), {int(tiles.has_label.sum()):,} labelled"
+    else:
+        count += " without labels: there will be no scores. A table can give some: labels: FILE.csv"
+    missing = missing_splits(layout.tiles)
+    if len(missing) < 3:
+        drawn = f"; the {' and '.join(missing)} split is drawn from train" if missing else ""
+        return f"{count}; splits as they are given{drawn}"
+    return f"{count}; splits are drawn at random within each class, which flatters where neighbours lie on both sides"
+
+
+def _examples(bands: int) -> list[str]:
+    known = ["blue", "green", "red", "near infrared"]
+    return known if bands == len(known) else ["near infrared"] if bands == 1 else ["FIRST", "SECOND", "..."]
+
+
+def _of_start(kind: str, tiles: FoundTiles) -> dict[str, str]:
+    """Why the networks begin as they do."""
+    if kind == COLOUR:
+        return {
+            "pretrain.start": "the bands are red, green and blue, so public ImageNet weights fit and are continued",
+            "pretrain.targets": "the backbone learns what the same network, frozen, sees in the tile enlarged",
+            "pretrain.source": "both views show the tile itself, so no generator is trained",
+            "pretrain.pairing": "no direction is special, as in data.symmetry",
+            "compare.fractions": "shares of the labels to fine-tune with, such as [0.1]; none: probes alone",
+        }
+    return {
+        "generator.tokenizer": f"no public network knows {tiles.form.bands} such bands, so all begins from nothing: a "
+        f"VQGAN turns tiles into tokens, a MaskGIT fills in hidden ones",
+        "views.mask_probability": "share of a tile's tokens that a generative view paints in anew",
+        "pretrain.backbone": "from random weights, for as many bands as there are",
+        "pretrain.mixing_rate": "share of pairs with a generative view",
+        "compare.arms": "handcrafted views alone and supervised training, which the generator has to beat",
+    }
+
+
+# ---------------------------------------------------------------- this machine, and the time there is
+
+
+def _costs(recipe: Recipe, tiles: FoundTiles) -> Costs:
+    tokens = recipe.generator.has_tokens and arms.needs_generator(recipe)
+    return measure(recipe, tiles.form.bands, tiles.rgb, tokens, tiles.kind)
+
+
+def _for_memory(fitted: Fitted, tiles: FoundTiles) -> tuple[Fitted, Costs]:
+    """Halve the batches until a step of each network takes at most half of the free memory."""
+    room = OF_MEMORY * free_memory()
+    while True:
+        recipe = fitted.recipe
+        costs = _costs(recipe, tiles)
+        most = max(row.memory or 0 for row in estimate(recipe, tiles, costs, {}))
+        plain = recipe.model_dump(mode="json")
+        batches = {key: batch for key in BATCHES if (batch := _value(plain, key)) is not None}
+        halved = {key: max(SMALLEST_BATCH, batch // 2) for key, batch in batches.items() if batch > SMALLEST_BATCH}
+        if most <= room or not halved:
+            break
+        fitted = fitted.but(halved)
+    lowered = " (halved for that)" if "pretrain.batch" in fitted.chosen else ""
+    reason = f"a step takes about {in_bytes(most)} at most, and {in_bytes(round(2 * room))} are free{lowered}"
+    if most > room:
+        warn(f"{reason}: there may be too little memory; lower data.size or choose a smaller backbone")
+    return fitted.but({}, {"pretrain.batch": reason}), costs
+
+
+def _for_minutes(fitted: Fitted, tiles: FoundTiles, costs: Costs, minutes: float | None) -> tuple[Fitted, float]:
+    """Scale the epochs so that all stages take the minutes; returns also the seconds that they take."""
+
+    def seconds(trial: Fitted) -> float:
+        return sum(row.seconds or 0 for row in estimate(trial.recipe, tiles, costs, {}))
+
+    given = {key: fitted.chosen[key] for key in EPOCHS if key in fitted.chosen}
+    whole = seconds(fitted)
+    train = f"{tiles.count('train'):,} training tiles"
+    if minutes is None:
+        reason = f"the steps of the shipped recipe, for {train}; gcl-custom init --minutes fits them to a time"
+        return fitted.but({}, {"pretrain.epochs": reason}), whole
+    for step in range(STEPS):
+        times = MOST_TIMES * 0.95**step
+        trial = fitted.but({key: max(1, round(epochs * times)) for key, epochs in given.items()})
+        took = seconds(trial)
+        if took <= 60 * minutes or all(trial.chosen[key] == 1 for key in given):
+            break
+    if took > 60 * minutes:
+        warn(f"even one epoch of each training, with what surrounds it, takes about {duration(took)}: more than wanted")
+    reason = (
+        f"as many as {minutes:g} minutes allow for {train}; the shipped recipe's steps would take {duration(whole)}"
+    )
+    if times == MOST_TIMES:
+        reason = (
+            f"{MOST_TIMES} times the shipped recipe's steps, which is enough for {train} and takes less than wanted"
+        )
+    return trial.but({}, {"pretrain.epochs": reason}), took
+
+
+def free_memory() -> int:
+    """Bytes that are free: of the GPU, if there is one, otherwise of this machine or of this container."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if meminfo.is_file() and (found := re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())):
+        free = 1024 * int(found[1])
+    if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
+        free = min(free, int(text))
+    return free
+
+
+# ---------------------------------------------------------------- keys
+
+
+def _value(values: Values, key: str) -> Any:
+    """The value of key.path in nested sections; None if there is none."""
+    here: Any = values
+    for part in key.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    return here
+
+
+def _set(values: Values, key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[last] = value

@@ -1,0 +1,187 @@
+"""The recipe that init writes: it fits what lies there, runs without an edit, and says why."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from collected_images import files_below, parquet, png, zipped
+from drawn_imagery import draw
+from PIL import Image
+from small_images import tiff
+
+from gcl_custom.check import init_recipe, step_costs
+from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
+from gcl_custom.errors import UserError
+from gcl_custom.imagery import pack_tiles
+from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.pretraining.suitable import require_suitable
+from gcl_custom.recipe.file import load_recipe
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step of a training takes a second, and all else next to nothing."""
+
+    def measured(recipe: Recipe, *_: object) -> Costs:
+        step, quick = Cost(1.0, 10**6 * recipe.pretrain.batch, 1000), Cost(1e-6, 10**6, 1000)
+        return Costs(TokenCosts(step, step, step, quick, quick), step, quick, quick, quick, (quick, 8))
+
+    monkeypatch.setattr(init_recipe, "measure", measured)
+    monkeypatch.setattr(init_recipe, "free_memory", lambda: 10**12)
+
+
+def written(folder: Path, minutes: float | None = None) -> tuple[Recipe, str]:
+    out = folder.parent / "mine.yaml"
+    init_recipe.init_recipe(folder, out, minutes, overwrite=True)
+    return load_recipe(out), out.read_text()
+
+
+def flat(root: Path) -> None:
+    root.mkdir()
+    for number in range(24):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+            root / f"{number}.jpg"
+        )
+
+
+def single_band(root: Path) -> None:
+    root.mkdir()
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 60000, (1, 32, 32)).astype(np.uint16)
+        tiff(root / f"{number}.tif", pixels)
+
+
+def kaggle(root: Path) -> None:
+    for split, each in (("train", 8), ("valid", 2), ("test", 2)):
+        draw(root / split, bands=3, each=each, size=40)
+
+
+def with_masks(root: Path) -> None:
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
+        Image.fromarray((pixels[..., 0] > 99).astype(np.uint8)).save(root / "masks" / f"{number}.png")
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
+    "kaggle": (kaggle, "small-rgb", 40, ["36 tiles of 3 classes", "splits as they are given", "uint8"]),
+    "flat": (flat, "small-rgb", 40, ["24 tiles without labels", "labels: FILE.csv"]),
+    "classes": (lambda root: draw(root, 3, 8, 72), "small-rgb", 64, ["3 classes (field, forest, lake)", "at random"]),
+    "bands": (lambda root: draw(root, 4, 8, 50), "small-bands", 48, ["4 bands of uint16", "bands: [blue, green, red"]),
+    "masks": (with_masks, "small-rgb", 40, ["24 tiles of 2 classes (0, 1, one a pixel in masks), 24 labelled"]),
+    "single band of 16 bits": (single_band, "small-bands", 32, ["1 band of uint16", "percentiles of each band"]),
+}
+"""Layout -> how it is made, the recipe and the size that fit, and what the reasons say."""
+
+
+@pytest.mark.usefixtures("priced")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_recipe_fits_the_folder_and_packs_it(layout: str, tmp_path: Path) -> None:
+    make, kind, size, said = LAYOUTS[layout]
+    make(tmp_path / "tiles")
+    recipe, text = written(tmp_path / "tiles")
+    assert (recipe.data.size, recipe.pretrain.continues) == (size, kind == "small-rgb")
+    for words in said:
+        assert words in " ".join(text.replace("#", " ").split())
+    run = Run(tmp_path / "runs" / "mine", recipe)
+    pack_tiles.pack_tiles(run)
+    require_suitable(run)
+    store = TileStore(plan.tiles(run).path)
+    assert len(store) == len(list((tmp_path / "tiles").rglob("*.*"))) - len(list((tmp_path / "tiles").glob("masks/*")))
+
+
+@pytest.mark.usefixtures("priced")
+@pytest.mark.parametrize("form", ["zip", "parquet", "npz"])
+def test_a_collection_gets_a_recipe_as_its_folder_does(form: str, tmp_path: Path) -> None:
+    draw(tmp_path / "tiles", 3, 8, 40)
+    files = files_below(tmp_path / "tiles")
+    labels = [name.split("/")[0] for name in files]
+    root = tmp_path / f"tiles.{form}"
+    if form == "zip":
+        zipped(root, files)
+    elif form == "parquet":
+        parquet(root, list(files.values()), labels)
+    else:
+        np.savez(
+            root, images=np.stack([np.asarray(Image.open(tmp_path / "tiles" / name)) for name in files]), labels=labels
+        )
+    recipe, text = written(root)
+    assert written(tmp_path / "tiles")[0].model_copy(update={"data": recipe.data}) == recipe
+    assert "24 tiles of 3 classes (field, forest, lake), 24 labelled" in text
+    run = Run(tmp_path / "runs" / "mine", recipe)
+    pack_tiles.pack_tiles(run)
+    assert TileStore(plan.tiles(run).path).classes == ["field", "forest", "lake"]
+
+
+@pytest.mark.usefixtures("priced")
+def test_minutes_buy_epochs_within_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """18 training tiles are one step of each training, so an epoch of the three takes three seconds."""
+    draw(tmp_path / "tiles", 4, 8, 32)
+    usual, text = written(tmp_path / "tiles")
+    assert "the steps of the shipped recipe, for 18 training tiles" in text
+    few, text = written(tmp_path / "tiles", minutes=2.0)
+    assert few.pretrain.epochs < usual.pretrain.epochs
+    assert few.tokens.tokenizer.epochs < usual.tokens.tokenizer.epochs
+    assert "as many as 2 minutes allow" in text
+    more, _ = written(tmp_path / "tiles", minutes=5.0)
+    assert few.pretrain.epochs < more.pretrain.epochs
+    most, text = written(tmp_path / "tiles", minutes=1e4)
+    assert most.pretrain.epochs == init_recipe.MOST_TIMES * usual.pretrain.epochs
+    assert "takes less than wanted" in text
+    capsys.readouterr()
+    least, _ = written(tmp_path / "tiles", minutes=0.02)
+    assert (least.pretrain.epochs, least.tokens.maskgit.epochs) == (1, 1)
+    assert "even one epoch of each training" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("priced")
+def test_batches_are_halved_until_a_step_fits_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "tiles", 3, 8, 32)
+    usual, _ = written(tmp_path / "tiles")
+    monkeypatch.setattr(init_recipe, "free_memory", lambda: 10**8)
+    less, text = written(tmp_path / "tiles")
+    assert usual.pretrain.batch == 128
+    assert less.pretrain.batch == 32
+    assert "32 MB at most, and 100 MB are free (halved for that)" in text
+    monkeypatch.setattr(init_recipe, "free_memory", lambda: 10)
+    assert written(tmp_path / "tiles")[0].pretrain.batch == init_recipe.SMALLEST_BATCH
+    assert "there may be too little memory" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_file_is_only_replaced_if_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "tiles", 3, 8, 32)
+    monkeypatch.chdir(tmp_path)
+    init_recipe.init_recipe(Path("tiles"), None, None, overwrite=False)
+    before = Path("tiles.yaml").read_text()
+    assert load_recipe("tiles.yaml").name == "tiles"
+    with pytest.raises(UserError, match=r"tiles\.yaml exists already\. Add --overwrite"):
+        init_recipe.init_recipe(Path("tiles"), None, 1.0, overwrite=False)
+    assert Path("tiles.yaml").read_text() == before
+    with pytest.raises(UserError, match=r"a recipe is a \.yaml file"):
+        init_recipe.init_recipe(Path("tiles"), Path("mine.txt"), None, overwrite=False)
+    shutil.rmtree("tiles")
+    with pytest.raises(UserError, match="there is no folder tiles"):
+        init_recipe.init_recipe(Path("tiles"), Path("other.yaml"), None, overwrite=False)
+    assert not Path("other.yaml").exists()
+
+
+def test_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without made-up costs, as a reader types it."""
+    monkeypatch.setattr(step_costs, "REPEATS", 1)
+    (tmp_path / "tiles").mkdir()
+    for number in range(24):
+        (tmp_path / "tiles" / f"{number}.png").write_bytes(png(number, 16))
+    recipe, text = written(tmp_path / "tiles", minutes=0.5)
+    assert recipe.data.size == 16
+    assert "minutes allow for" in text or "enough for" in text
+    assert init_recipe.free_memory() > 10**7
