@@ -38,7 +38,16 @@ ROOMS: dict[str, set[str]] = {
     "reporting": {ROOT, "recipe", "runs", "measures", "imagery", "training", "views", "evaluation"},
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},
-        *{"imagery.places", "generator.own", "generator", "views", "pretraining", "evaluation", "reporting"},
+        *{
+            "imagery.collections",
+            "imagery.places",
+            "generator.own",
+            "generator",
+            "views",
+            "pretraining",
+            "evaluation",
+            "reporting",
+        },
     },
     "export": {ROOT, "recipe", "weights", "runs", "imagery.collections", "imagery", "pretraining", "evaluation"},
     "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},

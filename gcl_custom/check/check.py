@@ -1,4 +1,4 @@
-"""Stage without output: what a recipe would do here, before any training. Nothing is written.
+"""Stage without output: what a recipe would do here, before any training. Nothing is written unless it is asked for.
 
 It finds the tiles as packing would, reads files to find unusable ones, looks for the weights from elsewhere, and
 measures a few steps of each network that can be built.
@@ -12,10 +12,12 @@ import torch
 from rich.table import Table
 
 from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
+from gcl_custom.check.imagery_page import imagery_page
 from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.errors import UserError
+from gcl_custom.files import write_text
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
@@ -34,16 +36,19 @@ LARGE = 100 * 10**9
 """Bytes of views above which the warning names what takes less room."""
 
 
-def check(run: Run, map_to: Path | None = None) -> None:
+def check(run: Run, map_to: Path | None = None, page_to: Path | None = None) -> None:
     """Show tiles, unusable files, shapes, steps, time, memory and disk of every stage.
 
     Args:
         map_to: file for the map of the splits.
+        page_to: file for a page with all of this, and more on the imagery.
 
     Raises:
-        UserError: anything that would end the run before its first training step.
+        UserError: anything that would end the run before its first training step, or for want of room on the disk.
     """
     recipe = run.recipe
+    if page_to is not None and (page_to.suffix != ".html" or page_to.is_dir() or not page_to.parent.is_dir()):
+        raise UserError(f"--page: {page_to} is no .html file, or its folder is missing. Give a file such as check.html")
     require_devices(recipe.hardware)
     if map_to is not None and not (map_to.parent.is_dir() and not map_to.is_dir()):
         raise UserError(f"--map: {map_to} is a folder, or its folder is missing. Give a file such as splits.png")
@@ -56,7 +61,23 @@ def check(run: Run, map_to: Path | None = None) -> None:
     say("measuring a few steps of each network ...")
     tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
     costs = measure(recipe, tiles.form.bands, tiles.rgb, tokens, tiles.kind)
-    show_costs(list(estimate(recipe, tiles, costs, sizes)), run)
+    rows = list(estimate(recipe, tiles, costs, sizes))
+    show_costs(rows, run)
+    faults = [*tiles.faults, *_room(rows, run)]
+    if page_to is not None:
+        write_text(page_to, imagery_page(recipe, tiles, rows, faults))
+        say(f"page: {page_to.resolve()}")
+    if faults:
+        raise UserError(f"{recipe.name} would not run. {'. '.join(faults)}")
+
+
+def _room(rows: Sequence[StageCost], run: Run) -> list[str]:
+    """What is wrong with the room on the disk; nothing if there is enough."""
+    disk = sum(row.disk for row in rows)
+    place = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    told = f"{place} has {in_bytes(free)} free, and {in_bytes(disk)} are needed: make room or give another place with"
+    return [f"{told} --runs"] if disk > free else []
 
 
 def _draw(tiles: FoundTiles, path: Path) -> None:
@@ -160,11 +181,4 @@ def show_costs(rows: Sequence[StageCost], run: Run) -> None:
         warn(
             f"the generative views are kept as raw pixels and come to {in_bytes(views)}. Fewer of them "
             f"(views.per_tile) or smaller tiles (data.size) take less room"
-        )
-    place = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    if disk > free:
-        warn(
-            f"{place} has {in_bytes(free)} free, and {in_bytes(disk)} are needed: make room or give another place with "
-            f"--runs"
         )

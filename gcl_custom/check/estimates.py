@@ -1,12 +1,13 @@
 """Time, memory and disk of a recipe's stages, computed from the tiles and the costs of single batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from gcl_custom.check.inventory import Inventory
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.places.coordinates import Places
@@ -38,6 +39,10 @@ class FoundTiles:
     """Longitude and latitude of each tile."""
     told: str = ""
     """Which split this is, in words."""
+    inventory: Inventory | None = None
+    """What was seen of the files; None where none is there yet."""
+    faults: Sequence[str] = ()
+    """Why packing would stop."""
 
     def count(self, split: SplitName, label: int | None = None) -> int:
         chosen = self.split == SPLITS.index(split)

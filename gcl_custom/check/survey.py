@@ -12,13 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 from rasterio.errors import RasterioError
+from rich.table import Table
 
 from gcl_custom.check.estimates import FoundTiles
-from gcl_custom.console import progress, say, warn
+from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
+from gcl_custom.console import console, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
+from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
@@ -30,6 +33,8 @@ from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 
+MOST_FORMS = 12
+"""Most forms of files in the table on the console."""
 MOST_READ = 4000
 """Most files that are read. Of more files, some are chosen, spread evenly over the paths."""
 
@@ -44,6 +49,7 @@ class Look(NamedTuple):
     hash: Hashes
     telling: Bool[np.ndarray, " 1"]
     """Whether it shows enough for its hash to be compared."""
+    seen: Seen
 
 
 def survey(data: DataSettings) -> FoundTiles:
@@ -76,7 +82,31 @@ def survey(data: DataSettings) -> FoundTiles:
         found = _tiles(replace(layout, tiles=usable), form, data, stated)
     splits = dict(zip([tile.source for tile in usable], found.split.tolist(), strict=True))
     _duplicates(looks, splits)
-    return found
+    read = len(bad) + len(looks)
+    why = {source: str(problem) for source, problem in bad.items()}
+    inventory = Inventory(read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why)
+    show_files(inventory)
+    stops = [f"packing would stop: {reason}" for reason in excess([each.kind for each in bad.values()], read, data)]
+    for reason in stops:
+        warn(reason)
+    return replace(found, inventory=inventory, faults=stops)
+
+
+def show_files(found: Inventory) -> None:
+    """Show the forms of files, copies and blank tiles."""
+    forms = found.forms
+    if len(forms) > 1 or any(form.projection for form, _ in forms):
+        table = Table("files", "pixels", "bands", "type", "projection", "number", box=None)
+        for form, count in forms[:MOST_FORMS]:
+            table.add_row(*form_cells(form), f"{count:,}")
+        if (more := len(forms) - MOST_FORMS) > 0:
+            table.add_row(f"{more:,} more forms")
+        console.print(table)
+    if copies := found.copies:
+        count = sum(map(len, copies))
+        say(f"{count} tiles are copies of one another, such as {copies[0][0]} and {copies[0][1]}")
+    if blank := found.blank:
+        say(f"{len(blank)} tiles are blank, or nearly so, such as {examples([str(source) for source in blank])}")
 
 
 def _tiles(
@@ -159,14 +189,14 @@ def unusable(
     with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
         bad: dict[Source, Unusable] = {}
         good: list[Tile] = []
-        seen: dict[Source, Look] = {}
+        good_looks: dict[Source, Look] = {}
         looks = pool.map(partial(_look, root=root, form=form, data=data), chosen)
         for source, look in zip(chosen, looks, strict=True):
             if isinstance(look, Unusable):
                 bad[source] = look
             else:
                 good.append(look.tile)
-                seen[source] = look
+                good_looks[source] = look
             bar.advance()
     for note in remarks(good):
         warn(note)
@@ -187,9 +217,7 @@ def unusable(
             f"no file of {root} can be used ({causes}; {read}). Mend or remove them, or change the settings that their "
             f"reasons name"
         )
-    for reason in excess(kinds, len(chosen), data):
-        warn(f"packing would stop: {reason}")
-    return bad, seen
+    return bad, good_looks
 
 
 def _look(source: Source, root: Path, form: Form, data: DataSettings) -> Look | Unusable:
@@ -197,6 +225,8 @@ def _look(source: Source, root: Path, form: Form, data: DataSettings) -> Look | 
     tile = found.tile()
     if isinstance(tile, Unusable):
         return tile
-    hashes, telling = difference_hashes(tensor_of(tile.pixels)[None])
+    hashes, telling = difference_hashes(tensor_of(tile.pixels.copy())[None])
     slim = tile._replace(pixels=tile.pixels[:, :0].copy())
-    return Look(slim, found.digest(), on_earth(found.place()), hashes, telling)
+    content = found.content if isinstance(found.content, bytes) else None
+    digest = found.digest()
+    return Look(slim, digest, on_earth(found.place()), hashes, telling, seen(content, tile, digest))

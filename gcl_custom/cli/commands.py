@@ -128,14 +128,17 @@ def check(
         Path | None,
         typer.Option("--map", metavar="FILE", help="PNG file to draw a map of the splits into."),
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="HTML file to write with all of this and histograms.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Say what a recipe, or a first try on a folder, would do: tiles found, unusable files, shapes, time and disk.
-    Trains nothing, and writes nothing but the map, if it is asked for.
+    Trains nothing, and writes nothing but a map or a page that is asked for. Exit code 0 means that it would run.
     """
     given = (
         [] if labels is None else [f"data.labels={json.dumps(labels)}"]
     )  # a name is a text, whatever YAML makes of it
-    jobs.do("check", opened(runs, recipe, run, [*(set_ or ()), *given]), map_)
+    jobs.do("check", opened(runs, recipe, run, [*(set_ or ()), *given]), map_, page)
 
 
 @app.command()

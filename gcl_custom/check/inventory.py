@@ -1,0 +1,138 @@
+"""What lies in the files that were read: kinds, sizes, bands, types, projections; values; copies and blank tiles.
+
+c  bands     s  side of a tile     v  values that are kept of each band of a tile
+"""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import rasterio
+from jaxtyping import Float, Int, Shaped
+from PIL import Image
+from rasterio.errors import RasterioError
+
+from gcl_custom.imagery.collections.stacks import MAGIC
+from gcl_custom.imagery.decoding import DRIVERS, Tile
+from gcl_custom.imagery.source import Source
+
+VALUES = 64
+"""Most values that are kept of each band of a tile, spread evenly over it."""
+BINS = 48
+BLANK = 0.01
+"""A tile is blank if each band varies by less than this share of the band's range over all tiles."""
+
+
+class FileForm(NamedTuple):
+    """What a file says of itself."""
+
+    kind: str
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    projection: str
+    """EPSG:NUMBER or the like; empty without one."""
+
+
+def form_cells(form: FileForm) -> list[str]:
+    """A form, for tables on the console and on the page."""
+    size = f"{form.width:,} × {form.height:,}"
+    return [form.kind, size, f"{form.bands}", form.dtype, form.projection or "none"]
+
+
+class Seen(NamedTuple):
+    """What is kept of a tile that was read."""
+
+    form: FileForm | None
+    deviation: Float[np.ndarray, " c"]
+    """Standard deviation of each band."""
+    values: Shaped[np.ndarray, "c v"]
+    digest: str
+
+
+def form_in(content: bytes) -> FileForm | None:
+    """What the header of a file says; None if it cannot be read."""
+    driver = next((name for magic, name in DRIVERS.items() if content.startswith(magic)), None)
+    try:
+        if driver:
+            with rasterio.MemoryFile(content) as file, file.open(driver=driver) as raster:
+                kind = "TIFF" if driver == "GTiff" else "JPEG 2000"
+                projection = raster.crs.to_string() if raster.crs else ""
+                return FileForm(kind, raster.width, raster.height, raster.count, raster.dtypes[0], projection)
+        if content.startswith(MAGIC):
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            bands, height, width = array.shape
+            return FileForm("array", width, height, bands, array.dtype.name, "")
+        with Image.open(io.BytesIO(content), formats=["JPEG", "PNG", "WEBP"]) as image:
+            dtype = "uint16" if image.mode.startswith("I") else "uint8"
+            return FileForm(str(image.format), *image.size, len(image.getbands()), dtype, "")
+    except (OSError, ValueError, SyntaxError, RasterioError, Image.DecompressionBombError):
+        return None
+
+
+def seen(content: bytes | None, tile: Tile, digest: str) -> Seen:
+    """What is kept of a tile.
+
+    Args:
+        content: the bytes of its file; None where they were not read whole.
+    """
+    flat = tile.pixels.reshape(len(tile.pixels), -1)
+    spread = np.linspace(0, flat.shape[1] - 1, min(VALUES, flat.shape[1])).round().astype(int)
+    values = flat[:, spread]
+    return Seen(form_in(content) if content else None, flat.std(axis=1, dtype=np.float64), values, digest)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What was seen of the usable tiles, and why others are not.
+
+    Attributes:
+        read: number of files that were read.
+        of: number of files that there are.
+        tiles: what was seen of each usable tile.
+        unusable: why each of the others is none.
+    """
+
+    read: int
+    of: int
+    tiles: Mapping[Source, Seen]
+    unusable: Mapping[Source, str] = field(default_factory=dict)
+
+    @property
+    def forms(self) -> list[tuple[FileForm, int]]:
+        """The forms of files, the most common first."""
+        return Counter(each.form for each in self.tiles.values() if each.form).most_common()
+
+    @property
+    def copies(self) -> list[list[Source]]:
+        """Tiles of the same content."""
+        alike = defaultdict(list)
+        for source, each in self.tiles.items():
+            alike[each.digest].append(source)
+        return [sources for sources in alike.values() if len(sources) > 1]
+
+    @property
+    def ranges(self) -> Float[np.ndarray, "c 2"]:
+        """The 0.1 and 99.9 percentile of each band."""
+        return np.percentile(self._values, [0.1, 99.9], axis=1).T
+
+    @property
+    def blank(self) -> list[Source]:
+        """Tiles that show next to nothing."""
+        low, high = self.ranges.T
+        least = BLANK * np.maximum(high - low, 1e-12)
+        return [source for source, each in self.tiles.items() if (each.deviation < least).all()]
+
+    def histogram(self, band: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " m"]]:
+        """Counts of the values of a band, and the borders between them; what lies beyond its range is left out."""
+        low, high = self.ranges[band]
+        counts, borders = np.histogram(self._values[band], BINS, (low, max(high, low + 1e-6)))
+        return counts, borders.astype(np.float64)
+
+    @property
+    def _values(self) -> Float[np.ndarray, "c n"]:
+        return np.concatenate([each.values for each in self.tiles.values()], axis=1).astype(np.float64)
