@@ -95,7 +95,7 @@ def survey(data: DataSettings) -> FoundTiles:
 def show_files(found: Inventory) -> None:
     """Show the forms of files, copies and blank tiles."""
     forms = found.forms
-    if len(forms) > 1 or any(form.projection for form, _ in forms):
+    if forms:
         table = Table("files", "pixels", "bands", "type", "projection", "number", box=None)
         for form, count in forms[:MOST_FORMS]:
             table.add_row(*form_cells(form), f"{count:,}")
