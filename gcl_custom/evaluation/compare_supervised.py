@@ -16,7 +16,7 @@ from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.curves import Training, kept_training
 from gcl_custom.evaluation.figures import TITLES, Figure, share_name, title
 from gcl_custom.evaluation.inference import blocks_of, labelled
-from gcl_custom.evaluation.score_texts import notes, over
+from gcl_custom.evaluation.score_texts import of_draws, of_floors, over
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.evaluation.verdict import summarise
 from gcl_custom.files import read_json, write_json
@@ -135,11 +135,10 @@ def _backbone(run: Run, store: TileStore, arm: str, seed: int) -> tuple[nn.Modul
 
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, what pretraining has learned, and the verdict."""
-    draws, of_floors = notes(scores)
     note = (
-        f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {draws} "
+        f"{scoring.caption(scores['measure'])} The intervals are {over(scores)}. {of_draws(scores)} "
         f"A share of labels: fine-tuned, or supervised without pretraining. "
-        f"{of_floors}"
+        f"{of_floors(scores)}"
     )
     titles = {arm: title(arm) for arm in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], titles, note, scores["test_tiles"], console.console.width))

@@ -18,7 +18,7 @@ from gcl_custom.evaluation import floors, scoring
 from gcl_custom.evaluation.figures import FLOORS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.evaluation.inference import blocks_of, labelled
-from gcl_custom.evaluation.score_texts import notes, tiles_or_blocks
+from gcl_custom.evaluation.score_texts import of_draws, of_floors, tiles_or_blocks
 from gcl_custom.evaluation.verdict import Blocks, Truth, in_blocks, result_of, score
 from gcl_custom.files import write_json
 from gcl_custom.imagery.splits import told
@@ -198,10 +198,9 @@ def _paired(
 
 def show(scores: dict[str, Any]) -> None:
     """The scores as a table, the comparisons, and what each network saw."""
-    draws, of_floors = notes(scores)
     note = (
         f"{scoring.caption(scores['measure'])} The intervals are over seeds, or with fewer than {FEW_SEEDS} of them "
-        f"over {tiles_or_blocks(scores)}. {draws} A share of labels: fine-tuned. {of_floors}"
+        f"over {tiles_or_blocks(scores)}. {of_draws(scores)} A share of labels: fine-tuned. {of_floors(scores)}"
     )
     names = {name: title(name) if name in FLOORS else name for name in scores["scores"]}
     console.console.print(scoring.tables(scores["scores"], names, note, scores["test_tiles"], console.console.width))

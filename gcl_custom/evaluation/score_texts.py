@@ -50,11 +50,14 @@ def of_probes(scores: Mapping[str, Any]) -> str:
     return kind_scored_by(scores["measure"]).probes_caption
 
 
-def notes(scores: Mapping[str, Any]) -> tuple[str, str]:
-    """What the figures with few labels are, and what the floors are, below a table."""
-    floors = kind_scored_by(scores["measure"]).floors_caption
-    draws, floors = (text.replace("test tiles", tiles_or_blocks(scores)) for text in (OF_DRAWS, floors))
-    return draws, floors
+def of_floors(scores: Mapping[str, Any]) -> str:
+    """What the floors of a scores.json are."""
+    return kind_scored_by(scores["measure"]).floors_caption.replace("test tiles", tiles_or_blocks(scores))
+
+
+def of_draws(scores: Mapping[str, Any]) -> str:
+    """What the figures with few labels are, below a table."""
+    return OF_DRAWS.replace("test tiles", tiles_or_blocks(scores))
 
 
 def how_over_tiles(scores: Mapping[str, Any]) -> str:

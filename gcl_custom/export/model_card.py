@@ -8,7 +8,16 @@ import yaml
 
 from gcl_custom import __version__
 from gcl_custom.evaluation.figures import column_title, in_columns, title
-from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, notes, of_probes, over, seeds_text
+from gcl_custom.evaluation.score_texts import (
+    above,
+    interval_text,
+    mean_text,
+    of_draws,
+    of_floors,
+    of_probes,
+    over,
+    seeds_text,
+)
 from gcl_custom.evaluation.scoring import caption
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import read_json
@@ -125,13 +134,12 @@ def _scores(known: TrainedBackbone) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     own = scores["scores"].get(known.arm, {}).get("linear", {}).get("seeds", {}).get(str(known.seed))
     this = f" The backbone of this card: linear probe {mean_text({'mean': own}, tiles)} %." if own is not None else ""
-    draws, of_floors = notes(scores)
     before = "".join(f"- {text}\n" for text in above(scores)) + "\n"
     return (
         f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over(scores)}. "
         f"{of_probes(scores)}. Shares of labels: the whole network trained, from the backbone, "
-        f"or, for the supervised baseline, from the weights that pretraining began with. {draws} "
-        f"{of_floors}{this}\n\n"
+        f"or, for the supervised baseline, from the weights that pretraining began with. {of_draws(scores)} "
+        f"{of_floors(scores)}{this}\n\n"
         f"{table}\n\n{before}{scores['verdict']} {scores['cause']} {scores['seeds_show']}\n\n{scores['split']}"
     )
 

@@ -24,7 +24,6 @@ from gcl_custom.imagery.collections.open_collections import collection_at, holdi
 from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
 from gcl_custom.imagery.label_table import LabelRow, read_labels, read_lists, table_below
 from gcl_custom.imagery.layouts import (
-    THUMBNAILS,
     UNLABELLED,
     Placed,
     Reading,
@@ -36,6 +35,7 @@ from gcl_custom.imagery.layouts import (
     refuse_masks,
     split_named,
     with_splits,
+    without_thumbnails,
 )
 from gcl_custom.imagery.read_tile import content_of
 from gcl_custom.imagery.source import Source
@@ -45,8 +45,6 @@ from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, ki
 from gcl_custom.recipe.imagery import Card, DataSettings, SplitLists
 
 SUFFIXES = IMAGE_SUFFIXES
-DIVIDED_ANEW = ("random", "blocks", "scene")
-"""Values of data.split.by with which splits that folders give do not count."""
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 
@@ -82,7 +80,7 @@ def layout_of(data: DataSettings, card: Card | None) -> Layout:
     layout = find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data), data.masks)
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
-    elif data.split.by in DIVIDED_ANEW:
+    elif data.split.chance:
         layout = replace(layout, tiles=[tile._replace(split=None) for tile in layout.tiles])
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
@@ -93,20 +91,9 @@ def layout_of(data: DataSettings, card: Card | None) -> Layout:
 
 
 def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
-    """The tiles with the splits of lists. Files that none names are for training, or left out if a list says which are.
-
-    Raises:
-        UserError: as ``read_lists`` does.
-    """
+    """The tiles that lists name, or all if no list says which are for training; raises as ``read_lists`` does."""
     splits, notes = read_lists(root, lists.given, [tile.source.path for tile in found.tiles])
-    rest: SplitName | None = None if lists.train else "train"
-    tiles = [
-        tile._replace(split=split) for tile in found.tiles if (split := splits.get(tile.source.path, rest)) is not None
-    ]
-    if left := [tile.source.path for tile in found.tiles if splits.get(tile.source.path, rest) is None]:
-        notes.append(
-            f"images that no list of data.split.lists names, left out: {len(left):,}, such as {examples(left)}"
-        )
+    tiles = [tile._replace(split=splits[tile.source.path]) for tile in found.tiles if tile.source.path in splits]
     return replace(found, tiles=tiles, notes=[*found.notes, *notes])
 
 
@@ -145,7 +132,7 @@ def find_tiles(
             f"and may lie in folders of any depth{shut}"
         )
     notes = [*collection.notes] if collection else found.notes
-    images, small = _without_thumbnails(found.images)
+    images, small = without_thumbnails(found.images)
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
     pairs = (
@@ -335,18 +322,6 @@ def _is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
 def _is_special(path: Path) -> bool:
     """Whether it is no regular file, but a pipe or a device, or a link to one."""
     return not path.is_file() and path.exists()
-
-
-def _without_thumbnails(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The images, and those in folders of thumbnails, whose pictures lie in the folder above already."""
-    holding = {path.rpartition("/")[0] for path in paths}
-    small = set()
-    for path in paths:
-        folders = path.split("/")[:-1]
-        for depth, folder in enumerate(folders):
-            if folder.lower() in THUMBNAILS and "/".join(folders[:depth]) in holding:
-                small.add(path)
-    return [path for path in paths if path not in small], sorted(small)
 
 
 def _stated_splits(root: Path, card: Card, in_folders: bool) -> dict[SplitName, str]:

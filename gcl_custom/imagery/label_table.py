@@ -107,7 +107,8 @@ def read_labels(path: Path, images: Sequence[str], content: bytes | None = None)
 def read_lists(
     root: Path, lists: Mapping[SplitName, str], images: Sequence[str]
 ) -> tuple[dict[str, SplitName], list[str]]:
-    """The split of each image that a list names, and notes for the user.
+    """The split of each image that a list names, and notes for the user. The others are for training, or have no split
+    if a list says which those are.
 
     A line is a path: relative to the root or to the list, or the end of one, with or without its suffix. What stands
     behind it, after a space or a comma, is passed over. Lines without an image are counted: data sets are often used
@@ -146,6 +147,12 @@ def read_lists(
             notes.append(
                 f"lines of {given} that name no image here: {len(absent):,} of {len(lines):,}, such as {absent[0]}"
             )
+    left = [image for image in images if image not in splits]
+    if "train" not in lists:
+        splits |= dict.fromkeys(left, "train")
+    elif left:
+        few = ", ".join(left[:3])
+        notes.append(f"images that no list of data.split.lists names, left out: {len(left):,}, such as {few}")
     return splits, notes
 
 

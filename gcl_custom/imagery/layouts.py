@@ -290,3 +290,15 @@ def refuse_masks(root: Path, images: Sequence[str]) -> None:
                 f"none of its files has the name of an image, apart from the suffix. Rename them, give the folder of "
                 f"the images, for example --set data.root={root / beside[0]}, or move the masks away"
             )
+
+
+def without_thumbnails(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The images, and those in folders of thumbnails, whose pictures lie in the folder above already."""
+    holding = {path.rpartition("/")[0] for path in paths}
+    small = set()
+    for path in paths:
+        folders = path.split("/")[:-1]
+        for depth, folder in enumerate(folders):
+            if folder.lower() in THUMBNAILS and "/".join(folders[:depth]) in holding:
+                small.add(path)
+    return [path for path in paths if path not in small], sorted(small)

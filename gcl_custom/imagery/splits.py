@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gcl_custom.console import plain
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import DIVIDED_ANEW, FoundTile
+from gcl_custom.imagery.folders import FoundTile
 from gcl_custom.imagery.places.blocks import Blocks, by_name, in_scenes, on_ground
 from gcl_custom.imagery.places.coordinates import Places, known, places_in_names
 from gcl_custom.imagery.places.groups import divide_groups
@@ -77,7 +77,7 @@ def divide(
         sources = [tiles[number].source for number in rest.tolist()]
         among = [name for name in SPLITS if name == "train" or name in missing]
         strata = kind.strata(labels[rest])
-        way = data.split.by if data.split.by in DIVIDED_ANEW else _careful(sources)
+        way = data.split.chance or _careful(sources)
         if way == "random":
             split[rest] = random_split(sources, strata, data.split, among)
             found = Division(split, "random")
@@ -99,7 +99,7 @@ def divide(
 
 def needs_places(data: DataSettings, tiles: Sequence[FoundTile]) -> bool:
     """Whether the division of these tiles depends on their places."""
-    way = data.split.by if data.split.by in DIVIDED_ANEW else _careful([tile.source for tile in tiles])
+    way = data.split.chance or _careful([tile.source for tile in tiles])
     return bool(missing_splits(tiles)) and way == "blocks"
 
 

@@ -69,6 +69,11 @@ class SplitSettings(Section):
     seed: Seed = 0
     """Seed of the division, separate from the run's seed so that runs of different seeds share the test split."""
 
+    @property
+    def chance(self) -> Literal["random", "blocks", "scene"] | None:
+        """The ways of chance: with one of them, splits that folders give do not count."""
+        return self.by if self.by in ("random", "blocks", "scene") else None
+
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
         if abs(self.train + self.valid + self.test - 1) > 1e-6:

@@ -16,7 +16,8 @@ from gcl_custom.evaluation.score_texts import (
     how_over_tiles,
     interval_text,
     mean_text,
-    notes,
+    of_draws,
+    of_floors,
     of_probes,
     over,
     seeds_text,
@@ -60,7 +61,7 @@ def table(scores: Scores) -> str:
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
         "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
-        f"generative view. {' '.join(notes(scores))}"
+        f"generative view. {of_draws(scores)} {of_floors(scores)}"
     )
     return f'<div class="card">{_rows(scores, title)}<p class="note">{escape(note)}</p></div>{_plots(scores)}'
 
@@ -73,7 +74,7 @@ def evaluated(scores: Scores) -> str:
         f"{tiles_or_blocks(scores)} ({how_over_tiles(scores)}); "
         f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} "
         f"{of_probes(scores)}, once for weights that are the same for every seed. Trained: the whole "
-        f"network, from the backbone's weights. {' '.join(notes(scores))}"
+        f"network, from the backbone's weights. {of_draws(scores)} {of_floors(scores)}"
     )
     rows = [
         (name, [text(found["spec"]), text(found["input"]), text(", ".join(map(str, found["seeds"])), number=True)])

@@ -190,14 +190,21 @@ def test_lists_name_files_in_the_ways_of_public_data_sets(tmp_path: Path) -> Non
 
 def test_lines_without_an_image_are_counted_and_names_of_several_name_none(tmp_path: Path) -> None:
     found, notes = read_lists(tmp_path, lists(tmp_path, test="Forest_1.jpg\nsame.png\ngone.jpg\n"), FILES)
-    assert found == {"Forest/Forest_1.jpg": "test"}
+    assert found == {file: "test" if file == "Forest/Forest_1.jpg" else "train" for file in FILES}
     assert notes == ["lines of test.txt that name no image here: 2 of 3, such as same.png"]
 
 
 def test_a_list_beside_its_files_names_them_from_there(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "test.txt").write_text("same.png\n")
-    assert read_lists(tmp_path, {"test": "x/test.txt"}, FILES)[0] == {"x/same.png": "test"}
+    assert read_lists(tmp_path, {"test": "x/test.txt"}, FILES)[0]["x/same.png"] == "test"
+
+
+def test_files_that_no_list_names_are_left_out_where_a_list_says_what_to_train_on(tmp_path: Path) -> None:
+    found, notes = read_lists(tmp_path, lists(tmp_path, train="Forest_1\n", test="Forest_2\n"), FILES)
+    assert found == {"Forest/Forest_1.jpg": "train", "Forest/Forest_2.jpg": "test"}
+    left = ", ".join(FILES[2:5])
+    assert notes == [f"images that no list of data.split.lists names, left out: 4, such as {left}"]
 
 
 @pytest.mark.parametrize(
