@@ -1,5 +1,6 @@
 """The settings of the section ``data``, and the fields of a data set's card."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -133,6 +134,8 @@ class DataSettings(Section):
             raise ValueError("multi_label needs labels, a CSV file: folders give each tile one label")
         if self.masks is not None and self.labels is not None:
             raise ValueError("masks and labels exclude each other: a tile has a mask, or labels from the CSV file")
+        if self.masks is not None and (Path(self.masks).is_absolute() or ".." in Path(self.masks).parts):
+            raise ValueError("masks is a folder below data.root or beside the images, such as masks: no absolute path")
         if self.mask_classes and len(set(self.mask_classes)) != len(self.mask_classes):
             raise ValueError("mask_classes must not repeat")
         return self

@@ -56,8 +56,8 @@ GENERATORS: dict[str, dict[str, Any]] = {
 }
 
 
-NAMES = ("backbone",)
-"""Keys of a recipe that are never a path."""
+NAMES = ("backbone", "masks")
+"""Keys of a recipe that are never a path of one machine."""
 
 
 def with_folders(section: BaseModel) -> dict[str, Any]:

@@ -16,6 +16,11 @@ from gcl_custom.recipe.recipe import Recipe
         ({"root": "x", "size": 60}, "data.size: given 60; .*multiple of 8"),
         ({"root": "x", "split": {"train": 0.9}}, "data.split: train \\+ valid \\+ test must be 1, not 1.2"),
         ({"root": "x", "multi_label": True}, "data: multi_label needs labels, a CSV file"),
+        ({"root": "x", "masks": "m", "labels": "l.csv"}, "data: masks and labels exclude each other"),
+        ({"root": "x", "masks": "/m"}, "data: masks is a folder below data.root"),
+        ({"root": "x", "masks": "../m"}, "data: masks is a folder below data.root"),
+        ({"root": "x", "mask_classes": ["a", "a"]}, "data: mask_classes must not repeat"),
+        ({"root": "x", "mask_classes": ["a"]}, "data.mask_classes: .*2"),
     ],
 )
 def test_each_mistake_is_explained(data: dict, expected: str) -> None:
