@@ -83,10 +83,10 @@ def summarise(
         figure: result_of(kind, figure.metric, _beside_each(predicted, seeds), labels, blocks)
         for figure, predicted in predictions.items()
     }
+    shown = [figure for figure in (Figure("gcl", "linear"), SUPERVISED) if figure in predictions]
+    by_class = {f"{figure.arm} {figure.metric}": kind.by_class(predictions[figure], labels) for figure in shown}
     confusion = {
-        f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes))
-        for figure in (Figure("gcl", "linear"), Figure("supervised", "supervised@all"))
-        if figure in predictions
+        f"{figure.arm} {figure.metric}": kind.confusion(predictions[figure], labels, len(classes)) for figure in shown
     }
     scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in results)}
     for figure, found in results.items():
@@ -104,6 +104,7 @@ def summarise(
         "classes": list(classes),
         "scores": scores,
         "confusion": {name: counts for name, counts in confusion.items() if counts is not None},
+        "by_class": {name: found for name, found in by_class.items() if found is not None},
         "answers": {
             question: [_answer(*pair, unfit) for pair in comparisons]
             for question, comparisons in _answers(results).items()

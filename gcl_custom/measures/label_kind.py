@@ -160,3 +160,9 @@ class LabelKind(ABC):
     ) -> list[list[int]] | None:
         """Counts of tiles, summed over seeds: a row for each true class, a column for each predicted one."""
         return None
+
+    def by_class(
+        self, predicted: Num[np.ndarray, "s n *_"], truth: Shaped[np.ndarray, "n *_"]
+    ) -> list[float | None] | None:
+        """The score of each class, over all seeds together, where scores are means over classes of such."""
+        return None

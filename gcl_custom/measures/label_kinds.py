@@ -226,7 +226,7 @@ class Masks(LabelKind):
     tile_interval = "bootstrap"
     draws_shots = False  # a tile has pixels of several classes, so "5 labels a class" would mean little
     draws_shares = True
-    no_confusion = "Pixels are scored by class, so there is no matrix of tiles."
+    no_confusion = "Intersection over union by class, in percent; a tile has pixels of several, so there is no matrix."
     probes_caption = (
         "Linear probe: a class for each pixel from two maps of the frozen backbone, its last and one of an earlier "
         "layer, enlarged to the tile, all labels; or from the last map alone"
@@ -306,6 +306,12 @@ class Masks(LabelKind):
 
     def drawn(self, predicted: Int[np.ndarray, "s r n c 2"], truth: Int[np.ndarray, "n c"]) -> Result:
         return Overlap(predicted, truth)
+
+    def by_class(self, predicted: Int[np.ndarray, "s n c 2"], truth: Int[np.ndarray, "n c"]) -> list[float | None]:
+        """Intersection over union; None of a class that does not occur."""
+        inside, union = predicted.sum((0, 1)).T
+        occur = truth.sum(0) > 0
+        return [float(i / u) if there else None for i, u, there in zip(inside, union, occur, strict=True)]
 
 
 SINGLE_LABEL, MULTI_LABEL, MASKS = SingleLabel(), MultiLabel(), Masks()

@@ -25,6 +25,7 @@ from gcl_custom.evaluation.score_texts import (
 )
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import FEW_SEEDS
+from gcl_custom.percent import score_text
 from gcl_custom.recipe.evaluation import WITH_LABELS
 from gcl_custom.reporting import html
 from gcl_custom.reporting.html import Cell, text
@@ -208,7 +209,8 @@ def _items(comparisons: Sequence[Scores]) -> str:
 
 def confusions(scores: Scores) -> str:
     if not scores["confusion"]:
-        return f'<p class="soft">{kind_scored_by(scores["measure"]).no_confusion}</p>'
+        reason = f'<p class="soft">{kind_scored_by(scores["measure"]).no_confusion}</p>'
+        return _by_class(scores) + reason if scores.get("by_class") else reason  # earlier versions kept none
     figures, classes = "", scores["classes"]
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")
@@ -222,6 +224,20 @@ def confusions(scores: Scores) -> str:
     seeds = f"summed over {len(scores['seeds'])} seeds" if len(scores["seeds"]) > 1 else "one seed"
     side = "pair" if len(classes) <= SIDE_BY_SIDE else "below"
     return f'<p class="soft">Counts of test tiles, {seeds}.</p><div class="{side}">{figures}</div>'
+
+
+def _by_class(scores: Scores) -> str:
+    """The score of each class, in percent."""
+    titles = []
+    for name in scores["by_class"]:
+        arm, _, metric = name.partition(" ")
+        titles.append(f"{title(arm)}, {metric_title(metric)}")
+    rows = []
+    for number, name in enumerate(scores["classes"]):
+        found = [values[number] for values in scores["by_class"].values()]
+        tiles = scores["test_tiles"]
+        rows.append((name, [Cell("–" if one is None else score_text(one, tiles), number=True) for one in found]))
+    return f'<div class="card">{html.table(["", *titles], rows, [True] * len(titles))}</div>'
 
 
 def _matrix(counts: list[list[int]], classes: list[str]) -> str:

@@ -57,6 +57,9 @@ def test_every_arm_and_floor_has_its_scores(scores: dict[str, Any]) -> None:
     }
     assert scores["scores"]["pixels"]["linear"]["mean"] > 0.95
     assert scores["confusion"] == {}
+    for name, found in scores["by_class"].items():  # with one seed they would be just the score
+        arm, _, metric = name.partition(" ")
+        assert sum(found) / 2 == pytest.approx(scores["scores"][arm][metric]["mean"], abs=0.05)
     assert "mIoU" in scores["verdict"]
     assert "the values" in scores["grounds"][1]
     for found in scores["scores"].values():
@@ -74,7 +77,7 @@ def test_the_page_shows_tiles_masks_and_what_was_said(finished: Run) -> None:
     page = report.page(finished)
     assert "Masks of test tiles" in page
     assert "the tiles, their masks, the masks of GCL, the masks of the values of a pixel" in page
-    assert "Pixels are scored by class" in page
+    assert "Intersection over union by class" in page
     assert "Worst confusions" not in page
     masks = np.load(plan.probe(finished, "gcl", 3).path / scoring.MASKS_SHOWN)
     assert masks.shape == (3, 16, 16)

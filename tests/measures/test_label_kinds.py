@@ -255,6 +255,8 @@ def test_masks_are_scored_by_what_is_kept_of_them() -> None:
     assert (result.tiles, result.scores.tolist()) == (12, [pytest.approx(sum(ious) / 3)])
     low, high = result.interval()
     assert low < result.scores[0] < high
+    assert MASKS.by_class(np.array([kept.tolist()]), counts.numpy()) == pytest.approx(ious)
+    assert MASKS.by_class(np.array([kept.tolist()]), counts.numpy() * [1, 0, 1])[1] is None
     with pytest.raises(UserError, match="scores of 1 of 12 tiles are not numbers"):
         MASKS.decide(torch.where(torch.arange(12)[:, None, None, None] == 4, torch.nan, logits))
 
