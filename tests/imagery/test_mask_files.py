@@ -242,3 +242,18 @@ def test_masks_of_windows_are_cut_like_the_tiles() -> None:
     values = np.arange(48).reshape(6, 8)
     mask = Mask(values.astype(np.uint8), False)
     assert json.dumps(fitted(mask.values, 6).tolist()) == json.dumps(values[:, 1:7].tolist())
+
+
+def test_real_masks_are_kept_as_they_are(tmp_path: Path, real_data: Path) -> None:
+    root = real_data / "masks"
+    if not root.is_dir():
+        pytest.skip(f"real masks: {root} is not there")
+    run = Run(tmp_path / "run", Recipe(name="run", data=DataSettings(root=str(root), size=128)))
+    pack_tiles.pack_tiles(run)
+    store = TileStore(plan.tiles(run).path)
+    assert (store.count, store.bands, store.classes) == (77, 12, ["0", "1"])
+    assert store.has_label.all()
+    masks = store.targets(torch.arange(77))
+    for source, mask in zip(store.sources, masks, strict=True):
+        truth = np.asarray(Image.open(root / "masks" / f"{Path(source.path).stem}.png"))
+        assert np.array_equal(mask.numpy(), truth)
