@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -14,13 +15,30 @@ from torchvision.utils import make_grid
 from gcl_custom.files import write_bytes
 
 
-def grid(rows: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "3 H W"]:
-    """A picture with one row for each batch of unit tiles.
+class Quicklook(NamedTuple):
+    """How a picture shows unit tiles with any number of bands."""
 
-    It shows the first three bands, or with fewer than three the first one in grey.
-    """
-    tiles = [tile for row in rows for tile in row.float().cpu().clamp(0, 1)]
-    coloured = torch.stack([tile[:3] if len(tile) >= 3 else tile[:1].expand(3, -1, -1) for tile in tiles])
+    bands: list[int]
+    """The places of those shown as red, green and blue, or of the one in grey."""
+    low: list[float]
+    """The unit value of each that is black."""
+    high: list[float]
+    """The unit value of each at which it is brightest."""
+
+    def of(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The colours of unit tiles, in [0, 1]."""
+        low, high = (torch.tensor(edges)[:, None, None] for edges in (self.low, self.high))
+        shown = ((tiles.float().cpu()[:, self.bands] - low) / (high - low)).clamp(0, 1)
+        return shown.expand(-1, 3, -1, -1)
+
+
+COLOURS = Quicklook([0, 1, 2], [0.0] * 3, [1.0] * 3)
+"""Of tiles that are colours already."""
+
+
+def grid(rows: Sequence[Float[Tensor, "b c h w"]], quicklook: Quicklook = COLOURS) -> Float[Tensor, "3 H W"]:
+    """A picture with one row for each batch of unit tiles."""
+    coloured = torch.cat([quicklook.of(row) for row in rows])
     return make_grid(coloured, nrow=len(rows[0]), padding=2, pad_value=1.0)
 
 

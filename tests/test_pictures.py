@@ -7,20 +7,30 @@ import pytest
 import torch
 from PIL import Image
 
-from gcl_custom.pictures import grid, save_picture
+from gcl_custom.pictures import Quicklook, grid, save_picture
 
 
-@pytest.mark.parametrize(("bands", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
-def test_a_row_for_each_batch_in_the_first_three_bands_or_in_grey(bands: int, shown: list[int]) -> None:
-    rows = [torch.rand(4, bands, 6, 6) for _ in range(2)]
-    picture = grid(rows)
+def plain(bands: list[int]) -> Quicklook:
+    return Quicklook(bands, [0.0] * len(bands), [1.0] * len(bands))
+
+
+@pytest.mark.parametrize(
+    ("bands", "shown"), [([0], [0, 0, 0]), ([3], [3, 3, 3]), ([0, 1, 2], [0, 1, 2]), ([4, 0, 3], [4, 0, 3])]
+)
+def test_a_row_for_each_batch_in_three_bands_or_one_in_grey(bands: list[int], shown: list[int]) -> None:
+    rows = [torch.rand(4, 5, 6, 6) for _ in range(2)]
+    picture = grid(rows, plain(bands))
     assert picture.shape == (3, 2 * 8 + 2, 4 * 8 + 2)
     assert torch.equal(picture[:, 10:16, 26:32], rows[1][3][shown])
     assert (picture[:, :2] == 1).all(), "white between the tiles"
 
 
-def test_values_beyond_the_range_are_cut_off() -> None:
-    assert grid([torch.full((1, 3, 2, 2), 7.0)]).max() == 1
+def test_each_band_is_stretched_and_values_beyond_are_cut_off() -> None:
+    tiles = torch.tensor([0.1, 0.2, 0.3, 0.6]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
+    shown = Quicklook([0, 1, 2], [0.2, 0.0, 0.2], [0.4, 1.0, 0.6]).of(tiles)
+    wanted = torch.tensor([[0, 0, 0.5, 1], [0.1, 0.2, 0.3, 0.6], [0, 0, 0.25, 1]])
+    torch.testing.assert_close(shown.reshape(3, 4), wanted)
+    assert grid([torch.full((1, 3, 2, 2), 7.0)], plain([0, 1, 2])).max() == 1
 
 
 def test_a_picture_is_written_as_it_is_rounded_to_bytes(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ ROOMS: dict[str, set[str]] = {
     "generator.augment": {ROOT, "recipe"},
     "runs": {ROOT, "recipe", "weights"},
     "measures": {ROOT, "recipe", "weights"},
+    "imagery.values": {ROOT, "recipe"},
     "imagery.collections": {ROOT, "measures"},
     "imagery.places": {ROOT, "recipe"},
-    "imagery": {ROOT, "recipe", "runs", "measures", "imagery.collections", "imagery.places"},
+    "imagery": {ROOT, "recipe", "runs", "measures", "imagery.values", "imagery.collections", "imagery.places"},
     "training": {ROOT, "recipe", "runs"},
     "methods": {ROOT, "recipe", "training"},
     "generator.own": {"recipe", "generator.augment", "measures", "training"},
@@ -29,7 +30,9 @@ ROOMS: dict[str, set[str]] = {
         *{"generator.own", "generator.public"},
     },
     "views": {ROOT, "recipe", "generator.augment", "runs", "measures", "imagery", "training", "generator"},
-    "pretraining": {ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "methods", "views"},
+    "pretraining": {
+        *{ROOT, "recipe", "weights", "runs", "measures", "imagery.values", "imagery", "training", "methods", "views"},
+    },
     "evaluation.segmentation": {ROOT, "recipe", "measures", "imagery", "training", "pretraining"},
     "evaluation": {
         *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"},
@@ -41,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
         *{
             "imagery.collections",
             "imagery.places",
+            "imagery.values",
             "generator.own",
             "generator",
             "views",
@@ -49,7 +53,10 @@ ROOMS: dict[str, set[str]] = {
             "reporting",
         },
     },
-    "export": {ROOT, "recipe", "weights", "runs", "imagery.collections", "imagery", "pretraining", "evaluation"},
+    "export": {
+        *{ROOT, "recipe", "weights", "runs", "imagery.values", "imagery.collections", "imagery", "pretraining"},
+        "evaluation",
+    },
     "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},
 }
 """Room -> the rooms that it may import, from the ground up: a room imports only rooms above it in this table."""

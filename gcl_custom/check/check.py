@@ -19,6 +19,7 @@ from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_text
 from gcl_custom.imagery.tile_store import SPLITS
+from gcl_custom.imagery.values.summary import of_a_file
 from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting import split_map
@@ -112,7 +113,8 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
         grid = recipe.data.size // tokenizer.pixels_per_token
         in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
     say(
-        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}, {recipe.data.size} x {recipe.data.size} px{in_tokens}"
+        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}{of_a_file(tiles.form)}, {recipe.data.size} x "
+        f"{recipe.data.size} px{in_tokens}"
     )
     if not tiles.classes:
         warn("no labels: everything up to pretraining works, but compare-supervised needs some")

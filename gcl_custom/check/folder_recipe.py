@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gcl_custom.imagery.decoding import Unusable, decode, reading
-from gcl_custom.imagery.folders import FoundTile, common_form, is_rgb, layout_of
+from gcl_custom.imagery.folders import FoundTile, common_form, layout_of
 from gcl_custom.imagery.read_tile import content_of
+from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
@@ -34,12 +35,11 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     """
     own = [f"name={json.dumps(run_name(folder))}", f"data.root={json.dumps(str(folder))}"]
     data = load_recipe(shipped("recipes")[OTHER], [*own, *overrides]).data
-    bands = band_names(data)
     tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
     with reading():
-        form = common_form(Path(data.root), tiles, bands)
+        form = common_form(Path(data.root), tiles, band_names(data), data.use_bands)
         sides = sorted(shorter_sides(Path(data.root), tiles))
-    name = COLOUR if is_rgb(bands, form) else OTHER
+    name = COLOUR if is_rgb(form) else OTHER
     base = load_recipe(shipped("recipes")[name], own)
     size = base.data.size
     if sides:

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from PIL import Image
 from rasterio.errors import RasterioError
 
 from gcl_custom.imagery.collections.stacks import MAGIC
-from gcl_custom.imagery.decoding import DRIVERS, Tile
+from gcl_custom.imagery.decoding import Tile
+from gcl_custom.imagery.rasters import DRIVERS
 from gcl_custom.imagery.source import Source
+from gcl_custom.imagery.values.forms import READ, missing
 
 VALUES = 64
 """Most values that are kept of each band of a tile, spread evenly over it."""
@@ -81,9 +83,17 @@ def seen(content: bytes | None, tile: Tile, digest: str) -> Seen:
         content: the bytes of its file; None where they were not read whole.
     """
     flat = tile.pixels.reshape(len(tile.pixels), -1)
-    spread = np.linspace(0, flat.shape[1] - 1, min(VALUES, flat.shape[1])).round().astype(int)
-    values = flat[:, spread]
-    return Seen(form_in(content) if content else None, flat.std(axis=1, dtype=np.float64), values, digest)
+    bands = [_held(band) for band in flat] if any(tile.lacking) and flat.dtype.kind != "u" else flat
+    most = min(VALUES, flat.shape[1])
+    values = np.stack([band[np.linspace(0, len(band) - 1, most).round().astype(int)] for band in bands])
+    deviation = np.array([band.std(dtype=np.float64) for band in bands])
+    return Seen(form_in(content) if content else None, deviation, values, digest)
+
+
+def _held(band: Real[np.ndarray, " p"]) -> Real[np.ndarray, " q"]:
+    """The values of a band that hold data; a single 0 if none does."""
+    held = band[band != missing(READ[band.dtype.name])]
+    return held if len(held) else np.zeros(1, band.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
 import torch
-from jaxtyping import Float, Int, Integer, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor, nn
 
 from gcl_custom.evaluation import floors
@@ -24,6 +24,7 @@ from gcl_custom.generator.token_store import Tokens
 from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraining
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.values.forms import Form
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
@@ -94,14 +95,15 @@ class MadeUpTiles(TileStore):
     """A store of noise in memory, all of it training tiles with one of two labels, or with masks of two classes."""
 
     def __init__(self, bands: int, size: int, rgb: bool, kind: LabelKind = SINGLE_LABEL) -> None:
-        self.bands, self.size, self.rgb, self.dtype = bands, size, rgb, "uint8"
+        self.form, self.size, self.rgb = Form(bands, "uint8"), size, rgb
+        self.bands, self.dtype = bands, self.form.dtype
         self.classes, self.kind = ["one", "other"], kind
         self.labels = torch.ones(DIFFERENT, 2, dtype=torch.int64) if kind.dense else torch.arange(DIFFERENT) % 2
         self.has_label, self.split = torch.ones(DIFFERENT, dtype=torch.bool), torch.zeros(DIFFERENT, dtype=torch.int64)
         self.low, self.high = torch.zeros(bands), torch.full((bands,), 255.0)
         self._noise = torch.randint(256, (DIFFERENT, bands, size, size), dtype=torch.uint8)
 
-    def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+    def read(self, index: Int[Tensor, " b"]) -> Real[Tensor, "b c h w"]:
         return self._noise[index.cpu() % DIFFERENT]
 
     def targets(self, index: Int[Tensor, " b"]) -> Shaped[Tensor, "b *_"]:

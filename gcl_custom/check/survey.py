@@ -20,7 +20,7 @@ from gcl_custom.console import console, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.places.coordinates import known
@@ -30,6 +30,8 @@ from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, 
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, in_words, needs_places, of_alike, of_twins, places_of, twins
 from gcl_custom.imagery.tile_store import tensor_of
+from gcl_custom.imagery.values.bands import is_rgb, with_bands
+from gcl_custom.imagery.values.summary import lacking, require_values
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -67,13 +69,16 @@ def survey(data: DataSettings) -> FoundTiles:
             FoundTile(Source(f"{number:05d}.tif"), None, names[number % len(names)])
             for number in range(data.synthetic.tiles)
         ]
-        form = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
+        drawn = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
+        form = with_bands(drawn, band_names(data), None, data.use_bands)
+        require_values(form, data)
         return _tiles(Layout(scenes, names, []), form, data)
     layout = layout_of(data, card)
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, band_names(data))
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands)
+        require_values(form, data)
         bad, looks = unusable(root, layout.tiles, form, data)
         usable = [tile for tile in layout.tiles if tile.source not in bad]
         stated = {source: look.place for source, look in looks.items()}
@@ -122,7 +127,7 @@ def _tiles(
         warn(note)
     near = nearness(places, division.split.numpy(), data.split.near_km)
     facts = {"split": division.how, "groups": division.groups}
-    rgb = is_rgb(band_names(data), form)
+    rgb = is_rgb(form)
     return FoundTiles(
         form,
         rgb,
@@ -199,6 +204,8 @@ def unusable(
                 good_looks[source] = look
             bar.advance()
     for note in remarks(good):
+        warn(note)
+    for note in lacking([tile.lacking for tile in good], form):
         warn(note)
     read = f"all {len(chosen):,} files were read" if step == 1 else f"{len(chosen):,} of {len(tiles):,} files were read"
     kinds = [problem.kind for problem in bad.values()]

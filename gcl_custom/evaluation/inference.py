@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer, Num
+from jaxtyping import Float, Int, Num, Real
 from torch import Tensor, nn
 
 from gcl_custom.imagery.tile_store import TileStore
@@ -39,7 +39,7 @@ def infer(
 
 
 def infer_batch(
-    network: nn.Module, store: TileStore, raw: Integer[Tensor, "b c h w"], hardware: HardwareSettings
+    network: nn.Module, store: TileStore, raw: Real[Tensor, "b c h w"], hardware: HardwareSettings
 ) -> Float[Tensor, "b *_"]:
     """The same for tiles that are given, in the form of the store's but not necessarily from it."""
     device = pick_device(hardware)

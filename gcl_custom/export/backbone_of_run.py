@@ -88,9 +88,16 @@ class TrainedBackbone:
         return ", ".join(self.description.band_names or [f"{self.store.bands}, unnamed"])
 
     @property
+    def _of_file(self) -> str:
+        """Which bands of a file these are, if it has others."""
+        form = self.store.form
+        numbers = ", ".join(map(str, form.numbers))
+        return f", which are bands {numbers} of the {form.of_file} in a file" if form.choice else ""
+
+    @property
     def input(self) -> str:
         """The input that the network expects, in words."""
-        store, seen = self.store, self.normalisation
+        store, seen, bands = self.store, self.normalisation, self.bands + self._of_file
         last = (
             f"From that the network takes off the mean {seen.mean} and divides by the deviation {seen.deviation}, as "
             f"its first weights were trained."
@@ -99,10 +106,11 @@ class TrainedBackbone:
             "nor inside it."
         )
         return (
-            f"float32 of shape (batch, {store.bands}, {store.size}, {store.size}); bands: {self.bands}. A file becomes "
+            f"float32 of shape (batch, {store.bands}, {store.size}, {store.size}); bands: {bands}. A file becomes "
             f"a tile by resizing its shorter side to {store.size} px (bilinear, antialiased) and taking the centre. "
             f"Each band's {store.dtype} value v becomes (v - low) / (high - low), cut off to 0..1, with low = "
-            f"{store.low.tolist()} and high = {store.high.tolist()}. {last} Pixels without data are v = 0."
+            f"{store.low.tolist()} and high = {store.high.tolist()}. {last} Values without data "
+            f"(nodata, NaN, infinite) become 0."
         )
 
     def tiles(self) -> Float[Tensor, "b c h w"]:

@@ -33,6 +33,7 @@ from gcl_custom.imagery.folders import SUFFIXES, walk
 from gcl_custom.imagery.read_tile import read_tile, remarks
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import tensor_of
+from gcl_custom.imagery.values.summary import lacking
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
 
@@ -136,7 +137,7 @@ def _embed(
     places: list[Place | None] = []
     bad: list[tuple[Source, Unusable]] = []
     made: list[Tile] = []
-    read = partial(_read, folder, Form(store.bands, store.dtype), recipe.data)
+    read = partial(_read, folder, store.form, recipe.data)
     with reading(), console.progress(len(sources), "embedding") as bar:
         for batch in _read_ahead(sources, read):
             tiles = []
@@ -152,7 +153,7 @@ def _embed(
                 found = infer_batch(known.network, store, tensor_of(np.stack(tiles)), hardware)
                 representations[len(usable) - len(tiles) : len(usable)] = found.cpu().numpy()
             bar.advance(len(batch))
-    for note in remarks(made):
+    for note in (*remarks(made), *lacking([tile.lacking for tile in made], store.form)):
         console.warn(note)
     return Table(usable, places, representations[: len(usable)]), bad
 

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from gcl_custom.export.transform import Transform
-from gcl_custom.imagery.decoding import Form
 from gcl_custom.pretraining.description import Description
 from gcl_custom.weights.state_dicts import read_metadata, read_weights
 
@@ -20,5 +19,4 @@ def load_saved(path: Path) -> tuple[nn.Module, Transform]:
     about = Description.read(read_metadata(path), str(path))
     network = about.built(read_weights(path), str(path))
     low, high = torch.tensor(about.low), torch.tensor(about.high)
-    form = Form(about.bands, about.dtype)
-    return network, Transform(form, about.size, about.upscale, about.nodata, low, high)
+    return network, Transform(about.form, about.size, about.upscale, about.nodata, low, high)

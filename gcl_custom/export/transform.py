@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.decoding import STORED, Form, Picture, Unusable, decode, picture_from, reading, tile_of
+from gcl_custom.imagery.decoding import Form, Picture, Unusable, decode, picture_from, reading, tile_of
 from gcl_custom.imagery.tile_store import TileStore, scaled, tensor_of
+from gcl_custom.imagery.values.pixels import from_array
 from gcl_custom.recipe.imagery import DataSettings
 
 
@@ -25,7 +26,7 @@ class Transform:
     It holds numbers only and pickles, so a ``torch.utils.data.DataLoader`` may call it in its processes.
 
     Attributes:
-        form: bands and integer type of the run's tiles.
+        form: bands and type of the run's tiles.
         size: side of a tile in pixels.
         upscale: whether pictures smaller than that are enlarged.
         nodata: share of pixels without data above which a file is refused.
@@ -42,8 +43,7 @@ class Transform:
     @classmethod
     def of(cls, store: TileStore, data: DataSettings) -> "Transform":
         """The transform that made the tiles of a store."""
-        form = Form(store.bands, store.dtype)
-        return cls(form, store.size, data.upscale, data.nodata, store.low, store.high)
+        return cls(store.form, store.size, data.upscale, data.nodata, store.low, store.high)
 
     def __call__(
         self, given: str | os.PathLike[str] | Image.Image | Shaped[np.ndarray, "..."]
@@ -51,11 +51,11 @@ class Transform:
         """The input of the network, in [0, 1].
 
         Args:
-            given: the path of a file; a Pillow image; or an array (h w), (h w c) or (c h w) of uint8, uint16 or int16
-                with the bands of the run's files. An array that fits both of the last two is read as (h w c).
+            given: the path of a file; a Pillow image; or an array (h w), (h w c) or (c h w) of a type that is read,
+                with all bands of a file of the run. An array that fits both of the last two is read as (h w c).
 
         Raises:
-            UserError: the file is missing or damaged, or the picture has other bands, another integer type or too few
+            UserError: the file is missing or damaged, or the picture has other bands, another type or too few
                 pixels.
         """
         try:
@@ -69,23 +69,11 @@ class Transform:
 
     def _picture(self, given: str | os.PathLike[str] | Image.Image | Shaped[np.ndarray, "..."]) -> Picture:
         if isinstance(given, np.ndarray):
-            return _from_array(given, self.form.bands)
+            return from_array(given, self.form)
         if isinstance(given, Image.Image):
             # Pillow cannot convert 16 bits to RGB, so these modes are taken as arrays.
-            return _from_array(np.asarray(given), 1) if given.mode[0] in "IF" else picture_from(given, self.form.bands)
+            return from_array(np.asarray(given), self.form) if given.mode[0] in "IF" else picture_from(given, self.form)
         try:
-            return decode(Path(given).read_bytes(), bands=self.form.bands)
+            return decode(Path(given).read_bytes(), form=self.form)
         except OSError as error:
             raise Unusable("cannot be opened", str(error.strerror)) from None
-
-
-def _from_array(pixels: Shaped[np.ndarray, "..."], bands: int) -> Picture:
-    if pixels.ndim == 2:
-        pixels = pixels[None]
-    elif pixels.ndim == 3 and pixels.shape[-1] in (1, bands):
-        pixels = pixels.transpose(2, 0, 1)
-    if pixels.ndim != 3:
-        raise Unusable("shape", f"{pixels.shape}; only (h w), (h w c) and (c h w) are read")
-    if pixels.dtype.name not in STORED:
-        raise Unusable("type of values", f"{pixels.dtype}; only uint8, uint16 and int16 are read")
-    return Picture(np.ascontiguousarray(pixels), None, alpha=False)

@@ -80,7 +80,7 @@ def fit_edit(run: Run) -> None:
     rng, start = Randomness(seed, STAGE, 1, tiles.to(generator.device)), encoded(run, store, generator, tiles)
     with torch.inference_mode():
         shown = picture_rows(with_chosen_edit(run, store, generator), store.unit(store.read(tiles)), start, rng)
-    save_picture(stage.path / "edits.png", grid(shown))
+    save_picture(stage.path / "edits.png", grid(shown, store.quicklook(run.recipe.data.quicklook)))
     stage.finish(tiles=len(latents), **{f"loss_{name}": value for name, value in losses.items()})
     checkpoint.unlink(missing_ok=True)
     said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())

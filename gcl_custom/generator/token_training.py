@@ -66,6 +66,7 @@ class TokenizerTraining(Trainable):
         super().__init__()
         self.settings, self.symmetry = recipe.tokens.tokenizer, recipe.data.symmetry
         self.seed, self.store = recipe.seed, store
+        self._quicklook = recipe.data.quicklook
         self.steps = self.settings.epochs * steps_per_epoch
         self.evaluate_every = math.ceil(self.settings.epochs / TOKENIZER_EVALUATIONS)
         torch.manual_seed(derive(self.seed, TOKENIZER, "weights"))
@@ -151,7 +152,8 @@ class TokenizerTraining(Trainable):
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         tiles = self.store.unit(self.store.read(evenly(self._validation, 12)).to(self.device))
-        return {"reconstructions": grid([tiles, self.net.decode_tokens(self.net.tokenise(tiles))])}
+        rows = [tiles, self.net.decode_tokens(self.net.tokenise(tiles))]
+        return {"reconstructions": grid(rows, self.store.quicklook(self._quicklook))}
 
 
 def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
@@ -317,7 +319,8 @@ class MaskGITTraining(Trainable):
         )
         rng = Randomness(self._recipe.seed, f"{MASKGIT} pictures", 0, tiles)
         pixels = self._store.unit(self._store.read(tiles))
-        return {"views": grid(generator.shown(pixels, generator.encode(pixels, rng), rng))}
+        rows = generator.shown(pixels, generator.encode(pixels, rng), rng)
+        return {"views": grid(rows, self._store.quicklook(self._recipe.data.quicklook))}
 
 
 def warning(gap: float, share_done: float) -> str | None:

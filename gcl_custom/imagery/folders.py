@@ -20,8 +20,8 @@ from torch import Tensor
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
-from gcl_custom.imagery.collections.open_collections import collection_at, holding
-from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of
+from gcl_custom.imagery.collections.open_collections import collection_at
+from gcl_custom.imagery.decoding import Form, Unusable
 from gcl_custom.imagery.label_table import LabelRow, read_labels, read_lists, table_below
 from gcl_custom.imagery.layouts import (
     UNLABELLED,
@@ -37,9 +37,10 @@ from gcl_custom.imagery.layouts import (
     with_splits,
     without_thumbnails,
 )
-from gcl_custom.imagery.read_tile import content_of
+from gcl_custom.imagery.read_tile import form_of_source
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
+from gcl_custom.imagery.values.bands import with_bands
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings, SplitLists
@@ -221,18 +222,25 @@ def labels_of(
     return kept, kind.encode([tile.label for tile in tiles], kept)
 
 
-def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | None) -> Form:
-    """Bands and integer type of the data set: the most common of a sample. Bands that have names take precedence.
+def common_form(
+    root: Path, tiles: Sequence[FoundTile], names: Sequence[str] | None, use: Sequence[int | str] | None = None
+) -> Form:
+    """Bands and type of the data set: the most common of a sample of files.
+
+    Args:
+        names: of all bands of a file. Their number takes precedence over that of the files.
+        use: the bands to take.
 
     Raises:
-        UserError: no file of the sample is an image, or the files are single bands of the same places.
+        UserError: no file of the sample is an image, the files are single bands of the same places, or they lack a band
+            that is to be taken.
     """
     step = max(1, len(tiles) // FORM_SAMPLE)
     forms: Counter[Form] = Counter()
     reasons: Counter[str] = Counter()
     for tile in tiles[::step]:
         try:
-            forms[_form(root, tile.source)] += 1
+            forms[form_of_source(root, tile.source)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
@@ -240,23 +248,14 @@ def common_form(root: Path, tiles: Sequence[FoundTile], bands: Sequence[str] | N
             f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {tiles[0].source}: "
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
-    form = max(sorted(forms), key=lambda form: forms[form])
-    if form.bands == 1 and (bands is None or len(bands) > 1):
+    kinds: Counter[Form] = Counter()
+    for form, count in forms.items():
+        kinds[form._replace(names=None)] += count
+    common = max(sorted(kinds), key=lambda kind: kinds[kind])
+    if common.bands == 1 and (names is None or len(names) > 1):
         refuse_band_files([tile.source.path for tile in tiles])
-    return form._replace(bands=len(bands)) if bands else form
-
-
-def _form(root: Path, source: Source) -> Form:
-    """By a file's header; a tile in a collection is decoded."""
-    if not holding(root, source.path):
-        return form_of(root / source.path)
-    pixels = decode(content_of(root, source)).pixels
-    return Form(len(pixels), pixels.dtype.name)
-
-
-def is_rgb(bands: Sequence[str] | None, form: Form) -> bool:
-    """Whether the bands are red, green and blue: their names say so, or without names there are three."""
-    return [band.lower() for band in bands] == ["red", "green", "blue"] if bands else form.bands == 3
+    called = {form.names for form in forms if form._replace(names=None) == common}
+    return with_bands(common, names, called.pop() if len(called) == 1 else None, use)
 
 
 class Walked(NamedTuple):

@@ -28,9 +28,9 @@ from gcl_custom.console import plain, progress, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
-from gcl_custom.imagery.decoding import DRIVERS, MOST_VALUES, PNG, Unusable
+from gcl_custom.imagery.decoding import Unusable
 from gcl_custom.imagery.folders import FoundTile, Layout, labels_of
-from gcl_custom.imagery.orientation import orientation_of, upright
+from gcl_custom.imagery.rasters import MOST_VALUES, driver_of, orientation_of, upright
 from gcl_custom.imagery.read_tile import content_of, in_kinds
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import MASKS
@@ -58,9 +58,7 @@ def decode_mask(data: bytes) -> Mask:
         Unusable: not an image, damaged, of colours, compressed with loss, or with numbers beyond 255.
     """
     try:
-        raster = next((driver for magic, driver in DRIVERS.items() if data.startswith(magic)), None)
-        if data.startswith(PNG) and data[24:25] == b"\x10":
-            raster = "PNG"
+        raster = driver_of(data)
         return _of_numbers(*(_raster(data, raster) if raster else _png(data)))
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
@@ -114,7 +112,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     """
     try:
         turned = orientation_of(data) >= 5
-        driver = next((driver for magic, driver in DRIVERS.items() if data.startswith(magic)), None)
+        driver = driver_of(data)
         if driver:
             with rasterio.MemoryFile(data) as file, file.open(driver=driver) as dataset:
                 width, height = dataset.width, dataset.height

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Real
 
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.errors import UserError
@@ -25,7 +25,7 @@ from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_rgb, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
 from gcl_custom.imagery.places.coordinates import to_keep
@@ -44,6 +44,9 @@ from gcl_custom.imagery.splits import (
     twins,
 )
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS, TileStore
+from gcl_custom.imagery.values.bands import is_rgb
+from gcl_custom.imagery.values.scaling import edges
+from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
 from gcl_custom.recipe.file import band_names, load_card
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs import plan
@@ -55,8 +58,6 @@ HASHED = 64
 """Tiles that are read at a time for near duplicates."""
 BLOCK_BYTES = 64 * 2**20
 BLOCK_TILES = 256
-EDGE_SAMPLE = 2**24
-"""Number of pixels of each band that decide which values become 0 and 1."""
 
 
 def pack_tiles(run: Run) -> None:
@@ -85,7 +86,7 @@ def pack_tiles(run: Run) -> None:
     root = Path(data.root)
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
-    card, bands = load_card(data.card) if data.card else None, band_names(data)
+    card = load_card(data.card) if data.card else None
     layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
@@ -93,11 +94,12 @@ def pack_tiles(run: Run) -> None:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, bands)
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands)
+        require_values(form, data)
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    index, division = _index(journal, usable, layout, form, data, bands, stage.path)
+    index, division = _index(journal, usable, layout, form, data, stage.path)
     empty = sum(journal.records[tile.source].kind == NODATA for tile in layout.tiles)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
@@ -111,6 +113,9 @@ def pack_tiles(run: Run) -> None:
     if alike:
         warn(of_alike(alike))
     write_text(stage.path / DUPLICATES, listed(copies, alike))
+    without = [journal.records[tile.source].lacking for tile in usable]
+    for note in lacking(without, form):
+        warn(note)
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
         content=_content(digests, index, digest_of(stage.path) if layout.kind.dense else ""),
@@ -123,13 +128,19 @@ def pack_tiles(run: Run) -> None:
         nodata=empty,
         split=division.how,
         **({"groups": division.groups} if division.groups else {}),
+        values_without_data=share_lacking(without),
         duplicates_across_splits=sum(map(len, copies)),
         near_duplicates_across_splits=len({source for pair in alike for source in pair}),
     )
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
     say(told(run))
-    say(f"tiles: {len(usable):,} of {data.size} px, {form.bands} bands of {form.dtype}, {classes}; {shown}")
+    say(
+        f"tiles: {len(usable):,} of {data.size} px, {form.bands} bands of {form.dtype}{of_a_file(form)}, {classes}; "
+        f"{shown}"
+    )
+    for line in scaling_in_words(form, index["low"], index["high"]):
+        say(line)
 
 
 def changed(run: Run) -> str | None:
@@ -192,7 +203,7 @@ def _fill(
 
 def _packed(
     source: Source, root: Path, form: Form, data: DataSettings, digests: dict[str, Record]
-) -> tuple[Record, Integer[np.ndarray, "c h w"] | None]:
+) -> tuple[Record, Real[np.ndarray, "c h w"] | None]:
     """The record of a source, and its pixels if they are new."""
     state = _state(root, source)
     found = read_tile(root, source, form, data)
@@ -202,7 +213,8 @@ def _packed(
     tile = found.tile()
     if isinstance(tile, Unusable):
         return record._replace(kind=tile.kind, detail=tile.detail), None
-    record = record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene, place=on_earth(found.place()))
+    record = record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene, lacking=tile.lacking)
+    record = record._replace(place=on_earth(found.place()))
     return record, tile.pixels
 
 
@@ -250,7 +262,6 @@ def _index(
     layout: Layout,
     form: Form,
     data: DataSettings,
-    bands: list[str] | None,
     folder: Path,
 ) -> tuple[dict[str, Any], Division]:
     """The contents of tiles.json, and how the tiles were divided."""
@@ -263,15 +274,13 @@ def _index(
     division = divide(usable, labels, layout.kind, data, places)
     split = division.split
     slots = [journal.records[tile.source].slot for tile in usable]
-    low, high = [0.0] * form.bands, [255.0] * form.bands
-    if form.dtype != "uint8":
-        train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
-        low, high = edges(folder / PIXELS, train, form, data.size)
+    train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
+    pixels = np.memmap(folder / PIXELS, dtype=form.dtype, mode="r").reshape(-1, form.bands, data.size, data.size)
+    low, high = edges(pixels, train, form, data.scaling)
     index = {
-        "bands": form.bands,
-        "dtype": form.dtype,
+        **form.entries(),
         "size": data.size,
-        "rgb": is_rgb(bands, form),
+        "rgb": is_rgb(form),
         "low": low,
         "high": high,
         "classes": classes,
@@ -293,20 +302,6 @@ def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Sou
     hashes, telling = (np.concatenate(rows) for rows in zip(*parts, strict=True))
     pairs = near_pairs(hashes, telling, store.split.numpy()).tolist()
     return [(store.sources[one], store.sources[other]) for one, other in pairs if digests[one] != digests[other]]
-
-
-def edges(path: Path, slots: list[int], form: Form, size: int) -> tuple[list[float], list[float]]:
-    """The 0.1 and 99.9 percentiles of each band over the given tiles. Zeros are left out: they may be nodata."""
-    pixels = np.memmap(path, dtype=form.dtype, mode="r").reshape(-1, form.bands, size, size)
-    step = -(-len(slots) * size * size // EDGE_SAMPLE)
-    low, high = [], []
-    for band in range(form.bands):
-        values = pixels[sorted(slots)[::step], band]
-        values = values[values != 0]
-        bottom, top = np.percentile(values, [0.1, 99.9]) if len(values) else (0.0, 1.0)
-        low.append(float(bottom))
-        high.append(float(max(top, bottom + 1)))
-    return low, high
 
 
 def _content(digests: Sequence[str], index: dict[str, Any], masks: str) -> str:

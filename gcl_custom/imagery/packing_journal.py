@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Real
 
 from gcl_custom.files import damaged
 from gcl_custom.imagery.decoding import Form
@@ -41,6 +41,8 @@ class Record(NamedTuple):
     scene: bool = False
     place: tuple[float, float] | None = None
     """Longitude and latitude, if the file says where its tile lies."""
+    lacking: tuple[float, ...] = ()
+    """Share of each band's values without data; empty if all hold some."""
 
     @property
     def state(self) -> tuple[int, int]:
@@ -53,8 +55,9 @@ class Record(NamedTuple):
     @classmethod
     def of_line(cls, line: str) -> "Record":
         text, *others = json.loads(line)
-        record = cls(Source.parse(text), *others)
-        return record if record.place is None else record._replace(place=(record.place[0], record.place[1]))
+        found = cls(Source.parse(text), *others)
+        place = None if found.place is None else (found.place[0], found.place[1])
+        return found._replace(place=place, lacking=tuple(found.lacking))
 
 
 def packed(folder: Path) -> dict[Source, Record]:
@@ -82,7 +85,7 @@ class PackingJournal:
         self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
-        header = json.dumps({**form._asdict(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
+        header = json.dumps({**form.entries(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
         lines = self._whole_lines()
         if not lines or lines[0] != header:
             with writing(folder):
@@ -116,7 +119,7 @@ class PackingJournal:
         self.digests.setdefault(record.digest, record)
         self.slots = max(self.slots, -1 if record.slot is None else record.slot + 1)
 
-    def append(self, block: Sequence[tuple[Record, Integer[np.ndarray, "c h w"] | None]]) -> None:
+    def append(self, block: Sequence[tuple[Record, Real[np.ndarray, "c h w"] | None]]) -> None:
         """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
         with writing(self._pixels), self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
             lines = []

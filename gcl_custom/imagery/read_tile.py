@@ -9,7 +9,19 @@ from typing import Protocol, runtime_checkable
 
 from gcl_custom.imagery.collections.collection import Unreadable
 from gcl_custom.imagery.collections.open_collections import holding
-from gcl_custom.imagery.decoding import NODATA, SCENE, UNREAD, Form, Place, Tile, Unusable, place_of, tile_from
+from gcl_custom.imagery.decoding import (
+    NODATA,
+    SCENE,
+    UNREAD,
+    Form,
+    Place,
+    Tile,
+    Unusable,
+    form_in,
+    form_of,
+    place_of,
+    tile_from,
+)
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -124,6 +136,15 @@ def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> Rea
         return ReadTile(source, content_of(root, source), form, data)
     except Unusable as problem:
         return ReadTile(source, problem, form, data)
+
+
+def form_of_source(root: Path, source: Source) -> Form:
+    """The form by the header of a file, or of a raster in a collection. Other tiles in a collection are decoded.
+
+    Raises:
+        Unusable: it cannot be read.
+    """
+    return form_in(content_of(root, source)) if holding(root, source.path) else form_of(root / source.path)
 
 
 def content_of(root: Path, source: Source) -> bytes:

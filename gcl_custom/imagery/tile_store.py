@@ -2,27 +2,31 @@
 
     b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
 
-A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one integer type. ``tiles.json``
+A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one type. ``tiles.json``
 holds for each tile, in the order of the relative paths, its slot, label, split and, under ``files``, its source. Slots
 are only ever appended, so a second packing after files were added or taken away reuses what is there. Where tiles have
 masks, a third file ``masks.bin`` holds them (tile, h, w), a class number or 255 a pixel.
 """
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Real, Shaped, UInt8
 from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, read_json
 from gcl_custom.imagery.places.coordinates import kept_places
 from gcl_custom.imagery.source import Source
+from gcl_custom.imagery.values import bands, scaling
+from gcl_custom.imagery.values.forms import Form
 from gcl_custom.measures.label_kinds import stored_labels
+from gcl_custom.pictures import Quicklook
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
@@ -31,17 +35,22 @@ INDEX = "tiles.json"
 MASKS = "masks.bin"
 MADE_BY = "gcl-custom fit-generator"
 MOMENTS_SAMPLE = 1000
+STRETCH, STRETCH_SAMPLE = (2.0, 98.0), 2**20
+"""The percentiles that are black and white in pictures, and how many values of a band they are taken of."""
 
 
-def tensor_of(pixels: Integer[np.ndarray, "*shape"]) -> Integer[Tensor, "*shape"]:
-    """Convert uint8 to torch.uint8, uint16 and int16 to torch.int32, since torch has few operations on uint16."""
-    return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int32))
+def tensor_of(pixels: Real[np.ndarray, "*shape"]) -> Real[Tensor, "*shape"]:
+    """Keep uint8 and float32, and convert uint16 and int16 to int32, since torch has few operations on uint16."""
+    return torch.from_numpy(pixels if pixels.dtype in (np.uint8, np.float32) else pixels.astype(np.int32))
 
 
 def scaled(
-    raw: Integer[Tensor, "*b c h w"], low: Float[Tensor, " c"], high: Float[Tensor, " c"]
+    raw: Real[Tensor, "*b c h w"], low: Float[Tensor, " c"], high: Float[Tensor, " c"]
 ) -> Float[Tensor, "*b c h w"]:
-    """Map values of each band to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond."""
+    """Map values of each band to float32 in [0, 1], low to 0 and high to 1; clip what lies beyond.
+
+    Values without data are the lowest of their type, and so become 0.
+    """
     low, high = (edge.to(raw.device)[:, None, None] for edge in (low, high))
     return ((raw.float() - low) / (high - low)).clamp_(0, 1)
 
@@ -57,13 +66,14 @@ def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
 
 class TileStore:
-    """Packed tiles of one size, number of bands and integer type. It opens quickly and is pickled by its path.
+    """Packed tiles of one size, number of bands and type. It opens quickly and is pickled by its path.
 
     Attributes:
         count: number of tiles, n.
+        form: what tiles have in common.
         bands: number of bands, c.
         size: side of a tile in pixels.
-        dtype: "uint8", "uint16" or "int16".
+        dtype: "uint8", "uint16", "int16" or "float32".
         rgb: whether the bands are red, green and blue.
         sources: file and window of each tile.
         classes: names of the labels.
@@ -93,8 +103,8 @@ class TileStore:
             raise damaged(index, error, MADE_BY) from None
 
     def _understand(self, about: dict[str, Any]) -> None:
-        self.dtype: Literal["uint8", "uint16", "int16"] = about["dtype"]
-        self.bands: int = about["bands"]
+        self.form = Form.of(about)
+        self.bands, self.dtype = self.form.bands, self.form.dtype
         self.size: int = about["size"]
         self.rgb: bool = about["rgb"]
         self.classes: list[str] = about["classes"]
@@ -163,19 +173,38 @@ class TileStore:
         deviation = (square - mean**2).clamp(min=1 / 255**2).sqrt()  # a band may be constant
         return mean.float(), deviation.float()
 
-    def read(self, index: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+    def quicklook(self, wanted: Sequence[int | str] | None) -> Quicklook:
+        """How pictures show tiles: which bands, and what is black and white.
+
+        8-bit colours are shown as they are. Other bands are stretched between two percentiles of a few training tiles.
+
+        Args:
+            wanted: bands by name or number, as in ``data.quicklook``.
+        """
+        places = bands.shown(self.form, wanted)
+        if self.rgb and self.dtype == "uint8":
+            return Quicklook(places, [0.0] * len(places), [1.0] * len(places))
+        few = self._slots[spread(self.index("train"), max(8, STRETCH_SAMPLE // self.size**2)).numpy()]
+        tiles = np.stack([self._pixels[slot][places] for slot in few])
+        edges = [scaling.band_edges(values, *STRETCH) for values in scaling.sampled(tiles, range(len(tiles)))]
+        low, high = scaled(torch.tensor(edges).T[:, :, None, None], self.low[places], self.high[places])[..., 0, 0]
+        return Quicklook(places, low.tolist(), torch.maximum(high, low + 1 / 255).tolist())
+
+    def read(self, index: Int[Tensor, " b"]) -> Real[Tensor, "b c h w"]:
         """Read tiles as they are stored, in the type of ``tensor_of``."""
         return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
 
-    def unit(self, raw: Integer[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def unit(self, raw: Real[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Map stored values to float32 in [0, 1], as ``scaled`` does."""
         return scaled(raw, self.low, self.high)
 
-    def raw(self, unit: Float[Tensor, "b c h w"]) -> Integer[Tensor, "b c h w"]:
-        """Map unit floats back to stored values, rounded, in the type of ``read``: the inverse of ``unit``."""
+    def raw(self, unit: Float[Tensor, "b c h w"]) -> Real[Tensor, "b c h w"]:
+        """Map unit floats back to stored values in the type of ``read``, integers rounded: the inverse of ``unit``."""
         low, high = (edge.to(unit.device)[:, None, None] for edge in (self.low, self.high))
-        values = (unit.float().clamp(0, 1) * (high - low) + low).round_()
-        return values.to(torch.uint8 if self.dtype == "uint8" else torch.int32)
+        values = unit.float().clamp(0, 1) * (high - low) + low
+        if self.dtype == "float32":
+            return values
+        return values.round_().to(torch.uint8 if self.dtype == "uint8" else torch.int32)
 
 
 class TileRows:

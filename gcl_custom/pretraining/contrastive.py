@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 from torch.func import functional_call
 
@@ -106,7 +106,7 @@ class Contrastive(Trainable):
     def _mixed(
         self,
         anchors: Float[Tensor, "b c h w"],
-        stored: Integer[Tensor, "b k c h w"],
+        stored: Real[Tensor, "b k c h w"],
         order: Int[Tensor, "b k"],
         usable: Bool[Tensor, "b k"],
         place: int,
@@ -243,4 +243,5 @@ class Contrastive(Trainable):
         """Positive pairs, the first view above the others."""
         tiles = self._store.index("train")[:SHOWN]
         data = {source: raw.to(self.device) for source, raw in self._reader(tiles).items()}
-        return {"pairs": grid(self.views(Batch(self._done, tiles, data))[: 1 + self._settings.generative_views])}
+        rows = self.views(Batch(self._done, tiles, data))[: 1 + self._settings.generative_views]
+        return {"pairs": grid(rows, self._store.quicklook(self._reader.quicklook))}

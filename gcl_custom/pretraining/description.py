@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from gcl_custom import __version__
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.values.forms import Choice, Form, TileType
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import Normalised, within
-from gcl_custom.recipe.file import band_names
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.weights.starts import normalisation
@@ -42,9 +42,15 @@ class Description(Section):
     """Length of a representation."""
     bands: int
     band_names: list[str] | None
+    use_bands: list[int] | None
+    """The numbers of these bands in a file, from 1, where it has others, too."""
+    of_bands: int
+    """Number of bands in a file."""
+    called: list[str] | None
+    """What a file must call its bands; None if their places alone count."""
     size: int
     """Side of a tile in pixels."""
-    dtype: Literal["uint8", "uint16", "int16"]
+    dtype: TileType
     """Of a tile's stored values."""
     low: list[float]
     """The value of each band that becomes 0."""
@@ -66,6 +72,7 @@ class Description(Section):
         Args:
             network: as built, with or without the normalisation in front of it.
         """
+        form = store.form
         settings, seen = recipe.pretrain, normalisation(recipe.pretrain, store.bands)
         return cls(
             version=__version__,
@@ -74,7 +81,10 @@ class Description(Section):
             model_args={"in_chans": store.bands, **backbones.options(within(network))},
             width=width,
             bands=store.bands,
-            band_names=band_names(recipe.data) or (["red", "green", "blue"] if store.rgb else None),
+            band_names=list(form.names) if form.names else ["red", "green", "blue"] if store.rgb else None,
+            use_bands=list(form.choice.numbers) if form.choice else None,
+            of_bands=form.of_file,
+            called=list(form.choice.called) if form.choice and form.choice.called else None,
             size=store.size,
             dtype=store.dtype,
             low=store.low.tolist(),
@@ -106,6 +116,13 @@ class Description(Section):
                 f"{file}: its description is not understood ({where}: {fault['msg']}). Another version of gcl-custom "
                 f"than {__version__} may have written it: use that one"
             ) from None
+
+    @property
+    def form(self) -> Form:
+        """Of the tiles."""
+        names, called = (tuple(texts) if texts else None for texts in (self.band_names, self.called))
+        choice = Choice(tuple(self.use_bands), self.of_bands, called) if self.use_bands else None
+        return Form(self.bands, self.dtype, names, choice)
 
     def metadata(self) -> dict[str, str]:
         """What ``read`` reads. It is one entry, since safetensors writes several in a random order."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Int, Integer
+from jaxtyping import Bool, Int, Real
 from torch import Tensor
 
 from gcl_custom.imagery.tile_store import TileStore
@@ -22,7 +22,7 @@ from gcl_custom.views.view_store import ViewStore
 class Reader:
     """Reads what pairs are made of: source -> stored values (b k c h w), for the sources in use alone.
 
-    With targets there is one entry more, ``targets`` (b t).
+    With targets there is one entry more, ``targets`` (b t). ``quicklook`` says how pictures show the tiles.
     """
 
     def __init__(self, run: Run, settings: PretrainSettings) -> None:
@@ -31,6 +31,7 @@ class Reader:
         folders = {"reconstructed": plan.reconstructions(run).path, "inpainted": plan.views(run).path}
         self._views = {source: ViewStore(path) for source, path in folders.items() if source in sources}
         self._least = run.recipe.views.least_similarity
+        self.quicklook = run.recipe.data.quicklook
         self.targets = TargetStore(plan.targets(run).path) if settings.predicted else None
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
@@ -48,7 +49,7 @@ class Reader:
         return self._views["inpainted"].similar(tiles, self._least)
 
 
-def _every_view(store: ViewStore, tiles: Int[Tensor, " b"]) -> Integer[Tensor, "b k c h w"]:
+def _every_view(store: ViewStore, tiles: Int[Tensor, " b"]) -> Real[Tensor, "b k c h w"]:
     """All views of each tile. A step draws which one it takes; usually there is one."""
     which = torch.arange(store.per_tile).repeat(len(tiles))
     views = store.read(tiles.repeat_interleave(store.per_tile), which)

@@ -88,6 +88,40 @@ class SplitSettings(Section):
         return self
 
 
+PERCENTILES = (0.1, 99.9)
+"""Of the training tiles' values, for data of other types than uint8: what becomes 0 and 1."""
+Value = Annotated[float, Field(ge=-1e30, le=1e30)]
+
+
+class ScalingSettings(Section):
+    """Which values of each band become 0 and 1; values beyond are cut off. It is fitted once, to the training tiles,
+    and kept with the run. By default uint8 is divided by 255, and other types take the percentiles 0.1 and 99.9."""
+
+    percentiles: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)] | None = None
+    """Two percentiles of each band over the training tiles, without nodata. They become 0 and 1."""
+    low: Value | Annotated[list[Value], Field(min_length=1)] | None = None
+    """The value that becomes 0, of all bands or one for each, in place of percentiles."""
+    high: Value | Annotated[list[Value], Field(min_length=1)] | None = None
+    """The value that becomes 1."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ScalingSettings":
+        if self.percentiles and not self.percentiles[0] < self.percentiles[1]:
+            raise ValueError(f"percentiles must ascend, such as [2, 98], not {self.percentiles}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("low and high belong together: give both")
+        if self.percentiles and self.low is not None:
+            raise ValueError("give either percentiles, or low and high")
+        lows, highs = ([edge] if isinstance(edge, float) else edge or [] for edge in (self.low, self.high))
+        if len(lows) > 1 and len(highs) > 1 and len(lows) != len(highs):
+            raise ValueError(f"low has {len(lows)} values and high {len(highs)}: give one for each band")
+        times = max(len(lows), len(highs))
+        for low, high in zip(lows * (times // max(1, len(lows))), highs * (times // max(1, len(highs))), strict=True):
+            if high - low <= 1e-6 * max(abs(low), abs(high)):
+                raise ValueError(f"high must lie above low in every band, not {high:g} above {low:g}")
+        return self
+
+
 class DataSettings(Section):
     """Where the imagery is, and how it becomes tiles."""
 
@@ -100,6 +134,14 @@ class DataSettings(Section):
     bands: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the bands, in the order in the files, if no card names them. A file with another number of bands is
     unusable. Exactly [red, green, blue] means colour. Without names most files decide, and three bands mean colour."""
+    use_bands: Annotated[list[int | str], Field(min_length=1)] | None = None
+    """Bands of a file to take, in this order: names (of data.bands, the card, or the files' own), or numbers from 1.
+    Without it, all."""
+    scaling: ScalingSettings = ScalingSettings()
+    quicklook: Annotated[list[int | str], Field(min_length=1, max_length=3)] | None = None
+    """Three bands that pictures of tiles show as red, green and blue, or one in grey, by name or number in a file. By
+    default red, green and blue, or else the first three. Except for 8-bit colours, each is stretched between its
+    percentiles 2 and 98."""
     labels: str | None = None
     """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
     Without it, folders say the classes. In Parquet, the column of labels; in shards, the key of each tile's JSON."""
@@ -129,7 +171,9 @@ class DataSettings(Section):
     """Draw this imagery into an empty root first."""
 
     @model_validator(mode="after")
-    def _label_file(self) -> "DataSettings":
+    def _whole(self) -> "DataSettings":
+        if self.quicklook and len(self.quicklook) == 2:
+            raise ValueError("quicklook takes three bands, or one for grey")
         if self.multi_label and self.labels is None:
             raise ValueError("multi_label needs labels, a CSV file: folders give each tile one label")
         if self.masks is not None and self.labels is not None:

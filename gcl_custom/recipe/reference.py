@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -190,7 +191,7 @@ def _name(annotation: Any) -> str:
         return f"list of {_name(arguments[0])}".replace(" number", " numbers").replace(" or ", ", ")
     if arguments and isinstance(arguments[-1], FieldInfo):  # Annotated: the bounds of the inner value
         return _name(arguments[0])
-    if type(None) in arguments:
+    if origin in (Union, UnionType):
         return " or ".join(_name(argument) for argument in arguments if argument is not type(None))
     return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(annotation, str(annotation))
 

@@ -1,6 +1,8 @@
 """The report's tiles with labels and neighbours: which tiles are confused, and what a backbone holds alike."""
 
 import colorsys
+from collections.abc import Callable
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -17,7 +19,7 @@ from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore, spread
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.measures.overlap import IGNORED
-from gcl_custom.pictures import grid, png
+from gcl_custom.pictures import Quicklook, grid, png
 from gcl_custom.reporting import html
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -37,7 +39,9 @@ def examples(run: Run) -> str:
     if not tiles.done or not ((tiles.path / INDEX).is_file() and (tiles.path / PIXELS).is_file()):
         return ""
     store = TileStore(tiles.path)
-    return _confused(run, store) + _masks(run, store) + _neighbours(run, store)
+    quicklook = store.quicklook(run.recipe.data.quicklook)
+    strip = partial(_strip, store, quicklook)
+    return _confused(run, store, strip) + _masks(run, store, quicklook) + _neighbours(run, store, strip)
 
 
 def confused_tiles(predicted: np.ndarray, truth: np.ndarray) -> list[tuple[int, int, list[int]]]:
@@ -56,7 +60,7 @@ def confused_tiles(predicted: np.ndarray, truth: np.ndarray) -> list[tuple[int, 
     return [(*pair, [int(i) for i in np.argsort(-votes[pair], kind="stable") if votes[pair][i]]) for pair in common]
 
 
-def _confused(run: Run, store: TileStore) -> str:
+def _confused(run: Run, store: TileStore, strip: Callable[..., str]) -> str:
     probes = [stage for seed in run.recipe.compare.seeds if (stage := plan.probe(run, "gcl", seed)).done]
     files = [path for stage in probes if (path := stage.path / "probes.json").is_file()]
     kept = [read_json(path)["linear"] for path in files]
@@ -69,14 +73,14 @@ def _confused(run: Run, store: TileStore) -> str:
     figures = ""
     for true, said, places in found[:PAIRS]:
         what = f"{store.classes[true]}, taken for {store.classes[said]}"
-        figures += _strip(store, test[places[:TILES]].tolist(), f"{what}: {_tiles(len(places))}")
+        figures += strip(test[places[:TILES]].tolist(), f"{what}: {_tiles(len(places))}")
     return (
         "<h3>Worst confusions</h3><p>Test tiles that GCL's linear probe takes for another class, the commonest "
         f'confusions first.</p><div class="strips">{figures}</div>'
     )
 
 
-def _masks(run: Run, store: TileStore) -> str:
+def _masks(run: Run, store: TileStore, quicklook: Quicklook) -> str:
     """Test tiles, their masks, and below them what the linear probes of GCL and of the floors say."""
     if not store.kind.dense:
         return ""
@@ -86,9 +90,8 @@ def _masks(run: Run, store: TileStore) -> str:
     if "gcl" not in said or not all(probes[arm].done for arm in said):
         return ""
     tiles = spread(labelled(store, "test"), SHOWN_MASKS)
-    rows = [store.unit(store.read(tiles)), _coloured(store.targets(tiles))]
+    rows = [quicklook.of(store.unit(store.read(tiles))), _coloured(store.targets(tiles))]
     rows += [_coloured(torch.from_numpy(masks)) for masks in said.values()]
-    rows = [row[:, :3] if row.shape[1] >= 3 else row[:, :1].expand(-1, 3, -1, -1) for row in rows]
     names = ["the tiles", "their masks", *(f"the masks of {TITLES[arm]}" for arm in said)]
     what = f"From above: {', '.join(names)}, by the linear probe with all labels."
     keys = "&emsp;".join(
@@ -113,7 +116,7 @@ def _coloured(masks: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
     return rearrange(table[masks.long()], "n h w c -> n c h w")
 
 
-def _neighbours(run: Run, store: TileStore) -> str:
+def _neighbours(run: Run, store: TileStore, strip: Callable[..., str]) -> str:
     stage = neighbours.stage_of(run)
     if not stage.done:
         return ""
@@ -124,7 +127,7 @@ def _neighbours(run: Run, store: TileStore) -> str:
         if store.classes:
             near = ", ".join(_class(store, tile) for tile in found["nearest"])
             what = f"{_class(store, found['tile'])}; nearest: {near} ({what})"
-        figures += _strip(store, [found["tile"], *found["nearest"]], what, first=True)
+        figures += strip([found["tile"], *found["nearest"]], what, first=True)
     return (
         "<h3>Nearest neighbours</h3><p>At the left a tile that pretraining has not seen, beside it the training tiles "
         "that GCL's backbone holds most alike. If they share what matters to you, so will a search or a classifier. Of "
@@ -142,12 +145,12 @@ def _tiles(count: int) -> str:
     return f"{count:,} tile{'s' if count > 1 else ''}"
 
 
-def _strip(store: TileStore, tiles: list[int], what: str, first: bool = False) -> str:
+def _strip(store: TileStore, quicklook: Quicklook, tiles: list[int], what: str, first: bool = False) -> str:
     """Tiles side by side, with what they are below; the first may stand apart."""
     unit = store.unit(store.read(torch.tensor(tiles)))
     parts = {"the tile": unit[:1], "its neighbours": unit[1:]} if first else {what: unit}
     pictures = "".join(
-        f'<span style="flex:{len(part)}">{html.picture(png(grid([part])), name)}</span>'
+        f'<span style="flex:{len(part)}">{html.picture(png(grid([part], quicklook)), name)}</span>'
         for name, part in parts.items()
         if len(part)
     )

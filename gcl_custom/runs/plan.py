@@ -57,7 +57,7 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
-    del data["symmetry"]
+    del data["symmetry"], data["quicklook"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
     data["split"] = {key: value for key, value in data["split"].items() if value is not None}

@@ -111,7 +111,7 @@ def measure_cost_benefit(run: Run, most: int) -> None:
             row |= times
         shown = spread(torch.arange(len(numbers)), SHOWN)
         views = [augmentation.change(tiles[shown], numbers[shown]) for augmentation in found]
-        picture = grid([tiles[shown], *views])
+        picture = grid([tiles[shown], *views], store.quicklook(run.recipe.data.quicklook))
         floor = benefit.floor(run.recipe.seed)
     results = {
         "tiles": len(numbers),

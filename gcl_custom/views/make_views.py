@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from gcl_custom.console import say, warn
@@ -64,7 +64,8 @@ def make_views(run: Run) -> None:
     features = encoder(run, store, generator)(shown, rng)
     *rows, _ = generator.shown(store.unit(store.read(shown)), features, rng)
     kept = store.unit(made.read(shown, torch.zeros_like(shown)))  # what pretraining will see, also of a control
-    save_picture(stage.path / "views.png", grid([*rows, kept.to(generator.device)]))
+    quicklook = store.quicklook(run.recipe.data.quicklook)
+    save_picture(stage.path / "views.png", grid([*rows, kept.to(generator.device)], quicklook))
     network = feature_network(run.recipe.generator.features).to(generator.device)
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
@@ -125,7 +126,7 @@ def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:
     loaded = generator or load_generator(run, store)
     encode, fill = encoder(run, store, loaded), run.recipe.views.fill
 
-    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
+    def make(tiles: Int[Tensor, " b"], which: int) -> tuple[Real[Tensor, "b c h w"], float]:
         rng = draws(run, tiles.to(loaded.device), which)
         features, own = encode(tiles, rng), store.unit(store.read(tiles).to(loaded.device))
         if fill != "generated":
@@ -173,7 +174,7 @@ def _writing(
 
 @torch.inference_mode()
 def _similarity(
-    network: FeatureNetwork, store: TileStore, tiles: Int[Tensor, " b"], views: Integer[Tensor, "b k c h w"]
+    network: FeatureNetwork, store: TileStore, tiles: Int[Tensor, " b"], views: Real[Tensor, "b k c h w"]
 ) -> Float[Tensor, "b k"]:
     """Cosine similarity between the pooled features of each tile and of its views."""
     device = network.mean.device

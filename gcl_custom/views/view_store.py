@@ -2,7 +2,7 @@
 
     b  tiles of a request     k  views of a tile     c h w  a view     n  training tiles
 
-A store is a folder. ``views.npy`` (n, k, c, h, w) holds the views, in the integer type of the tiles, ``tiles.npy`` the
+A store is a folder. ``views.npy`` (n, k, c, h, w) holds the views, in the type of the tiles, ``tiles.npy`` the
 number of each row's tile in the tile store, and ``similarity.npy`` (n, k), if the recipe asks for it, how similar each
 view is to its tile. It keeps pixels, not tokens: decoding tokens in each epoch would cost 10 ms a tile on a CPU, while
 reading pixels costs next to nothing.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from gcl_custom.arrays import new_array, read_array, require_shape, save_array, written_array
@@ -63,7 +63,7 @@ class ViewStore:
     def _views(self) -> np.ndarray:
         return read_array(self.path / VIEWS, MADE_BY)
 
-    def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Integer[Tensor, "b c h w"]:
+    def read(self, tiles: Int[Tensor, " b"], which: Int[Tensor, " b"]) -> Real[Tensor, "b c h w"]:
         """View number ``which`` of each tile, of the type that TileStore.read gives."""
         return tensor_of(self._views[self._rows.of(tiles).numpy(), which.cpu().numpy()])
 
@@ -85,7 +85,7 @@ class Written(NamedTuple):
     """The sum over all views of the share of tokens that were changed; 0 without tokens."""
 
 
-Make = Callable[[Int[Tensor, " b"], int], tuple[Integer[Tensor, "b c h w"], float]]
+Make = Callable[[Int[Tensor, " b"], int], tuple[Real[Tensor, "b c h w"], float]]
 """Numbers of tiles, and which of the k views -> views as the tile store keeps them, and their sum of ``changed``."""
 
 
@@ -150,7 +150,7 @@ class ViewWriter:
         self._blocks[number, 0] = seconds
         self._blocks.flush()
 
-    def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Integer[Tensor, "b c h w"], float]:
+    def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Real[Tensor, "b c h w"], float]:
         parts = self._pieces(lambda some: make(some, which), tiles)
         return torch.cat([made for made, _ in parts]), sum(changed for _, changed in parts)
 
@@ -159,7 +159,7 @@ def write_similarity(
     path: Path,
     store: TileStore,
     block: int,
-    compare: Callable[[Int[Tensor, " b"], Integer[Tensor, "b k c h w"]], Float[Tensor, "b k"]],
+    compare: Callable[[Int[Tensor, " b"], Real[Tensor, "b k c h w"]], Float[Tensor, "b k"]],
     after_block: Callable[[], None],
 ) -> None:
     """Write the similarity of each view of a finished store to its tile, or go on where an earlier process stopped.

@@ -111,9 +111,10 @@ def test_what_cannot_be_used_is_refused_with_its_reason(colours: tuple[TileStore
         r"gone\.png cannot be used: cannot be opened": tmp_path / "gone.png",
         r"text\.png cannot be used: not an image": tmp_path / "text.png",
         r"this ndarray cannot be used: number of bands \(4, the data set has 3\)": np.zeros((4, 40, 40), np.uint8),
-        "float32; only uint8": np.zeros((3, 40, 40), np.float32),
+        "int32; only uint8": np.zeros((3, 40, 40), np.int32),
+        "float32 among tiles of uint8": np.zeros((3, 40, 40), np.float64),
         "uint16 among tiles of uint8": np.zeros((3, 40, 40), np.uint16),
-        r"this Image cannot be used: type of values \(uint16 among tiles of uint8\)": Image.new("I;16", (40, 40)),
+        r"this Image cannot be used: type of values \(uint16 among tiles of uint8;": Image.new("I;16", (40, 40)),
         r"shape \(\(2, 3, 40, 40\)": np.zeros((2, 3, 40, 40), np.uint8),
         "smaller than data.size": np.zeros((20, 40), np.uint8),
     }

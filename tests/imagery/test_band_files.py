@@ -60,6 +60,6 @@ def test_only_files_of_one_band_are_refused(tmp_path: Path, bands: int) -> None:
         if bands == 3:
             assert common_form(tmp_path, tiles, None) == Form(3, "uint16")
         else:
-            assert common_form(tmp_path, tiles, ["radar"]) == Form(1, "uint16")
+            assert common_form(tmp_path, tiles, ["radar"]) == Form(1, "uint16", ("radar",))
             with pytest.raises(UserError, match=r"rio stack 0_B02\.tif 0_B03\.tif -o 0\.tif"):
                 common_form(tmp_path, tiles, None)

@@ -171,8 +171,11 @@ def test_a_negative_nodata_value_of_one_band_is_no_measurement(tmp_path: Path) -
     values[1, 20, 20] = -9999
     tile = read(tiff(tmp_path / "a.tif", values, nodata=-9999), Form(2, "int16"), size=40)
     assert tile.nodata == 0.25
-    assert tile.pixels[:, 20, 20].tolist() == [-1500, 0]
-    assert set(np.unique(tile.pixels)) == {-1500, 0}
+    assert tile.pixels[:, 20, 20].tolist() == [-1500, -32768]
+    assert set(np.unique(tile.pixels)) == {-1500, -32768}
+    assert tile.lacking == (0.25, 0.25 + 1 / 1600)
+    halved = read(tiff(tmp_path / "a.tif", values, nodata=-9999), Form(2, "int16"), size=20)
+    assert set(np.unique(halved.pixels)) == {-1500, -32768}, "a value without data is averaged with none around it"
 
 
 def test_a_tiff_of_several_pages_is_refused_with_the_way_out(tmp_path: Path) -> None:

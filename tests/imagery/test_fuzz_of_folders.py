@@ -35,7 +35,7 @@ class Slow(NamedTuple):
 
 
 def slow_pixels(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of a file, (c, h, w), and whether each holds data, (h, w). Raises what the libraries raise."""
+    """The values of a file, (c, h, w), and whether each holds data. Raises what the libraries raise."""
     if path.suffix.lower() in (".tif", ".tiff"):
         with rasterio.open(path) as dataset:
             pixels, masks = dataset.read(), dataset.read_masks() > 0
@@ -43,13 +43,13 @@ def slow_pixels(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray]:
             if dataset.colorinterp[-1] == ColorInterp.alpha and dataset.count != bands:
                 pixels, masks = pixels[:-1], masks[:-1]
         below_zero = dataset.nodata is not None and dataset.nodata < 0
-        return np.where(masks if below_zero else masks.any(0), pixels, 0), masks.any(0)
+        return pixels, masks if below_zero else np.broadcast_to(masks.any(0), masks.shape)
     with Image.open(path) as image:
         image.load()
         turned = ImageOps.exif_transpose(image)
         rgba = np.asarray(turned.convert("RGBA"))
         colours = np.asarray(turned.convert("RGB"))
-    return colours.transpose(2, 0, 1), rgba[..., 3] > 0
+    return colours.transpose(2, 0, 1), np.broadcast_to(rgba[..., 3] > 0, (3, *rgba.shape[:2]))
 
 
 def resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -66,20 +66,20 @@ def slow_tile(path: Path, made: Made, nodata: float) -> Slow | str:
     except (OSError, SyntaxError, ValueError, rasterio.errors.RasterioError):
         return "unusable"
     if len(pixels) == 1 and made.bands == 3:
-        pixels = pixels.repeat(3, axis=0)
-    if len(pixels) != made.bands or pixels.dtype != made.dtype or min(valid.shape) < SIZE:
+        pixels, valid = pixels.repeat(3, axis=0), valid.repeat(3, axis=0)
+    if len(pixels) != made.bands or pixels.dtype != made.dtype or min(valid.shape[1:]) < SIZE:
         return "unusable"
-    height, width = valid.shape
+    height, width = valid.shape[1:]
     scale = SIZE / min(height, width)
     shape = (max(SIZE, round(height * scale)), max(SIZE, round(width * scale)))
-    share = resized(valid, shape)
-    bands = [resized(band * valid, shape) / np.maximum(share, 1e-6) for band in pixels.astype(np.float64)]
+    share = np.stack([resized(band, shape) for band in valid])
+    sums = np.stack([resized(band * held, shape) for band, held in zip(pixels.astype(np.float64), valid, strict=True)])
     top, left = (shape[0] - SIZE) // 2, (shape[1] - SIZE) // 2
     centre = (slice(top, top + SIZE), slice(left, left + SIZE))
-    share = share[centre]
-    if 1 - (share >= 0.5).mean() > nodata:
+    share, bands = share[:, *centre], (sums / np.maximum(share, 1e-6))[:, *centre]
+    if 1 - (share >= 0.5).any(0).mean() > nodata:
         return "nodata"
-    return Slow(np.stack(bands)[:, *centre] * (share >= 0.5), abs(share - 0.5) > 1e-3)
+    return Slow(np.where(share >= 0.5, bands, np.iinfo(pixels.dtype).min), abs(share - 0.5) > 1e-3)
 
 
 def expected(made: Made, data: DataSettings) -> tuple[dict[str, Slow], Counter[str]]:
@@ -131,7 +131,7 @@ def compare(made: Made, folder: Path, look: bool) -> None:
 
     for number, path in enumerate(paths):
         pixels = store.read(torch.tensor([number]))[0].numpy().astype(np.float64)
-        difference = np.abs(pixels - tiles[path].values)[:, tiles[path].sure]
+        difference = np.abs(pixels - tiles[path].values)[tiles[path].sure]
         assert difference.max(initial=0) <= 1, path
 
     labels = {path: set(label.split(";")) if made.several and label else {label} - {None}

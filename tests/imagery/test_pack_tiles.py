@@ -255,7 +255,8 @@ def test_negative_values_are_stored_and_scaled_as_they_are(tmp_path: Path) -> No
     for number, source in enumerate(tiles.sources):
         pixels = tiles.read(torch.tensor([number]))
         assert np.array_equal(pixels[0, :, 2:].numpy(), files[source.path][:, 2:])
-        assert not pixels[0, :, :2].any()
+        assert (pixels[0, :, :2] == -32768).all()
+        assert not tiles.unit(pixels)[0, :, :2].any()
         assert torch.equal(
             tiles.raw(tiles.unit(pixels))[..., 5:, :].clamp(-2400, -600), pixels[..., 5:, :].clamp(-2400, -600)
         )

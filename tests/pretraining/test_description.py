@@ -9,6 +9,7 @@ import torch
 from pretraining_runs import module_of, run_in, with_changes
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.values.forms import Choice, Form
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.description import Description, described
 from gcl_custom.recipe.pretraining import FileStartSettings
@@ -16,7 +17,8 @@ from gcl_custom.weights.state_dicts import read_metadata, save_weights
 
 ABOUT = Description(
     version="0.1.0", network="test_resnet", stem="standard", model_args={"in_chans": 2}, width=128, bands=2,
-    band_names=["red", "near infrared"], size=16, dtype="uint16", low=[0.1, 3.0], high=[4000.7, 5000.0],
+    band_names=["red", "near infrared"], use_bands=[4, 5], of_bands=6, called=None,
+    size=16, dtype="uint16", low=[0.1, 3.0], high=[4000.7, 5000.0],
     mean=[0.4, 0.5], deviation=[0.2, 0.3], upscale=False, nodata=0.5,
 )  # fmt: skip
 
@@ -30,6 +32,13 @@ def test_a_description_comes_back_from_the_metadata_of_a_file(tmp_path: Path) ->
     with torch.no_grad():
         found = ABOUT.built(trained.state_dict(), "file")(tiles)
         torch.testing.assert_close(found, trained.eval()((tiles - mean) / deviation))
+
+
+def test_a_description_says_which_bands_of_a_file_the_network_takes() -> None:
+    assert ABOUT.form == Form(2, "uint16", ("red", "near infrared"), Choice((4, 5), 6, None))
+    by_name = ABOUT.model_copy(update={"called": list("abcdef")})
+    assert by_name.form.choice == Choice((4, 5), 6, tuple("abcdef"))
+    assert ABOUT.model_copy(update={"use_bands": None, "of_bands": 2}).form.choice is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ shifted by a sixteenth of its side is no near duplicate.
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, UInt64
+from jaxtyping import Bool, Float, Int, Real, UInt64
 from torch import Tensor
 
 SQUARES = 8
@@ -31,12 +31,16 @@ CHUNK = 2**21
 Hashes = UInt64[np.ndarray, "n 2"]
 
 
-def difference_hashes(tiles: Integer[Tensor, "b c h w"]) -> tuple[Hashes, Bool[np.ndarray, " b"]]:
-    """The hash of each tile, over the mean of its bands, and whether the tile shows enough to be compared."""
+def difference_hashes(tiles: Real[Tensor, "b c h w"]) -> tuple[Hashes, Bool[np.ndarray, " b"]]:
+    """The hash of each tile, over the mean of its bands, and whether the tile shows enough to be compared.
+
+    Values without data count as 0; signed tiles and floats hold the lowest value of their type there.
+    """
     few, more = SQUARES, SQUARES + 1
     height, width = (torch.cat([_means(side, few), _means(side, more)]) for side in tiles.shape[2:])
     # Of all bands together. Products with small matrices are several times faster than pooling.
-    rows = tiles.float().flatten(0, 2) @ width.T.contiguous()
+    lowest = torch.finfo(tiles.dtype).min if tiles.is_floating_point() else -(2**15)
+    rows = tiles.float().masked_fill(tiles == lowest, 0).flatten(0, 2) @ width.T.contiguous()
     grid = height @ rows.unflatten(0, tiles.shape[:3]).sum(1)
     across, down = grid[:, :few, few:].diff(dim=2), grid[:, few:, :few].diff(dim=1)
     steps = torch.cat([across.flatten(1), down.flatten(1)], dim=1).numpy()
