@@ -21,7 +21,7 @@ from gcl_custom.evaluation.so_far import so_far
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.files import read_json, write_text
 from gcl_custom.recipe.file import dump_recipe, load_card
-from gcl_custom.reporting import examples, html, progress, score_tables, split_map
+from gcl_custom.reporting import bands_seen, examples, html, progress, score_tables, split_map
 from gcl_custom.reporting.html import Cell
 from gcl_custom.reporting.plots import Line, curves
 from gcl_custom.reporting.progress import state
@@ -155,7 +155,9 @@ def _pictures(run: Run) -> str:
         for name, (epoch, path) in latest.items():
             what = shown.get(name, re.sub(r"[-_]", " ", name)) + (f"; epoch {epoch}" if epoch else "")
             figures += _embedded(path, folder, what)
-    return f'<div class="pictures">{figures}</div>' if figures else ""
+    bands = bands_seen.shown(run) if figures else ""
+    note = f'<p class="soft">{escape(bands)}</p>' if bands else ""
+    return f'{note}<div class="pictures">{figures}</div>' if figures else ""
 
 
 def _embedded(path: Path, source: str, what: str) -> str:
@@ -234,7 +236,8 @@ def _training(run: Run, stages: Sequence[Stage]) -> str:
         if figures:
             drawn = list(figures.items())[:CURVES]
             plots = "".join(f'<figure class="card">{curves(figure, lines)}</figure>' for figure, lines in drawn)
-            meaning = f'<p class="soft">{FIGURES[group]}</p>'
+            seen = f" {bands_seen.perceptual(run)}" if group == "tokenizer" else ""
+            meaning = f'<p class="soft">{FIGURES[group]}{escape(seen)}</p>'
             arms = dict.fromkeys(name.removeprefix("pretrain/").rpartition("-")[0] for name in names)
             folded = f"{len(drawn)} curves" if len(drawn) > 1 else "The curve"
             body += (
