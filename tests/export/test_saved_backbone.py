@@ -4,15 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from pages import python_holding
+from small_images import tiff
 from torch.nn.functional import cosine_similarity
 
 import gcl_custom
 from gcl_custom.errors import UserError
-from gcl_custom.export import backbone_of_run, export
+from gcl_custom.export import backbone_of_run, embed, export
 from gcl_custom.runs.run import Run
 
 
@@ -72,3 +74,32 @@ def test_a_file_is_one_backbone(run: Run, tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "backbone.safetensors").read_bytes()[:100])
     with pytest.raises(UserError, match=r"cut\.safetensors cannot be read as safetensors"):
         gcl_custom.load(tmp_path / "cut.safetensors")
+
+
+def test_a_file_knows_which_bands_of_float_rasters_to_take_and_what_is_no_data(
+    make_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    imagery = tmp_path / "floats"
+    imagery.mkdir()
+    for number in range(8):
+        values = np.random.default_rng(number).uniform(-2, 3, (6, 32, 32)).astype(np.float32)
+        values[:, :4, :9], values[1, 20, 20], values[3, 30, 5] = np.nan, np.inf, -9999
+        tiff(imagery / f"{number}.tif", values, nodata=-9999)
+    run = make_run(tmp_path, bands=4, root=str(imagery), use_bands=[5, 4, 2, 1])
+    known = backbone_of_run.load_backbone(run, "gcl", None)
+    export.export(run, "timm", tmp_path / "backbone.safetensors")
+    network, transform = gcl_custom.load(tmp_path / "backbone.safetensors")
+    expected = known.store.unit(known.store.read(torch.arange(8)))
+    found = torch.stack([transform(imagery / source.path) for source in known.store.sources])
+    assert torch.equal(found, expected)
+    assert not found[:, :, :4, :9].any()
+    assert not found[:, 2, 20, 20].any()
+    assert not found[:, 1, 30, 5].any()
+    with torch.inference_mode():
+        same = cosine_similarity(network(found), known.network(expected))
+    torch.testing.assert_close(same, torch.ones(8), rtol=0, atol=1e-6)
+    assert "which are bands 5, 4, 2, 1 of the 6 in a file" in known.input
+    table = embed.embedded(run, imagery)
+    rows = np.stack(table["representation"].to_numpy(zero_copy_only=False))
+    with torch.inference_mode():
+        np.testing.assert_allclose(rows, known.network(expected).numpy(), rtol=1e-4, atol=1e-5)
