@@ -2,7 +2,17 @@ from typing import Any
 
 import pytest
 
-from gcl_custom.evaluation.score_texts import above, interval_text, mean_text, notes, of_probes, over, seeds_text
+from gcl_custom.evaluation.score_texts import (
+    above,
+    how_over_tiles,
+    interval_text,
+    mean_text,
+    of_draws,
+    of_floors,
+    of_probes,
+    over,
+    seeds_text,
+)
 
 
 def score(interval: str = "tiles", **seeds: float) -> dict[str, Any]:
@@ -39,4 +49,14 @@ def test_warnings_come_before_grounds_and_older_scores_have_neither() -> None:
 def test_probes_and_floors_are_said_for_each_kind_of_label(measure: str, probes: str, floors: str) -> None:
     scores = {"measure": measure}
     assert probes in of_probes(scores)
-    assert floors in notes(scores)[1]
+    assert floors in of_floors(scores)
+
+
+def test_texts_say_that_blocks_were_resampled() -> None:
+    scores = {"measure": "top-1", "test_blocks": 12, "seeds": [0], "scores": {"a": {"knn": score("blocks", a=0.5)}}}
+    assert over(scores) == "over 12 blocks of test tiles"
+    assert of_floors(scores).endswith("their intervals are over 12 blocks of test tiles.")
+    assert "over 12 blocks of test tiles, it is over draws" in of_draws(scores)
+    assert how_over_tiles(scores) == "bootstrap, the tiles of a block together"
+    assert how_over_tiles({"measure": "top-1"}) == "Wilson"
+    assert seeds_text(score("blocks", a=0.5, b=0.25), 100) == "50, 25"

@@ -261,3 +261,16 @@ def test_supervision_from_nothing_is_a_question_of_its_own() -> None:
     (compared,) = found["answers"]["Does GCL beat supervised training from nothing?"]
     assert compared["theirs"] == "the supervised baseline from nothing"
     assert compared["measure"] == "With all labels"
+
+
+def test_intervals_are_over_blocks_where_tiles_were_divided_by_them() -> None:
+    """All tiles of a block are right or wrong together, so the interval is that of as many tiles as blocks."""
+    right = np.repeat(np.random.default_rng(0).random(TILES // 10) < 0.8, 10)[None]
+    said = {Figure("gcl", "linear"): np.where(right, LABELS, (LABELS + 1) % 4)}
+    blocks = np.repeat(np.arange(TILES // 10), 10)
+    found = summarise(SINGLE_LABEL, said, LABELS, CLASSES, [0], blocks=blocks)
+    alone = summarise(SINGLE_LABEL, said, LABELS, CLASSES, [0])
+    assert (found["test_blocks"], found["scores"]["gcl"]["linear"]["interval"]) == (TILES // 10, "blocks")
+    assert "test_blocks" not in alone
+    ours, theirs = (each["scores"]["gcl"]["linear"] for each in (found, alone))
+    assert ours["high"] - ours["low"] == pytest.approx(10**0.5 * (theirs["high"] - theirs["low"]), rel=0.1)
