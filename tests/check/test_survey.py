@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_images import class_folders, scenes_border, several_labels
 
 from gcl_custom.check import survey
@@ -109,3 +110,17 @@ def test_of_several_labels_a_tile_each_class_is_counted_and_shares_keep_every_cl
     assert sum(tiles.count(split, -1) for split in ("train", "valid", "test")) == 4
     assert tiles.share(0.5) == round(0.5 * len(tiles.labelled))
     assert tiles.share(0.001) == 1  # one tile with both
+
+
+def test_forms_of_files_copies_and_blank_tiles_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = class_folders(tmp_path / "root", 20)
+    (root / "water" / "copy.png").write_bytes((root / "water" / "001.png").read_bytes())
+    Image.new("RGB", (30, 20)).save(root / "water" / "blank.jpg")
+    found = survey.survey(DataSettings(root=str(root), size=16))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "PNG 24 × 24 3 uint8 none 21" in lines
+    assert "JPEG 30 × 20 3 uint8 none 1" in lines
+    assert "2 tiles are copies of one another, such as water/001.png and water/copy.png" in lines
+    assert "1 tiles are blank, or nearly so, such as water/blank.jpg" in lines
+    assert found.inventory is not None
+    assert (found.inventory.read, found.inventory.of, len(found.faults)) == (22, 22, 0)
