@@ -205,6 +205,7 @@ def _for_minutes(fitted: Fitted, tiles: FoundTiles, costs: Costs, minutes: float
     if minutes is None:
         reason = f"the steps of the shipped recipe, for {train}; gcl-custom init --minutes fits them to a time"
         return fitted.but({}, {"pretrain.epochs": reason}), whole
+    fitted = _less_comparison(fitted, tiles, costs, 60 * minutes)
     for step in range(STEPS):
         times = MOST_TIMES * 0.95**step
         trial = fitted.but({key: max(1, round(epochs * times)) for key, epochs in given.items()})
@@ -221,6 +222,20 @@ def _for_minutes(fitted: Fitted, tiles: FoundTiles, costs: Costs, minutes: float
             f"{MOST_TIMES} times the shipped recipe's steps, which is enough for {train} and takes less than wanted"
         )
     return trial.but({}, {"pretrain.epochs": reason}), took
+
+
+def _less_comparison(fitted: Fitted, tiles: FoundTiles, costs: Costs, budget: float) -> Fitted:
+    """Leave out fine-tuning, then the supervised baseline, where the comparison would take half of the budget."""
+    for key, less in (
+        ("compare.fractions", []),
+        ("compare.arms", [arm for arm in fitted.recipe.compare.arms if arm != "supervised"]),
+    ):
+        recipe = fitted.recipe
+        took = sum(row.seconds or 0 for row in estimate(recipe, tiles, costs, {}) if row.name == "compare")
+        if took > budget / 2 and _value(recipe.model_dump(mode="json"), key) != less:
+            given = ", ".join(map(str, _value(recipe.model_dump(mode="json"), key)))
+            fitted = fitted.but({key: less}, {key: f"{given} would take {duration(took)}, half of the time or more"})
+    return fitted
 
 
 def free_memory() -> int:

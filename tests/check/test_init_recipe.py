@@ -141,6 +141,21 @@ def test_minutes_buy_epochs_within_bounds(tmp_path: Path, capsys: pytest.Capture
     assert "even one epoch of each training" in capsys.readouterr().out
 
 
+def test_a_comparison_that_would_take_half_of_the_time_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of the supervised baseline and of fine-tuning takes a second, the rest nothing."""
+    slow, quick = Cost(1.0, 10**6, 1000), Cost(1e-6, 10**6, 1000)
+    costs = Costs(TokenCosts(quick, quick, quick, quick, quick), quick, slow, quick, quick)
+    monkeypatch.setattr(init_recipe, "measure", lambda *_: costs)
+    draw(tmp_path / "tiles", 4, 8, 32)
+    assert written(tmp_path / "tiles", minutes=1e4)[0].compare == load_recipe("small-bands").compare
+    recipe, text = written(tmp_path / "tiles", minutes=1.0)
+    assert recipe.compare.fractions == []
+    assert "supervised" not in recipe.compare.arms
+    assert "would take" in text
+
+
 @pytest.mark.usefixtures("priced")
 def test_batches_are_halved_until_a_step_fits_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
