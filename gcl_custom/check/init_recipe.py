@@ -7,6 +7,7 @@ and epochs to a budget of minutes, by measured steps.
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,17 +88,18 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
     fitted, seconds = _for_minutes(fitted, tiles, costs, minutes)
     for key, value in fitted.chosen.items():
         _set(values, key, value)
+    typed = shlex.quote(str(path))
     head = (
         f"Written by gcl-custom init for {folder}, from the shipped recipe {kind}: about {duration(seconds)} on this "
         f"machine.\nLook at the reasons, change what you know better, and try it:\n"
-        f"  gcl-custom check {path}\n  gcl-custom run {path}\nEvery key: gcl-custom recipes keys"
+        f"  gcl-custom check {typed}\n  gcl-custom run {typed}\nEvery key: gcl-custom recipes keys"
     )
     text = recipe_text(head, values, fitted.reasons)
     recipe = check_values(Recipe, {"name": "r", **parse_yaml(text, str(path))}, str(path))
     assert recipe == fitted.recipe.model_copy(update={"name": "r"}), "the text holds what was chosen"
     write_text(path, text)
     say(f"wrote {path}: {recipe.pretrain.epochs} epochs of tiles of {recipe.data.size} px, about {duration(seconds)}")
-    say(f"next:   gcl-custom check {path}\n        gcl-custom run {path}")
+    say(f"next:   gcl-custom check {typed}\n        gcl-custom run {typed}")
 
 
 # ---------------------------------------------------------------- the reasons
