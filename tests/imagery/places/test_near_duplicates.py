@@ -105,3 +105,14 @@ def test_places_of_real_imagery_are_told_apart(real_data: Path, name: str, close
     anew, _ = difference_hashes(tensor(*(saved_anew(pictures[number]) for number in contrast)))
     different = np.bitwise_count(anew ^ hashes[contrast]).sum(axis=1)
     assert (different <= MOST_DIFFERENT).mean() >= 0.9
+
+
+def test_values_without_data_count_as_zero_in_floats_and_signed_integers() -> None:
+    tiles = torch.from_numpy(np.random.default_rng(3).integers(-900, 900, (4, 2, 32, 32)).astype(np.int32))
+    tiles[:, :, 5:9] = -(2**15)
+    zero = tiles.clone()
+    zero[:, :, 5:9] = 0
+    floats = tiles.float().masked_fill(tiles == -(2**15), torch.finfo(torch.float32).min)
+    expected = difference_hashes(zero)[0]
+    assert np.array_equal(difference_hashes(tiles)[0], expected)
+    assert np.array_equal(difference_hashes(floats)[0], expected)
