@@ -24,7 +24,6 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import require_free, write_text
 from gcl_custom.imagery.decoding import reading
 from gcl_custom.imagery.folders import Layout, layout_of
-from gcl_custom.imagery.splits import missing_splits
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL
 from gcl_custom.recipe.file import check_values, load_recipe, parse_yaml, read_text, shipped
 from gcl_custom.recipe.names import run_name
@@ -127,7 +126,7 @@ def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> dict[str, str
 
 
 def _layout(tiles: FoundTiles, layout: Layout) -> str:
-    """What was found: number, classes and splits."""
+    """What was found: number, classes, and how they are divided."""
     count = f"{len(layout.tiles):,} tiles"
     if tiles.classes:
         shown = ", ".join(tiles.classes[:SHOWN]) + (", ..." if len(tiles.classes) > SHOWN else "")
@@ -135,11 +134,7 @@ def _layout(tiles: FoundTiles, layout: Layout) -> str:
         count += f" of {len(tiles.classes)} classes ({shown}{how}), {int(tiles.has_label.sum()):,} labelled"
     else:
         count += " without labels: there will be no scores. A table can give some: labels: FILE.csv"
-    missing = missing_splits(layout.tiles)
-    if len(missing) < 3:
-        drawn = f"; the {' and '.join(missing)} split is drawn from train" if missing else ""
-        return f"{count}; splits as they are given{drawn}"
-    return f"{count}; splits are drawn at random within each class, which flatters where neighbours lie on both sides"
+    return f"{count}. {tiles.told}"
 
 
 def _examples(bands: int) -> list[str]:

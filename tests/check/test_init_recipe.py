@@ -71,7 +71,7 @@ def with_masks(root: Path) -> None:
 
 
 LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
-    "kaggle": (kaggle, "small-rgb", 40, ["36 tiles of 3 classes", "splits as they are given", "uint8"]),
+    "kaggle": (kaggle, "small-rgb", 40, ["36 tiles of 3 classes", "the one that the folders give", "uint8"]),
     "flat": (flat, "small-rgb", 40, ["24 tiles without labels", "labels: FILE.csv"]),
     "classes": (lambda root: draw(root, 3, 8, 72), "small-rgb", 64, ["3 classes (field, forest, lake)", "at random"]),
     "bands": (lambda root: draw(root, 4, 8, 50), "small-bands", 48, ["4 bands of uint16", "bands: [blue, green, red"]),
