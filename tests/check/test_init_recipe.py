@@ -61,6 +61,12 @@ def kaggle(root: Path) -> None:
         draw(root / split, bands=3, each=each, size=40)
 
 
+def floats(root: Path) -> None:
+    root.mkdir()
+    for number in range(24):
+        tiff(root / f"{number}.tif", np.random.default_rng(number).random((2, 32, 32)).astype(np.float32))
+
+
 def with_masks(root: Path) -> None:
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
@@ -75,6 +81,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
     "flat": (flat, "small-rgb", 40, ["24 tiles without labels", "labels: FILE.csv"]),
     "classes": (lambda root: draw(root, 3, 8, 72), "small-rgb", 64, ["3 classes (field, forest, lake)", "at random"]),
     "bands": (lambda root: draw(root, 4, 8, 50), "small-bands", 48, ["4 bands of uint16", "bands: [blue, green, red"]),
+    "floats": (floats, "small-bands", 32, ["2 bands of float32", "percentiles of each band"]),
     "masks": (with_masks, "small-rgb", 40, ["24 tiles of 2 classes (0, 1, one a pixel in masks), 24 labelled"]),
     "single band of 16 bits": (single_band, "small-bands", 32, ["1 band of uint16", "percentiles of each band"]),
 }
