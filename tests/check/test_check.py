@@ -119,3 +119,19 @@ def test_the_generator_is_measured_without_the_network_of_fid(
     monkeypatch.chdir(tmp_path)
     assert check.show_weights(load_recipe("quickstart", ["cost_benefit.fid_weights=w.pth"])) == ({}, True)
     assert "1 of 1 weights are missing" in capsys.readouterr().out
+
+
+def test_a_map_is_drawn_where_tiles_have_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "show_weights", lambda recipe: 1 / 0)  # what follows the map
+    root = class_folders(tmp_path / "root", 40)
+    run = Run(tmp_path / "runs" / "r", recipe_for(DataSettings(root=str(root), size=16)))
+    with pytest.raises(UserError, match="no tile has a known place"):
+        check.check(run, tmp_path / "map.png")
+    with pytest.raises(UserError, match="is a folder, or its folder is missing"):
+        check.check(run, tmp_path)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.rename(path.with_name(f"10.{number:03d},50.5.png"))
+    with pytest.raises(ZeroDivisionError):
+        check.check(run, tmp_path / "map.png")
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width > 500
