@@ -1,7 +1,7 @@
 """What the pages tell a reader to type is typed here, as far as it can be; see ``pages`` for which blocks are run.
 
-All pages share one folder, in which a reader may have begun: ``tiles/``, a few tiles in class folders, and
-``mine.yaml``, a recipe that takes seconds, with its run finished.
+All pages share one folder, in which a reader may have begun: ``tiles/``, a few tiles in class folders,
+``scenes/``, a few scenes, and ``mine.yaml``, a recipe that takes seconds, with its run finished.
 """
 
 import ast
@@ -18,6 +18,7 @@ import torch
 import typer
 import yaml
 from drawn_imagery import draw
+from made_scenes import values, write_scene
 from pages import PAGES, ROOT, Block, blocks, linked_files, loose_commands
 
 from gcl_custom.recipe.file import load_card, load_recipe, shipped
@@ -63,6 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("reader")
     torch.set_num_threads(1)
     draw(path / "tiles", bands=3, each=12, size=32)
+    for number in range(3):
+        pixels = values(256, 256, bands=3, seed=number).astype("uint8")
+        write_scene(path / "scenes" / f"{number}.tif", pixels, photometric="rgb")
     (path / "mine.yaml").write_text(MINE)
     with chdir(path):
         execute(["gcl-custom", "run", "mine.yaml"])

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gcl_custom.imagery.decoding import Unusable, decode, reading
+from gcl_custom.imagery.decoding import Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, common_form, layout_of
-from gcl_custom.imagery.read_tile import content_of
+from gcl_custom.imagery.read_tile import side_of
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
 from gcl_custom.recipe.names import run_name
@@ -37,8 +37,8 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     data = load_recipe(shipped("recipes")[OTHER], [*own, *overrides]).data
     tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
     with reading():
-        form = common_form(Path(data.root), tiles, band_names(data), data.use_bands)
-        sides = sorted(shorter_sides(Path(data.root), tiles))
+        form = common_form(Path(data.root), tiles, band_names(data), data.use_bands, data.mask_band)
+        sides = [data.scenes.side(data.size)] if data.scenes else sorted(shorter_sides(Path(data.root), tiles))
     name = COLOUR if is_rgb(form) else OTHER
     base = load_recipe(shipped("recipes")[name], own)
     size = base.data.size
@@ -55,7 +55,7 @@ def shorter_sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
     """The shorter sides of some files, in pixels."""
     for tile in tiles[:: max(1, len(tiles) // MEASURED)]:
         try:
-            yield min(decode(content_of(root, tile.source)).pixels.shape[1:])
+            yield side_of(root, tile.source)
         except Unusable:
             continue
 

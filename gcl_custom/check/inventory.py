@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 
 from gcl_custom.imagery.collections.stacks import MAGIC
 from gcl_custom.imagery.decoding import Tile
-from gcl_custom.imagery.rasters import DRIVERS
+from gcl_custom.imagery.scenes.opening import DRIVERS
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.values.forms import READ, missing
 

@@ -19,14 +19,15 @@ from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
 from gcl_custom.console import console, progress, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import NODATA, Form, Tile, Unusable, reading
+from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.layouts import examples
+from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks
 from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
 from gcl_custom.imagery.places.nearness import nearness
-from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data
+from gcl_custom.imagery.read_tile import Read, ReadTile, on_earth, read_all, read_tile, where_cut
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import divide, in_words, needs_places, of_alike, of_twins, places_of, twins
 from gcl_custom.imagery.tile_store import tensor_of
@@ -77,7 +78,7 @@ def survey(data: DataSettings) -> FoundTiles:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, band_names(data), data.use_bands)
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
         require_values(form, data)
         bad, looks = unusable(root, layout.tiles, form, data)
         usable = [tile for tile in layout.tiles if tile.source not in bad]
@@ -91,7 +92,8 @@ def survey(data: DataSettings) -> FoundTiles:
     why = {source: str(problem) for source, problem in bad.items()}
     inventory = Inventory(read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why)
     show_files(inventory)
-    stops = [f"packing would stop: {reason}" for reason in excess([each.kind for each in bad.values()], read, data)]
+    kinds = {source: problem.kind for source, problem in bad.items()}
+    stops = [f"packing would stop: {reason}" for reason in excess(list(kinds.items()), [*bad, *looks], data)]
     for reason in stops:
         warn(reason)
     return replace(found, inventory=inventory, faults=stops)
@@ -143,7 +145,9 @@ def _tiles(
 def _places(
     root: Path, sources: Sequence[Source], form: Form, data: DataSettings
 ) -> dict[Source, tuple[float, float] | None]:
-    """The places of files that were not chosen to be read, where the division depends on them."""
+    """The places of tiles that were not chosen to be read, where the division depends on them."""
+    if data.scenes:
+        return where_cut(root, sources, data)
     with ThreadPoolExecutor() as pool, progress(len(sources), "reading coordinates", "files") as bar:
         found = {}
         for source, place in zip(
@@ -191,11 +195,12 @@ def unusable(
     """
     step = math.ceil(len(tiles) / MOST_READ)
     chosen = [tile.source for tile in tiles[::step]]
-    with ThreadPoolExecutor() as pool, progress(len(chosen), "reading files", "files") as bar:
+    what = "windows" if data.scenes else "files"
+    with progress(len(chosen), f"reading {what}", what) as bar:
         bad: dict[Source, Unusable] = {}
         good: list[Tile] = []
         good_looks: dict[Source, Look] = {}
-        looks = pool.map(partial(_look, root=root, form=form, data=data), chosen)
+        looks = read_all(root, chosen, form, data, _look)
         for source, look in zip(chosen, looks, strict=True):
             if isinstance(look, Unusable):
                 bad[source] = look
@@ -207,33 +212,34 @@ def unusable(
         warn(note)
     for note in lacking([tile.lacking for tile in good], form):
         warn(note)
-    read = f"all {len(chosen):,} files were read" if step == 1 else f"{len(chosen):,} of {len(tiles):,} files were read"
+    read = f"all {len(chosen):,}" if step == 1 else f"{len(chosen):,} of {len(tiles):,}"
+    read = f"{read} {what} were read"
     kinds = [problem.kind for problem in bad.values()]
-    empty = kinds.count(NODATA)
-    if len(bad) == empty:
-        say(f"unusable files: none ({read})")
+    unusable = sorted((source for source in bad if bad[source].kind not in LEFT_OUT), key=str)
+    if unusable:
+        warn(f"unusable {what}: {len(unusable)} ({in_kinds(kinds)}; {read})")
     else:
-        warn(f"unusable files: {len(bad) - empty} ({in_kinds(kinds)}; {read})")
-    for source in sorted((source for source in bad if bad[source].kind != NODATA), key=str)[:5]:
+        say(f"unusable {what}: none ({read})")
+    for source in unusable[:5]:
         say(f"  {source}: {bad[source]}")
-    if empty:
-        warn(without_data(empty, len(chosen), data))
+    for sentence in left_out(kinds, len(chosen), data):
+        warn(sentence)
     if len(bad) == len(chosen):
-        causes = ", ".join(cause for cause in (in_kinds(kinds), f"{empty} nodata" if empty else "") if cause)
+        empty = [f"{kinds.count(kind)} {kind}" for kind in LEFT_OUT if kind in kinds]
+        causes = ", ".join(cause for cause in (in_kinds(kinds), *empty) if cause)
         raise UserError(
-            f"no file of {root} can be used ({causes}; {read}). Mend or remove them, or change the settings that their "
-            f"reasons name"
+            f"no {what[:-1]} of {root} can be used ({causes}; {read}). Mend or remove them, or change the settings "
+            f"that their reasons name"
         )
     return bad, good_looks
 
 
-def _look(source: Source, root: Path, form: Form, data: DataSettings) -> Look | Unusable:
-    found = read_tile(root, source, form, data)
+def _look(found: Read) -> Look | Unusable:
     tile = found.tile()
     if isinstance(tile, Unusable):
         return tile
     hashes, telling = difference_hashes(tensor_of(tile.pixels.copy())[None])
     slim = tile._replace(pixels=tile.pixels[:, :0].copy())
-    content = found.content if isinstance(found.content, bytes) else None
+    content = found.content if isinstance(found, ReadTile) and isinstance(found.content, bytes) else None
     digest = found.digest()
     return Look(slim, digest, on_earth(found.place()), hashes, telling, seen(content, tile, digest))

@@ -10,9 +10,8 @@ sees them in the recipe's precision; bf16 moves them by up to 2 %, and scores by
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +27,11 @@ from gcl_custom.evaluation.inference import INFERENCE_BATCH, infer_batch
 from gcl_custom.export import backbone_of_run, geoparquet
 from gcl_custom.files import require_free, write_atomically, write_text
 from gcl_custom.imagery.collections.open_collections import collection_at
-from gcl_custom.imagery.decoding import Form, Place, Tile, Unusable, reading
+from gcl_custom.imagery.decoding import Tile, Unusable, reading
 from gcl_custom.imagery.folders import SUFFIXES, walk
-from gcl_custom.imagery.read_tile import read_tile, remarks
+from gcl_custom.imagery.left_out import remarks
+from gcl_custom.imagery.read_tile import Read, cut, read_all
+from gcl_custom.imagery.scenes.places import Place
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.imagery.values.summary import lacking
@@ -74,10 +75,10 @@ def embed(
         raise UserError(f"--out {out}: representations are written as {' or '.join(FORMATS)}; let it end so")
     for path in _written(out):
         require_free(path, overwrite)
-    sources = _sources(folder)
+    sources = _sources(folder, run.recipe.data)
     known = backbone_of_run.load_backbone(run, arm, seed)
     table, bad = _embed(known, folder, sources)
-    _state_unusable(bad, len(sources), folder, out.with_name(f"{out.name}.unusable.txt"))
+    _state_unusable(bad, sources, folder, out.with_name(f"{out.name}.unusable.txt"))
     if out.suffix == ".parquet":
         columns = _arrow(table, known)
         with write_atomically(out, columns.nbytes) as part:
@@ -97,10 +98,10 @@ def embedded(run: Run, folder: Path, arm: str = "gcl", seed: int | None = None) 
     Raises:
         UserError: no such backbone, no image, or no usable one.
     """
-    sources = _sources(folder)
+    sources = _sources(folder, run.recipe.data)
     known = backbone_of_run.load_backbone(run, arm, seed)
     table, bad = _embed(known, folder, sources)
-    _state_unusable(bad, len(sources), folder)
+    _state_unusable(bad, sources, folder)
     return _arrow(table, known)
 
 
@@ -108,7 +109,7 @@ def _written(out: Path) -> list[Path]:
     return [out] if out.suffix == ".parquet" else [out, out.with_suffix(".csv")]
 
 
-def _sources(folder: Path) -> list[Source]:
+def _sources(folder: Path, data: DataSettings) -> list[Source]:
     if collection := collection_at(folder):
         for note in collection.notes:
             console.warn(f"{folder}: {note}")
@@ -123,7 +124,7 @@ def _sources(folder: Path) -> list[Source]:
         )
     if found.closed:
         console.warn(f"{folder}: folders that cannot be opened, left out: {', '.join(found.closed)}")
-    return [Source(path) for path in found.images]
+    return cut(folder, found.images, data) if data.scenes else [Source(path) for path in found.images]
 
 
 def _embed(
@@ -137,9 +138,9 @@ def _embed(
     places: list[Place | None] = []
     bad: list[tuple[Source, Unusable]] = []
     made: list[Tile] = []
-    read = partial(_read, folder, store.form, recipe.data)
+    read = read_all(folder, sources, store.form, recipe.data, _seen)
     with reading(), console.progress(len(sources), "embedding") as bar:
-        for batch in _read_ahead(sources, read):
+        while batch := list(islice(read, INFERENCE_BATCH)):
             tiles = []
             for source, tile, place in batch:
                 if isinstance(tile, Unusable):
@@ -158,27 +159,15 @@ def _embed(
     return Table(usable, places, representations[: len(usable)]), bad
 
 
-def _read_ahead(sources: Sequence[Source], read: "partial[Seen]") -> Iterator[list[Seen]]:
-    """Yield batches of tiles. Threads read the next batch while the network works on this one."""
-    batches = [sources[start : start + INFERENCE_BATCH] for start in range(0, len(sources), INFERENCE_BATCH)]
-    with ThreadPoolExecutor() as pool:
-        ahead = pool.map(read, batches[0])
-        for batch in [*batches[1:], []]:
-            now, ahead = ahead, pool.map(read, batch)
-            yield list(now)
-
-
-def _read(folder: Path, form: Form, data: DataSettings, source: Source) -> Seen:
+def _seen(found: Read) -> Seen:
+    source = found.source
     path = source.path.encode(errors="backslashreplace").decode()
-    if path != source.path:
-        return Seen(source._replace(path=path), Unusable("name is not UTF-8"), None)
-    found = read_tile(folder, source, form, data)
     tile = found.tile()
-    return Seen(source, tile, None if isinstance(tile, Unusable) else found.place())
+    return Seen(source._replace(path=path), tile, None if isinstance(tile, Unusable) else found.place())
 
 
 def _state_unusable(
-    bad: Sequence[tuple[Source, Unusable]], count: int, folder: Path, listing: Path | None = None
+    bad: Sequence[tuple[Source, Unusable]], sources: Sequence[Source], folder: Path, listing: Path | None = None
 ) -> None:
     """Tell the user how many files are unusable, and list them in a file or, without one, name the first.
 
@@ -189,15 +178,16 @@ def _state_unusable(
         if listing:
             listing.unlink(missing_ok=True)  # of an earlier output
         return
+    count, what = len(sources), "windows" if any(source.window for source in sources) else "files"
     lines = [f"{source}\t{problem}" for source, problem in bad]
     summary = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for _, problem in bad).most_common())
     examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:EXAMPLES])
     if len(bad) == count:
-        raise UserError(f"None of the {count} files in {folder} can be used ({summary}).\n{examples}")
+        raise UserError(f"None of the {count} {what} in {folder} can be used ({summary}).\n{examples}")
     if listing:
         write_text(listing, "".join(f"{line}\n" for line in lines))
     where = listing or f"\n{examples}"
-    console.warn(f"{len(bad)} of {count} files are unusable and left out ({summary}): {where}")
+    console.warn(f"{len(bad)} of {count} {what} are unusable and left out ({summary}): {where}")
 
 
 def _arrow(table: Table, known: backbone_of_run.TrainedBackbone) -> pa.Table:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from gcl_custom.imagery.decoding import Place
+from gcl_custom.imagery.scenes.places import Place
 
 COLUMN = "geometry"
 POINT = struct.Struct("<BIdd")

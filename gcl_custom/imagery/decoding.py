@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import rasterio
 import torch
 from einops import repeat
 from jaxtyping import Bool, Real, Shaped
@@ -26,7 +27,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
 from gcl_custom.imagery.collections.stacks import MAGIC, array_from
-from gcl_custom.imagery.rasters import PNG, Place, crop, driver_of, place_of, raster_form, read_raster, too_large
+from gcl_custom.imagery.scenes.opening import PNG, driver_of, in_memory, opened
+from gcl_custom.imagery.scenes.places import Place, place_of
+from gcl_custom.imagery.scenes.rasters import crop, raster_form, raster_from, too_large
 from gcl_custom.imagery.source import Window
 from gcl_custom.imagery.values.forms import (
     NODATA,
@@ -80,19 +83,34 @@ def reading() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
-def form_of(path: Path) -> Form:
+def form_of(path: Path, without: int | None = None) -> Form:
     """Read bands, their names and their type from a file's header.
+
+    Args:
+        without: number of a band, from 1, that is none of the tiles.
 
     Raises:
         Unusable: not an image, not to be opened, or of a type that is not stored.
     """
+    with _header(path) as header:
+        if isinstance(header, Image.Image):
+            return Form(1 if header.mode in ("1", "L", "LA") else 3, "uint8")
+        return raster_form(header, without)
+
+
+def shorter_side(path: Path) -> int:
+    """Read the shorter side of a file, in pixels, from its header; raises as ``form_of`` does."""
+    with _header(path) as header:
+        return min(header.width, header.height)
+
+
+@contextmanager
+def _header(path: Path) -> Iterator[rasterio.DatasetReader | Image.Image]:
     try:
         with path.open("rb") as file:
-            raster = driver_of(file.read(32)) is not None
-        if raster:
-            return raster_form(path.read_bytes())
-        with Image.open(path, formats=["JPEG", "PNG", "WEBP"]) as image:
-            return Form(1 if image.mode in ("1", "L", "LA") else 3, "uint8")
+            driver = driver_of(file.read(32))
+        with opened(path, driver) if driver else Image.open(path, formats=["JPEG", "PNG", "WEBP"]) as header:
+            yield header
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
     except Image.DecompressionBombError as error:
@@ -111,7 +129,8 @@ def form_in(data: bytes) -> Form:
     """
     try:
         if driver_of(data):
-            return raster_form(data)
+            with in_memory(data) as dataset:
+                return raster_form(dataset)
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
     pixels = decode(data).pixels
@@ -132,7 +151,7 @@ def decode(data: bytes, window: Window | None = None, form: Form | None = None) 
         Unusable: not an image, truncated, damaged, too large, of a type that is not stored, or the window leaves it.
     """
     if driver_of(data):
-        return read_raster(data, window, form)
+        return raster_from(data, window, form)
     return _pillow(data, form) if window is None else crop(_pillow(data, form), window)
 
 

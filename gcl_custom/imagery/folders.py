@@ -37,7 +37,7 @@ from gcl_custom.imagery.layouts import (
     with_splits,
     without_thumbnails,
 )
-from gcl_custom.imagery.read_tile import form_of_source
+from gcl_custom.imagery.read_tile import cut, header_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.imagery.values.bands import with_bands
@@ -77,12 +77,18 @@ class Layout:
 
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
-    """Find the images of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
+    """Find the tiles of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
     layout = find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data), data.masks)
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
     elif data.split.chance:
         layout = replace(layout, tiles=[tile._replace(split=None) for tile in layout.tiles])
+    if data.scenes and layout.kind.dense:
+        raise UserError(f"data.scenes: {data.root} holds masks beside images, and masks are not cut: leave it out")
+    if data.scenes:  # the label and the split of a file are those of its windows
+        files = {tile.source.path: tile for tile in layout.tiles}
+        tiles = [files[source.path]._replace(source=source) for source in cut(Path(data.root), list(files), data)]
+        return replace(layout, tiles=tiles)
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
         return replace(layout, classes=data.mask_classes or stated)
@@ -223,29 +229,25 @@ def labels_of(
 
 
 def common_form(
-    root: Path, tiles: Sequence[FoundTile], names: Sequence[str] | None, use: Sequence[int | str] | None = None
-) -> Form:
-    """Bands and type of the data set: the most common of a sample of files.
-
-    Args:
-        names: of all bands of a file. Their number takes precedence over that of the files.
-        use: the bands to take.
+    root: Path, tiles: Sequence[FoundTile], names: Sequence[str] | None,
+    use: Sequence[int | str] | None = None, without: int | None = None,
+) -> Form:  # fmt: skip
+    """Bands and type of most files in a sample: of the bands, called ``names``, those to ``use`` and not ``without``.
 
     Raises:
         UserError: no file of the sample is an image, the files are single bands of the same places, or they lack a band
             that is to be taken.
     """
-    step = max(1, len(tiles) // FORM_SAMPLE)
-    forms: Counter[Form] = Counter()
-    reasons: Counter[str] = Counter()
-    for tile in tiles[::step]:
+    paths = list(dict.fromkeys(tile.source.path for tile in tiles))
+    forms, reasons = Counter[Form](), Counter[str]()
+    for path in paths[:: max(1, len(paths) // FORM_SAMPLE)]:
         try:
-            forms[form_of_source(root, tile.source)] += 1
+            forms[header_of(root, Source(path), without)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
         raise UserError(
-            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {tiles[0].source}: "
+            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {paths[0]}: "
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     kinds: Counter[Form] = Counter()
@@ -253,7 +255,7 @@ def common_form(
         kinds[form._replace(names=None)] += count
     common = max(sorted(kinds), key=lambda kind: kinds[kind])
     if common.bands == 1 and (names is None or len(names) > 1):
-        refuse_band_files([tile.source.path for tile in tiles])
+        refuse_band_files(paths)
     called = {form.names for form in forms if form._replace(names=None) == common}
     return with_bands(common, names, called.pop() if len(called) == 1 else None, use)
 

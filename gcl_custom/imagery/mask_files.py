@@ -30,8 +30,10 @@ from gcl_custom.files import write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Unusable
 from gcl_custom.imagery.folders import FoundTile, Layout, labels_of
-from gcl_custom.imagery.rasters import MOST_VALUES, driver_of, orientation_of, upright
-from gcl_custom.imagery.read_tile import content_of, in_kinds
+from gcl_custom.imagery.left_out import in_kinds
+from gcl_custom.imagery.read_tile import content_of
+from gcl_custom.imagery.scenes.opening import driver_of
+from gcl_custom.imagery.scenes.rasters import MOST_VALUES, orientation_of, upright
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import MASKS
 from gcl_custom.measures.overlap import IGNORED

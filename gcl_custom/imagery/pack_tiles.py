@@ -8,9 +8,9 @@ import json
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
+from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
 from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
 from gcl_custom.imagery.places.coordinates import to_keep
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
-from gcl_custom.imagery.read_tile import excess, in_kinds, on_earth, read_tile, remarks, without_data
+from gcl_custom.imagery.read_tile import Read, on_earth, read_all
+from gcl_custom.imagery.scenes.scene import mask_beside
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
     Division,
@@ -94,13 +96,13 @@ def pack_tiles(run: Run) -> None:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, band_names(data), data.use_bands)
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
         require_values(form, data)
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
     index, division = _index(journal, usable, layout, form, data, stage.path)
-    empty = sum(journal.records[tile.source].kind == NODATA for tile in layout.tiles)
+    kinds = Counter(journal.records[tile.source].kind for tile in layout.tiles)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
@@ -119,13 +121,13 @@ def pack_tiles(run: Run) -> None:
     counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
     stage.finish(
         content=_content(digests, index, digest_of(stage.path) if layout.kind.dense else ""),
-        listing=_listing(root, layout),
+        listing=_listing(root, data, layout),
         tiles=counts,
         classes=index["classes"],
         bands=form.bands,
         dtype=form.dtype,
-        unusable=len(layout.tiles) - len(usable) - empty,
-        nodata=empty,
+        unusable=len(layout.tiles) - len(usable) - sum(kinds[kind] for kind in LEFT_OUT),
+        **{kind: kinds[kind] for kind in (LEFT_OUT if data.scenes else [NODATA])},
         split=division.how,
         **({"groups": division.groups} if division.groups else {}),
         values_without_data=share_lacking(without),
@@ -135,10 +137,9 @@ def pack_tiles(run: Run) -> None:
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
     say(told(run))
-    say(
-        f"tiles: {len(usable):,} of {data.size} px, {form.bands} bands of {form.dtype}{of_a_file(form)}, {classes}; "
-        f"{shown}"
-    )
+    scenes = f" from {len({tile.source.path for tile in usable}):,} scenes" if data.scenes else ""
+    bands = f"{form.bands} bands of {form.dtype}{of_a_file(form)}"
+    say(f"tiles: {len(usable):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
     for line in scaling_in_words(form, index["low"], index["high"]):
         say(line)
 
@@ -155,20 +156,22 @@ def changed(run: Run) -> str | None:
         layout = layout_of(data, load_card(data.card) if data.card else None)
     except UserError as error:
         return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
-    if _listing(root, layout) == stage.facts["listing"]:
+    if _listing(root, data, layout) == stage.facts["listing"]:
         return None
-    return f"the files in {root} have changed since they were packed: {_differences(stage.path, root, layout.tiles)}"
+    return (
+        f"the files in {root} have changed since they were packed: {_differences(stage.path, root, data, layout.tiles)}"
+    )
 
 
-def _differences(folder: Path, root: Path, tiles: Sequence[FoundTile]) -> str:
+def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
     before = set(read_json(folder / INDEX)["files"])
-    records, counts = packed(folder), Counter[str]()
+    records, counts, state = packed(folder), Counter[str](), States(root, data)
     for tile in tiles:
         record = records.get(tile.source)
         if record is None or (record.slot is not None and str(tile.source) not in before):
             counts["added"] += 1
-        elif record.state != _state(root, tile.source):
+        elif record.state != state.of(tile.source):
             counts["altered"] += 1
     counts["gone"] = len(before - {str(tile.source) for tile in tiles})
     return ", ".join(f"{count:,} {how}" for how, count in counts.items() if count) or "other labels or splits"
@@ -177,10 +180,10 @@ def _differences(folder: Path, root: Path, tiles: Sequence[FoundTile]) -> str:
 def _fill(
     journal: PackingJournal, root: Path, tiles: Sequence[FoundTile], form: Form, data: DataSettings, stage: Stage
 ) -> None:
-    pending = []
+    pending, state = [], States(root, data)
     for tile in tiles:
         known = journal.records.get(tile.source)
-        if known is None or known.kind == UNREAD or known.state != _state(root, tile.source):
+        if known is None or known.kind == UNREAD or known.state != state.of(tile.source):
             pending.append(tile.source)
     if pending and (inside := holding(root, pending[0].path)):
         pending.sort(key=lambda source: inside.place(source.path))
@@ -191,24 +194,21 @@ def _fill(
             f"Make room, choose another place with --runs, or lower data.size"
         )
     length = max(1, min(BLOCK_TILES, BLOCK_BYTES // journal.tile_bytes))
-    pack = partial(_packed, root=root, form=form, data=data, digests=journal.digests)
-    with ThreadPoolExecutor() as pool, progress(len(tiles), "packing tiles") as bar:
+    made = read_all(root, pending, form, data, partial(_packed, state=state, known=journal.digests.__contains__))
+    with progress(len(tiles), "packing tiles") as bar:
         bar.advance(len(tiles) - len(pending))
-        for start in range(0, len(pending), length):
-            block = pending[start : start + length]
-            journal.append(list(pool.map(pack, block)))
+        while block := list(islice(made, length)):
+            journal.append(block)
             stage.tick()
             bar.advance(len(block))
 
 
 def _packed(
-    source: Source, root: Path, form: Form, data: DataSettings, digests: dict[str, Record]
+    found: Read, state: "States", known: Callable[[str], bool]
 ) -> tuple[Record, Real[np.ndarray, "c h w"] | None]:
     """The record of a source, and its pixels if they are new."""
-    state = _state(root, source)
-    found = read_tile(root, source, form, data)
-    record = Record(source, *state, found.digest(), None)
-    if record.digest in digests:
+    record = Record(found.source, *state.of(found.source), found.digest(), None)
+    if known(record.digest):
         return record, None
     tile = found.tile()
     if isinstance(tile, Unusable):
@@ -218,10 +218,24 @@ def _packed(
     return record, tile.pixels
 
 
-def _state(root: Path, source: Source) -> tuple[int, int]:
-    """Size and time of change of the source's file, or of the collection's file that it lies in."""
-    inside = holding(root, source.path)
-    return state_of(inside.file_of(source.path) if inside else root / source.path)
+class States:
+    """Size and time of change of each source's files, asked for once: of its file and, for a scene, its mask of clouds.
+
+    A tile in a collection has those of the collection's file that it lies in.
+    """
+
+    def __init__(self, root: Path, data: DataSettings) -> None:
+        self._root, self._known = root, dict[str, tuple[int, int]]()
+        self._mask = data.scenes.cloud.file if data.scenes and data.scenes.cloud else None
+
+    def of(self, source: Source) -> tuple[int, int]:
+        inside = holding(self._root, source.path)
+        path = str(inside.file_of(source.path) if inside else self._root / source.path)
+        if path not in self._known:
+            mask = [] if self._mask is None else [mask_beside(Path(path), self._mask)]
+            sizes, times = zip(*map(state_of, [Path(path), *mask]), strict=True)
+            self._known[path] = sum(sizes), max(times)
+        return self._known[path]
 
 
 def _usable(
@@ -237,7 +251,8 @@ def _usable(
     lines = [f"{plain(str(record.source))}\t{Unusable(record.kind, record.detail)}" for record in bad]
     write_text(folder / UNUSABLE, "".join(f"{line}\n" for line in lines))
     kinds = [record.kind for record in bad]
-    reasons = list(excess(kinds, len(tiles), data))
+    sources = [tile.source for tile in tiles]
+    reasons = list(excess([(record.source, record.kind) for record in bad], sources, data))
     if reasons or not usable:
         why = ". ".join(reasons) or "no file has a tile"
         examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:5])
@@ -245,12 +260,13 @@ def _usable(
             f"{root}: {why}.\n{examples}\nAll are listed in {folder / UNUSABLE}. Mend or remove them, change the "
             f"settings that their reasons name, or raise the limit"
         )
-    empty = kinds.count(NODATA)
-    if unusable := len(bad) - empty:
-        shown = in_kinds(kinds)
-        warn(f"{unusable} of {len(tiles)} files are unusable and left out ({shown}): {folder / UNUSABLE}")
-    if empty:
-        warn(without_data(empty, len(tiles), data))
+    if unusable := sum(kind not in LEFT_OUT for kind in kinds):
+        shown, what = in_kinds(kinds), "windows" if data.scenes else "files"
+        warn(f"{unusable} of {len(tiles)} {what} are unusable and left out ({shown}): {folder / UNUSABLE}")
+    for sentence in left_out(kinds, len(tiles), data):
+        warn(sentence)
+    if note := without_a_tile(sources, [tile.source for tile in usable], data):
+        warn(note)
     for note in remarks(journal.records[tile.source] for tile in usable):
         warn(note)
     return usable
@@ -311,8 +327,9 @@ def _content(digests: Sequence[str], index: dict[str, Any], masks: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _listing(root: Path, layout: Layout) -> str:
+def _listing(root: Path, data: DataSettings, layout: Layout) -> str:
     """Digest of sources, their splits and labels, and the files' sizes and times of change."""
-    seen = [((str(tile.source), tile.split, tile.label), _state(root, tile.source)) for tile in layout.tiles]
+    state = States(root, data)
+    seen = [((str(tile.source), tile.split, tile.label), state.of(tile.source)) for tile in layout.tiles]
     text = json.dumps([*seen, *mask_states(root, layout)])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -85,7 +85,9 @@ class PackingJournal:
         self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
-        header = json.dumps({**form.entries(), "size": data.size, "upscale": data.upscale, "nodata": data.nodata})
+        scenes = {"scenes": data.scenes.model_dump()} if data.scenes else {}
+        sizes = {"size": data.size, "upscale": data.upscale, "nodata": data.nodata}
+        header = json.dumps({**form.entries(), **sizes, **scenes})
         lines = self._whole_lines()
         if not lines or lines[0] != header:
             with writing(folder):

@@ -1,29 +1,51 @@
-"""Reading a tile from its source. Packing, check and embed read imagery here and nowhere else."""
+"""Reading tiles from their sources. Packing, check and embed read imagery here and nowhere else.
+
+A file is read whole and once. Of a scene, windows near one another are read at once, by path, and nothing else.
+"""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TypeVar
 
+import numpy as np
+from rasterio.errors import RasterioError
+
+from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.collection import Unreadable
-from gcl_custom.imagery.collections.open_collections import holding
+from gcl_custom.imagery.collections.open_collections import collection_at, holding
 from gcl_custom.imagery.decoding import (
-    NODATA,
-    SCENE,
     UNREAD,
     Form,
-    Place,
+    Picture,
     Tile,
     Unusable,
+    decode,
     form_in,
     form_of,
-    place_of,
+    reading,
+    shorter_side,
     tile_from,
+    tile_of,
 )
-from gcl_custom.imagery.source import Source
+from gcl_custom.imagery.left_out import CLOUD, SAMENESS
+from gcl_custom.imagery.scenes.grid import read_together
+from gcl_custom.imagery.scenes.opening import NoScene
+from gcl_custom.imagery.scenes.places import Place, place_of, places
+from gcl_custom.imagery.scenes.rasters import damaged_raster
+from gcl_custom.imagery.scenes.read_windows import Part, read_parts, sameness
+from gcl_custom.imagery.scenes.scene import open_scene
+from gcl_custom.imagery.source import Source, Window
 from gcl_custom.recipe.imagery import DataSettings
+
+READERS = 8
+"""Most threads that read scenes: each holds what it reads at once."""
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -74,77 +96,113 @@ def on_earth(place: Place | None) -> tuple[float, float] | None:
     return place.longitude, place.latitude
 
 
-@runtime_checkable
-class Remarkable(Protocol):
-    """What a reader should hear of a tile that was made."""
+@dataclass(frozen=True)
+class ReadWindow:
+    """The pixels of a scene's window, with the same methods.
 
-    @property
-    def grey(self) -> bool: ...
+    Attributes:
+        picture: the pixels, or the reason why they cannot be read.
+        cloud: share of the pixels that a mask calls cloudy.
+    """
 
-    @property
-    def alpha(self) -> bool: ...
+    source: Source
+    picture: Picture | Unusable
+    form: Form
+    data: DataSettings
+    cloud: float = 0.0
+    where: Place | None = None
 
-    @property
-    def scene(self) -> bool: ...
+    def tile(self) -> Tile | Unusable:
+        if isinstance(self.picture, Unusable):
+            return self.picture
+        data = self.data
+        assert data.scenes is not None, "windows are of scenes"
+        try:
+            tile = tile_of(self.picture, self.form, data.size, data.upscale, data.nodata)
+        except Unusable as problem:
+            return problem
+        if data.scenes.cloud and self.cloud > data.scenes.cloud.most:
+            return Unusable(CLOUD, f"{self.cloud:.0%} of its pixels")
+        if (same := sameness(self.picture)) > data.scenes.sameness:
+            return Unusable(SAMENESS, f"{same:.0%} of its pixels are as their neighbours")
+        return tile
+
+    def place(self) -> Place | None:
+        return self.where
+
+    def digest(self) -> str:
+        """Digest of the window's pixels, of which hold data, and of the share of clouds."""
+        if isinstance(self.picture, Unusable):
+            return f"{UNREAD}: {self.source}"
+        pixels, valid, alpha, by_band = self.picture
+        digest = hashlib.blake2b(f"{pixels.dtype} {pixels.shape} {alpha} {self.cloud}".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(pixels).data)
+        if valid is not None:
+            digest.update(np.packbits(valid).data)
+        if by_band is not None:
+            digest.update(np.packbits(by_band).data)
+        return digest.hexdigest()
 
 
-def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
-    """Say of how many tiles something holds that changes what they show."""
-    counts = Counter(name for tile in tiles for name in ("grey", "alpha", "scene") if getattr(tile, name))
-    if count := counts["grey"]:
-        yield f"{count} greyscale files: the one band stands for red, green and blue"
-    if count := counts["alpha"]:
-        yield (
-            f"{count} files have an alpha band: it is dropped, and what it hides is nodata. If it is a band, such as "
-            f"near infrared, name all bands (data.bands)"
-        )
-    if count := counts["scene"]:
-        yield (
-            f"{count} files are {SCENE} times as large as data.size or more, and each is shrunk to one tile: scenes "
-            f"have to be cut into tiles first, or data.size raised"
-        )
+Read = ReadTile | ReadWindow
+"""What was read of a source."""
 
 
-def in_kinds(kinds: Iterable[str]) -> str:
-    """How many files are unusable for each kind of reason, the most common first. Nodata is no such reason."""
-    return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common() if kind != NODATA)
+# ---------------------------------------------------------------- reading
 
 
-def without_data(count: int, of: int, data: DataSettings) -> str:
-    """Say how many files are left out because they hold too little data."""
-    share = f"more than {data.nodata:.0%} of their pixels hold no data (data.nodata)"
-    return f"{count:,} of {of:,} files are left out, as {share}"
+def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> Read:
+    """Read a source: of a scene its window, of other files all."""
+    return read_tiles(root, [source], form, data)[0]
 
 
-def excess(kinds: Sequence[str], of: int, data: DataSettings) -> Iterator[str]:
-    """Why so many files without a tile end the run: there are more than the recipe allows of a sort.
+def read_tiles(root: Path, sources: Sequence[Source], form: Form, data: DataSettings) -> Sequence[Read]:
+    """Read sources that ``together`` put together."""
+    if data.scenes:
+        return _read_windows(root, sources, form, data)
+    return [_read_file(root, source, form, data) for source in sources]
+
+
+def read_all(
+    root: Path, sources: Sequence[Source], form: Form, data: DataSettings, look: Callable[[Read], Seen]
+) -> Iterator[Seen]:
+    """Read sources in threads, and yield what ``look`` makes of each, in their order. Few are held at a time.
 
     Args:
-        kinds: of the files that have no tile.
-        of: number of files that were read.
+        look: called in the threads. The pixels go with what it leaves behind.
     """
-    empty = kinds.count(NODATA)
-    if (bad := len(kinds) - empty) > data.bad_files * of:
-        yield f"{bad:,} of {of:,} files are unusable ({in_kinds(kinds)}); data.bad_files allows {data.bad_files:.0%}"
-    if empty > data.nodata_files * of:
-        yield f"{without_data(empty, of, data)}; data.nodata_files allows {data.nodata_files:.0%}"
+    readers = min(READERS, os.cpu_count() or 1) if data.scenes else None
+    with ThreadPoolExecutor(readers) as pool:
+        ahead: deque[Future[list[Seen]]] = deque()
+        for some in together(sources):
+            ahead.append(pool.submit(_look, root, some, form, data, look))
+            if len(ahead) >= (2 * readers if readers else 256):
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
 
 
-def read_tile(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
-    """Read the source's file, whole and once, or its bytes in a collection. Each window of a file reads it again."""
+def _look(
+    root: Path, sources: Sequence[Source], form: Form, data: DataSettings, look: Callable[[Read], Seen]
+) -> list[Seen]:
+    return [look(found) for found in read_tiles(root, sources, form, data)]
+
+
+def together(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Sources that are read at once: windows of a scene that are near one another, any other source alone."""
+    for (_, windowed), same in groupby(sources, key=lambda source: (source.path, source.window is not None)):
+        some = list(same)
+        lengths = read_together([source.window for source in some if source.window]) if windowed else [1] * len(some)
+        for length in lengths:
+            yield some[:length]
+            del some[:length]
+
+
+def _read_file(root: Path, source: Source, form: Form, data: DataSettings) -> ReadTile:
     try:
         return ReadTile(source, content_of(root, source), form, data)
     except Unusable as problem:
         return ReadTile(source, problem, form, data)
-
-
-def form_of_source(root: Path, source: Source) -> Form:
-    """The form by the header of a file, or of a raster in a collection. Other tiles in a collection are decoded.
-
-    Raises:
-        Unusable: it cannot be read.
-    """
-    return form_in(content_of(root, source)) if holding(root, source.path) else form_of(root / source.path)
 
 
 def content_of(root: Path, source: Source) -> bytes:
@@ -153,10 +211,7 @@ def content_of(root: Path, source: Source) -> bytes:
     Raises:
         Unusable: they cannot be read.
     """
-    try:
-        source.path.encode()
-    except UnicodeEncodeError:
-        raise Unusable("name is not UTF-8", "rename the file or its folder") from None
+    _require_utf8(source.path)
     try:
         inside = holding(root, source.path)
         return inside.read(source.path) if inside else (root / source.path).read_bytes()
@@ -164,3 +219,113 @@ def content_of(root: Path, source: Source) -> bytes:
         raise Unusable(problem.kind, problem.detail) from None
     except OSError as error:
         raise Unusable(UNREAD, str(error.strerror)) from None
+
+
+def header_of(root: Path, source: Source, without: int | None = None) -> Form:
+    """The form by the header of a file, or of a raster in a collection. Other tiles in a collection are decoded.
+
+    Args:
+        without: number of a band of a file, from 1, that is none of the tiles.
+
+    Raises:
+        Unusable: it cannot be read.
+    """
+    return form_in(content_of(root, source)) if holding(root, source.path) else form_of(root / source.path, without)
+
+
+def side_of(root: Path, source: Source) -> int:
+    """The shorter side of a tile's file, in pixels: by the header; a tile in a collection is decoded.
+
+    Raises:
+        Unusable: it cannot be read.
+    """
+    if not holding(root, source.path):
+        return shorter_side(root / source.path)
+    return min(decode(content_of(root, source)).pixels.shape[1:])
+
+
+def _require_utf8(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Unusable("name is not UTF-8", "rename the file or its folder") from None
+
+
+# ---------------------------------------------------------------- scenes
+
+
+def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
+    """The windows of scenes, by path and in the order in which they are read; a file that cannot be cut stays whole.
+
+    Files of masks of clouds are left out. Only headers are read.
+
+    Raises:
+        UserError: the root is a collection, such as an archive.
+    """
+    assert data.scenes is not None, "only scenes are cut"
+    if collection_at(root):
+        raise UserError(f"data.scenes: {root} holds tiles, not files of scenes: leave the key out")
+    mask = data.scenes.cloud.file if data.scenes.cloud else None
+    scenes = [path for path in paths if mask is None or not path.endswith(mask)]
+    with reading(), ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda path: _cut(root, path, data), scenes)
+        return [
+            Source(path, window)
+            for path, windows in zip(scenes, found, strict=True)
+            for window in ([None] if isinstance(windows, Unusable) else windows)
+        ]
+
+
+def _cut(root: Path, name: str, data: DataSettings) -> list[Window] | Unusable:
+    assert data.scenes is not None, "only scenes are cut"
+    try:
+        _require_utf8(name)
+        with open_scene(root / name, data.scenes) as scene:
+            found = scene.windows(data.scenes.side(data.size), data.scenes.overlap)
+            return [Window(*window) for window in found]
+    except Unusable as problem:
+        return problem
+    except (NoScene, RasterioError, OSError) as error:
+        return _why(error)
+
+
+def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict[Source, tuple[float, float] | None]:
+    """Longitude and latitude of windows of scenes, by the headers alone; None for what has no place."""
+    assert data.scenes is not None, "only scenes are cut"
+    found: dict[Source, tuple[float, float] | None] = dict.fromkeys(sources)
+    for path, same in groupby(sources, key=lambda source: source.path):
+        some = [source for source in same if source.window]
+        try:
+            with open_scene(root / path, data.scenes) as scene:
+                located = places(scene.ground, [source.window for source in some if source.window])
+        except (NoScene, RasterioError, OSError):  # packing will say so
+            continue
+        found |= dict(zip(some, map(on_earth, located), strict=True))
+    return found
+
+
+def _why(error: NoScene | RasterioError | OSError) -> Unusable:
+    if isinstance(error, NoScene):
+        return Unusable(error.kind, error.detail)
+    if isinstance(error, RasterioError):
+        return damaged_raster(error)
+    return Unusable(UNREAD, str(error.strerror))
+
+
+def _read_windows(root: Path, sources: Sequence[Source], form: Form, data: DataSettings) -> list[ReadWindow]:
+    """Read windows of one scene, which is opened once."""
+    assert data.scenes is not None, "windows are of scenes"
+    windows = [source.window for source in sources if source.window]
+    if not windows:
+        found = _cut(root, sources[0].path, data)
+        changed = Unusable(UNREAD, "it changed while it was read: start again")
+        return [ReadWindow(source, found if isinstance(found, Unusable) else changed, form, data) for source in sources]
+    try:
+        with open_scene(root / sources[0].path, data.scenes) as scene:
+            parts = read_parts(scene, windows, form, data.mask_band)
+    except (NoScene, RasterioError, OSError) as error:
+        parts = [Part(_why(error))] * len(windows)
+    return [
+        ReadWindow(source, part.picture, form, data, part.cloud, part.place)
+        for source, part in zip(sources, parts, strict=True)
+    ]

@@ -1,11 +1,12 @@
 """The settings of the section ``data``, and the fields of a data set's card."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from gcl_custom.recipe.section import Pixels, Positive, Section, Seed, Share
+from gcl_custom.recipe.section import CountOrZero, Pixels, Positive, Section, Seed, Share
 
 
 class SyntheticScenesSettings(Section):
@@ -122,6 +123,47 @@ class ScalingSettings(Section):
         return self
 
 
+class CloudSettings(Section):
+    """What says where a scene is cloudy: a band of its file, or a mask in a file beside it."""
+
+    band: Annotated[int, Field(ge=1, le=2**16)] | None = None
+    """Number of the mask's band in the scene's file, from 1. It is no band of the tiles."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """End of the name of the mask's file: with _clouds.tif, the scene a.tif has its mask in a_clouds.tif beside it."""
+    values: Annotated[list[int], Field(min_length=1)]
+    """Values of the mask that mean cloud, such as [3, 8, 9, 10] in the scene classification of Sentinel-2."""
+    most: Share = 0.1
+    """Largest share of cloudy pixels that a window may have. Windows with more are left out, and counted."""
+
+    @model_validator(mode="after")
+    def _one_mask(self) -> "CloudSettings":
+        if (self.band is None) == (self.file is None):
+            raise ValueError("cloud needs band or file, one of them: where the mask is")
+        if self.file is not None and ("/" in self.file or "." not in self.file.lstrip(".")):
+            raise ValueError(f"cloud.file is the end of a file's name, such as _clouds.tif, not {self.file!r}")
+        return self
+
+
+class ScenesSettings(Section):
+    """Cut every file into windows, each a tile: for GeoTIFF, COG and JPEG 2000 that are larger than a tile."""
+
+    tile: Annotated[int, Field(ge=16, le=2**13)] | None = None
+    """Side of a window in pixels; data.size without it. A window of another side is resized to data.size."""
+    overlap: CountOrZero = 0
+    """Pixels that neighbouring windows share. Less than a window at the right and the lower edge is not used."""
+    metres: Positive | None = None
+    """Side of a pixel on the ground, in metres, to which all scenes are resampled, north up. Without it, each scene is
+    cut in its own pixels, whatever its projection."""
+    cloud: CloudSettings | None = None
+    sameness: Share = 0.98
+    """Largest share of a window's pixels that may equal their right neighbour in all bands. Windows with more, such as
+    a fill value, are left out, and counted."""
+
+    def side(self, size: int) -> int:
+        """Side of a window in pixels, where tiles have ``size``."""
+        return self.tile or size
+
+
 class DataSettings(Section):
     """Where the imagery is, and how it becomes tiles."""
 
@@ -164,11 +206,34 @@ class DataSettings(Section):
     """Largest share of nodata pixels that a tile may have. Files with more, as at a scene's border, are left out."""
     nodata_files: Share = 0.5
     """Largest share of files left out for their nodata, which is apart from bad_files. With more, the run stops."""
+    scenes: ScenesSettings | None = None
+    """Cut every file into windows, each a tile; without it, each file is shrunk to one tile."""
     symmetry: Literal["none", "flip", "dihedral"] = "dihedral"
     """What leaves a tile's meaning unchanged: nothing, left-right flips, or all flips and right-angle turns."""
     split: SplitSettings = SplitSettings()
     synthetic: SyntheticScenesSettings | None = None
     """Draw this imagery into an empty root first."""
+
+    @property
+    def mask_band(self) -> int | None:
+        """Number of the band of a scene, from 1, that is a mask of clouds and none of the tiles."""
+        return self.scenes.cloud.band if self.scenes and self.scenes.cloud else None
+
+    @field_validator("root")
+    @classmethod
+    def _local(cls, root: str) -> str:
+        if root.startswith("/vsi") or re.match(r"\w+://", root):
+            raise ValueError(f"{root} is an address. Only files of this machine are read: fetch them first")
+        return root
+
+    @model_validator(mode="after")
+    def _windows(self) -> "DataSettings":
+        if self.scenes and self.synthetic:
+            raise ValueError("scenes and synthetic exclude one another: what is drawn are tiles")
+        if self.scenes and self.scenes.overlap >= self.scenes.side(self.size):
+            side = self.scenes.side(self.size)
+            raise ValueError(f"scenes.overlap {self.scenes.overlap} must be less than a window, which has {side} px")
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> "DataSettings":

@@ -28,6 +28,7 @@ from gcl_custom.export import backbone_of_run, embed
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
+from gcl_custom.recipe.imagery import ScenesSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
@@ -88,10 +89,10 @@ def test_an_archive_is_embedded_as_its_folder(run: Run, table: Any, tmp_path: Pa
     np.testing.assert_array_equal(array(found), array(table))
 
 
-def test_windows_of_a_file_have_rows_and_places_of_their_own(
+def test_windows_of_a_scene_have_rows_and_places_of_their_own(
     run: Run, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing makes windows yet: here a scene of two tiles side by side is cut into them."""
+    """A scene of two tiles side by side, and a rest that is no window."""
     root, names = Path(run.recipe.data.root), ("lake/3.tif", "field/5.tif")
     parts = []
     for name in names:
@@ -99,13 +100,17 @@ def test_windows_of_a_file_have_rows_and_places_of_their_own(
             about, pixels = file.profile, file.read()
             parts.append(pixels)
     (tmp_path / "images").mkdir()
-    with rasterio.open(tmp_path / "images" / "scene.tif", "w", **{**about, "width": 64}) as file:
-        file.write(np.concatenate(parts, axis=2))
-    sources = [Source("scene.tif", Window(column, 0, 32, 32)) for column in (0, 32)]
-    monkeypatch.setattr(embed, "_sources", lambda folder: sources)
-    embed.embed(run, tmp_path / "images", tmp_path / "windows.parquet")
+    with rasterio.open(tmp_path / "images" / "scene.tif", "w", **{**about, "width": 80}) as file:
+        file.write(np.concatenate([*parts, parts[0][:, :, :16]], axis=2))
+    data = run.recipe.data.model_copy(update={"scenes": ScenesSettings()})
+    cutting = Run(run.path, run.recipe.model_copy(update={"data": data}))
+    known = replace(backbone_of_run.load_backbone(run, "gcl", None), run=cutting)
+    monkeypatch.setattr(backbone_of_run, "load_backbone", lambda *_: known)
+    embed.embed(cutting, tmp_path / "images", tmp_path / "windows.parquet")
     found = pyarrow.parquet.read_table(tmp_path / "windows.parquet")
-    assert [Source.parse(text) for text in found["file"].to_pylist()] == sources
+    assert [Source.parse(text) for text in found["file"].to_pylist()] == [
+        Source("scene.tif", Window(column, 0, 32, 32)) for column in (0, 32)
+    ]
     at = [table["file"].to_pylist().index(name) for name in names]
     np.testing.assert_allclose(array(found), array(table)[at], rtol=1e-5, atol=1e-6)
     assert found["x"].to_pylist() == [505_000 + 160, 505_000 + 320 + 160]
@@ -134,7 +139,7 @@ def test_representations_are_those_of_the_exported_network_in_any_precision(run:
     with torch.inference_mode():
         expected = known.plain()(known.store.unit(known.store.read(torch.arange(96)))).numpy()
     folder = Path(run.recipe.data.root)
-    found, _ = embed._embed(replace(known, run=other), folder, embed._sources(folder))
+    found, _ = embed._embed(replace(known, run=other), folder, embed._sources(folder, run.recipe.data))
     np.testing.assert_allclose(found.representations, expected, rtol=1e-4, atol=1e-5)
     rounded = infer(known.network, known.store, torch.arange(96), hardware).numpy()
     assert np.abs(rounded - expected).max() > 1e-3, "the precision makes no difference here"

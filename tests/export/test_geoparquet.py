@@ -6,7 +6,7 @@ import struct
 import numpy as np
 
 from gcl_custom.export.geoparquet import points
-from gcl_custom.imagery.decoding import Place
+from gcl_custom.imagery.scenes.places import Place
 
 PLACES = [
     Place(507_160.0, 5_499_840.0, "EPSG:32633", 15.1, 49.65),

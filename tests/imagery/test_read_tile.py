@@ -6,8 +6,9 @@ import pytest
 import rasterio
 from small_images import tiff
 
-from gcl_custom.imagery.decoding import Form, Tile, Unusable, place_of, reading, tile_from
+from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading, tile_from
 from gcl_custom.imagery.read_tile import ReadTile, read_tile
+from gcl_custom.imagery.scenes.places import place_of
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.recipe.imagery import DataSettings
 

@@ -15,8 +15,9 @@ from small_images import colours, tiff
 
 from gcl_custom.check.survey import survey
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.decoding import PNG, Unusable, decode, reading
+from gcl_custom.imagery.decoding import Unusable, decode, reading
 from gcl_custom.imagery.pack_tiles import pack_tiles
+from gcl_custom.imagery.scenes.opening import PNG
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -206,6 +207,7 @@ def test_a_scene_that_becomes_one_tile_is_said(tmp_path: Path, both: Both) -> No
     tiff(root / "scene.tif", np.ones((1, 4608, 4608), np.uint16), compress="deflate")
     said = both(DataSettings(root=str(root), size=16))
     assert said.count("1 files are 16 times as large as data.size or more") == 2
+    assert said.count("--set data.scenes.tile=64") == 2
 
 
 def test_a_large_png_is_too_large_not_damaged() -> None:

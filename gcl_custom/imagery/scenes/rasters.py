@@ -1,4 +1,4 @@
-"""Rasters: TIFF, JPEG 2000 and 16-bit PNG, read by rasterio from their bytes and by the one driver that they name.
+"""Rasters: TIFF, JPEG 2000 and 16-bit PNG, read by rasterio and by the one driver that their first bytes name.
 
 c  bands     h w  pixels as they are stored     y x  pixels of the upright picture
 
@@ -6,35 +6,22 @@ Other drivers of GDAL read further files, or ask addresses, that a file names. A
 reads its pixels as they are stored, and does not say.
 """
 
-import math
 import re
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from mmap import mmap
 
 import numpy as np
 import rasterio
 from einops import repeat
 from jaxtyping import Shaped
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
-from rasterio.warp import transform
 
-from gcl_custom.imagery.source import Window
+from gcl_custom.imagery.scenes.grid import Rectangle, ends
+from gcl_custom.imagery.scenes.opening import in_memory
 from gcl_custom.imagery.values.forms import READ, Choice, Form, Picture, TileType, Unusable, require_count, unread
 from gcl_custom.imagery.values.pixels import chosen, without_missing
 
-PNG = b"\x89PNG\r\n\x1a\n"
-DRIVERS = {
-    b"II*\0": "GTiff",
-    b"MM\0*": "GTiff",
-    b"II+\0": "GTiff",
-    b"MM\0+": "GTiff",
-    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
-}
-"""First bytes of TIFF, BigTIFF and JPEG 2000, and the driver of each."""
 MOST_VALUES = 2**30
 """Most values, over all bands, that are decoded of a raster at once. Pillow has a limit of its own."""
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -42,59 +29,35 @@ ORIENTATION = 274
 """The tag that says it, in TIFF and in EXIF."""
 
 
-class Place(NamedTuple):
-    """Centre of a source on earth. Its tile is cut from the centre, so it has the same."""
+def raster_form(dataset: rasterio.DatasetReader, without: int | None = None) -> Form:
+    """Bands of an open raster, their names and their type.
 
-    x: float
-    y: float
-    """In units of the coordinate reference system."""
-    crs: str
-    """EPSG:NUMBER, or WKT if the system has no number."""
-    longitude: float | None
-    latitude: float | None
-    """In degrees (WGS 84); None if the system has no place on earth."""
-
-
-def driver_of(head: bytes) -> str | None:
-    """The driver of GDAL that reads a file with these first bytes; None if Pillow reads it."""
-    if head.startswith(PNG):
-        return "PNG" if head[24:25] == b"\x10" else None
-    return next((driver for magic, driver in DRIVERS.items() if head.startswith(magic)), None)
-
-
-@contextmanager
-def opened(data: bytes) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster from its bytes alone: by its own driver, with no file beside it."""
-    with rasterio.MemoryFile(data) as file, file.open(driver=driver_of(data)) as dataset:
-        yield dataset
-
-
-def raster_form(data: bytes) -> Form:
-    """Bands of a raster, their names and their type, from its header.
+    Args:
+        without: number of a band, from 1, that is none of the tiles.
 
     Raises:
         Unusable: it has several pages, or values of a type that is not read.
     """
-    with opened(data) as dataset:
-        _require_one_page(dataset)
-        bands, _ = _bands_of(dataset)
-        count = 3 if dataset.colorinterp[0] == ColorInterp.palette else len(bands)
-        return Form(count, _stored_as(dataset), _names_of(dataset, bands))
+    _require_one_page(dataset)
+    bands, _ = _bands_of(dataset, without=without)
+    count = 3 if dataset.colorinterp[0] == ColorInterp.palette else len(bands)
+    return Form(count, _stored_as(dataset), _names_of(dataset, bands))
 
 
-def crop(picture: Picture, window: Window) -> Picture:
+def crop(picture: Picture, window: Rectangle) -> Picture:
+    """A window of decoded pixels."""
     _, height, width = picture.pixels.shape
     _require_inside(window, width, height)
-    part = tuple(slice(*ends) for ends in window.ends)
+    part = tuple(slice(*edges) for edges in ends(window))
     valid = None if picture.valid is None or picture.valid[part].all() else picture.valid[part]
     by_band = None if picture.by_band is None else picture.by_band[:, *part]
     return picture._replace(pixels=picture.pixels[:, *part], valid=valid, by_band=by_band)
 
 
-def _require_inside(window: Window, width: int, height: int) -> None:
-    (_, bottom), (_, right) = window.ends
+def _require_inside(window: Rectangle, width: int, height: int) -> None:
+    (_, bottom), (_, right) = ends(window)
     if bottom > height or right > width:
-        needed = f"{window.width} x {window.height} px at column {window.column}, row {window.row}"
+        needed = f"{window[2]} x {window[3]} px at column {window[0]}, row {window[1]}"
         raise Unusable("window outside the file", f"{needed}; the file has {width} x {height} px")
 
 
@@ -102,41 +65,65 @@ def _require_room(width: int, height: int, bands: int) -> None:
     if width * height * bands > MOST_VALUES:
         size = f"{width:,} x {height:,} px in {bands} bands"
         raise Unusable(
-            "too large", f"{size}; at most {MOST_VALUES:,} values are decoded at once: cut it into tiles first"
+            "too large", f"{size}; at most {MOST_VALUES:,} values are decoded at once: let data.scenes cut it"
         )
 
 
-def read_raster(data: bytes, window: Window | None, form: Form | None) -> Picture:
-    """Decode the bands that make a tile; see ``decode``."""
+def raster_from(data: bytes, window: Rectangle | None, form: Form | None) -> Picture:
+    """Decode the bands that make a tile, upright; see ``decode``."""
     orientation = orientation_of(data)
     if orientation != 1 and window:
-        return crop(read_raster(data, None, form), window)
+        return crop(raster_from(data, None, form), window)
     try:
-        with opened(data) as dataset:
-            dtype = _stored_as(dataset)
-            _require_one_page(dataset)
-            palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
-            bands, alpha = _bands_of(dataset, form.of_file if form else None)
-            if form and form.choice and not palette:
-                bands = _chosen(dataset, bands, form.choice)
-            if window:
-                _require_inside(window, dataset.width, dataset.height)
-            width, height = (window.width, window.height) if window else (dataset.width, dataset.height)
-            _require_room(width, height, len(bands))
-            ends = window.ends if window else None
-            pixels = dataset.read(bands, window=ends)
-            masks = dataset.read_masks(bands, window=ends) > 0
-            nodata = dataset.nodata
+        with in_memory(data) as dataset:
+            picture = read_raster(dataset, window, form)
     except RasterioError as error:
-        raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
+        raise damaged_raster(error) from None
+    pixels, valid, alpha, by_band = picture
+    turned = None if valid is None else upright(valid[None], orientation)[0]
+    by_band = None if by_band is None else upright(by_band, orientation)
+    return Picture(upright(pixels, orientation), turned, alpha, by_band)
+
+
+def damaged_raster(error: RasterioError) -> Unusable:
+    """Say that a raster cannot be read to its end."""
+    return Unusable("truncated or damaged", str(error.__cause__ or error))
+
+
+def read_raster(
+    dataset: rasterio.DatasetReader, window: Rectangle | None, form: Form | None, without: int | None = None
+) -> Picture:
+    """Read an open raster, or a window of it, as its pixels are stored.
+
+    Args:
+        form: of the data set, as in ``decode``.
+        without: number of a band, from 1, that is none of the tiles.
+
+    Raises:
+        Unusable: as ``decode`` does.
+        RasterioError: it is damaged.
+    """
+    dtype = _stored_as(dataset)
+    _require_one_page(dataset)
+    palette = dataset.colormap(1) if dataset.colorinterp[0] == ColorInterp.palette else None
+    bands, alpha = _bands_of(dataset, form.of_file if form else None, without)
+    if form and form.choice and not palette:
+        bands = _chosen(dataset, bands, form.choice)
+    if window:
+        _require_inside(window, dataset.width, dataset.height)
+    width, height = window[2:] if window else (dataset.width, dataset.height)
+    _require_room(width, height, len(bands))
+    part = ends(window) if window else None
+    try:
+        pixels = dataset.read(bands, window=part)
+        masks = dataset.read_masks(bands, window=part) > 0
     except MemoryError as error:
         raise too_large(error) from None
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels = chosen(colours[pixels[0]].transpose(2, 0, 1), form)
         masks = repeat(masks[0], "h w -> c h w", c=len(pixels))
-    pixels, masks = upright(pixels, orientation), upright(masks, orientation)
-    if not (masks.all() or _is_no_measurement(nodata, dtype)):
+    if not (masks.all() or _is_no_measurement(dataset.nodata, dtype)):
         # A pixel with data in some bands counts as data: a bright band may happen to have the nodata value.
         masks = np.broadcast_to(masks.any(axis=0), masks.shape)
     return without_missing(pixels, masks, alpha)
@@ -156,12 +143,15 @@ def _require_one_page(dataset: rasterio.DatasetReader) -> None:
         )
 
 
-def _bands_of(dataset: rasterio.DatasetReader, of_data_set: int | None = None) -> tuple[list[int], bool]:
+def _bands_of(
+    dataset: rasterio.DatasetReader, of_data_set: int | None = None, without: int | None = None
+) -> tuple[list[int], bool]:
     """The bands to read, and whether an alpha band is left out."""
-    if dataset.count == of_data_set:
-        return list(dataset.indexes), False
-    bands = [band for band, role in zip(dataset.indexes, dataset.colorinterp, strict=True) if role != ColorInterp.alpha]
-    return bands, len(bands) < dataset.count
+    there = [band for band in dataset.indexes if band != without]
+    if len(there) == of_data_set:
+        return there, False
+    bands = [band for band in there if dataset.colorinterp[band - 1] != ColorInterp.alpha]
+    return bands, len(bands) < len(there)
 
 
 def _names_of(dataset: rasterio.DatasetReader, bands: list[int]) -> tuple[str, ...] | None:
@@ -197,30 +187,11 @@ def too_large(error: Exception) -> Unusable:
     return Unusable("too large", f"{size[0] if size else 'more than the memory holds'}; cut it into tiles first")
 
 
-def place_of(data: bytes, window: Window | None = None) -> Place | None:
-    """Locate the centre of a file or window by the file's georeference; None if it has none."""
-    if not driver_of(data):
-        return None
-    with opened(data) as dataset:
-        if not dataset.crs:
-            return None
-        left, top, width, height = window or (0, 0, dataset.width, dataset.height)
-        column, row, (a, b, c, d, e, f) = left + width / 2, top + height / 2, dataset.transform[:6]
-        x, y = a * column + b * row + c, d * column + e * row + f
-        try:
-            (longitude,), (latitude,) = transform(dataset.crs, "EPSG:4326", [x], [y])
-        except (RasterioError, CPLE_BaseError):  # a local system, such as that of a building site
-            longitude = latitude = math.inf
-        known = math.isfinite(longitude) and math.isfinite(latitude)
-        degrees = (longitude, latitude) if known else (None, None)
-        return Place(x, y, dataset.crs.to_string(), *degrees)
-
-
-def orientation_of(data: bytes) -> int:
+def orientation_of(data: bytes | mmap) -> int:
     """How the bytes of a file are to be turned, 1 to 8 as in EXIF; 1, upright, for all but a TIFF that says so."""
-    if not data.startswith(TIFFS):
+    if data[:4] not in TIFFS:
         return 1
-    order, big = "<" if data.startswith(b"II") else ">", b"+" in data[2:4]
+    order, big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
     try:
         (tags,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
         (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, tags)

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.rasters import orientation_of, upright
+from gcl_custom.imagery.scenes.rasters import orientation_of, upright
 
 
 def header(order: str, big: bool, tags: dict[int, int]) -> bytes:
