@@ -41,6 +41,8 @@ STEPS = 200
 """Multiples of the epochs that are tried for a budget, down to one epoch each."""
 OF_MEMORY = 0.5
 """Share of the free memory that a step may take: its estimate leaves out what libraries keep."""
+RASTERS, OF_SCENES = (".tif", ".tiff", ".jp2"), 4
+"""Ends of the names of scenes, and how many times as large as a tile half of them are at least."""
 SHOWN = 4
 """Classes that a comment names."""
 Values = dict[str, Any]
@@ -77,11 +79,15 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
         raise UserError(f"--out {path}: a recipe is a .yaml file; let it end so")
     require_free(path, overwrite)
     kind, first = folder_recipe(folder, [])
+    cut = {}
+    if _are_scenes(first):
+        cut = {"data.scenes": {"tile": first.data.size, "overlap": 0}}
+        kind, first = folder_recipe(folder, [f"data.scenes={json.dumps(cut['data.scenes'])}"])
     values = parse_yaml(read_text(shipped("recipes")[kind]), kind)
     plain = first.model_dump(mode="json")
     tiles, layout = survey(first.data), layout_of(first.data, None)
     chosen = {key: _value(plain, key) for key in ("data.root", "data.size", *EPOCHS) if _value(values, key) is not None}
-    fitted = Fitted(kind, chosen, {**_of_data(first, tiles, layout), **_of_start(kind, tiles)})
+    fitted = Fitted(kind, {**chosen, **cut}, {**_of_data(first, tiles, layout), **_of_start(kind, tiles)})
     say("measuring a few steps of each network ...")
     fitted, costs = _for_memory(fitted, tiles)
     fitted, seconds = _for_minutes(fitted, tiles, costs, minutes)
@@ -121,8 +127,21 @@ def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> dict[str, str
         "data.root": "\n".join([_layout(tiles, layout), *layout.notes, bands]),
         "data.size": f"pixels a side; shorter sides of the files are {small} to {large} px. Twice the size shows more "
         f"detail and takes four times as long",
+        "data.scenes": "the files are rasters far larger than a tile, so they are cut into windows. Without this line "
+        "each is shrunk to one tile",
         "data.symmetry": "seen from above no direction is special; flip for pictures with a top, none for letters",
     }
+
+
+def _are_scenes(recipe: Recipe) -> bool:
+    """Whether the files are rasters far larger than a tile, and no masks lie beside them, which are not cut."""
+    data = recipe.data
+    layout = layout_of(data, None)
+    rasters = sum(tile.source.path.lower().endswith(RASTERS) for tile in layout.tiles)
+    with reading():
+        sides = sorted(shorter_sides(Path(data.root), layout.tiles))
+    large = bool(sides) and sides[len(sides) // 2] >= OF_SCENES * data.size
+    return large and 2 * rasters > len(layout.tiles) and layout.kind != MASKS
 
 
 def _layout(tiles: FoundTiles, layout: Layout) -> str:

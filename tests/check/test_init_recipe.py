@@ -9,6 +9,7 @@ import pytest
 from collected_images import files_below, parquet, png, zipped
 from drawn_imagery import draw
 from PIL import Image
+from rasterio import Affine
 from small_images import tiff
 
 from gcl_custom.check import init_recipe, step_costs
@@ -67,6 +68,15 @@ def floats(root: Path) -> None:
         tiff(root / f"{number}.tif", np.random.default_rng(number).random((2, 32, 32)).astype(np.float32))
 
 
+def scenes(root: Path) -> None:
+    root.mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(1, 9000, (4, 260, 330)).astype(np.uint16)
+        tiff(
+            root / f"{number}.tif", pixels, crs="EPSG:32633", transform=Affine(10, 0, 5e5 + 9000 * number, 0, -10, 5e6)
+        )
+
+
 def with_masks(root: Path) -> None:
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
@@ -83,6 +93,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
     "bands": (lambda root: draw(root, 4, 8, 50), "small-bands", 48, ["4 bands of uint16", "bands: [blue, green, red"]),
     "floats": (floats, "small-bands", 32, ["2 bands of float32", "percentiles of each band"]),
     "masks": (with_masks, "small-rgb", 40, ["24 tiles of 2 classes (0, 1, one a pixel in masks), 24 labelled"]),
+    "scenes": (scenes, "small-bands", 64, ["cut into windows", "scenes: {tile: 64, overlap: 0}", "4 bands of uint16"]),
     "single band of 16 bits": (single_band, "small-bands", 32, ["1 band of uint16", "percentiles of each band"]),
 }
 """Layout -> how it is made, the recipe and the size that fit, and what the reasons say."""
@@ -101,6 +112,9 @@ def test_a_recipe_fits_the_folder_and_packs_it(layout: str, tmp_path: Path) -> N
     pack_tiles.pack_tiles(run)
     require_suitable(run)
     store = TileStore(plan.tiles(run).path)
+    if recipe.data.scenes:
+        assert len(store) == 2 * 4 * 5
+        return
     assert len(store) == len(list((tmp_path / "tiles").rglob("*.*"))) - len(list((tmp_path / "tiles").glob("masks/*")))
 
 
