@@ -8,12 +8,14 @@ reads its pixels as they are stored, and does not say.
 
 import re
 import struct
+from contextlib import suppress
 from mmap import mmap
 
 import numpy as np
 import rasterio
 from einops import repeat
 from jaxtyping import Shaped
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
@@ -119,6 +121,9 @@ def read_raster(
         masks = dataset.read_masks(bands, window=part) > 0
     except MemoryError as error:
         raise too_large(error) from None
+    except RasterioError:
+        _forget_error(dataset)
+        raise
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels = chosen(colours[pixels[0]].transpose(2, 0, 1), form)
@@ -127,6 +132,12 @@ def read_raster(
         # A pixel with data in some bands counts as data: a bright band may happen to have the nodata value.
         masks = np.broadcast_to(masks.any(axis=0), masks.shape)
     return without_missing(pixels, masks, alpha)
+
+
+def _forget_error(dataset: rasterio.DatasetReader) -> None:
+    """Let the next call that asks GDAL for something raise the error that a failed reading has left behind."""
+    with suppress(CPLE_BaseError):
+        _ = dataset.colorinterp
 
 
 def _is_no_measurement(nodata: float | None, dtype: TileType) -> bool:
