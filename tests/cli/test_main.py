@@ -100,7 +100,7 @@ def test_check_takes_a_table_of_labels_whatever_its_name(
 ) -> None:
     (tmp_path / "mine.yaml").write_text("data: {root: tiles, labels: other.csv}")
     done: list[Any] = []
-    monkeypatch.setattr("gcl_custom.cli.jobs.do", lambda stage, run: done.append((stage, run.recipe.data.labels)))
+    monkeypatch.setattr("gcl_custom.cli.jobs.do", lambda stage, run, *_: done.append((stage, run.recipe.data.labels)))
     ended = CliRunner().invoke(app, ["check", str(tmp_path / "mine.yaml"), "--labels", labels])
     assert ended.exit_code == 0, ended.output
     assert done == [("check", labels)]

@@ -14,14 +14,16 @@ from named_commands import named_commands
 from gcl_custom.cli.main import app
 
 COMMANDS: Any = typer.main.get_command(app)
-PROSE = {f"gcl-custom {word}" for word in ("itself", "does", "or", "wrote", "export", "than ⟨__version__⟩")}
+PROSE = {f"gcl-custom {word}" for word in ("itself", "does", "or", "wrote", "export", "init", "than ⟨__version__⟩")} | {
+    "gcl-custom init --minutes"
+}
 """Named in a sentence that tells nobody to type it."""
 FILLED = {
     ".options⟩": "--run tiny",
     "⟨shlex.join(where)⟩": "--run tiny --runs runs",
     "⟨shlex.quote(str(run.path/'recipe.yaml'))⟩": "runs/tiny/recipe.yaml",
     "⟨WEIGHTS⟩=weights/⟨FID_FILE⟩": "cost_benefit.fid_weights=w.pth",
-    **dict.fromkeys(("⟨target⟩", "⟨recipe⟩", "RECIPE"), "tiny.yaml"),
+    **dict.fromkeys(("⟨target⟩", "⟨recipe⟩", "⟨typed⟩", "RECIPE"), "tiny.yaml"),
     **dict.fromkeys(("⟨folder⟩", "⟨kind⟩", "⟨name⟩"), "quickstart"),
     "⟨given⟩": "--backbone=floor=untrained:test_resnet",
     "NAME=SPEC": "floor=untrained:test_resnet",
