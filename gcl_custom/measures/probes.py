@@ -155,16 +155,30 @@ class Standardised:
         return (x.double() - self.mean) * self.scale
 
 
-def linear_probe(
-    train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
-) -> Probed:
+@dataclass(frozen=True)
+class ChosenProbe:
+    """A linear probe with the penalty that the validation tiles chose, fitted to training and validation tiles."""
+
+    standardised: Standardised
+    linear: Linear
+    valid_score: float
+    """Of the probe that was fitted to the training tiles alone."""
+    penalty: float
+    converged: bool
+
+    def scores(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        """Class scores of representations as they are."""
+        return self.linear.scores(self.standardised(x))
+
+
+def choose_probe(train: Labelled, valid: Labelled, classes: int, penalties: Sequence[float]) -> ChosenProbe:
     """Linear probe on standardised representations, with the penalty of the best validation score (the stronger in a
     tie), fitted once more to training and validation tiles.
 
     The path goes from the strongest penalty to the weakest, each starting at the previous solution.
     """
     standardised = Standardised(train.representations)
-    x, valid_x, test_x = map(standardised, (train.representations, valid.representations, test))
+    x, valid_x = map(standardised, (train.representations, valid.representations))
     turned = Turned.of(x)
     fitted: Linear | None = None
     best: tuple[float, float, Linear] | None = None
@@ -178,7 +192,16 @@ def linear_probe(
     del turned  # as large as all representations in float64
     labels = torch.cat([train.labels, valid.labels])
     final = fit_linear(torch.cat([x, valid_x]), labels, train.kind, classes, penalty, start=chosen)
-    return Probed(final.scores(test_x).cpu(), score, penalty, max(chosen.gradient, final.gradient) <= 10 * TOLERANCE)
+    converged = max(chosen.gradient, final.gradient) <= 10 * TOLERANCE
+    return ChosenProbe(standardised, final, score, penalty, converged)
+
+
+def linear_probe(
+    train: Labelled, valid: Labelled, test: Float[Tensor, "test d"], classes: int, penalties: Sequence[float]
+) -> Probed:
+    """What the chosen probe says of the test tiles."""
+    chosen = choose_probe(train, valid, classes, penalties)
+    return Probed(chosen.scores(test).cpu(), chosen.valid_score, chosen.penalty, chosen.converged)
 
 
 PENALTY_OF_FEW = 1e-4
