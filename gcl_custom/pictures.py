@@ -1,5 +1,6 @@
-"""Pictures for a reader: grids of tiles, written as PNG."""
+"""Pictures for a reader: grids of tiles, written as PNG; the colours of classes."""
 
+import colorsys
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gcl_custom.files import write_bytes
+
+OKABE_ITO = (
+    *((0.84, 0.82, 0.76), (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.0, 0.62, 0.45), (0.8, 0.47, 0.65)),
+    *((0.84, 0.37, 0.0), (0.34, 0.71, 0.91), (0.94, 0.89, 0.26)),
+)
+"""Colours of classes: a light grey for the first, which is mostly the ground, then seven of Okabe and Ito's."""
 
 
 class Quicklook(NamedTuple):
@@ -57,3 +64,9 @@ def png(picture: Float[Tensor, "3 h w"]) -> bytes:
 def _image(picture: Float[Tensor, "3 h w"]) -> Image.Image:
     pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
+
+
+def class_colours(classes: int) -> Float[Tensor, "classes 3"]:
+    """A colour for each class: those of Okabe and Ito, then further hues."""
+    hues = (colorsys.hsv_to_rgb(number / 17 % 1, 0.7, 0.8) for number in range(classes))
+    return torch.tensor([*OKABE_ITO, *hues][:classes])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gcl_custom.pictures import Quicklook, grid, save_picture
+from gcl_custom.pictures import Quicklook, class_colours, grid, save_picture
 
 
 def plain(bands: list[int]) -> Quicklook:
@@ -39,3 +39,11 @@ def test_a_picture_is_written_as_it_is_rounded_to_bytes(tmp_path: Path) -> None:
     found = np.asarray(Image.open(tmp_path / "a.png"))
     assert np.array_equal(found, (picture * 255).round().byte().permute(1, 2, 0).numpy())
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_each_class_has_a_colour_of_its_own() -> None:
+    colours = class_colours(12)
+    assert colours.shape == (12, 3)
+    assert len({tuple(colour) for colour in colours.tolist()}) == 12
+    assert torch.equal(class_colours(3), colours[:3])
+    assert class_colours(300).shape == (300, 3)

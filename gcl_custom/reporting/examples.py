@@ -1,6 +1,5 @@
 """The report's tiles with labels and neighbours: which tiles are confused, and what a backbone holds alike."""
 
-import colorsys
 from collections.abc import Callable
 from functools import partial
 from html import escape
@@ -19,16 +18,11 @@ from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore, spread
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.measures.overlap import IGNORED
-from gcl_custom.pictures import Quicklook, grid, png
+from gcl_custom.pictures import Quicklook, class_colours, grid, png
 from gcl_custom.reporting import html
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
-OKABE_ITO = (
-    *((0.84, 0.82, 0.76), (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.0, 0.62, 0.45), (0.8, 0.47, 0.65)),
-    *((0.84, 0.37, 0.0), (0.34, 0.71, 0.91), (0.94, 0.89, 0.26)),
-)
-"""Colours of classes: a light grey for the first, which is mostly the ground, then seven of Okabe and Ito's."""
 PAIRS, TILES = 4, 6
 """Confused pairs of classes that are shown, and the most tiles of each."""
 
@@ -96,7 +90,7 @@ def _masks(run: Run, store: TileStore, quicklook: Quicklook) -> str:
     what = f"From above: {', '.join(names)}, by the linear probe with all labels."
     keys = "&emsp;".join(
         f'<span style="color:#{"".join(f"{round(255 * part):02x}" for part in colour)}">■</span> {escape(name)}'
-        for name, colour in zip(store.classes, _colours(len(store.classes)).tolist(), strict=True)
+        for name, colour in zip(store.classes, class_colours(len(store.classes)).tolist(), strict=True)
     )
     return (
         f"<h3>Masks of test tiles</h3><p>{keys}&emsp;white: no class</p>"
@@ -104,15 +98,9 @@ def _masks(run: Run, store: TileStore, quicklook: Quicklook) -> str:
     )
 
 
-def _colours(classes: int) -> Float[Tensor, "classes 3"]:
-    """A colour for each class: those of Okabe and Ito, then further hues."""
-    hues = (colorsys.hsv_to_rgb(number / 17 % 1, 0.7, 0.8) for number in range(classes))
-    return torch.tensor([*OKABE_ITO, *hues][:classes])
-
-
 def _coloured(masks: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
     """Masks in the colours of their classes, white where there is none."""
-    table = torch.cat([_colours(IGNORED), torch.ones(1, 3)])
+    table = torch.cat([class_colours(IGNORED), torch.ones(1, 3)])
     return rearrange(table[masks.long()], "n h w c -> n c h w")
 
 
