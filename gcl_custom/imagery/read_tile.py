@@ -286,7 +286,7 @@ def _cut(root: Path, name: str, data: DataSettings) -> list[Window] | Unusable:
     except Unusable as problem:
         return problem
     except (NoScene, RasterioError, OSError) as error:
-        return _why(error)
+        return why_unread(error)
 
 
 def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict[Source, tuple[float, float] | None]:
@@ -304,7 +304,8 @@ def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict
     return found
 
 
-def _why(error: NoScene | RasterioError | OSError) -> Unusable:
+def why_unread(error: NoScene | RasterioError | OSError) -> Unusable:
+    """Why a scene, or a part of it, cannot be read."""
     if isinstance(error, NoScene):
         return Unusable(error.kind, error.detail)
     if isinstance(error, RasterioError):
@@ -324,7 +325,7 @@ def _read_windows(root: Path, sources: Sequence[Source], form: Form, data: DataS
         with open_scene(root / sources[0].path, data.scenes) as scene:
             parts = read_parts(scene, windows, form, data.mask_band)
     except (NoScene, RasterioError, OSError) as error:
-        parts = [Part(_why(error))] * len(windows)
+        parts = [Part(why_unread(error))] * len(windows)
     return [
         ReadWindow(source, part.picture, form, data, part.cloud, part.place)
         for source, part in zip(sources, parts, strict=True)

@@ -9,7 +9,7 @@ Rectangle = tuple[int, int, int, int]
 MOST_WINDOWS = 2**22
 """Most windows of a scene, such as 131,072 x 131,072 px in windows of 64 px."""
 AT_ONCE = 2**20
-"""Most pixels of a scene that are read at once, unless a single window has more."""
+"""Most pixels of a scene's windows that are read at once, overlaps counted for each, unless a single one has more."""
 
 
 def count(width: int, height: int, side: int, overlap: int) -> int:
@@ -55,7 +55,8 @@ def read_together(windows: Sequence[Rectangle]) -> list[int]:
     for window in windows:
         wider = bounds([around, window]) if lengths else window
         area = window[2] * window[3]
-        if lengths and wider[2] * wider[3] <= min(AT_ONCE, 2 * (wanted + area)):
+        fits = max(wider[2] * wider[3], wanted + area) <= AT_ONCE
+        if lengths and fits and wider[2] * wider[3] <= 2 * (wanted + area):
             lengths[-1] += 1
             around, wanted = wider, wanted + area
         else:

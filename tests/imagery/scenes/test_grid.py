@@ -60,6 +60,14 @@ def test_what_is_read_at_once_is_bounded_and_not_wasteful() -> None:
         start += length
 
 
+def test_windows_that_overlap_much_are_read_fewer_at_once() -> None:
+    """Each of them is cut out and held, so their pixels count, not those of the scene."""
+    found = windows(600, 600, 64, 60, (512, 512))
+    lengths = read_together(found)
+    assert sum(lengths) == len(found)
+    assert max(lengths) * 64**2 == AT_ONCE
+
+
 def test_windows_far_apart_are_read_alone() -> None:
     assert read_together(windows(2048, 2048, 64, 0, (512, 512))[::50]) == [1] * 21
     assert read_together([(0, 0, 2000, 2000), (0, 0, 2000, 2000)]) == [1, 1]
