@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from gcl_custom import __version__
 from gcl_custom.errors import UserError
+from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.description import Description
@@ -112,6 +114,12 @@ class TrainedBackbone:
             f"{store.low.tolist()} and high = {store.high.tolist()}. {last} Values without data "
             f"(nodata, NaN, infinite) become 0."
         )
+
+    def represent(self, raw: Integer[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
+        """Representations of tiles in the store's form, in fp32 whatever hardware.precision says."""
+        hardware = self.run.recipe.hardware.model_copy(update={"precision": "fp32"})
+        found: np.ndarray = infer_batch(self.network, self.store, raw, hardware).cpu().numpy()
+        return found
 
     def tiles(self) -> Float[Tensor, "b c h w"]:
         """A few unit tiles of the run, spread evenly, on which networks are compared."""

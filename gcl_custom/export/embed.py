@@ -8,7 +8,6 @@ sees them in the recipe's precision; bf16 moves them by up to 2 %, and scores by
 """
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -18,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from jaxtyping import Float
 
 from gcl_custom import console
 from gcl_custom.arrays import save_array
 from gcl_custom.errors import UserError
-from gcl_custom.evaluation.inference import INFERENCE_BATCH, infer_batch
-from gcl_custom.export import backbone_of_run, geoparquet
+from gcl_custom.evaluation.inference import INFERENCE_BATCH
+from gcl_custom.export import backbone_of_run
+from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically, write_text
 from gcl_custom.imagery.collections.open_collections import collection_at
 from gcl_custom.imagery.decoding import Tile, Unusable, reading
@@ -51,14 +50,6 @@ class Seen(NamedTuple):
     place: Place | None
 
 
-class Table(NamedTuple):
-    """The results, a row for each usable source in the order of the paths."""
-
-    sources: list[Source]
-    places: list[Place | None]
-    representations: Float[np.ndarray, "n d"]
-
-
 def embed(
     run: Run, folder: Path, out: Path, arm: str = "gcl", seed: int | None = None, overwrite: bool = False
 ) -> None:
@@ -80,7 +71,7 @@ def embed(
     table, bad = _embed(known, folder, sources)
     _state_unusable(bad, sources, folder, out.with_name(f"{out.name}.unusable.txt"))
     if out.suffix == ".parquet":
-        columns = _arrow(table, known)
+        columns = arrow(table, known)
         with write_atomically(out, columns.nbytes) as part:
             pyarrow.parquet.write_table(columns, part)
     else:
@@ -102,7 +93,7 @@ def embedded(run: Run, folder: Path, arm: str = "gcl", seed: int | None = None) 
     known = backbone_of_run.load_backbone(run, arm, seed)
     table, bad = _embed(known, folder, sources)
     _state_unusable(bad, sources, folder)
-    return _arrow(table, known)
+    return arrow(table, known)
 
 
 def _written(out: Path) -> list[Path]:
@@ -132,7 +123,6 @@ def _embed(
 ) -> tuple[Table, list[tuple[Source, Unusable]]]:
     """Embed the sources; return the table, and the unusable sources with their reasons."""
     recipe, store = known.run.recipe, known.store
-    hardware = recipe.hardware.model_copy(update={"precision": "fp32"})
     representations = np.empty((len(sources), known.width), np.float32)
     usable: list[Source] = []
     places: list[Place | None] = []
@@ -151,8 +141,8 @@ def _embed(
                     usable.append(source)
                     places.append(place)
             if tiles:
-                found = infer_batch(known.network, store, tensor_of(np.stack(tiles)), hardware)
-                representations[len(usable) - len(tiles) : len(usable)] = found.cpu().numpy()
+                found = known.represent(tensor_of(np.stack(tiles)))
+                representations[len(usable) - len(tiles) : len(usable)] = found
             bar.advance(len(batch))
     for note in (*remarks(made), *lacking([tile.lacking for tile in made], store.form)):
         console.warn(note)
@@ -188,21 +178,6 @@ def _state_unusable(
         write_text(listing, "".join(f"{line}\n" for line in lines))
     where = listing or f"\n{examples}"
     console.warn(f"{len(bad)} of {count} {what} are unusable and left out ({summary}): {where}")
-
-
-def _arrow(table: Table, known: backbone_of_run.TrainedBackbone) -> pa.Table:
-    """The table with a type for each column, and in its metadata what made it."""
-    row = pa.list_(pa.field("element", pa.float32()), table.representations.shape[1])  # the name that Parquet gives it
-    columns = {
-        "file": pa.array(map(str, table.sources), pa.string()),
-        "representation": pa.FixedSizeListArray.from_arrays(pa.array(table.representations.reshape(-1)), type=row),
-    }
-    for name in Place._fields:
-        values = [getattr(place, name) if place else None for place in table.places]
-        columns[name] = pa.array(values, pa.string() if name == "crs" else pa.float64())
-    geometry, about = geoparquet.points(table.places)
-    columns["geometry"] = geometry
-    return pa.table(columns).replace_schema_metadata({"gcl_custom": json.dumps(known.about()), "geo": about})
 
 
 def _write_array(table: Table, out: Path) -> None:

@@ -23,13 +23,14 @@ def points(places: Sequence[Place | None]) -> tuple[pa.BinaryArray, str]:
     known = [_on_earth(place) if place else None for place in places]
     wkb = [POINT.pack(1, 1, *at) if at else None for at in known]
     easts, norths = [at[0] for at in known if at], [at[1] for at in known if at]
-    box = {"bbox": [min(easts), min(norths), max(easts), max(norths)]} if easts else {}
-    about = {
-        "version": "1.1.0",
-        "primary_column": COLUMN,
-        "columns": {COLUMN: {"encoding": "WKB", "geometry_types": ["Point"], **box}},
-    }
-    return pa.array(wkb, pa.binary()), json.dumps(about)
+    box = [min(easts), min(norths), max(easts), max(norths)] if easts else None
+    return pa.array(wkb, pa.binary()), about(box)
+
+
+def about(box: Sequence[float] | None = None) -> str:
+    """The text for the key ``geo``; without the box around all points, which a reader may do without."""
+    column = {"encoding": "WKB", "geometry_types": ["Point"], **({"bbox": list(box)} if box else {})}
+    return json.dumps({"version": "1.1.0", "primary_column": COLUMN, "columns": {COLUMN: column}})
 
 
 def _on_earth(place: Place) -> tuple[float, float] | None:
