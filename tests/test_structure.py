@@ -63,6 +63,10 @@ ROOMS: dict[str, set[str]] = {
         "pretraining",
         "evaluation",
     },
+    "maps": {
+        *{ROOT, "recipe", "weights", "runs", "measures", "imagery.values", "imagery.places", "imagery.scenes"},
+        *{"imagery", "evaluation", "export"},
+    },
     "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},
 }
 """Room -> the rooms that it may import, from the ground up: a room imports only rooms above it in this table."""
@@ -86,6 +90,7 @@ STAGES = {
     "weights.list_weights",
     "export.embed",
     "export.export",
+    "maps.map_scenes",
 }
 MOST_LINES, MOST_FILES = 400, 15
 UNTESTED = {

@@ -21,6 +21,7 @@ from gcl_custom.cli.options import (
     Redo,
     Seed,
 )
+from gcl_custom.errors import UserError
 from gcl_custom.runs.run import Run, open_run
 from gcl_custom.runs.study import commands, load_study, run_cells
 
@@ -190,6 +191,33 @@ def embed(
 ) -> None:  # fmt: skip
     """Write the representations of a folder of images, with coordinates where the files have them."""
     jobs.do("embed", open_run(runs, None, run, set_ or ()), folder, out, arm, seed, overwrite)
+
+
+@app.command(name="map")
+def map_(
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...", help="Scenes, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the maps into.")],
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            help="Pixels of the scene from a window to the next one, the side of a map's cell; without it, half "
+            "a window.",
+        ),
+    ] = None,
+    components: Annotated[
+        str, typer.Option("--components", metavar="NUMBER|all", help="Principal components to write.")
+    ] = "3",
+    table: Annotated[
+        bool, typer.Option("--table/--no-table", help="Write a table of the windows and their representations.")
+    ] = True,
+    run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """Map whole scenes: principal components of the representations, and classes by the linear probe."""
+    if components != "all" and not (components.isdecimal() and 0 < int(components) < 10**6):
+        raise UserError(f"--components {components}: give a number from 1 on, or all")
+    count = None if components == "all" else int(components)
+    jobs.do("map", open_run(runs, None, run), scenes, out, arm, seed, stride, count, table, overwrite)
 
 
 @app.command()

@@ -45,6 +45,7 @@ STAGES = {
     "study_results": ("reporting.study_results", "show_study"),
     "embed": ("export.embed", "embed"),
     "export": ("export.export", "export"),
+    "map": ("maps.map_scenes", "map_scenes"),
     "weights": ("weights.list_weights", "list_weights"),
 }
 """Stage -> its module and function. The stages of ``runs.plan`` have the same names here."""

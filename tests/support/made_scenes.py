@@ -17,6 +17,12 @@ NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_500_000)
 """10 m a pixel, in metres of UTM."""
 
 
+def grid_from(grid: Affine, column: float = 0, row: float = 0, scale: float = 1) -> Affine:
+    """The grid of pixels ``scale`` times as large, from this pixel on."""
+    a, b, c, d, e, f = grid[:6]
+    return Affine(a * scale, b * scale, a * column + b * row + c, d * scale, e * scale, d * column + e * row + f)
+
+
 def values(height: int, width: int, bands: int = 2, seed: int = 0) -> np.ndarray:
     """Random values of uint16, none of them 0."""
     return np.random.default_rng(seed).integers(1, 9000, (bands, height, width)).astype(np.uint16)

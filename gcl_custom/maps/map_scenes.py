@@ -1,0 +1,257 @@
+"""Stage: whole scenes -> maps of what a run's backbone says of each place.
+
+    n  windows of a batch     d  width of the backbone     k  components     c  classes     y x  cells of a map
+
+The backbone sees each scene through overlapping windows of a tile's size. What it says of them is blended into cells as
+large as the step between windows, on the scene's own grid.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from jaxtyping import Float
+
+from gcl_custom import console
+from gcl_custom.errors import UserError
+from gcl_custom.evaluation.inference import INFERENCE_BATCH
+from gcl_custom.export import geoparquet
+from gcl_custom.export.backbone_of_run import TrainedBackbone, load_backbone
+from gcl_custom.export.embedded_table import Table, arrow
+from gcl_custom.files import require_free, write_atomically
+from gcl_custom.imagery.decoding import Unusable, reading
+from gcl_custom.imagery.folders import SUFFIXES, walk
+from gcl_custom.imagery.tile_store import tensor_of
+from gcl_custom.maps.blending import Canvas, Rows
+from gcl_custom.maps.cogs import MOST_COLOURED, Map, written_map
+from gcl_custom.maps.fitted import Fitted, fitted, why_no_probe
+from gcl_custom.maps.scene_windows import SceneWindows, Seen, for_maps
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.runs.run import Run
+
+COMPONENTS, CLASSES, CONFIDENCE, TILES = "components.tif", "classes.tif", "confidence.tif", "tiles.parquet"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all scenes.
+
+    Attributes:
+        count: number of components.
+        table: whether to write the windows.
+    """
+
+    known: TrainedBackbone
+    fitted: Fitted
+    count: int
+    table: bool
+
+
+def map_scenes(
+    run: Run, scenes: Sequence[Path], out: Path, arm: str = "gcl", seed: int | None = None, step: int | None = None,
+    components: int | None = 3, table: bool = True, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Write the maps of scenes into the folder ``out``, each named after its scene.
+
+    NAME.components.tif holds the representations' first principal components (float32, NaN without data). Where tiles
+    have one class each, NAME.classes.tif holds the linear probe's likeliest class (its number, 255 without data), and
+    NAME.confidence.tif its probability. NAME.tiles.parquet holds the windows as ``embed`` writes them, with class and
+    confidence.
+
+    Args:
+        scenes: files, or folders of them.
+        step: pixels of a scene from a window to the next one, the side of a map's cell; half a window without it.
+        components: how many; None for all.
+        table: whether to write the windows.
+
+    Raises:
+        UserError: there is no such backbone, scene or step; an output exists; or no scene can be used.
+    """
+    data = for_maps(run.recipe.data)
+    assert data.scenes is not None, "just set"
+    side = data.scenes.side(data.size)
+    step = max(1, side // 2) if step is None else step
+    if not 1 <= step <= side:
+        raise UserError(f"--stride {step}: windows have {side} px, so it lies between 1 and {side}")
+    listed = _listed(scenes, data)
+    known = load_backbone(run, arm, seed)
+    without = why_no_probe(known.store)
+    for place in (place for name in listed for place in _outputs(out / name, without is None, table)):
+        require_free(place, overwrite)
+    if without:
+        console.say(f"no map of classes: {without}")
+    found = fitted(known)
+    if components is not None and components > len(found.shares):
+        raise UserError(f"--components {components}: there are {len(found.shares)}, or give all")
+    job = Job(known, found, len(found.shares) if components is None else components, table)
+    bad = []
+    with reading():
+        for name, (root, path) in listed.items():
+            try:
+                _map(job, SceneWindows.of(root, path, data, step), out / name)
+            except Unusable as problem:
+                bad.append(f"{root / path}: {problem}")
+    if len(bad) == len(listed):
+        raise UserError("No map was made. " + "; ".join(bad[:5]))
+    if bad:
+        console.warn(f"{len(bad)} of {len(listed)} scenes have no map: " + "; ".join(bad[:5]))
+
+
+def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, str]]:
+    """The name of each scene's maps -> the folder that was given, and the scene's path there.
+
+    Raises:
+        UserError: there is none, or two have one name.
+    """
+    assert data.scenes is not None, "just set"
+    mask = data.scenes.cloud.file if data.scenes.cloud else None
+    found: dict[str, tuple[Path, str]] = {}
+    for path in given:
+        if not path.exists():
+            raise UserError(f"There is no file or folder {path} (looked for from {Path.cwd()})")
+        inside = walk(path).images if path.is_dir() else [path.name]
+        root = path if path.is_dir() else path.parent
+        for name in inside:
+            if mask is not None and name.endswith(mask):
+                continue
+            stem = str(Path(name).with_suffix(""))
+            if stem in found:
+                other = found[stem][0] / found[stem][1]
+                raise UserError(f"{root / name} and {other}: their maps would have the same names. Map one at a time")
+            found[stem] = (root, name)
+    if not found:
+        raise UserError(f"{', '.join(map(str, given))}: no scene there. A scene ends in {' '.join(SUFFIXES)}")
+    return found
+
+
+def _outputs(stem: Path, classes: bool, table: bool) -> list[Path]:
+    kinds = [COMPONENTS, *([CLASSES, CONFIDENCE] if classes else []), *([TILES] if table else [])]
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+
+
+def _map(job: Job, scene: SceneWindows, stem: Path) -> None:
+    """Write the maps of a scene, or none if it cannot be used.
+
+    Raises:
+        Unusable: none of its windows can be used.
+    """
+    store, found = job.known.store, job.fitted
+    probed = found.weight is not None
+    canvas = Canvas(scene.down, scene.across, job.count + (len(store.classes) if probed else 0))
+    left_out: Counter[str] = Counter()
+    reasons: list[Unusable] = []
+    with ExitStack() as stack:
+        sinks = _Sinks(stack, job, scene, stem)
+        bar = stack.enter_context(console.progress(scene.count, scene.name, "windows"))
+        for windows, following in scene.strips(store.form):
+            while batch := list(islice(windows, INFERENCE_BATCH)):
+                reasons += [seen.pixels for seen in batch if isinstance(seen.pixels, Unusable)][: 1 - len(reasons)]
+                left_out.update(seen.pixels.kind for seen in batch if isinstance(seen.pixels, Unusable))
+                _add(job, canvas, sinks, batch)
+                bar.advance(len(batch))
+            sinks.rows(canvas.finished(following))
+        if left_out.total() == scene.count:
+            raise Unusable(f"none of its {scene.count:,} windows can be used", str(reasons[0]))
+    _say(scene, stem, left_out, sinks.written)
+
+
+def _add(job: Job, canvas: Canvas, sinks: "_Sinks", batch: Sequence[Seen]) -> None:
+    """Embed windows and put what the backbone says of them where they lie."""
+    usable = [seen for seen in batch if not isinstance(seen.pixels, Unusable)]
+    tiles = [seen.pixels for seen in batch if not isinstance(seen.pixels, Unusable)]
+    said: Iterator[Float[np.ndarray, " v"]] = iter(())
+    if tiles:
+        found = job.known.represent(tensor_of(np.stack(tiles)))
+        values = job.fitted.components(found, job.count)
+        if job.fitted.weight is not None:
+            values = np.concatenate([values, job.fitted.probabilities(found)], axis=1)
+        sinks.windows(usable, found, values[:, job.count :])
+        said = iter(values)
+    for seen in batch:
+        window = seen.source.window
+        assert window is not None
+        value = None if isinstance(seen.pixels, Unusable) else next(said)
+        canvas.add(window.row, window.column, seen.valid, value)
+
+
+class _Sinks:
+    """The files of a scene's maps, which are open until all rows are written."""
+
+    def __init__(self, stack: ExitStack, job: Job, scene: SceneWindows, stem: Path) -> None:
+        self._stack, self._job, self._classes = stack, job, job.known.store.classes
+        self._writer: pyarrow.parquet.ParquetWriter | None = None
+        probed = job.fitted.weight is not None
+        self.written = _outputs(stem, probed, job.table)
+        about = _about(job, scene)
+        shares = job.fitted.shares[: job.count].tolist()
+        names = [f"component {number}, {share:.2%} of the variance" for number, share in enumerate(shares, 1)]
+
+        def begin(path: Path, dtype: str, nodata: float, bands: list[str], **options: Any) -> Map:
+            return stack.enter_context(written_map(path, scene.cells, dtype, nodata, bands, about, **options))
+
+        self._components = begin(self.written[0], "float32", np.nan, names)
+        self._of_classes: Map | None = None
+        if probed:
+            few = len(self._classes) <= MOST_COLOURED
+            self._nodata = 255 if few else 65_535
+            kind = "uint8" if few else "uint16"
+            self._of_classes = begin(self.written[1], kind, float(self._nodata), ["class"], classes=self._classes)
+            self._confidence = begin(self.written[2], "float32", np.nan, ["probability of the class"])
+        self._part = stack.enter_context(write_atomically(self.written[-1])) if job.table else None
+
+    def windows(
+        self, seen: Sequence[Seen], representations: Float[np.ndarray, "n d"], probabilities: Float[np.ndarray, "n c"]
+    ) -> None:
+        """Add windows to the table."""
+        if self._part is None:
+            return
+        rows = Table([one.source for one in seen], [one.place for one in seen], representations)
+        table = arrow(rows, self._job.known)
+        if probabilities.shape[1]:
+            names = [self._classes[number] for number in probabilities.argmax(1)]
+            table = table.append_column("class", pa.array(names, pa.string()))
+            table = table.append_column("confidence", pa.array(probabilities.max(1), pa.float64()))
+        if self._writer is None:  # the box around all points is not known yet, and may be left out
+            kept = {**(table.schema.metadata or {}), b"geo": geoparquet.about().encode()}
+            writer = pyarrow.parquet.ParquetWriter(self._part, table.schema.with_metadata(kept))
+            self._writer = self._stack.enter_context(writer)
+        self._writer.write_table(table)
+
+    def rows(self, finished: Iterator[Rows]) -> None:
+        """Write rows of all maps."""
+        count = self._job.count
+        for first, values in finished:
+            self._components.rows(first, values[:count])
+            if self._of_classes is not None:
+                said = values[count:]
+                none = np.isnan(said[:1])
+                number = np.where(none, 0, said).argmax(0)[None]
+                self._of_classes.rows(first, np.where(none, self._nodata, number))
+                self._confidence.rows(first, said.max(0)[None])
+
+
+def _about(job: Job, scene: SceneWindows) -> dict[str, str]:
+    known = job.known.about()
+    return {
+        **{name: known[name] for name in ("made_by", "run", "arm", "seed", "architecture", "licence_of_data")},
+        "scene": scene.name,
+        "window_pixels": str(scene.down.side),
+        "stride_pixels": str(scene.down.step),
+    }
+
+
+def _say(scene: SceneWindows, stem: Path, left_out: Counter[str], written: Sequence[Path]) -> None:
+    cells, metres = scene.cells, scene.cells.metres
+    size = f"{scene.down.step} px" + (f", about {metres:,.4g} m" if metres else "")
+    files = ", ".join(path.name for path in written)
+    console.say(f"{scene.name}: {cells.width:,} x {cells.height:,} cells of {size}: {files} in {stem.parent}")
+    if left_out:
+        each = ", ".join(f"{count:,} {kind}" for kind, count in left_out.most_common())
+        console.say(f"{scene.name}: {left_out.total():,} of {scene.count:,} windows left out ({each})")
