@@ -43,8 +43,8 @@ COLOURS = Quicklook([0, 1, 2], [0.0] * 3, [1.0] * 3)
 """Of tiles that are colours already."""
 
 
-def grid(rows: Sequence[Float[Tensor, "b c h w"]], quicklook: Quicklook = COLOURS) -> Float[Tensor, "3 H W"]:
-    """A picture with one row for each batch of unit tiles."""
+def grid(rows: Sequence[Float[Tensor, "_ c h w"]], quicklook: Quicklook = COLOURS) -> Float[Tensor, "3 H W"]:
+    """A picture with one row for each batch of unit tiles, of which the last may be shorter."""
     coloured = torch.cat([quicklook.of(row) for row in rows])
     return make_grid(coloured, nrow=len(rows[0]), padding=2, pad_value=1.0)
 

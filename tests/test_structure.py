@@ -91,6 +91,7 @@ STAGES = {
     "export.embed",
     "export.export",
     "maps.map_scenes",
+    "maps.similar",
 }
 MOST_LINES, MOST_FILES = 400, 15
 UNTESTED = {

@@ -221,6 +221,20 @@ def map_(
 
 
 @app.command()
+def similar(
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="TILE|LON,LAT", help="A tile of the run, named as embed does, or degrees."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Picture to write, .png: the tile, then those most like it.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of tiles to find.")] = 11,
+    run: KnownName = None, arm: ArmName = "gcl", seed: Seed = None, overwrite: Overwrite = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """Find the tiles of a run that its backbone holds most like a given one, and show them."""
+    jobs.do("similar", open_run(runs, None, run), to, out, arm, seed, count, overwrite)
+
+
+@app.command()
 def export(
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="timm, onnx, huggingface or torchgeo.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; for huggingface a folder.")],

@@ -46,6 +46,7 @@ STAGES = {
     "embed": ("export.embed", "embed"),
     "export": ("export.export", "export"),
     "map": ("maps.map_scenes", "map_scenes"),
+    "similar": ("maps.similar", "show_similar"),
     "weights": ("weights.list_weights", "list_weights"),
 }
 """Stage -> its module and function. The stages of ``runs.plan`` have the same names here."""

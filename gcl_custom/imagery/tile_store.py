@@ -154,6 +154,11 @@ class TileStore:
         index = index.cpu()
         return torch.from_numpy(self._masks[index.numpy()]) if self.kind.dense else self.labels[index]
 
+    def classes_of(self, tile: int) -> str:
+        """The classes of a tile, in words."""
+        borne = [name for number, name in enumerate(self.classes) if self.kind.bears(self.labels[[tile]], number)]
+        return " and ".join(borne) or "no label"
+
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
         """The numbers of a split's tiles, ascending."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()

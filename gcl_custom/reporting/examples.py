@@ -113,20 +113,14 @@ def _neighbours(run: Run, store: TileStore, strip: Callable[..., str]) -> str:
         like = ", ".join(f"{value:.2f}" for value in found["similarity"])
         what = f"cosine similarity {like}"
         if store.classes:
-            near = ", ".join(_class(store, tile) for tile in found["nearest"])
-            what = f"{_class(store, found['tile'])}; nearest: {near} ({what})"
+            near = ", ".join(store.classes_of(tile) for tile in found["nearest"])
+            what = f"{store.classes_of(found['tile'])}; nearest: {near} ({what})"
         figures += strip([found["tile"], *found["nearest"]], what, first=True)
     return (
         "<h3>Nearest neighbours</h3><p>At the left a tile that pretraining has not seen, beside it the training tiles "
         "that GCL's backbone holds most alike. If they share what matters to you, so will a search or a classifier. Of "
         f'many training tiles {neighbours.BANK:,} were searched.</p><div class="strips">{figures}</div>'
     )
-
-
-def _class(store: TileStore, tile: int) -> str:
-    """The classes of a tile."""
-    borne = [name for number, name in enumerate(store.classes) if store.kind.bears(store.labels[[tile]], number)]
-    return " and ".join(borne) or "no label"
 
 
 def _tiles(count: int) -> str:
