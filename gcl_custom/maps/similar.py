@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from gcl_custom import console
 from gcl_custom.errors import UserError
@@ -59,7 +59,9 @@ def show_similar(
     factor = -(-SIDE // store.size)
     rows = torch.split(shown.repeat_interleave(factor, 2).repeat_interleave(factor, 3), ACROSS)
     save_picture(out, grid(rows, store.quicklook(run.recipe.data.quicklook)))
-    table = Table("", "similarity", "split", "labels", "tile", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "", "similarity", "split", "labels", Column("tile", overflow="fold"), box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for place, (number, like) in enumerate(zip([tile, *nearest], [1.0, *similarity], strict=True)):
         split = SPLITS[int(store.split[number])]
         labels = store.classes_of(number) if store.classes else ""
