@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gcl_custom.cli import jobs
-from gcl_custom.cli.opening import opened
+from gcl_custom.cli.open_run import opened
 from gcl_custom.cli.options import (
     RUNS,
     ArmName,

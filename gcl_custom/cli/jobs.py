@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from gcl_custom import console
-from gcl_custom.cli.opening import opened
+from gcl_custom.cli.open_run import opened
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
 from gcl_custom.files import locked

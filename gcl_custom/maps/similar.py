@@ -18,7 +18,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.export.backbone_of_run import load_backbone
 from gcl_custom.files import require_free
 from gcl_custom.imagery.places.coordinates import known as placed
-from gcl_custom.imagery.places.ground import nearest_km
+from gcl_custom.imagery.places.on_ground import nearest_km
 from gcl_custom.imagery.tile_store import SPLITS, TileStore
 from gcl_custom.maps.representations import representations_of
 from gcl_custom.pictures import grid, save_picture

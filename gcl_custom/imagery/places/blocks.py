@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, Num
 
 from gcl_custom.imagery.places.coordinates import Places, known
-from gcl_custom.imagery.places.ground import squares_degrees, squares_km
+from gcl_custom.imagery.places.on_ground import squares_degrees, squares_km
 
 LEAST_BLOCKS = 20
 """So many blocks hold tiles at least, where the side is chosen here."""

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from gcl_custom.imagery.places.blocks import length
 from gcl_custom.imagery.places.coordinates import Places, known
-from gcl_custom.imagery.places.ground import nearest_km
+from gcl_custom.imagery.places.on_ground import nearest_km
 
 
 class Nearness(NamedTuple):

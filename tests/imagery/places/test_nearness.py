@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.places.ground import DEGREE_KM
 from gcl_custom.imagery.places.nearness import nearness
+from gcl_custom.imagery.places.on_ground import DEGREE_KM
 
 
 def test_shares_and_median_of_distances_that_are_known() -> None:

@@ -7,7 +7,7 @@ import pytest
 from collected_images import files_below, zipped
 from drawn_imagery import draw
 
-from gcl_custom.cli.opening import opened
+from gcl_custom.cli.open_run import opened
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_json
 from gcl_custom.runs.run import Run

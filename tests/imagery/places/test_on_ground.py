@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.places.ground import DEGREE_KM, EARTH_KM, nearest_km, squares_degrees, squares_km
+from gcl_custom.imagery.places.on_ground import DEGREE_KM, EARTH_KM, nearest_km, squares_degrees, squares_km
 
 
 def haversine(one: np.ndarray, other: np.ndarray) -> float:
