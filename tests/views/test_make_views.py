@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import draw
+from drawn_imagery import draw
 from stored_tiles import tile_store
 from token_runs import SETTINGS, with_generator, with_views
 
