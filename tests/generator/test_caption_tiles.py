@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-from conftest import draw
+from drawn_imagery import draw
 from torch import Tensor
 
 from gcl_custom.errors import UserError

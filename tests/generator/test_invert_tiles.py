@@ -9,7 +9,7 @@ import biggan_file
 import pytest
 import swav_file
 import torch
-from conftest import draw
+from drawn_imagery import draw
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import fit_edit, invert_tiles

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
-from conftest import draw
+from drawn_imagery import draw
 from safetensors.torch import load_file
 from token_runs import SETTINGS, with_generator
 

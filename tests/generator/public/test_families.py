@@ -21,7 +21,7 @@ import swav_file
 import tiny_models
 import torch
 import yaml
-from conftest import draw
+from drawn_imagery import draw
 from safetensors.torch import load_file, save_file
 
 from gcl_custom.cli.main import main
