@@ -137,7 +137,8 @@ def pack_tiles(run: Run) -> None:
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
     say(told(run))
-    scenes = f" from {len({tile.source.path for tile in usable}):,} scenes" if data.scenes else ""
+    paths = {tile.source.path for tile in usable}
+    scenes = f" from {len(paths):,} {'scene' if len(paths) == 1 else 'scenes'}" if data.scenes else ""
     bands = f"{form.bands} bands of {form.dtype}{of_a_file(form)}"
     say(f"tiles: {len(usable):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
     for line in scaling_in_words(form, index["low"], index["high"]):
