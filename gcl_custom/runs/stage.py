@@ -20,7 +20,7 @@ from gcl_custom.files import damaged, discard, read_json, write_json
 from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import Needed
 
-FORMAT = 3
+FORMAT = 4
 """Number that goes up when files or settings change their meaning, so that older output is not mistaken for new."""
 KEEP = "add --redo to replace it, or name a recipe and --run NEW_NAME to keep both."
 """What a user can do about output that does not fit."""
