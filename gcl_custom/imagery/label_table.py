@@ -1,6 +1,6 @@
 """Labels and splits from a table, or splits from lists: text files in UTF-8 below the data root.
 
-A table is a CSV file with one row a file.
+A table is a CSV file with one row a file, or Parquet with the same columns.
 
     file,labels,split
     north/001.tif,forest;water,train
@@ -20,6 +20,9 @@ from posixpath import normpath
 from typing import NamedTuple
 from unicodedata import normalize
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.layouts import split_named
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
@@ -29,6 +32,8 @@ COLUMNS = {"file": "file", "filename": "file", "path": "file", "labels": "labels
 """Names of columns, and what each holds."""
 QUOTED = re.compile(r'(^|,) *"(?:[^"]|"")*" *(?=,|$)')
 """A cell in quotes."""
+PARQUET = ".parquet"
+"""End of the name of a table that is no CSV."""
 SHOWN = 5
 """Most mistakes in one message."""
 
@@ -76,8 +81,11 @@ def read_labels(path: Path, images: Sequence[str], content: bytes | None = None)
     Raises:
         UserError: naming the row of each mistake.
     """
-    text = _text(path, "data.labels") if content is None else _decoded(content, path, "data.labels")
-    records = _records(path, text)
+    if path.suffix.lower() == PARQUET:
+        records = _rows(path, content)
+    else:
+        text = _text(path, "data.labels") if content is None else _decoded(content, path, "data.labels")
+        records = _records(path, text)
     header = _header(path, next(records, (1, "", []))[2])
     known = _Images(images)
     rows: dict[str, LabelRow] = {}
@@ -186,6 +194,22 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, str, list[str]]]:
             yield first + 1, "".join(lines[first : reader.line_num]).rstrip("\r\n"), cells
 
 
+def _rows(path: Path, content: bytes | None) -> Iterator[tuple[int, str, list[str]]]:
+    """The columns of a Parquet file, and its rows as cells of text. A list becomes names with semicolons."""
+    try:
+        with pq.ParquetFile(path if content is None else pa.BufferReader(content)) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"data.labels: {path} cannot be read as Parquet ({error})") from None
+    yield 1, "", table.column_names
+    for number, row in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), start=1):
+        yield number, "", [_cell(value) for value in row]
+
+
+def _cell(value: object) -> str:
+    return SEPARATOR.join(map(_cell, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
 def _header(path: Path, cells: Sequence[str]) -> list[str]:
     """What each column holds."""
     names = [name.strip() for name in cells]
@@ -194,9 +218,10 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
     wrong += [f"no column {name!r}" for name in ("file", "labels") if name not in header]
     wrong += [f"column {name!r} twice" for name in ("file", "labels", "split") if header.count(name) > 1]
     if wrong:
+        where = "columns" if path.suffix.lower() == PARQUET else "row 1"
         raise UserError(
-            f"data.labels: {path}, row 1: {', '.join(wrong)}. Columns are file (or filename, path), labels (or label) "
-            f"and, if wanted, split, separated by commas"
+            f"data.labels: {path}, {where}: {', '.join(wrong)}. Columns are file (or filename, path), labels (or "
+            f"label) and, if wanted, split, separated by commas"
         )
     return header
 

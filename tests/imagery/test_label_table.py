@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gcl_custom.errors import UserError
@@ -22,6 +24,41 @@ def test_rows_by_file_with_their_labels_in_order(tmp_path: Path) -> None:
         "a.jpg": LabelRow("train", "forest;water"),
         "in, there/c.jpg": LabelRow("test", "water"),
     }
+
+
+def test_a_table_of_parquet_says_what_one_of_csv_does(tmp_path: Path) -> None:
+    """Lists are several labels, and categories are their names."""
+    path = tmp_path / "labels.parquet"
+    labels = pa.array([["water", "forest"], ["water"]])
+    columns = {"split": ["train", "test"], "file": ["a.jpg", "in, there/c.jpg"]}
+    truth = {"a.jpg": LabelRow("train", "forest;water"), "in, there/c.jpg": LabelRow("test", "water")}
+    pq.write_table(pa.table(columns | {"labels": labels}), path)
+    assert read_labels(path, IMAGES) == truth
+    assert read_labels(path, IMAGES, path.read_bytes()) == truth
+    pq.write_table(pa.table({"path": ["b.jpg"], "label": pa.array(["x"]).dictionary_encode()}), path)
+    assert read_labels(path, IMAGES) == {"b.jpg": LabelRow(None, "x")}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"file": ["a.jpg"], "colour": ["x"]}, "columns: unknown column 'colour', no column 'labels'"),
+        ({"file": ["a.jpg", "z.jpg"], "label": ["x", "x"]}, "row 2: there is no image 'z.jpg' in the data root"),
+        ({"file": ["a.jpg"], "label": [None]}, "row 1: an empty label in ''"),
+    ],
+)
+def test_mistakes_in_a_table_of_parquet_are_named(
+    columns: dict[str, list[str | None]], message: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(UserError, match=message):
+        read_labels(tmp_path / "labels.parquet", IMAGES)
+
+
+def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.parquet").write_bytes(b"file,labels\n")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        read_labels(tmp_path / "labels.parquet", IMAGES)
 
 
 def test_without_a_split_column_no_split_is_given(tmp_path: Path) -> None:
