@@ -123,7 +123,7 @@ def check(
     recipe: MaybeRecipe = None, run: Name = None, set_: Overrides = None, runs: Folder = RUNS,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", metavar="FILE", help="Table of labels below data.root, as --set data.labels=FILE."),
+        typer.Option("--labels", metavar="FILE", help="File of labels below data.root, as --set data.labels=FILE."),
     ] = None,
     map_: Annotated[
         Path | None,

@@ -14,9 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxtyping import Shaped
-from torch import Tensor
-
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
@@ -37,7 +34,7 @@ from gcl_custom.imagery.layouts import (
     with_splits,
     without_thumbnails,
 )
-from gcl_custom.imagery.read_tile import cut, header_of
+from gcl_custom.imagery.read_tile import cut, header_of, labels_of_windows
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.imagery.values.bands import with_bands
@@ -78,7 +75,8 @@ class Layout:
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """Find the tiles of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
-    layout = find_tiles(Path(data.root), card, data.labels, kind_in_recipe(data), data.masks)
+    labels = None if data.labels_beside else data.labels
+    layout = find_tiles(Path(data.root), card, labels, kind_in_recipe(data), data.masks, data.labels_on_ground)
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
     elif data.split.chance:
@@ -88,6 +86,10 @@ def layout_of(data: DataSettings, card: Card | None) -> Layout:
     if data.scenes:  # the label and the split of a file are those of its windows
         files = {tile.source.path: tile for tile in layout.tiles}
         tiles = [files[source.path]._replace(source=source) for source in cut(Path(data.root), list(files), data)]
+        if data.labels_on_ground:
+            found = labels_of_windows(Path(data.root), [tile.source for tile in tiles], data)
+            tiles = [tile._replace(label=found.of(*tile.source)) for tile in tiles]
+            layout = replace(layout, classes=found.classes, notes=[*layout.notes, *found.notes])
         return replace(layout, tiles=tiles)
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
@@ -105,14 +107,16 @@ def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
 
 
 def find_tiles(
-    root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None, masks: str | None = None
-) -> Layout:
+    root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None, masks: str | None = None,
+    on_ground: bool = False,
+) -> Layout:  # fmt: skip
     """Find the images below root, with class and split from the table of labels, masks, the card or the folders.
 
     Args:
         labels: path of the table, relative to root.
         kind: of the table's labels; without it, the table itself shows it.
         masks: folder of the masks. Without it they are looked for where neither a table nor the card gives labels.
+        on_ground: whether labels are no table, but of windows, which are not cut here: no tile gets one.
 
     Raises:
         UserError: root is missing, holds no image, or lacks the folders that the card states.
@@ -143,16 +147,20 @@ def find_tiles(
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
     pairs = (
-        masks_of_images(root, images, masks) if masks is not None or not (labels or (card and card.classes)) else None
+        masks_of_images(root, images, masks)
+        if masks is not None or not (labels or on_ground or (card and card.classes))
+        else None
     )
     images = pairs.images if pairs else images
     read = _read(root, images, card, collection)
     _require_train(root, read, card)
     place = root / labels if labels is not None and collection else table_below(root, labels) if labels else None
-    rows = read_labels(place, images, table) if place else {}
+    rows = read_labels(place, images, table) if place and not on_ground else {}
     if left := sorted(set(images).difference(rows, (image.path for image in read.images))):
         folders = ", ".join(read.splits.values())
         notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
+    if on_ground:
+        return Layout([FoundTile(Source(path), split, None) for path, split, *_ in read.images], [], notes)
     if labels is not None:
         return _by_table(Path(labels).name, rows, read.images, notes, kind)
     if pairs:
@@ -219,15 +227,6 @@ def _by_table(
     return Layout(tiles, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
 
 
-def labels_of(
-    tiles: Sequence[FoundTile], classes: Sequence[str], kind: LabelKind
-) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
-    """The classes with a tile in the train split, and each tile's label among them, as it is stored."""
-    taught = {name for tile in tiles if tile.split in (None, "train") for name in kind.names(tile.label)}
-    kept = [name for name in classes if name in taught]
-    return kept, kind.encode([tile.label for tile in tiles], kept)
-
-
 def common_form(
     root: Path, tiles: Sequence[FoundTile], names: Sequence[str] | None,
     use: Sequence[int | str] | None = None, without: int | None = None,
@@ -288,7 +287,7 @@ def walk(root: Path, table: Path | None = None) -> Walked:
     file is gone is listed, so that reading it says so.
 
     Args:
-        table: path of the table of labels; it may lie below root, and is not counted.
+        table: path of the file of labels; it may lie below root, and is neither an image nor counted.
     """
     images, others, seen = [], 0, set()
     closed: list[str] = []
@@ -304,11 +303,12 @@ def walk(root: Path, table: Path | None = None) -> Walked:
         seen.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in names:
-            if name.startswith("."):
+            path = Path(folder) / name
+            if name.startswith(".") or (table is not None and name == table.name and path.resolve() == table):
                 continue
-            if name.lower().endswith(SUFFIXES) and not _is_special(Path(folder) / name):
-                images.append((Path(folder) / name).relative_to(root).as_posix())
-            elif table is None or name != table.name or (Path(folder) / name).resolve() != table:
+            if name.lower().endswith(SUFFIXES) and not _is_special(path):
+                images.append(path.relative_to(root).as_posix())
+            else:
                 others += 1
     shut = [str(Path(name).relative_to(root)) for name in sorted(closed)]
     return Walked(sorted(images), others, shut, sorted(ours))

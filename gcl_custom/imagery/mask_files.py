@@ -29,13 +29,14 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Unusable
-from gcl_custom.imagery.folders import FoundTile, Layout, labels_of
+from gcl_custom.imagery.folders import FoundTile, Layout
 from gcl_custom.imagery.left_out import in_kinds
 from gcl_custom.imagery.read_tile import content_of
 from gcl_custom.imagery.scenes.opening import driver_of
 from gcl_custom.imagery.scenes.rasters import MOST_VALUES, orientation_of, upright
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import MASKS
+from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.overlap import IGNORED
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -162,7 +163,16 @@ def _part(values: Shaped[np.ndarray, "h w"], window: Window | None) -> Shaped[np
     return values if window is None else values[slice(*window.ends[0]), slice(*window.ends[1])]
 
 
-# ---------------------------------------------------------------- all masks of a layout
+# ---------------------------------------------------------------- all labels of a layout
+
+
+def labels_of(
+    tiles: Sequence[FoundTile], classes: Sequence[str], kind: LabelKind
+) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+    """The classes with a tile in the train split, and each tile's label among them, as it is stored."""
+    taught = {name for tile in tiles if tile.split in (None, "train") for name in kind.names(tile.label)}
+    kept = [name for name in classes if name in taught]
+    return kept, kind.encode([tile.label for tile in tiles], kept)
 
 
 def read_labels(

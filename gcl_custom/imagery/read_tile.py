@@ -5,7 +5,7 @@ A file is read whole and once. Of a scene, windows near one another are read at 
 
 import hashlib
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ from gcl_custom.imagery.decoding import (
 )
 from gcl_custom.imagery.left_out import CLOUD, SAMENESS
 from gcl_custom.imagery.scenes.grid import read_together
+from gcl_custom.imagery.scenes.labels import Labels, labels_over
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.places import Place, place_of, places
 from gcl_custom.imagery.scenes.rasters import damaged_raster
@@ -257,7 +258,7 @@ def _require_utf8(path: str) -> None:
 def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
     """The windows of scenes, by path and in the order in which they are read; a file that cannot be cut stays whole.
 
-    Files of masks of clouds are left out. Only headers are read.
+    Files of masks of clouds and of labels are left out. Only headers are read.
 
     Raises:
         UserError: the root is a collection, such as an archive.
@@ -266,7 +267,8 @@ def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
     if collection_at(root):
         raise UserError(f"data.scenes: {root} holds tiles, not files of scenes: leave the key out")
     mask = data.scenes.cloud.file if data.scenes.cloud else None
-    scenes = [path for path in paths if mask is None or not path.endswith(mask)]
+    ends = tuple(end for end in (mask, data.labels_beside) if end is not None)
+    scenes = [path for path in paths if not path.endswith(ends)]
     with reading(), ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda path: _cut(root, path, data), scenes)
         return [
@@ -302,6 +304,16 @@ def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict
             continue
         found |= dict(zip(some, map(on_earth, located), strict=True))
     return found
+
+
+def labels_of_windows(root: Path, sources: Sequence[Source], data: DataSettings) -> Labels:
+    """The labels of windows of scenes by polygons or rasters; raises as ``labels_over`` does."""
+    scenes: dict[str, list[Window]] = defaultdict(list)
+    for path, window in sources:
+        if window:
+            scenes[path].append(window)
+    with reading():
+        return labels_over(root, scenes, data)
 
 
 def why_unread(error: NoScene | RasterioError | OSError) -> Unusable:

@@ -104,7 +104,8 @@ def needs_places(data: DataSettings, tiles: Sequence[FoundTile]) -> bool:
 
 
 def _given_by(data: DataSettings) -> str:
-    return "given by lists" if data.split.lists else "given by the table" if data.labels else "given by folders"
+    table = data.labels and not data.labels_on_ground
+    return "given by lists" if data.split.lists else "given by the table" if table else "given by folders"
 
 
 def _careful(sources: Sequence[Source]) -> str:

@@ -164,6 +164,10 @@ class ScenesSettings(Section):
         return self.tile or size
 
 
+POLYGONS, RASTERS = (".geojson", ".json", ".gpkg", ".shp"), (".tif", ".tiff", ".jp2")
+"""Ends of the names of files that say what lies on the ground."""
+
+
 class DataSettings(Section):
     """Where the imagery is, and how it becomes tiles."""
 
@@ -185,8 +189,17 @@ class DataSettings(Section):
     default red, green and blue, or else the first three. Except for 8-bit colours, each is stretched between its
     percentiles 2 and 98."""
     labels: str | None = None
-    """CSV file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted, split.
-    Without it, folders say the classes. In Parquet, the column of labels; in shards, the key of each tile's JSON."""
+    """CSV or Parquet file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted,
+    split. Without it, folders say the classes. Of windows of scenes, also polygons (.geojson, .gpkg, .shp) or a raster
+    of class numbers (.tif); with "*_labels.tif" each scene a.tif has its own in a_labels.tif beside it. Where the root
+    is Parquet, the column of labels; where it is shards, the key of each tile's JSON."""
+    label_column: str | None = None
+    """Column of the polygons' file that says the class. Without it, the one called class, label or name, or the only
+    one of texts."""
+    label_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Smallest share of a window that its class must cover, by polygons or a raster; with less it has no label."""
+    label_ignore: list[int] = [255]
+    """Numbers of a raster of labels that are no class, beside its nodata value and those below 0."""
     multi_label: bool = False
     """Score several labels a tile, by mAP, even where the CSV file happens to give each file one; where it gives some
     file several, this is so anyway."""
@@ -194,8 +207,8 @@ class DataSettings(Section):
     """Folder of masks, below the root or beside each folder of images: files of the images' names with a class number
     a pixel. Without it, a folder called masks, labels or annotations beside one called images or img is found."""
     mask_classes: Annotated[list[str], Field(min_length=2, max_length=255)] | None = None
-    """Names of the values 0, 1, 2 and so on in masks. Without it, and without a card that names them, each value is a
-    class of its own; 255 and values below 0 are none."""
+    """Names of the values 0, 1, 2 and so on in masks or in a raster of labels. Without it, and without a card that
+    names those of masks, each value is a class of its own; in masks, 255 and values below 0 are none."""
     size: Pixels = 128
     """Side of a tile in pixels. Larger files are resized so that the shorter side fits, then cropped to the centre."""
     upscale: bool = False
@@ -219,6 +232,16 @@ class DataSettings(Section):
         """Number of the band of a scene, from 1, that is a mask of clouds and none of the tiles."""
         return self.scenes.cloud.band if self.scenes and self.scenes.cloud else None
 
+    @property
+    def labels_on_ground(self) -> bool:
+        """Whether labels are those of polygons or of a raster."""
+        return self.labels is not None and self.labels.lower().endswith((*POLYGONS, *RASTERS))
+
+    @property
+    def labels_beside(self) -> str | None:
+        """End of the names of files of labels, if each scene has its own beside it."""
+        return self.labels[1:] if self.labels and self.labels_on_ground and self.labels[0] == "*" else None
+
     @field_validator("root")
     @classmethod
     def _local(cls, root: str) -> str:
@@ -233,6 +256,30 @@ class DataSettings(Section):
         if self.scenes and self.scenes.overlap >= self.scenes.side(self.size):
             side = self.scenes.side(self.size)
             raise ValueError(f"scenes.overlap {self.scenes.overlap} must be less than a window, which has {side} px")
+        return self
+
+    @model_validator(mode="after")
+    def _ground(self) -> "DataSettings":
+        polygons = self.labels is not None and self.labels.lower().endswith(POLYGONS)
+        if self.labels_on_ground:
+            what = "polygons" if polygons else "a raster"
+            if not self.scenes:
+                raise ValueError(
+                    f"labels names {what}, which label windows of scenes: set scenes.tile, the side of one"
+                )
+            if self.multi_label:
+                raise ValueError(f"multi_label and labels from {what} exclude each other: a window has one class")
+            if self.labels_beside is not None and ("/" in self.labels_beside or self.labels_beside.startswith(".")):
+                raise ValueError(f'labels for each scene are the end of a name, "*_labels.tif", not {self.labels!r}')
+        for key, of, needed in (
+            ("label_column", "polygons", polygons),
+            ("label_share", "polygons or a raster", self.labels_on_ground),
+            ("label_ignore", "a raster", self.labels_on_ground and not polygons),
+        ):
+            if not needed and getattr(self, key) != DataSettings.model_fields[key].default:
+                raise ValueError(f"{key} is for labels from {of}: name their file in labels")
+        if self.mask_classes and self.scenes and (polygons or not self.labels_on_ground):
+            raise ValueError("mask_classes names numbers of masks or of a raster of labels: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -58,6 +58,8 @@ def _compute(recipe: Recipe) -> dict[str, Any]:
 def tiles(run: Run) -> Stage:
     data = _plain(run.recipe.data)
     del data["symmetry"], data["quicklook"]
+    if not run.recipe.data.labels_on_ground:  # nor do these stand there
+        del data["label_column"], data["label_share"], data["label_ignore"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
     data["split"] = {key: value for key, value in data["split"].items() if value is not None}

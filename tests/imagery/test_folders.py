@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, find_tiles, labels_of, layout_of, walk
+from gcl_custom.imagery.folders import FoundTile, find_tiles, layout_of, walk
+from gcl_custom.imagery.mask_files import labels_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL
 from gcl_custom.recipe.imagery import Card, DataSettings

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, labels_of, layout_of
+from gcl_custom.imagery.folders import FoundTile, layout_of
+from gcl_custom.imagery.mask_files import labels_of
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.nearness import Nearness, nearness
 from gcl_custom.imagery.source import Source, Window

@@ -79,7 +79,7 @@ def resampled(own: Ground, metres: float) -> Ground:
     if kept and b == d == 0 and e < 0 and max(abs(a - metres), abs(e + metres)) < ALIKE * metres:
         return own
     crs = own.crs if kept else _zone(own)
-    x, y = _moved(own.crs, crs, *_border(own))
+    x, y = moved(own.crs, crs, *border(own))
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise NoScene("no coordinates", "a part of the scene has no place on earth")
     corner = Affine(metres, 0, float(x.min()), 0, -metres, float(y.max()))
@@ -90,7 +90,7 @@ def resampled(own: Ground, metres: float) -> Ground:
 def _zone(own: Ground) -> CRS:
     """The zone of UTM at the centre, or the polar grid beyond."""
     x, y = own.at(own.width / 2, own.height / 2)
-    (longitude,), (latitude,) = _moved(own.crs, CRS.from_epsg(4326), [x], [y])
+    (longitude,), (latitude,) = moved(own.crs, CRS.from_epsg(4326), [x], [y])
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
         raise NoScene("no coordinates", "its system of coordinates has no place on earth")
     if abs(latitude) > 84:
@@ -98,7 +98,7 @@ def _zone(own: Ground) -> CRS:
     return CRS.from_epsg((32600 if latitude >= 0 else 32700) + int((longitude + 180) % 360 // 6) + 1)
 
 
-def _border(ground: Ground, points: int = 21) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def border(ground: Ground, points: int = 21) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Coordinates of points along the four edges of a grid."""
     along = np.linspace(0, 1, points)
     none, all_ = np.zeros(points), np.ones(points)
@@ -107,16 +107,17 @@ def _border(ground: Ground, points: int = 21) -> tuple[Float[np.ndarray, " n"], 
     return ground.at(columns, rows)
 
 
-def _moved(source: CRS | None, target: CRS | None, x: object, y: object) -> tuple[np.ndarray, np.ndarray]:
+def moved(source: CRS | None, target: CRS | None, x: object, y: object) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of points in another system; infinite where a point has no place there."""
     if source == target:
         return np.asarray(x), np.asarray(y)
-    moved = transform(source, target, x, y)
-    return np.asarray(moved[0]), np.asarray(moved[1])
+    found = transform(source, target, x, y)
+    return np.asarray(found[0]), np.asarray(found[1])
 
 
 def shown_part(own: Ground, of: Ground) -> Rectangle | None:
     """The pixels of a file that are needed for a grid; None if they do not meet."""
-    x, y = _moved(of.crs, own.crs, *_border(of))
+    x, y = moved(of.crs, own.crs, *border(of))
     columns, rows = Ground(own.crs, ~own.transform, own.width, own.height).at(x, y)
     if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
         return None

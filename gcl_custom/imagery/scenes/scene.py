@@ -90,7 +90,7 @@ def open_scene(path: Path, settings: ScenesSettings) -> Iterator[Scene]:
         rasterio.errors.RasterioError: it is damaged.
     """
     with ExitStack() as stack:
-        dataset = stack.enter_context(_opened(path))
+        dataset = stack.enter_context(open_raster(path))
         own = Ground.of(dataset)
         place = own if settings.metres is None else ground.resampled(own, settings.metres)
         clouds = _clouds(stack, path, dataset, settings.cloud) if settings.cloud else None
@@ -98,7 +98,8 @@ def open_scene(path: Path, settings: ScenesSettings) -> Iterator[Scene]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster that can be read window by window; raises as ``open_scene`` does."""
     with path.open("rb") as file:
         head = file.read(32)
     driver = driver_of(head)
@@ -156,7 +157,7 @@ def _clouds(stack: ExitStack, path: Path, dataset: rasterio.DatasetReader, setti
     assert settings.file is not None, "a mask is a band or a file"
     beside = mask_beside(path, settings.file)
     try:
-        mask = stack.enter_context(_opened(beside))
+        mask = stack.enter_context(open_raster(beside))
     except OSError as error:  # also of rasterio
         raise NoScene("no cloud mask", f"{beside.name}: {error.strerror or error}") from None
     except NoScene as problem:
