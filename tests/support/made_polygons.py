@@ -21,7 +21,7 @@ def write_polygons(
     crs: str = "EPSG:32633",
     of: str = "EPSG:32633",
 ) -> None:
-    """Write polygons as GeoJSON in system ``crs``. Their rings are given in pixels of a scene, which is in system ``of``."""
+    """Write polygons as GeoJSON in ``crs``. Their rings are in pixels of a scene, which is in the system ``of``."""
 
     def moved(ring: Corners) -> list[tuple[float, float]]:
         x, y = transform(of, crs, *zip(*(affine @ corner for corner in ring), strict=True))

@@ -73,9 +73,11 @@ class RasterLabels:
         return f"a raster at {left:g}, {low:g} to {right:g}, {high:g} in {system}"
 
     def _counted(self, numbers: Float[np.ndarray, "h w"]) -> Shares:
-        values, counts = np.unique(numbers[numbers >= 0], return_counts=True)
-        called = [self._names[number] if self._names else str(number) for number in values.astype(int).tolist()]
-        return {name: count / numbers.size for name, count in zip(called, counts.tolist(), strict=True)}
+        counts = np.bincount(numbers[numbers >= 0].astype(np.int64))
+        return {
+            self._names[number] if self._names else str(number): int(counts[number]) / numbers.size
+            for number in np.flatnonzero(counts).tolist()
+        }
 
     def _numbers(self, scene: Scene, part: Rectangle) -> Float[np.ndarray, "h w"]:
         """The number of each pixel of a part of the scene's grid, -1 for none."""
