@@ -1,5 +1,6 @@
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_geojson_without_crs_is_in_degrees(tmp_path: Path) -> None:
 def test_the_column_of_classes_is_given_or_found(
     columns: dict[str, list[Any]], given: str | None, classes: list[str], name: str, tmp_path: Path
 ) -> None:
-    assert read_polygons(written(tmp_path / name, SQUARES, **columns), given).classes == classes
+    assert read_polygons(written(tmp_path / name, SQUARES, "EPSG:32633", **columns), given).classes == classes
 
 
 def test_what_is_no_valid_polygon_with_a_class_is_counted(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def several_layers(path: Path) -> None:
         )  # fmt: skip
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no JSON": ("a.geojson", lambda path: path.write_text("{"), "is no JSON"),
     "no features": ("a.json", lambda path: path.write_text('{"type": "Topology"}'), "is no GeoJSON"),
     "no column of classes": ("a.gpkg", lambda path: written(path, SQUARES, id=[1, 2]), "it has id"),
