@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from gcl_custom import __version__
@@ -115,7 +115,7 @@ class TrainedBackbone:
             f"(nodata, NaN, infinite) become 0."
         )
 
-    def represent(self, raw: Integer[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
+    def represent(self, raw: Real[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
         """Representations of tiles in the store's form, in fp32 whatever hardware.precision says."""
         hardware = self.run.recipe.hardware.model_copy(update={"precision": "fp32"})
         found: np.ndarray = infer_batch(self.network, self.store, raw, hardware).cpu().numpy()

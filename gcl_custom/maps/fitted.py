@@ -23,7 +23,7 @@ from gcl_custom.runs.stage import Stage
 from gcl_custom.weights.state_dicts import read_weights, save_weights
 
 KEPT = "fitted.safetensors"
-REMEDY = "gcl-custom map SCENE --out FOLDER"
+REMEDY = "gcl-custom map SCENE --out MAPS"
 SAMPLE = 10_000
 """Training tiles that the axes are fitted to, at most, spread evenly over all."""
 NO_VARIANCE = 1e-10

@@ -20,7 +20,7 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 KEPT = "representations.npy"
-REMEDY = "gcl-custom similar --to TILE"
+REMEDY = "gcl-custom similar --to TILE --out PICTURE.png"
 
 
 def stage_of(run: Run, arm: Any, seed: int) -> Stage:

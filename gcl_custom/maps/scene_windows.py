@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Real
 from rasterio import Affine
 from rasterio.errors import RasterioError
 
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     """A window, what the network sees of it or the reason why it is unusable, and which pixels hold data."""
 
     source: Source
-    pixels: Integer[np.ndarray, "c s s"] | Unusable
+    pixels: Real[np.ndarray, "c s s"] | Unusable
     valid: Bool[np.ndarray, "h w"] | None
     """None if all do."""
     place: Place | None

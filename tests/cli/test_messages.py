@@ -28,6 +28,9 @@ FILLED = {
     "⟨given⟩": "--backbone=floor=untrained:test_resnet",
     "NAME=SPEC": "floor=untrained:test_resnet",
     "NEW_NAME": "new",
+    "SCENE": "scenes/burn_scar/burn_scar_00000.tif",
+    "MAPS": "maps",
+    "TILE": "burn_scar/burn_scar_00000.tif",
     "FOLDER": "scenes",
     "FILE": "tiny.safetensors",
 }

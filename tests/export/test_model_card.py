@@ -56,7 +56,7 @@ GENERATORS: dict[str, dict[str, Any]] = {
 }
 
 
-NAMES = ("backbone", "masks")
+NAMES = ("backbone", "masks", "label_column")
 """Keys of a recipe that are never a path of one machine."""
 
 
