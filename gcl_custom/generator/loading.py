@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.augment.interface import Generator
-from gcl_custom.generator.build_networks import AnyTokenizer
+from gcl_custom.generator.build_networks import AnyTokenizer, AnyTransformer
 from gcl_custom.generator.chosen_edit import with_chosen_edit
 from gcl_custom.generator.encoding import draws, encoder, some_tiles
 from gcl_custom.generator.own.as_backbone import HiddenStates, TokenHistogram
@@ -32,7 +32,6 @@ from gcl_custom.recipe.generator import (
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.devices import autocast, pick_device, precision_of
-from gcl_custom.weights.state_dicts import load_weights
 
 if TYPE_CHECKING:  # brought by libraries that only these generators need
     from gcl_custom.generator.public.diffusion import ImageToImage
@@ -55,10 +54,15 @@ def load_tokenizer(run: Run, store: TileStore) -> AnyTokenizer:
 
 def load_token_generator(run: Run, store: TileStore) -> TokenGenerator:
     """The finished generator of a run that in-paints tokens; raises what ``load_tokenizer`` raises."""
-    settings, hardware, tokenizer = run.recipe.tokens, run.recipe.hardware, load_tokenizer(run, store)
-    grid = store.size // settings.tokenizer.pixels_per_token
-    maskgit = build_networks.transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
+    hardware, tokenizer = run.recipe.hardware, load_tokenizer(run, store)
+    maskgit = _transformer(run, store, tokenizer)
     return TokenGenerator(tokenizer, maskgit, run.recipe.views, hardware, pick_device(hardware))
+
+
+def _transformer(run: Run, store: TileStore, tokenizer: AnyTokenizer) -> AnyTransformer:
+    settings = run.recipe.tokens
+    grid = store.size // settings.tokenizer.pixels_per_token
+    return build_networks.transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
 
 
 def load_generator(run: Run, store: TileStore) -> Generator:
@@ -186,7 +190,6 @@ def load_as_backbone(run: Run, store: TileStore, part: str, where: str) -> tuple
     assert isinstance(tokenizer, VQGAN)
     if part == "tokens":
         return TokenHistogram(tokenizer), tokenizer.codes
-    grid = store.size // settings.tokenizer.pixels_per_token
-    maskgit = MaskGIT(tokenizer.codes, grid, settings.maskgit)
-    load_weights(plan.maskgit(run).path / plan.MASKGIT, maskgit)
+    maskgit = _transformer(run, store, tokenizer)
+    assert isinstance(maskgit, MaskGIT)
     return HiddenStates(tokenizer, maskgit), settings.maskgit.width
