@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining.small_maps import SmallMapConv2d
+from gcl_custom.pretraining.small_maps import SmallDepthwiseConv2d, SmallMapConv2d
 from gcl_custom.resizing import resized
 
 ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
@@ -114,8 +114,9 @@ def build(
             )
         network.set_submodule("maxpool", nn.Identity())
     for module in network.modules():
-        if type(module) is nn.Conv2d and SmallMapConv2d.suits(module):
-            module.__class__ = SmallMapConv2d  # keeps its weights and their names
+        if type(module) is nn.Conv2d:
+            kinds = (kind for kind in (SmallMapConv2d, SmallDepthwiseConv2d) if kind.suits(module))
+            module.__class__ = next(kinds, nn.Conv2d)  # keeps its weights and their names
     width: Any = network.head_hidden_size
     return network.to(memory_format=torch.channels_last), int(width)
 

@@ -30,6 +30,7 @@ from gcl_custom.measures.probes import Labelled, knn
 from gcl_custom.methods.by_name import METHODS
 from gcl_custom.pictures import grid
 from gcl_custom.pretraining import layers, start
+from gcl_custom.pretraining.folded_norms import fold_norms
 from gcl_custom.pretraining.pairs import Reader, apart, order_of_views
 from gcl_custom.pretraining.targets import Prediction
 from gcl_custom.randomness import Randomness
@@ -67,7 +68,10 @@ class Contrastive(Trainable):
     ) -> None:
         super().__init__()
         self.backbone, self.width = start.begun(settings, store)
+        self._size = settings.crop_size or store.size
         start.fix_norms(self.backbone, norms_of(settings))
+        if norms_of(settings) != "trained":
+            fold_norms(self.backbone, store.bands, self._size)
         if settings.trained_layers:
             layers.train_last(self.backbone, settings.backbone, settings.trained_layers)
         self.method = METHODS[settings.method.name](self.backbone, self.width, settings.method)
@@ -80,7 +84,6 @@ class Contrastive(Trainable):
         self.evaluate_every = settings.probe_every or settings.epochs
         self._store, self._reader, self._settings, self._seed = store, reader, settings, seed
         self._steps, self._batch = steps, batch
-        self._size = settings.crop_size or store.size
 
     def views(self, batch: Batch) -> tuple[Float[Tensor, "b c _s _s"], ...]:
         """The first view of each tile, the views paired with it, and its small crops.

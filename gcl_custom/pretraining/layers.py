@@ -27,7 +27,8 @@ def layers(backbone: nn.Module, name: str) -> list[list[Tensor]]:
             f"choose another pretrain.backbone"
         )
     groups = group_parameters(network, network.group_matcher(coarse=False))
-    return [[network.get_parameter(parameter) for parameter in groups[key]] for key in sorted(groups)]
+    parameters = dict(network.named_parameters())  # get_parameter would find the weights of folded norms
+    return [[parameters[parameter] for parameter in groups[key]] for key in sorted(groups)]
 
 
 def train_last(backbone: nn.Module, name: str, count: int) -> None:

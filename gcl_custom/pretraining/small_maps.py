@@ -1,4 +1,4 @@
-"""A convolution that is faster on small maps."""
+"""Convolutions that are faster on small maps."""
 
 import torch
 from einops import rearrange
@@ -40,4 +40,28 @@ class SmallMapConv2d(nn.Conv2d):
         seen = pixels.to(dtype).index_select(1, windows.flatten())
         rows = rearrange(seen, "b (places taps) c -> b places (taps c)", taps=windows[0, 0].numel())
         kernels = rearrange(self.weight.to(dtype), "d c k l -> d (k l c)")
-        return rearrange(nn.functional.linear(rows, kernels), "b (h w) d -> b d h w", h=len(windows))
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return rearrange(nn.functional.linear(rows, kernels, bias), "b (h w) d -> b d h w", h=len(windows))
+
+
+class SmallDepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that, on a map smaller than its kernel reaches, leaves out the taps that only meet zeros.
+
+    On 2 by 2 pixels a kernel of 5 by 5 is one of 3 by 3, which takes a third of the time.
+    """
+
+    @staticmethod
+    def suits(convolution: nn.Conv2d) -> bool:
+        """Whether each channel has a square kernel of odd size of its own, and the map keeps its size."""
+        side = convolution.kernel_size[0]
+        own = convolution.groups == convolution.in_channels == convolution.out_channels > 1
+        steady = convolution.stride == convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
+        return own and steady and convolution.kernel_size == (side, side) and convolution.padding == (side // 2,) * 2
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        reach = self.kernel_size[0] // 2
+        needed = max(x.shape[2:]) - 1
+        if not self.training or needed >= reach:
+            return super().forward(x)
+        kernels = self.weight[:, :, reach - needed : reach + needed + 1, reach - needed : reach + needed + 1]
+        return nn.functional.conv2d(x, kernels, self.bias, padding=needed, groups=self.groups)

@@ -96,10 +96,10 @@ def test_each_layer_learns_more_slowly_than_the_next(run: Run) -> None:
     rates: dict[int, float] = {
         id(weight): group["lr"] for group in module.make_optimizer().param_groups for weight in group["params"]
     }
-    network: nn.Module = module.backbone.network
-    top = rates[id(network.get_parameter("conv_head.weight"))]
-    assert rates[id(network.get_parameter("blocks.5.3.conv_pw.weight"))] == top / 2
-    assert rates[id(network.get_parameter("conv_stem.weight"))] == top / 2**16
+    weights = dict(module.backbone.network.named_parameters())
+    top = rates[id(weights["conv_head.weight"])]
+    assert rates[id(weights["blocks.5.3.conv_pw.weight"])] == top / 2
+    assert rates[id(weights["conv_stem.weight"])] == top / 2**16
     assert {rates[id(weight)] for weight in module.method.parameters()} == {top}
     assert len(rates) == sum(weight.requires_grad for weight in module.parameters())
 

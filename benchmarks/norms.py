@@ -1,0 +1,55 @@
+"""A training step with fixed batch norms folded into their convolutions, against the same step with the norms.
+
+    python -m benchmarks.norms [TILE_SIZE]
+
+The network is EfficientNet-Lite0, as ``recipes/objects-small.yaml`` continues it: batch 128, fp32, forward and back,
+steps of both in turn. Both compute the same function. Small depthwise maps are cut on both sides.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gcl_custom.pretraining import backbones, start
+from gcl_custom.pretraining.folded_norms import fold_norms
+from gcl_custom.training.allocator import keep_freed_memory
+
+BATCH, STEPS = 128, 12
+TARGET = 1.17
+"""What was measured by hand before it was built."""
+
+
+def _step(folded: bool, size: int) -> Callable[[], float]:
+    network: nn.Module = backbones.build("tf_efficientnet_lite0", 3)[0]
+    start.fix_norms(network, "frozen")
+    if folded:
+        fold_norms(network, 3, size)
+    tiles = torch.rand(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+
+    def step() -> float:
+        began = time.process_time()
+        network(tiles).square().mean().backward()
+        return time.process_time() - began
+
+    step()
+    return step
+
+
+def rows(size: int = 64) -> list[dict[str, Any]]:
+    """One row with name, ratio, target and detail; in processor time."""
+    keep_freed_memory()
+    sides = [_step(folded, size) for folded in (False, True)]
+    taken = [[side() for side in sides] for _ in range(STEPS)]
+    plain, ours = (statistics.median(times) for times in zip(*taken, strict=True))
+    detail = f"{plain:.2f} -> {ours:.2f} s of processor time a step of {BATCH} tiles"
+    return [{"name": "fixed norms folded", "ratio": plain / ours, "target": TARGET, "detail": detail}]
+
+
+if __name__ == "__main__":
+    for found in rows(*map(int, sys.argv[1:])):
+        print(f"{found['name']}: {found['ratio']:.2f} times. {found['detail']}")
