@@ -294,7 +294,7 @@ def walk(root: Path, table: Path | None = None) -> Walked:
     ours: list[str] = []
     for folder, inner, names in os.walk(root, onerror=lambda error: closed.append(error.filename), followlinks=True):
         real = os.path.realpath(folder)
-        is_run = folder != str(root) and _is_ours(inner, names)
+        is_run = folder != str(root) and is_ours(inner, names)
         if is_run:
             ours.append(Path(folder).relative_to(root).as_posix())
         if is_run or real in seen:  # by a link to a folder above
@@ -314,7 +314,7 @@ def walk(root: Path, table: Path | None = None) -> Walked:
     return Walked(sorted(images), others, shut, sorted(ours))
 
 
-def _is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
+def is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
     """Whether a folder with these entries is a run, one of its stages or a study: their pictures are no imagery."""
     stage = "stage.json" in files or "working.json" in files
     return stage or {"recipe.yaml", ".lock"} <= set(files) or {"cells", "stages"} <= set(folders)

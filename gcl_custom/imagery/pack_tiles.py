@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,9 +24,9 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
-from gcl_custom.imagery.collections.open_collections import holding, state_of
+from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_ours, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
 from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
@@ -56,6 +57,11 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 UNUSABLE, DUPLICATES = "unusable.txt", "duplicates.txt"
+SEEN = "seen.json"
+"""Digest of the files as they were when tiles were packed, or last found to be the same: while it holds, none is
+opened."""
+SMALL = 2**20
+"""Most bytes of a table or a list that is read to notice a change."""
 HASHED = 64
 """Tiles that are read at a time for near duplicates."""
 BLOCK_BYTES = 64 * 2**20
@@ -89,6 +95,7 @@ def pack_tiles(run: Run) -> None:
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
     card = load_card(data.card) if data.card else None
+    seen = _seen(data)  # before anything is read, so that what changes meanwhile is noticed
     layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
@@ -134,6 +141,7 @@ def pack_tiles(run: Run) -> None:
         duplicates_across_splits=sum(map(len, copies)),
         near_duplicates_across_splits=len({source for pair in alike for source in pair}),
     )
+    write_json(stage.path / SEEN, seen)
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
     say(told(run))
@@ -148,20 +156,52 @@ def pack_tiles(run: Run) -> None:
 def changed(run: Run) -> str | None:
     """Say how the files differ, by path, size and time of change, from those that were packed; None if they do not.
 
-    A missing root does not count as a change, because later stages read packed tiles only.
+    A missing root does not count as a change, because later stages read packed tiles only. Tiles are only looked for
+    again if some file has changed: to cut scenes, bring polygons onto them or list an archive takes long.
     """
     stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
     if not stage.done or not is_there(root):
         return None
+    kept = stage.path / SEEN
     try:
+        seen = _seen(data)
+        if kept.is_file() and read_json(kept) == seen:
+            return None
         layout = layout_of(data, load_card(data.card) if data.card else None)
     except UserError as error:
         return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
     if _listing(root, data, layout) == stage.facts["listing"]:
+        with suppress(OSError):  # in a folder that cannot be written to, tiles are looked for each time
+            write_json(kept, seen)
         return None
     return (
         f"the files in {root} have changed since they were packed: {_differences(stage.path, root, data, layout.tiles)}"
     )
+
+
+def _seen(data: DataSettings) -> str:
+    """Digest of what a layout is made from: the card, and path, size and time of change of each file below the root.
+
+    Small tables and lists are read as well: an edit may leave their size and, on some disks, their time.
+
+    Raises:
+        UserError: the card has mistakes, or a file of a pattern is missing.
+    """
+    root = Path(data.root)
+    named = [data.labels, *(data.split.lists.given.values() if data.split.lists else ())]
+    texts = [_small(root / given) for given in named if given is not None]
+    card = load_card(data.card).model_dump() if data.card else None
+    text = json.dumps([card, states_of_files(root, is_ours), texts])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _small(path: Path) -> str:
+    """Digest of a file, or size and time of change of one that is large or cannot be read."""
+    size, time = state_of(path)
+    with suppress(OSError):
+        if size <= SMALL and path.is_file():
+            return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return f"{size} {time}"
 
 
 def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:

@@ -7,7 +7,7 @@ holds such files and no image.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gcl_custom.errors import UserError
@@ -119,6 +119,35 @@ def state_of(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+def states_of_files(
+    root: Path, passed_over: Callable[[Sequence[str], Sequence[str]], bool]
+) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of all files that a root is made of. No file is opened.
+
+    Args:
+        passed_over: whether a folder below the root with these folders and files in it is left out.
+
+    Raises:
+        UserError: a file of a pattern is missing.
+    """
+    if not root.is_dir():
+        files = files_of(root)
+        names = class_names(root, files) if files else None
+        return [(str(path), *state_of(path)) for path in (*files.values(), *([names] if names else []))]
+    found: list[tuple[str, int, int]] = []
+    seen: set[str] = set()
+    for folder, inner, names_here in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or (folder != str(root) and passed_over(inner, names_here)):
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        paths = (Path(folder) / name for name in sorted(names_here) if not name.startswith("."))
+        found += [(str(path), *state_of(path)) for path in paths]
+    return found
 
 
 def class_names(root: Path, files: Mapping[str, Path]) -> Path | None:

@@ -13,7 +13,8 @@ from small_images import class_folders
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles
-from gcl_custom.imagery.collections.open_collections import collection_at, holding
+from gcl_custom.imagery.collections import open_collections
+from gcl_custom.imagery.collections.open_collections import collection_at, holding, states_of_files
 from gcl_custom.imagery.decoding import Form, Tile, reading
 from gcl_custom.imagery.folders import Layout, common_form, find_tiles
 from gcl_custom.imagery.read_tile import read_tile
@@ -165,3 +166,38 @@ def test_a_member_that_cannot_be_read_is_an_unusable_tile(tmp_path: Path) -> Non
     found = read_tile(root, Source("0000000"), Form(1, "uint8"), DataSettings(root="r", size=16))
     assert "no image in its row" in str(found.tile())
     assert found.place() is None
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_archive_that_has_not_changed_is_not_listed_again(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_below(class_folders(tmp_path / "images"))
+    archive = tarred(tmp_path / "packed" / "images.tar.gz", files)
+    root = archive.parent if inside else archive
+    settings = DataSettings(root=str(root), size=16)
+    run = Run(tmp_path / "run", Recipe(name="run", data=settings))
+    pack_tiles.pack_tiles(run)
+    open_collections._opened.clear()  # as in another process
+    opened: list[Path] = []
+    real = open_collections._open
+    monkeypatch.setattr(open_collections, "_open", lambda root, *rest: opened.append(root) or real(root, *rest))
+    assert (pack_tiles.changed(run), opened) == (None, [])
+    os.utime(archive, (1, 1))
+    assert pack_tiles.changed(run) is not None
+    assert opened == [root]
+
+
+def test_the_states_of_files_are_those_below_a_folder_without_hidden_ones_and_runs(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("a.png", "x/b.csv", "runs/c.png", ".hidden", ".cache/d.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    (root / "x" / "again").symlink_to(root)
+    (root / "x" / "gone.png").symlink_to(root / "nothing")
+    states = states_of_files(root, lambda folders, files: "c.png" in files)
+    assert {Path(path).relative_to(root).as_posix(): size for path, size, _ in states} == {
+        "a.png": 5,
+        "x/b.csv": 7,
+        "x/gone.png": 0,
+    }
