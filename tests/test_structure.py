@@ -64,8 +64,8 @@ ROOMS: dict[str, set[str]] = {
         "evaluation",
     },
     "maps": {
-        *{ROOT, "recipe", "weights", "runs", "measures", "imagery.values", "imagery.places", "imagery.scenes"},
-        *{"imagery", "evaluation", "export"},
+        *{ROOT, "recipe", "weights", "runs", "measures", "imagery.values", "imagery.collections", "imagery.places"},
+        *{"imagery.scenes", "imagery", "evaluation", "export"},
     },
     "cli": {ROOT, "recipe", "weights", "runs", "imagery.collections", "export"},
 }

@@ -25,9 +25,10 @@ from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import backbone_of_run
 from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically, write_text
+from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
 from gcl_custom.imagery.collections.open_collections import collection_at
 from gcl_custom.imagery.decoding import Tile, Unusable, reading
-from gcl_custom.imagery.folders import SUFFIXES, walk
+from gcl_custom.imagery.folders import walk
 from gcl_custom.imagery.left_out import remarks
 from gcl_custom.imagery.read_tile import Read, cut, read_all
 from gcl_custom.imagery.scenes.places import Place
@@ -110,7 +111,7 @@ def _sources(folder: Path, data: DataSettings) -> list[Source]:
     found = walk(folder)
     if not found.images:
         raise UserError(
-            f"{folder} holds no image (other files: {found.others}). An image ends in {' '.join(SUFFIXES)}, and "
+            f"{folder} holds no image (other files: {found.others}). An image ends in {' '.join(IMAGE_SUFFIXES)}, and "
             f"may lie in folders of any depth"
         )
     if found.closed:

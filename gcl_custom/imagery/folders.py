@@ -42,7 +42,6 @@ from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings, SplitLists
 
-SUFFIXES = IMAGE_SUFFIXES
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
 
@@ -139,7 +138,7 @@ def find_tiles(
     shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
     if not found.images:
         raise UserError(
-            f"data.root: {root} holds no image (other files: {found.others}). An image ends in {' '.join(SUFFIXES)}, "
+            f"data.root: {root} holds no image (other files: {found.others}). An image ends in {' '.join(IMAGE_SUFFIXES)}, "
             f"and may lie in folders of any depth{shut}"
         )
     notes = [*collection.notes] if collection else found.notes
@@ -306,7 +305,7 @@ def walk(root: Path, table: Path | None = None) -> Walked:
             path = Path(folder) / name
             if name.startswith(".") or (table is not None and name == table.name and path.resolve() == table):
                 continue
-            if name.lower().endswith(SUFFIXES) and not _is_special(path):
+            if name.lower().endswith(IMAGE_SUFFIXES) and not _is_special(path):
                 images.append(path.relative_to(root).as_posix())
             else:
                 others += 1

@@ -26,8 +26,9 @@ from gcl_custom.export import geoparquet
 from gcl_custom.export.backbone_of_run import TrainedBackbone, load_backbone
 from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically
+from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
 from gcl_custom.imagery.decoding import Unusable, reading
-from gcl_custom.imagery.folders import SUFFIXES, walk
+from gcl_custom.imagery.folders import walk
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.maps.blending import Canvas, Rows
 from gcl_custom.maps.cogs import MOST_COLOURED, Map, written_map
@@ -127,7 +128,7 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
                 raise UserError(f"{root / name} and {other}: their maps would have the same names. Map one at a time")
             found[stem] = (root, name)
     if not found:
-        raise UserError(f"{', '.join(map(str, given))}: no scene there. A scene ends in {' '.join(SUFFIXES)}")
+        raise UserError(f"{', '.join(map(str, given))}: no scene there. A scene ends in {' '.join(IMAGE_SUFFIXES)}")
     return found
 
 
