@@ -138,8 +138,8 @@ def find_tiles(
     shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
     if not found.images:
         raise UserError(
-            f"data.root: {root} holds no image (other files: {found.others}). An image ends in {' '.join(IMAGE_SUFFIXES)}, "
-            f"and may lie in folders of any depth{shut}"
+            f"data.root: {root} holds no image (other files: {found.others}). An image ends in "
+            f"{' '.join(IMAGE_SUFFIXES)}, and may lie in folders of any depth{shut}"
         )
     notes = [*collection.notes] if collection else found.notes
     images, small = without_thumbnails(found.images)
