@@ -116,7 +116,7 @@ def _probed_seeds(backbone: GivenBackbone) -> Sequence[int | None]:
 
 
 def _probe_stage(run: Run, backbone: GivenBackbone, seed: int | None) -> Stage:
-    settings = plan.probe_settings(run.recipe, dict(backbone.identity), seed)
+    settings = plan.probe_settings(run, dict(backbone.identity), seed)
     name = backbone.name if seed is None else f"{backbone.name}-{seed}"
     return run.stage(f"evaluate/probes/{name}", settings, _inputs(run, backbone, seed), REMEDY)
 

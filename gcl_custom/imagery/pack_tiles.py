@@ -136,6 +136,7 @@ def pack_tiles(run: Run) -> None:
         unusable=len(layout.tiles) - len(usable) - sum(kinds[kind] for kind in LEFT_OUT),
         **{kind: kinds[kind] for kind in (LEFT_OUT if data.scenes else [NODATA])},
         split=division.how,
+        **({"masks": True} if layout.kind.dense else {}),
         **({"groups": division.groups} if division.groups else {}),
         values_without_data=share_lacking(without),
         duplicates_across_splits=sum(map(len, copies)),

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.recipe.evaluation import PENALTY_OF_FEW
 
 TEMPERATURE = 0.07
 """The temperature of the neighbours' votes (arXiv:1805.01978, section 3.4), common practice since."""
@@ -202,10 +203,6 @@ def linear_probe(
     """What the chosen probe says of the test tiles."""
     chosen = choose_probe(train, valid, classes, penalties)
     return Probed(chosen.scores(test).cpu(), chosen.valid_score, chosen.penalty, chosen.converged)
-
-
-PENALTY_OF_FEW = 1e-4
-"""For each feature, of a probe with few labels."""
 
 
 def probes_of_few(

@@ -1,7 +1,7 @@
 """The grammar of the sections ``compare`` and ``cost_benefit``."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,28 @@ WITH_LABELS: tuple[Arm, ...] = ("supervised", "scratch")
 """Arms that are trained on labels and need no pretraining."""
 FEW_NEIGHBOURS = 5
 """k of a second kNN score, beside the one of ``compare.neighbours``."""
+PENALTY_OF_FEW = 1e-4
+"""For each feature, of a probe with few labels."""
+
+
+class PixelProbing(NamedTuple):
+    """How the linear probe of pixels is fitted. Its scores depend on each of these."""
+
+    pixels: int = 10_000
+    """Pixels that a probe is fitted to, about."""
+    least: int = 4
+    """The fewest pixels of a tile: of more tiles, some are chosen, spread evenly."""
+    valid: int = 200
+    """The most validation tiles that choose the penalty."""
+    on_the_way: float = 1e-4
+    """Where fits that choose a penalty end, by the largest entry of their gradient."""
+    at_the_end: float = 1e-5
+    """Where fits that are scored end. Ten thousand pixels of wide maps would take minutes otherwise."""
+    finer: int = 4
+    """How many times as large a side the earlier map has as the last one, if there is such a map."""
+
+
+PIXEL_PROBING = PixelProbing()
 LEAST_SUPERVISED_STEPS = 1000
 """Least steps on all labels where a recipe does not say how many epochs: a network from scratch needs about so many,
 however few tiles there are."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, Arm
+from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, PENALTY_OF_FEW, PIXEL_PROBING, Arm
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs.arms import (
@@ -215,9 +215,9 @@ def probe(run: Run, arm: str, seed: int) -> Stage:
     inputs = [tiles(run)] if arm in BEGINNINGS else [tiles(run), pretrain(run, cast(Arm, arm), seed)]
     backbone = [recipe.pretrain.backbone, recipe.pretrain.stem]
     if arm == "public":  # the same for every seed
-        settings = probe_settings(recipe, backbone, None) | start(run)
+        settings = probe_settings(run, backbone, None) | start(run)
         return run.stage("probes/public", settings, inputs, "gcl-custom compare-supervised")
-    settings = probe_settings(recipe, backbone, seed)
+    settings = probe_settings(run, backbone, seed)
     return run.stage(f"probes/{arm}-{seed}", settings, inputs, "gcl-custom compare-supervised")
 
 
@@ -227,7 +227,7 @@ def floor(run: Run, name: str, settings: Mapping[str, Any]) -> Stage:
     Args:
         settings: what the features depend on, beside the tiles.
     """
-    known = probe_settings(run.recipe, dict(settings), run.recipe.seed)
+    known = probe_settings(run, dict(settings), run.recipe.seed)
     return run.stage(f"probes/{name}", known, [tiles(run)], "gcl-custom compare-supervised")
 
 
@@ -245,19 +245,24 @@ def supervised_start(run: Run, arm: str) -> dict[str, Any]:
     return start(run) if arm == "supervised" else {}
 
 
-def probe_settings(recipe: Recipe, backbone: Any, seed: int | None) -> dict[str, Any]:
-    """Settings of a probe, beside its inputs: tiles and weights."""
+def probe_settings(run: Run, backbone: Any, seed: int | None) -> dict[str, Any]:
+    """Settings of a probe, beside its inputs: tiles and weights. Those of pixels count where tiles have masks."""
+    compare = run.recipe.compare
+    record = tiles(run).record or {}
+    masks = record.get("facts", {}).get("masks", False)
+    pixels = {**PIXEL_PROBING._asdict(), "penalty_of_few": PENALTY_OF_FEW}
     return {
-        "penalties": recipe.compare.penalties,
+        "penalties": compare.penalties,
         "few labels": {
-            "shots": recipe.compare.shots,
-            "fractions": [fraction for fraction in recipe.compare.fractions if fraction < 1],
-            "draws": recipe.compare.draws,
+            "shots": compare.shots,
+            "fractions": [fraction for fraction in compare.fractions if fraction < 1],
+            "draws": compare.draws,
         },
-        "neighbours": [recipe.compare.neighbours, FEW_NEIGHBOURS],
+        "neighbours": [compare.neighbours, FEW_NEIGHBOURS],
         "backbone": backbone,
         "seed": seed,
-        "precision": recipe.hardware.precision,
+        "precision": run.recipe.hardware.precision,
+        **({"pixels": pixels} if masks else {}),
     }
 
 

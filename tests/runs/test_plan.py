@@ -6,7 +6,7 @@ import pytest
 from planned_runs import RECIPE, changed, finish
 
 from gcl_custom.errors import StaleStage
-from gcl_custom.recipe.evaluation import CostBenefitSettings
+from gcl_custom.recipe.evaluation import PIXEL_PROBING, CostBenefitSettings
 from gcl_custom.recipe.features import Vgg16Settings
 from gcl_custom.recipe.generator import (
     IcGanSettings,
@@ -66,6 +66,25 @@ def test_the_cost_of_augmentations_depends_on_them_alone(run: Run) -> None:
     assert not plan.cost_benefit(
         changed(run, generator={"maskgit": run.recipe.tokens.maskgit.model_copy(update={"epochs": 9})}), 512
     ).done
+
+
+@pytest.mark.parametrize("field", PIXEL_PROBING._fields)
+def test_how_pixels_are_probed_makes_probes_of_masks_stale_and_no_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    tiles = plan.tiles(run)
+    stages = {}
+    for masks in (False, True):
+        tiles.finish(content="same", masks=masks)
+        stages[masks] = plan.probe(run, "gcl", 0)
+        stages[masks].redo = True
+        finish(stages[masks])
+    assert stages[True].fingerprint != stages[False].fingerprint
+    other = PIXEL_PROBING._replace(**{field: getattr(PIXEL_PROBING, field) * 2})
+    monkeypatch.setattr(plan, "PIXEL_PROBING", other)
+    assert not plan.probe(run, "gcl", 0).done
+    tiles.finish(content="same", masks=False)
+    assert plan.probe(run, "gcl", 0).fingerprint == stages[False].fingerprint
 
 
 def test_names_and_checkpoint_times_change_no_stage(run: Run) -> None:

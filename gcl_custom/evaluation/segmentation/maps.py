@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.backbones import Enlarged, Normalised
+from gcl_custom.recipe.evaluation import PIXEL_PROBING
 
-FINER = 4
-"""How many times as large a side the earlier map of a probe has as the last one, if there is such a map."""
 LEVELS = 4
 """Layers of a network of tokens, whose maps are all of one side, that a decoder sees."""
 
@@ -64,7 +63,7 @@ def of_probe(backbone: nn.Module, store: TileStore) -> Maps:
     """
     sides, channels = _of_all(backbone, store)
     last = len(sides) - 1
-    finer = [layer for layer, side in enumerate(sides) if side >= FINER * sides[last]]
+    finer = [layer for layer, side in enumerate(sides) if side >= PIXEL_PROBING.finer * sides[last]]
     layers = [finer[-1] if finer else last // 2, last]
     return Maps(backbone, layers, [channels[layer] for layer in layers])
 

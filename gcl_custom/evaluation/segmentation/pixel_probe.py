@@ -21,19 +21,13 @@ from torch import Tensor, nn
 from gcl_custom.imagery.tile_store import TileStore, spread
 from gcl_custom.measures.label_kinds import LAST_MAP, SINGLE_LABEL
 from gcl_custom.measures.overlap import IGNORED, overlaps
-from gcl_custom.measures.probes import PENALTY_OF_FEW, TOLERANCE, Linear, Standardised, Turned, fit_linear
+from gcl_custom.measures.probes import Linear, Standardised, Turned, fit_linear
 from gcl_custom.randomness import derive
+from gcl_custom.recipe.evaluation import PENALTY_OF_FEW, PIXEL_PROBING
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
 
-PIXELS, LEAST = 10_000, 4
-"""Pixels that a probe is fitted to, about, and the fewest of a tile: of more tiles, some are chosen, spread evenly."""
-VALID = 200
-"""The most validation tiles that choose the penalty."""
 BATCH = 32
-ON_THE_WAY, AT_THE_END = 1e-4, 10 * TOLERANCE
-"""Where fits end, by the largest entry of their gradient: those that choose a penalty, and those that are scored. Ten
-thousand pixels of wide maps would take minutes otherwise."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,8 @@ class Seen:
 
     def sample(self, tiles: Int[Tensor, " b"]) -> Sample:
         """Random pixels of the tiles that have a class; of a tile always the same first ones."""
-        tiles = spread(tiles, PIXELS // LEAST)
-        each = max(LEAST, PIXELS // max(1, len(tiles)))
+        tiles = spread(tiles, PIXEL_PROBING.pixels // PIXEL_PROBING.least)
+        each = max(PIXEL_PROBING.least, PIXEL_PROBING.pixels // max(1, len(tiles)))
         rows, labels = [], []
         for some, maps in self.maps(tiles):
             for place, (tile, mask) in enumerate(zip(some.tolist(), self.store.targets(some), strict=True)):
@@ -144,7 +138,7 @@ def probe_pixels(
         converged; and the masks of the tiles to show, by the first probe.
     """
     store, kind = seen.store, seen.store.kind
-    train, valid = seen.sample(index["train"]), seen.sample(spread(index["valid"], VALID))
+    train, valid = seen.sample(index["train"]), seen.sample(spread(index["valid"], PIXEL_PROBING.valid))
     standardised = Standardised(train.x)
     width = train.x.shape[1]
     _, maps = next(seen.maps(index["train"][:1]))
@@ -160,7 +154,7 @@ def probe_pixels(
         falling = sorted(penalties, reverse=True)
         path = list(_path(x, train.labels, classes, falling))
         tried = [PixelProbe.of(fitted, standardised, part, width) for fitted in path]
-        some = spread(index["valid"], VALID)
+        some = spread(index["valid"], PIXEL_PROBING.valid)
         scores = [kind.score(kept, store.labels[some]) for kept in seen.overlaps(tried, some)]
         best = max(range(len(falling)), key=scores.__getitem__)  # the strongest of equal ones
         labels = torch.cat([train.labels, valid.labels])
@@ -171,18 +165,23 @@ def probe_pixels(
             classes,
             falling[best],
             start=path[best],
-            tolerance=AT_THE_END,
+            tolerance=PIXEL_PROBING.at_the_end,
         )
-        converged = converged and final.gradient <= AT_THE_END
+        converged = converged and final.gradient <= PIXEL_PROBING.at_the_end
         found[name], chosen[name] = PixelProbe.of(final, standardised, part, width), (falling[best], scores[best])
     few: list[PixelProbe] = []
     for drawn in (tiles for all_draws in draws.values() for tiles in all_draws):
         some_pixels = seen.sample(drawn)
         penalty = PENALTY_OF_FEW * max(1, standardised.varying)
         fitted = fit_linear(
-            standardised(some_pixels.x), some_pixels.labels, SINGLE_LABEL, classes, penalty, tolerance=AT_THE_END
+            standardised(some_pixels.x),
+            some_pixels.labels,
+            SINGLE_LABEL,
+            classes,
+            penalty,
+            tolerance=PIXEL_PROBING.at_the_end,
         )
-        converged = converged and fitted.gradient <= AT_THE_END
+        converged = converged and fitted.gradient <= PIXEL_PROBING.at_the_end
         few.append(PixelProbe.of(fitted, standardised, slice(0, width), width))
     kept = seen.overlaps([*found.values(), *few], index["test"])
     outcome: dict[str, Any] = {name: kept[place].tolist() for place, name in enumerate(found)}
@@ -202,5 +201,7 @@ def _path(
     """Fits from the strongest penalty to the weakest, each beginning at the one before."""
     turned, fitted = Turned.of(x), None
     for penalty in penalties:
-        fitted = fit_linear(turned, labels, SINGLE_LABEL, classes, penalty, start=fitted, tolerance=ON_THE_WAY)
+        fitted = fit_linear(
+            turned, labels, SINGLE_LABEL, classes, penalty, start=fitted, tolerance=PIXEL_PROBING.on_the_way
+        )
         yield fitted

@@ -15,6 +15,7 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import LAST_MAP
 from gcl_custom.measures.pixel_features import PixelFeatures
 from gcl_custom.measures.probes import Linear, Standardised
+from gcl_custom.recipe.evaluation import PIXEL_PROBING
 from gcl_custom.recipe.hardware import HardwareSettings
 
 HARDWARE = HardwareSettings(accelerator="cpu", precision="fp32")
@@ -117,7 +118,7 @@ def test_pixels_of_a_tile_are_the_same_for_every_network_and_have_a_class() -> N
 
 
 def test_of_many_tiles_some_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_probe, "PIXELS", 20)
+    monkeypatch.setattr(pixel_probe, "PIXEL_PROBING", PIXEL_PROBING._replace(pixels=20))
     store = store_in(tmp_path)
     sample = Seen(PixelFeatures(), store, HARDWARE).sample(labelled(store, "train"))
     assert len(sample.x) == len(sample.labels) == 20  # four pixels of five tiles
