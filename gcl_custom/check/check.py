@@ -16,6 +16,7 @@ from gcl_custom.check.imagery_page import imagery_page
 from gcl_custom.check.step_costs import measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, in_bytes, say, warn
+from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.files import write_text
 from gcl_custom.imagery.tile_store import SPLITS
@@ -102,7 +103,7 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
         if any(row):
             table.add_row(name, *(f"{count:,}" for count in row))
     if (more := len(tiles.classes) - MOST_CLASSES) > 0:
-        table.add_row(f"{more:,} more classes")
+        table.add_row(counted(more, "more class", "more classes"))
     table.add_row("all", *(f"{tiles.count(split):,}" for split in SPLITS), style="bold")
     console.print(table)
     if tiles.told:
@@ -113,7 +114,8 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
         grid = recipe.data.size // tokenizer.pixels_per_token
         in_tokens = f"; {grid} x {grid} tokens of {tokenizer.codes} codes"
     say(
-        f"a tile: {tiles.form.bands} bands of {tiles.form.dtype}{of_a_file(tiles.form)}, {recipe.data.size} x "
+        f"a tile: {counted(tiles.form.bands, 'band')} of {tiles.form.dtype}{of_a_file(tiles.form)}, "
+        f"{recipe.data.size} x "
         f"{recipe.data.size} px{in_tokens}"
     )
     if not tiles.classes:
@@ -125,11 +127,11 @@ def show_tiles(tiles: FoundTiles, recipe: Recipe) -> None:
         lacking = [name for label, name in enumerate(tiles.classes) if not tiles.count(split, label)]
         if lacking:
             names = ", ".join([*lacking[:NAMED], *(["..."] if len(lacking) > NAMED else [])])
-            warn(f"no {split} tile of {len(lacking)} classes: {names}")
+            warn(f"no {split} tile of {counted(len(lacking), 'class', 'classes')}: {names}")
     for fraction in recipe.compare.fractions:
         total, wanted = tiles.share(fraction), fraction * len(tiles.labelled)
         note = ", since each class keeps one" if total > 1.5 * wanted else ""
-        say(f"label fraction {fraction:g}: {total} of {len(tiles.labelled):,} labelled training tiles{note}")
+        say(f"label fraction {fraction:g}: {total:,} of {counted(len(tiles.labelled), 'labelled training tile')}{note}")
 
 
 def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
@@ -150,8 +152,8 @@ def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
     lacking = sum(not state.there for _, state in found)
     if lacking:
         warn(
-            f"{lacking} of {len(found)} weights are missing or damaged, so what they take is not measured. How to get "
-            f"them says: gcl-custom weights RECIPE"
+            f"{lacking} of {len(found)} weights {either(lacking, 'is', 'are')} missing or damaged, so what "
+            f"that takes is not measured. How to get one says: gcl-custom weights RECIPE"
         )
     of_generator = [state for need, state in found if any(key.startswith("generator.") for key in need.keys)]
     return sizes, all(state.there for state in of_generator)
@@ -172,7 +174,7 @@ def show_costs(rows: Sequence[StageCost], run: Run) -> None:
     table.add_row("all", "", f"{least}{duration(seconds)}", memory, in_bytes(disk), style="bold")
     console.print(table)
     threads = torch.get_num_threads()
-    device = "GPU" if torch.cuda.is_available() else f"CPU with {threads} thread{'s' if threads > 1 else ''}"
+    device = "GPU" if torch.cuda.is_available() else f"CPU with {counted(threads, 'thread')}"
     say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
     if (devices := run.recipe.hardware.devices) > 1:
         say(f"time is that of one device; {devices} will share the training and the views")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gcl_custom.check.inventory import Inventory
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
+from gcl_custom.counted import counted
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.imagery.places.coordinates import Places
 from gcl_custom.imagery.symmetry import WAYS
@@ -87,7 +88,7 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
     data, settings = recipe.data, recipe.pretrain
     train = tiles.count("train")
     tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
-    yield StageCost("tiles", f"{len(tiles.split):,} tiles", 0.0, 0, len(tiles.split) * tile)
+    yield StageCost("tiles", counted(len(tiles.split), "tile"), 0.0, 0, len(tiles.split) * tile)
     if arms.needs_generator(recipe):
         for name in recipe.generator_stages:
             yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
@@ -96,11 +97,15 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
     if costs.targets:
         block, width = costs.targets
         seconds = train / BLOCK * block.seconds
-        yield StageCost("targets", f"features of {train:,} tiles", seconds, block.memory, 4 * train * width)
+        yield StageCost("targets", f"features of {counted(train, 'tile')}", seconds, block.memory, 4 * train * width)
     steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
     seconds = steps * costs.pretrain.seconds
     number = len(arms.pretrainings(recipe))
-    what, memory, kept = f"{steps:,} steps of {settings.tiles_per_step}", costs.pretrain.memory, _kept(costs.pretrain)
+    what, memory, kept = (
+        f"{counted(steps, 'step')} of {settings.tiles_per_step}",
+        costs.pretrain.memory,
+        _kept(costs.pretrain),
+    )
     yield StageCost("pretrain", what, seconds, memory, kept)
     if tiles.classes:
         if number > 1:
@@ -119,7 +124,7 @@ def _tokenizer(
     tokenizer = recipe.tokens.tokenizer
     size = weights.get("generator.tokenizer.weights", 0)
     steps = tokenizer.epochs * _per_epoch(tiles.count("train"), tokenizer.batch)
-    what = f"{steps:,} steps of {tokenizer.batch}"
+    what = f"{counted(steps, 'step')} of {tokenizer.batch}"
     if not steps:
         yield StageCost("tokenizer", "taken as it is", 0.0, 0, size)
     elif costs and costs.tokenizer and costs.adversary:
@@ -146,7 +151,11 @@ def _maskgit(
     encoded, reading, kept = _encoded(recipe, tiles, costs)
     size = weights.get("generator.maskgit.weights", 0)
     steps = maskgit.epochs * _per_epoch(tiles.count("train"), maskgit.batch)
-    what = f"{steps:,} steps of {maskgit.batch}" if steps else f"taken as it is; {encoded:,} tiles encoded"
+    what = (
+        f"{counted(steps, 'step')} of {maskgit.batch}"
+        if steps
+        else f"taken as it is; {counted(encoded, 'tile')} encoded"
+    )
     if costs is None or reading is None:
         yield StageCost("maskgit", what, None, None, (4 if steps else 1) * size + kept, UNKNOWN)
     elif costs.maskgit is None:
@@ -167,20 +176,20 @@ def _captions(
     recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
     count = len(tiles.split)
-    yield StageCost("captions", f"{count:,} tiles", None, None, count * CAPTION, UNKNOWN)
+    yield StageCost("captions", counted(count, "tile"), None, None, count * CAPTION, UNKNOWN)
 
 
 def _latents(
     recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
     generator, count = recipe.generator, tiles.count("train")
-    what = f"{count:,} tiles, {generator.descent_steps:,} steps each"
+    what = f"{counted(count, 'tile')}, {counted(generator.descent_steps, 'step')} each"
     yield StageCost("latents", what, None, None, count * 4 * generator.latent_numbers, UNKNOWN)
 
 
 def _edit(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]) -> Iterator[StageCost]:
     assert recipe.views.strategy is not None
-    yield StageCost("edit", f"{recipe.views.strategy.training_steps:,} steps", None, None, 0, UNKNOWN)
+    yield StageCost("edit", counted(recipe.views.strategy.training_steps, "step"), None, None, 0, UNKNOWN)
 
 
 OF_GENERATOR = {
@@ -201,7 +210,7 @@ def _made(
     number = train * recipe.views.per_tile
     alone = sum(weights.get(each.key, 0) for each in named(recipe) if each.makes_views) or None
     if arms.needs_views(recipe):
-        what = f"{number:,} views"
+        what = counted(number, "view")
         if costs and costs.views:
             seconds = number / recipe.views.batch * costs.views.seconds
             yield StageCost("views", what, seconds, costs.views.memory, number * tile)
@@ -211,7 +220,7 @@ def _made(
         else:
             yield StageCost("views", what, None, alone, number * tile, UNKNOWN)
     if arms.needs_reconstructions(recipe):
-        what = f"{train:,} tiles"
+        what = counted(train, "tile")
         if costs:
             seconds = 2 * train / recipe.views.batch * costs.tokenise.seconds  # decoding costs about what encoding does
             yield StageCost("reconstructions", what, seconds, costs.tokenise.memory, train * tile)
@@ -240,7 +249,7 @@ def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: i
     embedded = (pretrainings + len(compare.seeds) + recipe.pretrain.continues) * probed  # untrained, and public
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
     seconds += probed / compare.batch * costs.floors.seconds
-    what = f"at most {round(steps):,} steps of {compare.batch}, {embedded:,} tiles embedded"
+    what = f"at most {counted(round(steps), 'step')} of {compare.batch}, {counted(embedded, 'tile')} embedded"
     return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
 
 

@@ -12,6 +12,7 @@ from gcl_custom import __version__
 from gcl_custom.check.estimates import FoundTiles, StageCost
 from gcl_custom.check.inventory import Inventory, form_cells
 from gcl_custom.console import duration, in_bytes
+from gcl_custom.counted import counted, either
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting.html import Cell, table, text
@@ -51,7 +52,8 @@ def imagery_page(recipe: Recipe, tiles: FoundTiles, costs: Sequence[StageCost], 
     form, size = tiles.form, recipe.data.size
     head = (
         f"<header><p>Imagery · gcl-custom {escape(__version__)}</p><h1>{escape(recipe.data.root)}</h1>"
-        f"<p>{len(tiles.split):,} tiles of {size} × {size} px, {form.bands} bands of {escape(form.dtype)}</p></header>"
+        f"<p>{counted(len(tiles.split), 'tile')} of {size} × {size} px, {counted(form.bands, 'band')} of "
+        f"{escape(form.dtype)}</p></header>"
         f"{notice}<nav>{links}</nav>"
     )
     template = resources.files("gcl_custom.reporting").joinpath("page.html").read_text(encoding="utf-8")
@@ -90,9 +92,9 @@ def _forms(found: Inventory) -> str:
         rows.append((kind, [*(text(cell) for cell in others), text(f"{count:,}", number=True)]))
     if not rows:
         return ""
-    read = f"{found.read:,} of {found.of:,} files were read."
+    read = f"{found.read:,} of {counted(found.of, 'file')} {either(found.read, 'was', 'were')} read."
     more = len(found.forms) - MOST_FORMS
-    further = f" {more:,} rarer forms are not shown." if more > 0 else ""
+    further = f" {counted(more, 'rarer form is', 'rarer forms are')} not shown." if more > 0 else ""
     columns = ["kind", "pixels", "bands", "type", "projection", "files"]
     return f'{table(columns, rows, [False] * 4 + [True])}<p class="note">{read}{further}</p>'
 
@@ -135,7 +137,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _more(count: int) -> str:
-    return f'<p class="note">{count - LISTED:,} more are not listed.</p>' if count > LISTED else ""
+    return f'<p class="note">{counted(count - LISTED, "more is", "more are")} not listed.</p>' if count > LISTED else ""
 
 
 def _costs(costs: Sequence[StageCost]) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
 from gcl_custom.console import console, progress, say, warn
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
@@ -107,13 +108,16 @@ def show_files(found: Inventory) -> None:
         for form, count in forms[:MOST_FORMS]:
             table.add_row(*form_cells(form), f"{count:,}")
         if (more := len(forms) - MOST_FORMS) > 0:
-            table.add_row(f"{more:,} more forms")
+            table.add_row(counted(more, "more form"))
         console.print(table)
     if copies := found.copies:
         count = sum(map(len, copies))
-        say(f"{count} tiles are copies of one another, such as {copies[0][0]} and {copies[0][1]}")
+        say(f"{count:,} tiles are copies of one another, such as {copies[0][0]} and {copies[0][1]}")
     if blank := found.blank:
-        say(f"{len(blank)} tiles are blank, or nearly so, such as {examples([str(source) for source in blank])}")
+        say(
+            f"{counted(len(blank), 'tile is', 'tiles are')} blank, or nearly so, such as "
+            f"{examples([str(source) for source in blank])}"
+        )
 
 
 def _tiles(

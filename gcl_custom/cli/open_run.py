@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gcl_custom.console import say
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.collection_names import may_be_collection
 from gcl_custom.recipe.file import shipped
@@ -46,7 +47,7 @@ def opened(runs: Path, given: str | None, name: str | None, overrides: Sequence[
         return run
     kind, recipe = import_module("gcl_custom.check.folder_recipe").folder_recipe(folder, overrides)
     say(
-        f"a first try on {folder} with the shipped recipe {kind}: {recipe.pretrain.epochs} epochs, tiles of "
+        f"a first try on {folder} with the shipped recipe {kind}: {counted(recipe.pretrain.epochs, 'epoch')}, tiles of "
         f"{recipe.data.size} px. Your own recipe: gcl-custom recipes copy {kind} mine.yaml"
     )
     return Run(path, recipe, redo)

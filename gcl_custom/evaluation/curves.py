@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from gcl_custom.counted import counted
+
 Curve = Sequence[tuple[int, float]]
 LAST = 1 / 3
 """The share of the steps, the last of them, that may bring no gain."""
@@ -57,7 +59,9 @@ def unsettled(trainings: Sequence[Training]) -> str | None:
     rises = [rise(training) for training in trainings]
     steps = max((training["steps"] for training in trainings), default=0)
     if not rises or None in rises:
-        return f"its {steps:,} steps have too few validation scores to tell whether it levelled off"
+        return (
+            f"its {counted(steps, 'step has', 'steps have')} too few validation scores to tell whether it levelled off"
+        )
     mean = sum(filter(None, rises)) / len(rises)
     if mean <= max(map(noise, trainings)):
         return None

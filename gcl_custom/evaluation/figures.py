@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from gcl_custom.counted import counted
 from gcl_custom.measures.label_kinds import LAST_MAP, TOP_5
 
 TITLES = {
@@ -84,7 +85,7 @@ def share_title(labels: str) -> str:
 
 def _few_title(metric: str) -> str:
     kind, _, labels = metric.partition("@")
-    return share_title(labels) if kind == "probe" else f"{labels} label{'' if labels == '1' else 's'} a class"
+    return share_title(labels) if kind == "probe" else f"{counted(int(labels), 'label')} a class"
 
 
 def in_columns(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, dict[str, Any]]]:

@@ -31,6 +31,7 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.figures import FLOORS
 from gcl_custom.generator.loading import PARTS, load_as_backbone
@@ -130,7 +131,8 @@ def _require_bands(run: Run, store: TileStore, other: Run, where: str) -> TileSt
     tiles = TileStore(plan.tiles(other).path)
     if tiles.bands != store.bands:
         raise UserError(
-            f"{where}: it was trained on tiles of {tiles.bands} bands, and {run.recipe.data.root} has tiles of "
+            f"{where}: it was trained on tiles of {counted(tiles.bands, 'band')}, and {run.recipe.data.root} "
+            f"has tiles of "
             f"{store.bands}. Evaluate it on imagery with the same bands"
         )
     return tiles

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gcl_custom.counted import counted
 from gcl_custom.evaluation.figures import OF_DRAWS
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.percent import score_text
@@ -42,7 +43,7 @@ def over(scores: Mapping[str, Any]) -> str:
 def tiles_or_blocks(scores: Mapping[str, Any]) -> str:
     """What was resampled for intervals that are not over seeds: test tiles, or whole blocks of them."""
     blocks = scores.get("test_blocks")
-    return "test tiles" if blocks is None else f"{blocks:,} blocks of test tiles"
+    return "test tiles" if blocks is None else f"{counted(blocks, 'block')} of test tiles"
 
 
 def of_probes(scores: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from gcl_custom import console
+from gcl_custom.counted import either
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.classifier import EVALUATIONS, PATIENCE, Classifier
 from gcl_custom.evaluation.curves import Training
@@ -227,7 +228,10 @@ def train(
         (stage.path / "last.ckpt").unlink(missing_ok=True)  # each is several times the weights, and there are dozens
         of = f" of {outcome['most_steps']:,}" if outcome["steps"] < outcome["most_steps"] else ""
         score = percent(outcome["valid"], outcome["valid_tiles"])
-        console.say(f"{stage.name}: {outcome['steps']:,}{of} steps, validation {score}")
+        console.say(
+            f"{stage.name}: {outcome['steps']:,}{of} {either(outcome['most_steps'], 'step', 'steps')}, "
+            f"validation {score}"
+        )
     return cast(dict[str, Any], read_json(stage.path / "predictions.json"))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gcl_custom.counted import counted
 from gcl_custom.measures import collapse
 from gcl_custom.runs.stage import Stage
 
@@ -13,10 +14,12 @@ def of_stages(stages: Sequence[Stage]) -> list[str]:
         facts = stage.facts if stage.done else {}
         found += [f"{stage.name}: {text}" for text in facts.get("warnings", [])]
         if facts.get("unusable"):
-            found.append(f"{facts['unusable']} files could not be used; {stage.path / 'unusable.txt'} says why.")
+            found.append(
+                f"{counted(facts['unusable'], 'file')} could not be used; {stage.path / 'unusable.txt'} says why."
+            )
         if facts.get("duplicates_across_splits"):
             found.append(
-                f"{facts['duplicates_across_splits']} tiles are copies of one another in different splits: "
+                f"{facts['duplicates_across_splits']:,} tiles are copies of one another in different splits: "
                 "scores on them say too much."
             )
         if "embedding_std" in facts and "effective_rank" in facts:

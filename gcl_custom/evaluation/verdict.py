@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from gcl_custom.counted import counted
 from gcl_custom.evaluation.curves import Training, unsettled
 from gcl_custom.evaluation.figures import (
     CAUTION,
@@ -233,7 +234,7 @@ def _verdict(results: Results, measure: str, unfit: Unfit) -> str:
             theirs = f"{TITLES[other.arm]}{' with all labels' if other.arm == 'supervised' else ''}"
             phrases.append(f"{relation[found.outcome]} {theirs} ({_mean(results, other)})")
     seeds = len(results[linear].scores)
-    count = f"{seeds} seed{'s' if seeds > 1 else ''}, {results[linear].tiles:,} test tiles"
+    count = f"{counted(seeds, 'seed')}, {counted(results[linear].tiles, 'test tile')}"
     if not phrases:
         lacking = "no other arm that it can be compared with" if unfit else "no other arm to compare it with"
         return f"GCL reaches {_mean(results, linear)} (linear probe, {measure}; {count}); there is {lacking}."
@@ -312,7 +313,8 @@ def _unfit(results: Results, trainings: Trainings, figure: Figure) -> str | None
     if untrained in results and results[figure].scores.mean() <= results[untrained].scores.mean():
         steps = max((training["steps"] for training in trainings.get(figure, ())), default=0)
         floor = f"the linear probe of an untrained backbone ({_mean(results, untrained)})"
-        reasons.append(f"it did not get above {floor}{f' in {steps:,} steps' if steps else ''}")
+        within = f" in {counted(steps, 'step')}" if steps else ""
+        reasons.append(f"it did not get above {floor}{within}")
     if rising := unsettled(trainings.get(figure, ())):
         reasons.append(rising)
     return ", and ".join(reasons) or None

@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from gcl_custom import console
 from gcl_custom.arrays import save_array
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import backbone_of_run
@@ -79,7 +80,8 @@ def embed(
         _write_array(table, out)
     placed = sum(place is not None for place in table.places)
     console.say(
-        f"{len(table.sources):,} representations of {known.width} numbers by {known.architecture} ({known.arm}, seed "
+        f"{counted(len(table.sources), 'representation')} of {known.width} numbers by {known.architecture} "
+        f"({known.arm}, seed "
         f"{known.seed}), {placed:,} with coordinates: {out}"
     )
 
@@ -174,7 +176,7 @@ def _state_unusable(
     summary = ", ".join(f"{n} {kind}" for kind, n in Counter(problem.kind for _, problem in bad).most_common())
     examples = "\n".join(f"  {line}".replace("\t", ": ") for line in lines[:EXAMPLES])
     if len(bad) == count:
-        raise UserError(f"None of the {count} {what} in {folder} can be used ({summary}).\n{examples}")
+        raise UserError(f"No {what[:-1]} in {folder} can be used ({summary}).\n{examples}")
     if listing:
         write_text(listing, "".join(f"{line}\n" for line in lines))
     where = listing or f"\n{examples}"

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from gcl_custom import __version__
+from gcl_custom.counted import counted
 from gcl_custom.evaluation.figures import column_title, in_columns, title
 from gcl_custom.evaluation.score_texts import (
     above,
@@ -81,7 +82,8 @@ def _data(known: TrainedBackbone) -> str:
     facts, card = plan.tiles(known.run).facts, known.card
     tiles = ", ".join(f"{count:,} {split}" for split, count in facts["tiles"].items())
     lines = [
-        f"Tiles of {known.store.size} px: {tiles}. Pretraining saw the {facts['tiles']['train']:,} train tiles only."
+        f"Tiles of {known.store.size} px: {tiles}. Pretraining saw the "
+        f"{counted(facts['tiles']['train'], 'train tile')} only."
     ]
     if card:
         lines += [f"Data set: {card.title}.", f"Source: {card.source}.", f"Licence: {card.licence}."]
@@ -98,7 +100,8 @@ def _training(known: TrainedBackbone) -> str:
     settings = arms.arm_settings(recipe, known.arm)
     start = f"weights of the start ({settings.start.name}), batch norms {arms.norms_of(settings)}; "
     return (
-        f"{start * settings.continues}{settings.method.name}, {settings.epochs} epochs, batch {settings.batch}, views "
+        f"{start * settings.continues}{settings.method.name}, {counted(settings.epochs, 'epoch')}, batch "
+        f"{settings.batch}, views "
         f"of {settings.crop_size or recipe.data.size} px, stem {settings.stem}, mixing rate "
         f"{settings.mixing_rate:g} of views that are {settings.source}. The whole recipe of the run, with every "
         f"default:\n\n<details><summary>recipe.yaml</summary>\n\n```yaml\n{_shareable(recipe)}```\n\n</details>"
@@ -136,7 +139,7 @@ def _scores(known: TrainedBackbone) -> str:
     this = f" The backbone of this card: linear probe {mean_text({'mean': own}, tiles)} %." if own is not None else ""
     before = "".join(f"- {text}\n" for text in above(scores)) + "\n"
     return (
-        f"{caption(scores['measure'])} {scores['test_tiles']:,} test tiles; intervals {over(scores)}. "
+        f"{caption(scores['measure'])} {counted(scores['test_tiles'], 'test tile')}; intervals {over(scores)}. "
         f"{of_probes(scores)}. Shares of labels: the whole network trained, from the backbone, "
         f"or, for the supervised baseline, from the weights that pretraining began with. {of_draws(scores)} "
         f"{of_floors(scores)}{this}\n\n"

@@ -3,6 +3,7 @@
 import torch
 
 from gcl_custom.console import progress, say
+from gcl_custom.counted import counted
 from gcl_custom.generator.public.captions import Captioner, CaptionFile
 from gcl_custom.generator.token_store import tokenised
 from gcl_custom.imagery.tile_store import TileStore
@@ -43,4 +44,7 @@ def caption_tiles(run: Run) -> None:
             ticker.advance(len(some))
     captions = file.read(tiles)
     stage.finish(tiles=len(tiles), distinct=len(set(captions)))
-    say(f"{STAGE}: {len(set(captions))} different ones of {len(tiles)} tiles, such as {'; '.join(captions[:SHOWN])}")
+    say(
+        f"{STAGE}: {len(set(captions)):,} different ones of {counted(len(tiles), 'tile')}, such as "
+        f"{'; '.join(captions[:SHOWN])}"
+    )

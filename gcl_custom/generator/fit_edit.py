@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gcl_custom.console import progress, say
+from gcl_custom.counted import counted
 from gcl_custom.files import UNREADABLE, damaged, write_atomically
 from gcl_custom.generator.augment.edit_training import State
 from gcl_custom.generator.augment.interface import picture_rows
@@ -84,7 +85,7 @@ def fit_edit(run: Run) -> None:
     stage.finish(tiles=len(latents), **{f"loss_{name}": value for name, value in losses.items()})
     checkpoint.unlink(missing_ok=True)
     said = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-    say(f"{STAGE}: learned in {settings.steps} steps, last losses {said}; picture in {stage.path}")
+    say(f"{STAGE}: learned in {counted(settings.steps, 'step')}, last losses {said}; picture in {stage.path}")
 
 
 def _state(checkpoint: Path) -> Any:

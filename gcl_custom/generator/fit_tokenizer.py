@@ -3,6 +3,7 @@
 import torch
 
 from gcl_custom.console import say, warn
+from gcl_custom.counted import counted
 from gcl_custom.generator.token_training import Quality, TokenizerTraining
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
@@ -52,7 +53,8 @@ def fit_tokenizer(run: Run) -> None:
             warn(f"{stage.name}: {line}")
     stage.finish(**quality, feature_network=training.network.name, parameters=parameters, warnings=warnings)
     say(
-        f"{stage.name}: on {len(store.index('test'))} test tiles {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}, "
+        f"{stage.name}: on {counted(len(store.index('test')), 'test tile')} {quality['psnr']:.2f} dB, SSIM "
+        f"{quality['ssim']:.3f}, "
         f"{quality['codes_used']:.0%} of the codes used"
     )
     if found:

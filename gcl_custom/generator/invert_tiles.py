@@ -11,6 +11,7 @@ from functools import partial
 import torch
 
 from gcl_custom.console import say
+from gcl_custom.counted import counted
 from gcl_custom.generator.encoding import draws, joined
 from gcl_custom.generator.latent_store import LatentWriter
 from gcl_custom.generator.loading import load_unedited
@@ -39,7 +40,7 @@ def invert_tiles(run: Run) -> None:
     each(partial(_inverting, run, stage), writer.pending, run.recipe.hardware)
     writer.finish()
     stage.finish(tiles=writer.count)
-    say(f"{STAGE}: of {writer.count} tiles, in {stage.path}")
+    say(f"{STAGE}: of {counted(writer.count, 'tile')}, in {stage.path}")
 
 
 def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gcl_custom.console import warn
+from gcl_custom.counted import counted
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.augment.masks import training_mask
 from gcl_custom.generator.build_networks import AnyTokenizer
@@ -132,7 +133,8 @@ class TokenizerTraining(Trainable):
         revive_after: int = getattr(self.settings, "revive_after", 0)  # public tokenizers revive none
         if self.steps <= revive_after and codes_used < 0.5:
             lines["short"] = (
-                f"only {codes_used:.0%} of the codes are used: the training has {self.steps} steps, and unused codes "
+                f"only {codes_used:.0%} of the codes are used: the training has {counted(self.steps, 'step')}, "
+                f"and unused codes "
                 f"are revived after {revive_after}. Raise generator.tokenizer.epochs or lower "
                 f"generator.tokenizer.revive_after"
             )

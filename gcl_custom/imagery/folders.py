@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
@@ -245,7 +246,7 @@ def common_form(
             reasons[str(problem)] += 1
     if not forms:
         raise UserError(
-            f"data.root: none of {sum(reasons.values())} files of {root} can be read, for example {paths[0]}: "
+            f"data.root: no file of {root} can be read ({sum(reasons.values())} looked at), for example {paths[0]}: "
             f"{reasons.most_common(1)[0][0]}. Tiles are JPEG, PNG, WebP, TIFF or JPEG 2000"
         )
     kinds: Counter[Form] = Counter()
@@ -365,7 +366,7 @@ def _recognised(root: Path, read: Reading) -> tuple[list[str], list[str]]:
         ]
     notes = [f"the folders below {read.top} are read as classes"] if read.top else []
     if others:
-        notes.append(f"{len(others)} images lie not in a class folder but elsewhere: {examples(others)}")
+        notes.append(f"{counted(len(others), 'image lies', 'images lie')} in no class folder: {examples(others)}")
     return read.classes, notes + _empty(root / read.splits.get("train", read.top), read.classes)
 
 

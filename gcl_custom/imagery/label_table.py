@@ -23,6 +23,7 @@ from unicodedata import normalize
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.layouts import split_named
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
@@ -277,7 +278,7 @@ def _faults(
         yield "a stray quote: a cell in quotes ends with one, and a quote inside is doubled"
         return
     if len(cells) != len(header):
-        yield f"{len(cells)} cells under {len(header)} columns"
+        yield f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}"
         return
     if file is None:
         yield f"there is no image {given['file'].strip()!r} in the data root{known.hint(given['file'])}"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from gcl_custom.counted import counted, either
 from gcl_custom.imagery.decoding import NODATA, SCENE
 from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.source import Source
@@ -32,15 +33,17 @@ def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
     """Say of how many tiles something holds that changes what they show."""
     counts = Counter(name for tile in tiles for name in ("grey", "alpha", "scene") if getattr(tile, name))
     if count := counts["grey"]:
-        yield f"{count} greyscale files: the one band stands for red, green and blue"
+        yield f"{counted(count, 'greyscale file')}: the one band stands for red, green and blue"
     if count := counts["alpha"]:
         yield (
-            f"{count} files have an alpha band: it is dropped, and what it hides is nodata. If it is a band, such as "
+            f"{counted(count, 'file has', 'files have')} an alpha band: it is dropped, and what it hides is "
+            f"nodata. If it is a band, such as "
             f"near infrared, name all bands (data.bands)"
         )
     if count := counts["scene"]:
         yield (
-            f"{count} files are {SCENE} times as large as data.size or more, and each is shrunk to one tile. "
+            f"{counted(count, 'file is', 'files are')} {SCENE} times as large as data.size or more, and each is "
+            f"shrunk to one tile. "
             f"data.scenes cuts GeoTIFF and JPEG 2000 into windows instead, each a tile: --set data.scenes.tile=64, for "
             f"example"
         )
@@ -54,17 +57,16 @@ def in_kinds(kinds: Iterable[str]) -> str:
 def left_out(kinds: Iterable[str], of: int, data: DataSettings) -> Iterator[str]:
     """Say how many files or windows are left out because they show too little, for each reason."""
     counts, what = Counter(kinds), "windows" if data.scenes else "files"
-    nodata = f"more than {data.nodata:.0%} of their pixels hold no data (data.nodata)"
-    reasons = {NODATA: nodata}
+    reasons = {NODATA: (data.nodata, "hold no data (data.nodata)")}
     if data.scenes:
-        reasons[SAMENESS] = (
-            f"more than {data.scenes.sameness:.0%} of their pixels are as their right neighbours (data.scenes.sameness)"
-        )
+        reasons[SAMENESS] = data.scenes.sameness, "are as their right neighbours (data.scenes.sameness)"
     if data.scenes and data.scenes.cloud:
-        reasons[CLOUD] = f"more than {data.scenes.cloud.most:.0%} of their pixels are cloudy (data.scenes.cloud.most)"
-    for kind, reason in reasons.items():
+        reasons[CLOUD] = data.scenes.cloud.most, "are cloudy (data.scenes.cloud.most)"
+    for kind, (most, what_they_are) in reasons.items():
         if counts[kind]:
-            yield f"{counts[kind]:,} of {of:,} {what} are left out, as {reason}"
+            one = f"is left out, as more than {most:.0%} of its pixels"
+            many = f"are left out, as more than {most:.0%} of their pixels"
+            yield f"{counts[kind]:,} of {of:,} {what} {either(counts[kind], one, many)} {what_they_are}"
 
 
 def without_a_tile(sources: Iterable[Source], usable: Iterable[Source], data: DataSettings) -> str | None:
@@ -72,7 +74,7 @@ def without_a_tile(sources: Iterable[Source], usable: Iterable[Source], data: Da
     if not data.scenes:
         return None
     gone = sorted({source.path for source in sources} - {source.path for source in usable})
-    return f"{len(gone):,} scenes without a tile: {examples(gone)}" if gone else None
+    return f"{counted(len(gone), 'scene')} without a tile: {examples(gone)}" if gone else None
 
 
 def excess(bad: Sequence[tuple[Source, str]], of: Sequence[Source], data: DataSettings) -> Iterator[str]:
@@ -86,7 +88,8 @@ def excess(bad: Sequence[tuple[Source, str]], of: Sequence[Source], data: DataSe
     unusable = [(source, kind) for source, kind in bad if kind not in LEFT_OUT]
     if len(unusable) > data.bad_files * len(of):
         yield (
-            f"{len(unusable):,} of {len(of):,} {what} are unusable ({in_kinds(kinds)}); data.bad_files allows "
+            f"{len(unusable):,} of {len(of):,} {what} {either(len(unusable), 'is', 'are')} unusable "
+            f"({in_kinds(kinds)}); data.bad_files allows "
             f"{data.bad_files:.0%}"
         )
     elif data.scenes:

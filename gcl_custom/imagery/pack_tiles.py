@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Real
 
 from gcl_custom.console import in_bytes, plain, progress, say, warn
+from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
@@ -144,11 +145,11 @@ def pack_tiles(run: Run) -> None:
     )
     write_json(stage.path / SEEN, seen)
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    classes = f"{len(index['classes'])} classes" if index["classes"] else "no labels"
+    classes = counted(len(index["classes"]), "class", "classes") if index["classes"] else "no labels"
     say(told(run))
     paths = {tile.source.path for tile in usable}
-    scenes = f" from {len(paths):,} {'scene' if len(paths) == 1 else 'scenes'}" if data.scenes else ""
-    bands = f"{form.bands} bands of {form.dtype}{of_a_file(form)}"
+    scenes = f" from {counted(len(paths), 'scene')}" if data.scenes else ""
+    bands = f"{counted(form.bands, 'band')} of {form.dtype}{of_a_file(form)}"
     say(f"tiles: {len(usable):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
     for line in scaling_in_words(form, index["low"], index["high"]):
         say(line)
@@ -232,7 +233,8 @@ def _fill(
     needed, free = len(pending) * journal.tile_bytes, shutil.disk_usage(stage.path).free
     if needed > free:
         raise UserError(
-            f"{stage.path}: {len(pending):,} tiles need {in_bytes(needed)}, and {in_bytes(free)} are free. "
+            f"{stage.path}: {counted(len(pending), 'tile needs', 'tiles need')} {in_bytes(needed)}, and "
+            f"{in_bytes(free)} are free. "
             f"Make room, choose another place with --runs, or lower data.size"
         )
     length = max(1, min(BLOCK_TILES, BLOCK_BYTES // journal.tile_bytes))
@@ -304,7 +306,10 @@ def _usable(
         )
     if unusable := sum(kind not in LEFT_OUT for kind in kinds):
         shown, what = in_kinds(kinds), "windows" if data.scenes else "files"
-        warn(f"{unusable} of {len(tiles)} {what} are unusable and left out ({shown}): {folder / UNUSABLE}")
+        warn(
+            f"{unusable:,} of {len(tiles):,} {what} {either(unusable, 'is', 'are')} unusable and left out "
+            f"({shown}): {folder / UNUSABLE}"
+        )
     for sentence in left_out(kinds, len(tiles), data):
         warn(sentence)
     if note := without_a_tile(sources, [tile.source for tile in usable], data):

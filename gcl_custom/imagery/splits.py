@@ -11,6 +11,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from gcl_custom.console import plain
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile
 from gcl_custom.imagery.places.blocks import Blocks, by_name, in_scenes, on_ground
@@ -90,7 +91,7 @@ def divide(
     empty = [name for code, name in enumerate(SPLITS) if not (split == code).any()]
     if empty:
         raise UserError(
-            f"{data.root} has {len(tiles)} usable {'tile' if len(tiles) == 1 else 'tiles'}, and none for the "
+            f"{data.root} has {counted(len(tiles), 'usable tile')}, and none for the "
             f"{' and the '.join(empty)} split. Training, validation and test need one tile each at the very least, "
             f"and hundreds to learn anything: add tiles or change data.split"
         )
@@ -159,7 +160,8 @@ def _by_groups(
     inside, total = groups.of >= 0, len(groups.of)
     if len(groups.names) < len(among) or groups.largest > MOST_IN_ONE:
         raise UserError(
-            f"{data.root}: divided by {groups.what}, {total:,} tiles are in {len(groups.names)} of them, and the "
+            f"{data.root}: divided by {groups.what}, {counted(total, 'tile is', 'tiles are')} in "
+            f"{len(groups.names)} of them, and the "
             f"largest holds {groups.largest:.0%}, so the {', '.join(among)} splits cannot all have their share. Take "
             f"smaller blocks (data.split.by: blocks, data.split.block_km), or data.split.by: random, whose scores say "
             f"too much"
@@ -171,9 +173,7 @@ def _by_groups(
     split[torch.from_numpy(inside)] = torch.tensor([SPLITS.index(name) for name in among])[codes[groups.of[inside]]]
     notes = []
     if lost := int(total - inside.sum()):
-        notes.append(
-            f"{lost:,} of {total:,} tiles have no known place, so they are in no block: they are training tiles"
-        )
+        notes.append(f"tiles without a known place, so in no block, and used for training: {lost:,} of {total:,}")
     for name, share in zip(among, shares, strict=True):
         got = float((split == SPLITS.index(name)).float().mean())
         if got < FAR_BELOW * share:
@@ -209,14 +209,14 @@ def twins(sources: Sequence[Source], digests: Sequence[str], split: Sequence[int
 def of_twins(found: Sequence[Sequence[Source]]) -> str:
     """Say how many copies there are, and name two."""
     count, pair = sum(map(len, found)), f"{found[0][0]} and {found[0][-1]}"
-    return f"{count} tiles are copies of one another in different splits, such as {pair}: scores on them say too much"
+    return f"{count:,} tiles are copies of one another in different splits, such as {pair}: scores on them say too much"
 
 
 def of_alike(pairs: Sequence[tuple[Source, Source]]) -> str:
     """Say how many near duplicates there are, and name two."""
     count, pair = len({source for pair in pairs for source in pair}), " and ".join(map(str, pairs[0]))
     return (
-        f"{count} tiles show nearly the same picture as one in another split, such as {pair}: scores on them say too "
+        f"{count:,} tiles show nearly the same picture as one in another split, such as {pair}: scores on them say too "
         f"much"
     )
 

@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from gcl_custom.counted import counted
 from gcl_custom.measures import block_bootstrap, overlap
 from gcl_custom.measures.average_precision import mean_average_precision, resampled
 from gcl_custom.percent import points, signed
@@ -340,8 +341,8 @@ class Comparison:
             "not shown": f"{self.measure}: no difference shown between {self.ours} and {self.theirs}",
         }[self.outcome]
         difference = points(self.difference, self.tile_count)
-        blocks = "" if self.block_count is None else f"{self.block_count:,} blocks of "
-        tiles = f"over {blocks}{self.tile_count:,} test tiles {self._between(self.tiles)}"
+        blocks = "" if self.block_count is None else f"{counted(self.block_count, 'block')} of "
+        tiles = f"over {blocks}{counted(self.tile_count, 'test tile')} {self._between(self.tiles)}"
         if self.seed_count == 1:
             return f"{relation}, {difference} with one seed (95 % interval {tiles}); {seeds_can_show(1)}."
         if self.seed_count < FEW_SEEDS:

@@ -8,6 +8,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.pretraining.backbones import within
 
@@ -39,7 +40,9 @@ def train_last(backbone: nn.Module, name: str, count: int) -> None:
     """
     found = layers(backbone, name)
     if count > len(found):
-        raise UserError(f"pretrain.trained_layers is {count}, but {name} has {len(found)} layers. Take at most so many")
+        raise UserError(
+            f"pretrain.trained_layers is {count}, but {name} has {counted(len(found), 'layer')}. Take at most so many"
+        )
     for parameter in (parameter for layer in found[: len(found) - count] for parameter in layer):
         parameter.requires_grad_(False)
 

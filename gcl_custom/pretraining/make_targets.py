@@ -15,6 +15,7 @@ from torch import nn
 
 from gcl_custom.arrays import new_array, read_array, save_array, written_array
 from gcl_custom.console import say
+from gcl_custom.counted import counted
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
@@ -57,7 +58,7 @@ def make_targets(run: Run) -> None:
     known = network if run.recipe.hardware.devices == 1 else None
     each(partial(_writing, run, stage, known), pending.tolist(), run.recipe.hardware)
     stage.finish(width=width)
-    say(f"{stage.name}: {width} features of each of {len(tiles)} tiles")
+    say(f"{stage.name}: {width} features of each of {counted(len(tiles), 'tile')}")
 
 
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import RecipeError
 from gcl_custom.recipe.imagery import Card, DataSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -232,7 +233,7 @@ def check_values(model: type[S], values: object, where: str) -> S:
         return model.model_validate(values)
     except ValidationError as error:
         lines = [_explain(model, values, mistake) for mistake in error.errors()]
-        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        count = counted(len(lines), "mistake")
         more = [f"... and {len(lines) - MOST_MISTAKES} more"] if len(lines) > MOST_MISTAKES else []
         listed = "\n".join(f"  - {line}" for line in [*lines[:MOST_MISTAKES], *more])
         raise RecipeError(f"{where}: {count}\n{listed}") from None

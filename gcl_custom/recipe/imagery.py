@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gcl_custom.counted import counted
 from gcl_custom.recipe.section import CountOrZero, Pixels, Positive, Section, Seed, Share
 
 
@@ -115,7 +116,7 @@ class ScalingSettings(Section):
             raise ValueError("give either percentiles, or low and high")
         lows, highs = ([edge] if isinstance(edge, float) else edge or [] for edge in (self.low, self.high))
         if len(lows) > 1 and len(highs) > 1 and len(lows) != len(highs):
-            raise ValueError(f"low has {len(lows)} values and high {len(highs)}: give one for each band")
+            raise ValueError(f"low has {counted(len(lows), 'value')} and high {len(highs)}: give one for each band")
         times = max(len(lows), len(highs))
         for low, high in zip(lows * (times // max(1, len(lows))), highs * (times // max(1, len(highs))), strict=True):
             if high - low <= 1e-6 * max(abs(low), abs(high)):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
+from gcl_custom.counted import counted
 from gcl_custom.evaluation.figures import (
     FLOORS,
     column_title,
@@ -58,7 +59,7 @@ def table(scores: Scores) -> str:
     kind = kind_scored_by(scores["measure"])
     note = (
         f"{kind.report_caption}, mean and 95 % interval {over(scores)} (over tiles: {how_over_tiles(scores)}); "
-        f"{scores['test_tiles']:,} test tiles. {of_probes(scores)}. Trained: "
+        f"{counted(scores['test_tiles'], 'test tile')}. {of_probes(scores)}. Trained: "
         "the whole network, from the pretrained backbone, or, for the "
         "supervised baseline, from what pretraining begins with. Controls without in-painting: reconstructed mixes in "
         "tiles as the tokenizer reconstructs them, paired the raw tiles; both with the augmentations that follow a "
@@ -73,7 +74,8 @@ def evaluated(scores: Scores) -> str:
     note = (
         f"{kind.report_caption}, mean and 95 % interval, over seeds or, of fewer than {FEW_SEEDS}, over "
         f"{tiles_or_blocks(scores)} ({how_over_tiles(scores)}); "
-        f"{scores['test_tiles']:,} test tiles of {len(scores['classes'])} classes. {scores['split']} "
+        f"{counted(scores['test_tiles'], 'test tile')} of "
+        f"{counted(len(scores['classes']), 'class', 'classes')}. {scores['split']} "
         f"{of_probes(scores)}, once for weights that are the same for every seed. Trained: the whole "
         f"network, from the backbone's weights. {of_draws(scores)} {of_floors(scores)}"
     )
@@ -174,7 +176,7 @@ def arms_in_colours(arms: Iterable[str]) -> str:
 
 
 def _trained(share: str, tiles: int) -> str:
-    return f"trained with {share_title(share)}: {tiles:,} tiles"
+    return f"trained with {share_title(share)}: {counted(tiles, 'tile')}"
 
 
 def _cell(score: Scores | None, tiles: int) -> Cell:

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from gcl_custom.console import warn
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.hardware import HardwareSettings
 
@@ -106,7 +107,7 @@ class Pieces:
                         f"hardware.precision, or set hardware.accelerator to cpu"
                     ) from None
                 self._size = math.ceil(min(self._size, len(tiles)) / 2)
-                warn(f"{self._what}: out of memory; going on with {self._size} tiles at a time")
+                warn(f"{self._what}: out of memory; going on with {counted(self._size, 'tile')} at a time")
 
 
 def processor() -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gcl_custom.counted import counted
 from gcl_custom.measures.fid import FEATURES
 
 COLUMNS = {
@@ -31,7 +32,8 @@ def note(results: dict[str, Any]) -> str:
     """The note below the table."""
     split = {"valid": "validation", "test": "test"}[results["split"]]
     return (
-        f"{results['tiles']} {split} tiles of {results['size']} px. Feature distance: the Fréchet distance between "
+        f"{counted(results['tiles'], f'{split} tile')} of {results['size']} px. Feature distance: the Fréchet "
+        f"distance between "
         f"tiles and views on {results['feature_network']}; not FID, which is on another network, and comparable only "
         f"at the same number of tiles. {_about_fid(results)}The floor is taken between halves, so with half the tiles "
         "and more bias. SSIM and perceptual distance: means over pairs of a tile and its view. A handcrafted step "

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from gcl_custom.console import say, warn
+from gcl_custom.counted import counted
 from gcl_custom.generator.augment.interface import Generator, changed
 from gcl_custom.generator.encoding import draws, encoder
 from gcl_custom.generator.loading import load_generator, load_unedited, reconstruct
@@ -70,7 +71,7 @@ def make_views(run: Run) -> None:
     originals = _features(network, sample, lambda tiles: store.unit(store.read(tiles)))
     painted = _features(network, sample, lambda tiles: store.unit(made.read(tiles, torch.zeros_like(tiles))))
     facts = {"views_per_second": _rate(run, views, written), "feature_distance": frechet_distance(originals, painted)}
-    line = f"{STAGE}: {views} views at {facts['views_per_second']:.1f} a second"
+    line = f"{STAGE}: {counted(views, 'view')} at {facts['views_per_second']:.1f} a second"
     if written.changed:
         facts["changed_tokens"] = written.changed / views
         line += f"; {facts['changed_tokens']:.1%} of the tokens changed"
@@ -119,7 +120,7 @@ def make_reconstructions(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     written = _write(run, stage, 1, _reconstruction)
     stage.finish(views_per_second=_rate(run, len(store.index("train")), written))
-    say(f"reconstructions: {len(store.index('train'))} tiles, in {stage.path}")
+    say(f"reconstructions: {counted(len(store.index('train')), 'tile')}, in {stage.path}")
 
 
 def _view(run: Run, store: TileStore, generator: Generator | None) -> Make:

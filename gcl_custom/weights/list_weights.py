@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gcl_custom.console import say, warn
+from gcl_custom.counted import either
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.weights.fetch import as_safetensors, by_hand, fetch
@@ -46,7 +47,8 @@ def list_weights(recipe: str, overrides: Sequence[str], download: bool, digests:
     if lacking:
         orders = "\n".join(f"  {need.where}: {_order(by_hand(need), state)}" for need, state in lacking)
         all_at_once = f"\nOr all that can be fetched: gcl-custom weights {recipe} --download" if not download else ""
-        raise UserError(f"{len(lacking)} of {len(found)} weights are missing or damaged:\n{orders}{all_at_once}")
+        count = f"{len(lacking)} of {len(found)} weights {either(len(lacking), 'is', 'are')}"
+        raise UserError(f"{count} missing or damaged:\n{orders}{all_at_once}")
 
 
 def _order(get: str, state: Found) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gcl_custom import tables
 from gcl_custom.console import in_bytes
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.weights import hub
 from gcl_custom.weights.digests import place_of, sha256
@@ -92,7 +93,7 @@ def _file(path: Path, need: Needed) -> Found:
         factor = ESTIMATED if need.public.estimated else STATED
         if not need.public.size / factor <= size <= need.public.size * factor:
             return Found("damaged", f"{in_bytes(size)}, published: {in_bytes(need.public.size)}", size, path)
-    return Found("there", f"{tensors} tensors", size, path)
+    return Found("there", counted(tensors, "tensor"), size, path)
 
 
 def _tensors(path: Path) -> int:

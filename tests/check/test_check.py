@@ -49,8 +49,8 @@ def test_a_class_without_a_tile_to_validate_or_test_on_is_warned_of(
     data = DataSettings(root=str(root), size=16)
     check.show_tiles(survey.survey(data), recipe_for(data))
     said = capsys.readouterr().out
-    assert "no valid tile of 1 classes: water" in said
-    assert "no test tile of 1 classes: water" in said
+    assert "no valid tile of 1 class: water" in said
+    assert "no test tile of 1 class: water" in said
     assert "mAP" not in said
 
 
@@ -118,7 +118,7 @@ def test_the_generator_is_measured_without_the_network_of_fid(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert check.show_weights(load_recipe("quickstart", ["cost_benefit.fid_weights=w.pth"])) == ({}, True)
-    assert "1 of 1 weights are missing" in capsys.readouterr().out
+    assert "1 of 1 weights is missing" in capsys.readouterr().out
 
 
 def test_a_map_is_drawn_where_tiles_have_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,6 @@ def test_forms_of_files_copies_and_blank_tiles_are_shown(tmp_path: Path, capsys:
     assert "PNG 24 × 24 3 uint8 none 21" in lines
     assert "JPEG 30 × 20 3 uint8 none 1" in lines
     assert "2 tiles are copies of one another, such as water/001.png and water/copy.png" in lines
-    assert "1 tiles are blank, or nearly so, such as water/blank.jpg" in lines
+    assert "1 tile is blank, or nearly so, such as water/blank.jpg" in lines
     assert found.inventory is not None
     assert (found.inventory.read, found.inventory.of, len(found.faults)) == (22, 22, 0)

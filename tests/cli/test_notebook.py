@@ -94,7 +94,7 @@ def test_some_unusable_files_are_left_out_with_a_warning(run: Run, capsys: pytes
         (lake / "bad.tif").unlink()
     assert len(table) == 32
     said = capsys.readouterr().out
-    assert "1 of 33 files are unusable and left out (1 not an image)" in said
+    assert "1 of 33 files is unusable and left out (1 not an image)" in said
     assert "bad.tif: not an image" in said
 
 

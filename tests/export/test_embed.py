@@ -217,7 +217,7 @@ def test_nothing_usable_no_image_and_a_taken_place_are_refused(run: Run, tmp_pat
     with pytest.raises(UserError, match="holds no image"):
         embed.embed(run, tmp_path / "images", tmp_path / "x.npy")
     (tmp_path / "images" / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"None of the 1 files.*not an image"):
+    with pytest.raises(UserError, match=r"No file in .* can be used.*not an image"):
         embed.embed(run, tmp_path / "images", tmp_path / "x.npy")
     with pytest.raises(UserError, match=r"\.parquet or \.npy"):
         embed.embed(run, root, tmp_path / "x.hdf5")
@@ -244,4 +244,4 @@ def test_a_scene_that_becomes_one_small_tile_is_warned_of(
         file.write(np.random.default_rng(0).integers(1, 1000, (4, 512, 600), dtype=np.uint16))
     embed.embed(run, folder, tmp_path / "scenes.parquet")
     said = " ".join(capsys.readouterr().out.split())
-    assert "1 files are 16 times as large as data.size or more, and each is shrunk to one tile" in said
+    assert "1 file is 16 times as large as data.size or more, and each is shrunk to one tile" in said

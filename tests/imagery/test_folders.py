@@ -51,7 +51,7 @@ def test_a_stray_picture_keeps_the_classes_and_is_named(tmp_path: Path, stray: s
     assert {tile.source.path: tile.label for tile in layout.tiles} == {
         "water/a.jpg": "water", "forest/b.jpg": "forest", "forest/c.jpg": "forest", stray: None,
     }  # fmt: skip
-    assert f"1 images lie not in a class folder but elsewhere: {stray}" in layout.notes
+    assert f"1 image lies in no class folder: {stray}" in layout.notes
 
 
 def test_many_stray_pictures_leave_no_classes_and_are_named(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_classes_below_a_lone_folder_are_found_and_this_is_said(tmp_path: Path) 
     }  # fmt: skip
     assert layout.notes == [
         "the folders below EuroSAT/train are read as classes",
-        "1 images lie not in a class folder but elsewhere: map.jpg",
+        "1 image lies in no class folder: map.jpg",
         "images outside the class folders, used without a label: 1",
     ]
 

@@ -22,7 +22,7 @@ def test_each_reason_to_leave_something_out_has_its_count_and_its_key() -> None:
         assert "of 1,000 windows" in sentence
         assert sentence.endswith(key)
     assert list(left_out(["nodata"], 9, FILES)) == [
-        "1 of 9 files are left out, as more than 50% of their pixels hold no data (data.nodata)"
+        "1 of 9 files is left out, as more than 50% of its pixels hold no data (data.nodata)"
     ]
     assert in_kinds(kinds) == "1 damaged"
 

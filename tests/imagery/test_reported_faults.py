@@ -206,7 +206,7 @@ def test_a_scene_that_becomes_one_tile_is_said(tmp_path: Path, both: Both) -> No
     root = rasters(tmp_path / "tiles", lambda number: random_values(number, 1), 5)
     tiff(root / "scene.tif", np.ones((1, 4608, 4608), np.uint16), compress="deflate")
     said = both(DataSettings(root=str(root), size=16))
-    assert said.count("1 files are 16 times as large as data.size or more") == 2
+    assert said.count("1 file is 16 times as large as data.size or more") == 2
     assert said.count("--set data.scenes.tile=64") == 2
 
 

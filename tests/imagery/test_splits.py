@@ -196,7 +196,7 @@ def test_tiles_without_a_place_are_for_training_and_counted() -> None:
     assert (division.split[::20] == 0).all()
     assert division.blocks is not None
     assert (division.blocks[::20] == -1).all()
-    assert division.notes[0] == "20 of 400 tiles have no known place, so they are in no block: they are training tiles"
+    assert division.notes[0] == "tiles without a known place, so in no block, and used for training: 20 of 400"
 
 
 def test_places_that_files_state_count_more_than_those_in_names() -> None:

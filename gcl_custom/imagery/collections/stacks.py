@@ -265,7 +265,7 @@ def _labels(array: Array, count: int) -> list[Sequence[int | str]] | None:
         UserError: there are more or fewer than tiles.
     """
     if array.shape[:1] != (count,):
-        raise UserError(f"data.root: {array.name} has the shape {array.shape}, and there are {count:,} tiles")
+        raise UserError(f"data.root: {array.name} has the shape {array.shape}; the number of tiles is {count:,}")
     if len(array.shape) > 2 or array.dtype.kind not in "biuUS":
         return None
     values = array.all().reshape(count, -1)

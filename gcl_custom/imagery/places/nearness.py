@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from gcl_custom.counted import counted
 from gcl_custom.imagery.places.blocks import length
 from gcl_custom.imagery.places.coordinates import Places, known
 from gcl_custom.imagery.places.on_ground import nearest_km
@@ -26,7 +27,8 @@ class Nearness(NamedTuple):
     def sentence(self) -> str:
         median = length(float(f"{self.median_km:.2g}"))
         return (
-            f"Of {self.tiles:,} test tiles {self.within:.0%} lie within {length(self.near_km)} of a training tile; the "
+            f"Of {counted(self.tiles, 'test tile')} {self.within:.0%} lie within {length(self.near_km)} of a "
+            f"training tile; the "
             f"median distance is {median}."
         )
 

@@ -85,7 +85,7 @@ def _numbers(
             found.append(band)
         elif names is None:
             raise UserError(
-                f"{key}: {band!r} is a name, and nothing names the {len(known)} bands: neither data.bands nor a card "
+                f"{key}: {band!r} is a name, and nothing names the bands ({len(known)}): neither data.bands nor a card "
                 f"does, and the files have no names or differ in them. Give data.bands, or numbers from 1 on"
             )
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.values.bands import shown
 from gcl_custom.imagery.values.forms import Form
@@ -21,7 +22,7 @@ def require_values(form: Form, data: DataSettings) -> None:
     for name, given in (("low", data.scaling.low), ("high", data.scaling.high)):
         if isinstance(given, list) and len(given) != form.bands:
             raise UserError(
-                f"data.scaling.{name} has {len(given)} values, and a tile has {form.bands} bands "
+                f"data.scaling.{name} has {counted(len(given), 'value')}, and a tile has {counted(form.bands, 'band')} "
                 f"({_few(form.labels)}): give one for each, or one number for all"
             )
 
@@ -50,7 +51,8 @@ def lacking(tiles: Sequence[Sequence[float]], form: Form) -> Iterator[str]:
     if not some:
         return
     yield (
-        f"{len(some):,} of {len(tiles):,} tiles have values without data (nodata, NaN or infinite), "
+        f"{len(some):,} of {len(tiles):,} tiles {either(len(some), 'has', 'have')} values without data (nodata, "
+        f"NaN or infinite), "
         f"{100 * share_lacking(tiles):.2g} % of all values: the networks see 0 there, the lowest value"
     )
     empty = [sum(bands[band] == 1 for bands in some) for band in range(form.bands)]

@@ -321,7 +321,7 @@ def test_other_weights_under_the_same_name_are_refused(place: Path, gcl_custom: 
     assert "views: done before" in gcl_custom("make-views", "r.yaml"), "the same file at another place"
     (place / "elsewhere" / "G_ema_best0.pth").unlink()
     assert "views: done before" in gcl_custom("make-views"), "what was made stays where its weights are gone"
-    assert "1 of 2 weights are missing" in gcl_custom("check")
+    assert "1 of 2 weights is missing" in gcl_custom("check")
     state["module.linear.bias"] *= 2
     torch.save(state, place / "elsewhere" / "G_ema_best0.pth")
     said = gcl_custom("fit-generator", "r.yaml", code=1)

@@ -132,7 +132,7 @@ def test_each_fault_has_its_stated_result(
     for kind, count in expected.items():
         if kind == "nodata":
             assert f"{count} of {16 * GOOD + sum(expected.values())} windows are left out" in checked
-            assert "1 scenes without a tile: fault.tif" in " ".join(capsys.readouterr().out.split())
+            assert "1 scene without a tile: fault.tif" in " ".join(capsys.readouterr().out.split())
         elif kind != "tile":
             assert f"unusable windows: {count} ({count} {kind};" in checked
 

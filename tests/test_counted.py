@@ -1,0 +1,15 @@
+import pytest
+
+from gcl_custom.counted import counted, either
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 tiles"), (1, "1 tile"), (2, "2 tiles"), (1200, "1,200 tiles"), (21, "21 tiles")]
+)
+def test_a_number_agrees_with_what_it_counts(count: int, shown: str) -> None:
+    assert counted(count, "tile") == shown
+
+
+def test_other_plurals_and_verbs_are_given() -> None:
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
+    assert [either(n, "is", "are") for n in (0, 1, 2)] == ["are", "is", "are"]
