@@ -20,6 +20,7 @@ import pyarrow.parquet
 from jaxtyping import Float
 
 from gcl_custom import console
+from gcl_custom.counted import either
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import geoparquet
@@ -102,7 +103,9 @@ def map_scenes(
     if len(bad) == len(listed):
         raise UserError("No map was made. " + "; ".join(bad[:5]))
     if bad:
-        console.warn(f"{len(bad)} of {len(listed)} scenes have no map: " + "; ".join(bad[:5]))
+        console.warn(
+            f"{len(bad)} of {len(listed)} scenes {either(len(bad), 'has', 'have')} no map: " + "; ".join(bad[:5])
+        )
 
 
 def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, str]]:

@@ -10,6 +10,7 @@ import rasterio
 from jaxtyping import Float
 from rasterio.errors import RasterioError
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.scenes.grid import Rectangle, bounds, ends, read_together
 from gcl_custom.imagery.scenes.ground import Ground, nearest, shown_part
@@ -37,7 +38,8 @@ class RasterLabels:
         self._none = [*ignore, *([] if dataset.nodata is None else [dataset.nodata])]
         if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
             raise UserError(
-                f"data.labels: {name} has {dataset.count} bands of {dataset.dtypes[0]}. A raster of labels has one "
+                f"data.labels: {name} has {counted(dataset.count, 'band')} of {dataset.dtypes[0]}. A raster of "
+                f"labels has one "
                 f"band, of whole numbers"
             )
 

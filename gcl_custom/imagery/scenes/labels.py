@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from rasterio.errors import RasterioError
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.label_raster import RasterLabels, Shares
@@ -91,7 +92,7 @@ def labels_over(root: Path, scenes: Scenes, data: DataSettings) -> Labels:
     most = max(share for _, share in named.values())
     if not labels:
         raise UserError(
-            f"data.labels: classes of {data.labels} lie in {len(named):,} windows, but none covers "
+            f"data.labels: classes of {data.labels} lie in {counted(len(named), 'window')}, but none covers "
             f"{data.label_share:.0%} of one: the largest share is {most:.1%}. Lower data.label_share, or take smaller "
             f"windows"
         )

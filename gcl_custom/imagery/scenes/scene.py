@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool
 
+from gcl_custom.counted import counted
 from gcl_custom.imagery.scenes import grid, ground
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.ground import Ground
@@ -152,7 +153,9 @@ def mask_beside(path: Path, ending: str) -> Path:
 def _clouds(stack: ExitStack, path: Path, dataset: rasterio.DatasetReader, settings: CloudSettings) -> Clouds:
     if settings.band is not None:
         if settings.band > dataset.count:
-            raise NoScene("no cloud mask", f"data.scenes.cloud.band is {settings.band}; it has {dataset.count} bands")
+            raise NoScene(
+                "no cloud mask", f"data.scenes.cloud.band is {settings.band}; it has {counted(dataset.count, 'band')}"
+            )
         return Clouds(dataset, settings.band, settings.values)
     assert settings.file is not None, "a mask is a band or a file"
     beside = mask_beside(path, settings.file)

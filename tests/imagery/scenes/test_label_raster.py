@@ -87,7 +87,7 @@ def test_numbers_have_the_names_of_the_recipe(tmp_path: Path) -> None:
 def test_what_is_no_raster_of_labels_is_refused(bands: int, dtype: str, tmp_path: Path) -> None:
     write_scene(tmp_path / "a.tif", values(64, 64))
     write_scene(tmp_path / "labels.tif", np.ones((bands, 64, 64), dtype))
-    with pytest.raises(UserError, match=f"has {bands} bands of {dtype}. A raster of labels has one band"):
+    with pytest.raises(UserError, match=f"has {bands} bands? of {dtype}. A raster of labels has one band"):
         shares(tmp_path)
 
 
