@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from rasterio.errors import RasterioError
 from rich.table import Table
+from torch import Tensor
 
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
@@ -126,7 +127,7 @@ def _tiles(
     data: DataSettings,
     stated: Mapping[Source, tuple[float, float] | None] = MappingProxyType({}),
 ) -> FoundTiles:
-    classes, labels = read_labels(Path(data.root), layout, layout.tiles, data)
+    classes, labels = _labels(layout, data)
     places = places_of(layout.tiles, stated)
     division = divide(layout.tiles, labels, layout.kind, data, places)
     for note in division.notes:
@@ -144,6 +145,27 @@ def _tiles(
         places if known(places).any() else None,
         in_words(facts, near),
     )
+
+
+def _labels(layout: Layout, data: DataSettings) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+    """The classes, and the label of each tile as it is stored.
+
+    Of many masks some are read, spread evenly over the paths, and each other tile counts as the one before it.
+    """
+    root, tiles = Path(data.root), layout.tiles
+    masked = [number for number, tile in enumerate(tiles) if tile.label is not None]
+    step = math.ceil(len(masked) / MOST_READ)
+    if not layout.kind.dense or step <= 1:
+        return read_labels(root, layout, tiles, data)
+    chosen = masked[::step]
+    classes, read = read_labels(root, layout, [tiles[number] for number in chosen], data)
+    labels = read.new_zeros(len(tiles), *read.shape[1:])
+    labels[masked] = read.repeat_interleave(step, dim=0)[: len(masked)]
+    say(
+        f"{len(chosen):,} of {len(masked):,} masks were read: classes, splits and shares of labels are estimated from "
+        f"them, and a class that is in none of them is not shown"
+    )
+    return classes, labels
 
 
 def _places(

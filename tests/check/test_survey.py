@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
-from small_images import class_folders, scenes_border, several_labels
+from small_images import class_folders, colours, scenes_border, several_labels
 
 from gcl_custom.check import survey
 from gcl_custom.check.check import show_tiles
 from gcl_custom.errors import UserError
+from gcl_custom.imagery import mask_files
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -76,6 +78,30 @@ def test_of_many_files_some_are_read_and_this_is_said(
     out = capsys.readouterr().out
     assert "20 of 40 files were read" in out
     assert "packing would stop: 10 of 20 files are unusable (10 not an image); data.bad_files allows 5%" in out
+
+
+def test_of_many_masks_some_are_read_and_the_others_are_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / "root" / name for name in ("images", "masks")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for number in range(60):
+        Image.fromarray(colours(number)).save(folders[0] / f"{number:03d}.png")
+        if number >= 20:  # the first third has none; of the others, every second has water
+            Image.new("L", (24, 24), number % 4 // 2).save(folders[1] / f"{number:03d}.png")
+    data = DataSettings(root=str(tmp_path / "root"), size=16)
+    every = survey.survey(data)
+    read: list[str] = []
+    real = mask_files.read_mask
+    monkeypatch.setattr(mask_files, "read_mask", lambda tile, *rest: read.append(tile) or real(tile, *rest))
+    monkeypatch.setattr(survey, "MOST_READ", 20)
+    found = survey.survey(data)
+    assert len(read) == 20
+    assert "20 of 40 masks were read: classes, splits and shares of labels are estimated" in capsys.readouterr().out
+    assert found.classes == every.classes == ["0", "1"]
+    assert torch.equal(found.labels, every.labels)  # here masks come in equal pairs
+    assert found.count("train", -1) == every.count("train", -1) > 0
 
 
 def test_nodata_is_counted_apart_as_in_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
