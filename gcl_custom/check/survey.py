@@ -29,9 +29,9 @@ from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
 from gcl_custom.imagery.places.nearness import nearness
-from gcl_custom.imagery.read_tile import Read, ReadTile, on_earth, read_all, read_tile, where_cut
+from gcl_custom.imagery.read_tile import Read, ReadTile, footprints, on_earth, read_all, read_tile, where_cut
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.splits import divide, in_words, needs_places, of_alike, of_twins, places_of, twins
+from gcl_custom.imagery.splits import apart, divide, in_words, needs_places, of_alike, of_twins, places_of, twins
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.imagery.values.bands import is_rgb, with_bands
 from gcl_custom.imagery.values.summary import lacking, require_values
@@ -75,7 +75,7 @@ def survey(data: DataSettings) -> FoundTiles:
         drawn = Form(4, "uint16") if data.synthetic.near_infrared else Form(3, "uint8")
         form = with_bands(drawn, band_names(data), None, data.use_bands)
         require_values(form, data)
-        return _tiles(Layout(scenes, names, []), form, data)
+        return _tiles(Layout(scenes, names, []), form, data)[0]
     layout = layout_of(data, card)
     for note in layout.notes:
         warn(f"{root}: {note}")
@@ -87,9 +87,9 @@ def survey(data: DataSettings) -> FoundTiles:
         stated = {source: look.place for source, look in looks.items()}
         if needs_places(data, usable):
             stated |= _places(root, [tile.source for tile in usable if tile.source not in stated], form, data)
-        found = _tiles(replace(layout, tiles=usable), form, data, stated)
+        found, usable = _tiles(replace(layout, tiles=usable), form, data, stated)
     splits = dict(zip([tile.source for tile in usable], found.split.tolist(), strict=True))
-    _duplicates(looks, splits)
+    _duplicates({source: look for source, look in looks.items() if source in splits}, splits)
     read = len(bad) + len(looks)
     why = {source: str(problem) for source, problem in bad.items()}
     inventory = Inventory(read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why)
@@ -126,16 +126,21 @@ def _tiles(
     form: Form,
     data: DataSettings,
     stated: Mapping[Source, tuple[float, float] | None] = MappingProxyType({}),
-) -> FoundTiles:
+) -> tuple[FoundTiles, list[FoundTile]]:
+    """What was found, and the tiles that are left: none lies beside another split."""
+    root = Path(data.root)
     classes, labels = _labels(layout, data)
     places = places_of(layout.tiles, stated)
     division = divide(layout.tiles, labels, layout.kind, data, places)
+    ground = footprints(root, [tile.source for tile in layout.tiles], data) if data.scenes else None
+    division, kept = apart(division, places, ground, data)
+    labels, places = labels[kept], places[kept.numpy()]
     for note in division.notes:
         warn(note)
     near = nearness(places, division.split.numpy(), data.split.near_km)
     facts = {"split": division.how, "groups": division.groups}
     rgb = is_rgb(form)
-    return FoundTiles(
+    found = FoundTiles(
         form,
         rgb,
         classes,
@@ -145,6 +150,7 @@ def _tiles(
         places if known(places).any() else None,
         in_words(facts, near),
     )
+    return found, [tile for tile, stays in zip(layout.tiles, kept.tolist(), strict=True) if stays]
 
 
 def _labels(layout: Layout, data: DataSettings) -> tuple[list[str], Shaped[Tensor, "n *_"]]:

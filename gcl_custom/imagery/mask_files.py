@@ -19,14 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import rasterio
 import torch
-from jaxtyping import Int, Integer, Shaped, UInt8
+from jaxtyping import Bool, Int, Integer, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rasterio.errors import RasterioError
 from torch import Tensor
 
 from gcl_custom.console import plain, progress, warn
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_text
+from gcl_custom.files import write_atomically, write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Unusable
 from gcl_custom.imagery.folders import FoundTile, Layout
@@ -246,6 +246,17 @@ def _renumber(path: Path, values: Sequence[int]) -> None:
     for start in range(0, len(pixels), step := 2**24):
         pixels[start : start + step] = table[pixels[start : start + step]]
     pixels.flush()
+
+
+def keep_masks(folder: Path, kept: Bool[np.ndarray, " n"]) -> None:
+    """Keep the masks of some tiles alone, where there are any."""
+    path = folder / MASKS
+    if not path.is_file():
+        return
+    masks = np.memmap(path, dtype=np.uint8, mode="r").reshape(len(kept), -1)
+    with write_atomically(path, int(kept.sum()) * masks.shape[1]) as part, part.open("wb") as file:
+        for number in np.flatnonzero(kept):
+            file.write(masks[number].tobytes())
 
 
 def _tell(root: Path, bad: dict[str, Unusable], of: int, data: DataSettings, folder: Path | None) -> None:

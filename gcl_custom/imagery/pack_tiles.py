@@ -29,15 +29,16 @@ from gcl_custom.imagery.collections.open_collections import holding, state_of, s
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_ours, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
-from gcl_custom.imagery.mask_files import digest_of, mask_states, read_labels
+from gcl_custom.imagery.mask_files import digest_of, keep_masks, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
 from gcl_custom.imagery.places.coordinates import to_keep
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
-from gcl_custom.imagery.read_tile import Read, on_earth, read_all
+from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
 from gcl_custom.imagery.scenes.scene import mask_beside
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
     Division,
+    apart,
     divide,
     listed,
     missing_splits,
@@ -109,7 +110,8 @@ def pack_tiles(run: Run) -> None:
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    index, division = _index(journal, usable, layout, form, data, stage.path)
+    made = len(usable)
+    index, division, usable = _index(journal, usable, layout, form, data, stage.path)
     kinds = Counter(journal.records[tile.source].kind for tile in layout.tiles)
     write_json(stage.path / INDEX, index)
     digests = [journal.records[tile.source].digest for tile in usable]
@@ -134,8 +136,9 @@ def pack_tiles(run: Run) -> None:
         classes=index["classes"],
         bands=form.bands,
         dtype=form.dtype,
-        unusable=len(layout.tiles) - len(usable) - sum(kinds[kind] for kind in LEFT_OUT),
+        unusable=len(layout.tiles) - made - sum(kinds[kind] for kind in LEFT_OUT),
         **{kind: kinds[kind] for kind in (LEFT_OUT if data.scenes else [NODATA])},
+        near_another_split=made - len(usable),
         split=division.how,
         **({"masks": True} if layout.kind.dense else {}),
         **({"groups": division.groups} if division.groups else {}),
@@ -208,7 +211,8 @@ def _small(path: Path) -> str:
 
 def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
-    before = set(read_json(folder / INDEX)["files"])
+    index = read_json(folder / INDEX)
+    before = {*index["files"], *index.get("near_another_split", [])}
     records, counts, state = packed(folder), Counter[str](), States(root, data)
     for tile in tiles:
         record = records.get(tile.source)
@@ -326,8 +330,8 @@ def _index(
     form: Form,
     data: DataSettings,
     folder: Path,
-) -> tuple[dict[str, Any], Division]:
-    """The contents of tiles.json, and how the tiles were divided."""
+) -> tuple[dict[str, Any], Division, list[FoundTile]]:
+    """The contents of tiles.json, how the tiles were divided, and those that stay: none lies beside another split."""
     with reading():
         classes, labels = read_labels(Path(data.root), layout, usable, data, folder)
     for name in layout.classes:
@@ -335,6 +339,15 @@ def _index(
             warn(f"class {name}: no usable tile in the train split, so it is left out")
     places = places_of(usable, {tile.source: journal.records[tile.source].place for tile in usable})
     division = divide(usable, labels, layout.kind, data, places)
+    ground = footprints(Path(data.root), [tile.source for tile in usable], data) if data.scenes else None
+    division, kept = apart(division, places, ground, data)
+    near = [str(usable[number].source) for number in torch.nonzero(~kept).flatten().tolist()]
+    if near:
+        usable = [usable[number] for number in torch.nonzero(kept).flatten().tolist()]
+        labels, places = labels[kept], places[kept.numpy()]
+        keep_masks(folder, kept.numpy())
+        lines = (f"{plain(name)}\tnear another split\n" for name in near)
+        write_text(folder / UNUSABLE, (folder / UNUSABLE).read_text(encoding="utf-8") + "".join(lines))
     split = division.split
     slots = [journal.records[tile.source].slot for tile in usable]
     train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
@@ -352,11 +365,13 @@ def _index(
         **layout.kind.entries(labels),
         "split": split.tolist(),
     }
-    if (kept := to_keep(places)) is not None:
-        index["places"] = kept
+    if (there := to_keep(places)) is not None:
+        index["places"] = there
     if division.blocks is not None:
         index["blocks"] = division.blocks.tolist()
-    return index, division
+    if near:
+        index["near_another_split"] = near
+    return index, division, usable
 
 
 def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Source, Source]]:

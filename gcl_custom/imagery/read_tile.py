@@ -34,10 +34,12 @@ from gcl_custom.imagery.decoding import (
     tile_of,
 )
 from gcl_custom.imagery.left_out import CLOUD, SAMENESS
+from gcl_custom.imagery.places.shared_ground import Footprints
 from gcl_custom.imagery.scenes.grid import read_together
+from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.labels import Labels, labels_over
 from gcl_custom.imagery.scenes.opening import NoScene
-from gcl_custom.imagery.scenes.places import Place, place_of, places
+from gcl_custom.imagery.scenes.places import Place, corners, place_of, places
 from gcl_custom.imagery.scenes.rasters import damaged_raster
 from gcl_custom.imagery.scenes.read_windows import Part, read_parts, sameness
 from gcl_custom.imagery.scenes.scene import open_scene
@@ -293,17 +295,35 @@ def _cut(root: Path, name: str, data: DataSettings) -> list[Window] | Unusable:
 
 def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict[Source, tuple[float, float] | None]:
     """Longitude and latitude of windows of scenes, by the headers alone; None for what has no place."""
-    assert data.scenes is not None, "only scenes are cut"
     found: dict[Source, tuple[float, float] | None] = dict.fromkeys(sources)
+    for path, ground, windows in _grounds(root, sources, data):
+        some = [Source(path, window) for window in windows]
+        found |= dict(zip(some, map(on_earth, places(ground, windows)), strict=True))
+    return found
+
+
+def footprints(root: Path, sources: Sequence[Source], data: DataSettings) -> Footprints:
+    """Where windows of scenes lie, by the headers alone."""
+    numbers = {source: number for number, source in enumerate(sources)}
+    scenes = {path: number for number, path in enumerate(dict.fromkeys(source.path for source in sources))}
+    found = np.full((len(sources), 4, 2), np.nan)
+    for path, ground, windows in _grounds(root, sources, data):
+        found[[numbers[Source(path, window)] for window in windows]] = corners(ground, windows)
+    scene = np.array([scenes[source.path] for source in sources], dtype=np.int64)
+    rectangles = np.array([source.window or (0, 0, 0, 0) for source in sources], dtype=np.int64).reshape(-1, 4)
+    return Footprints(scene, rectangles, found)
+
+
+def _grounds(root: Path, sources: Sequence[Source], data: DataSettings) -> Iterator[tuple[str, Ground, list[Window]]]:
+    """The grid of each scene, and its windows among some sources. One that cannot be opened is passed over."""
+    assert data.scenes is not None, "only scenes are cut"
     for path, same in groupby(sources, key=lambda source: source.path):
-        some = [source for source in same if source.window]
+        windows = [source.window for source in same if source.window]
         try:
             with open_scene(root / path, data.scenes) as scene:
-                located = places(scene.ground, [source.window for source in some if source.window])
+                yield path, scene.ground, windows
         except (NoScene, RasterioError, OSError):  # packing will say so
             continue
-        found |= dict(zip(some, map(on_earth, located), strict=True))
-    return found
 
 
 def labels_of_windows(root: Path, sources: Sequence[Source], data: DataSettings) -> Labels:

@@ -7,17 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from gcl_custom.console import plain
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.folders import FoundTile
-from gcl_custom.imagery.places.blocks import Blocks, by_name, in_scenes, on_ground
+from gcl_custom.imagery.places.blocks import Blocks, by_name, in_scenes, length, on_ground
 from gcl_custom.imagery.places.coordinates import Places, known, places_in_names
 from gcl_custom.imagery.places.groups import divide_groups
 from gcl_custom.imagery.places.nearness import Nearness, nearness
+from gcl_custom.imagery.places.on_ground import nearest_km
+from gcl_custom.imagery.places.shared_ground import Footprints
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import INDEX, SPLITS, SplitName, TileStore
 from gcl_custom.measures.label_kind import LabelKind
@@ -56,6 +58,11 @@ class Division(NamedTuple):
             return {}
         inside = self.blocks >= 0
         return {name: len(self.blocks[inside & (self.split == code)].unique()) for code, name in enumerate(SPLITS)}
+
+    def only(self, kept: Bool[Tensor, " n"], note: str) -> "Division":
+        """The division of some of the tiles, with one more thing to tell."""
+        blocks = None if self.blocks is None else self.blocks[kept]
+        return Division(self.split[kept], self.how, blocks, [*self.notes, note])
 
 
 def divide(
@@ -99,9 +106,9 @@ def divide(
 
 
 def needs_places(data: DataSettings, tiles: Sequence[FoundTile]) -> bool:
-    """Whether the division of these tiles depends on their places."""
+    """Whether the division of these tiles, or which of them stay, depends on their places."""
     way = data.split.chance or _careful([tile.source for tile in tiles])
-    return bool(missing_splits(tiles)) and way == "blocks"
+    return bool(data.split.buffer_km) or (bool(missing_splits(tiles)) and way == "blocks")
 
 
 def _given_by(data: DataSettings) -> str:
@@ -185,6 +192,54 @@ def _by_groups(
     return split, notes
 
 
+def apart(
+    division: Division, places: Places, ground: Footprints | None, data: DataSettings
+) -> tuple[Division, Bool[Tensor, " n"]]:
+    """Leave out tiles that lie too near those of another split: of validation beside test, of training beside both.
+
+    Args:
+        ground: where windows of scenes lie; None where tiles are files of their own.
+
+    Returns:
+        The division of the tiles that stay, and which these are.
+
+    Raises:
+        UserError: a split has no tile left, or no place is known from which a distance could be measured.
+    """
+    buffer, codes = data.split.buffer_km, division.split.numpy()
+    there = known(places)
+    if buffer is None or not (buffer or ground):
+        return division, torch.ones(len(codes), dtype=torch.bool)
+    if buffer and not there.any():
+        raise UserError(
+            f"data.split.buffer_km is {buffer:g}, but no file of {data.root} has coordinates, and no name holds a "
+            f"longitude and a latitude: leave the key out"
+        )
+    kept = codes == SPLITS.index("test")
+    for name in ("valid", "train"):
+        mine, others = codes == SPLITS.index(name), kept.copy()
+        near = ground.shared(mine, others) if ground else np.zeros(len(codes), dtype=bool)
+        if buffer and (mine & there).any() and (others & there).any():
+            near[mine & there] |= nearest_km(places[mine & there], places[others & there]) <= buffer
+        kept |= mine & ~near
+    left = {name: int((~kept & (codes == code)).sum()) for code, name in enumerate(SPLITS)}
+    counts = [f"{left[name]:,} of {int((codes == SPLITS.index(name)).sum()):,} {name}" for name in left if left[name]]
+    if not counts:
+        return division, torch.from_numpy(kept)
+    reason = "they share ground with tiles of another split" if ground else ""
+    reason += " or " if ground and buffer else ""
+    reason += f"their centres lie within {length(buffer)} of those of another split" if buffer else ""
+    note = f"{' and '.join(counts)} tiles are left out, as {reason} (data.split.buffer_km)"
+    found = division.only(torch.from_numpy(kept), note)
+    if empty := [name for code, name in enumerate(SPLITS) if not (found.split == code).any()]:
+        raise UserError(
+            f"{data.root}: {note}, so the {' and the '.join(empty)} split is empty. Divide by scenes or larger blocks "
+            f"(data.split.by), let windows overlap less (data.scenes.overlap), or, if splits are to share ground, as "
+            f"where they are of different years, set data.split.buffer_km: null"
+        )
+    return found, torch.from_numpy(kept)
+
+
 def places_of(tiles: Sequence[FoundTile], stated: Mapping[Source, tuple[float, float] | None]) -> Places:
     """Longitude and latitude of each tile: what its file states, or what the names of nearly all files hold."""
     places = places_in_names([tile.source.path for tile in tiles])
@@ -259,6 +314,8 @@ def in_words(facts: Mapping[str, Any], near: Nearness | None = None) -> str:
         giver = giver if giver.startswith("the ") else f"the {giver}"
         sentence = f"The split is the one that {giver} give"
         sentence += "." if near else "; how far apart its places lie is not known here."
+    if count := facts.get("near_another_split"):
+        sentence += f" Tiles left out, as they lay too near those of another split: {count:,}."
     if near:
         sentence += f" {near.sentence()}"
     for key, what in (

@@ -61,6 +61,9 @@ class SplitSettings(Section):
     or more hold tiles, none more than a tenth of them."""
     block_degrees: Positive | None = None
     """Side of a block in degrees of longitude and latitude, in place of kilometres."""
+    buffer_km: Annotated[float, Field(ge=0)] | None = 0.0
+    """Training and validation tiles are left out whose centre lies within so many kilometres of that of a tile of
+    another split, and windows of scenes that share ground with one; test tiles stay. null: none is left out."""
     near_km: Positive = 1.0
     """Reports say what share of the test tiles lies within so many kilometres of a training tile."""
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7

@@ -62,6 +62,8 @@ def tiles(run: Run) -> Stage:
         del data["label_column"], data["label_share"], data["label_ignore"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
+    if not (run.recipe.data.scenes or data["split"]["buffer_km"]):  # tiles that are files have no ground to share
+        del data["split"]["buffer_km"]
     data["split"] = {key: value for key, value in data["split"].items() if value is not None}
     return run.stage("tiles", {"data": data}, remedy="gcl-custom fit-generator")
 

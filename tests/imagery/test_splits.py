@@ -12,9 +12,12 @@ from gcl_custom.imagery.folders import FoundTile, layout_of
 from gcl_custom.imagery.mask_files import labels_of
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.nearness import Nearness, nearness
+from gcl_custom.imagery.places.on_ground import nearest_km
+from gcl_custom.imagery.places.shared_ground import Footprints
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.splits import (
     Division,
+    apart,
     divide,
     in_words,
     listed,
@@ -263,3 +266,54 @@ def test_wildfire_by_its_names(real_data: Path) -> None:
     apart = nearness(places, division.split.numpy(), 1.0)
     assert apart is not None
     assert apart.within < 0.1
+
+
+# ---------------------------------------------------------------- tiles beside another split
+
+
+def test_no_two_tiles_of_different_splits_lie_within_the_buffer() -> None:
+    """As the report measures distances; test tiles all stay, and so does all that is further away."""
+    tiles = found(towns(each=3, count=300))
+    places, data = places_of(tiles, {}), DataSettings(root="root", split=SplitSettings(buffer_km=300.0))
+    before = divided(tiles)
+    after, kept = apart(before, places, None, data)
+    codes, at = after.split.numpy(), places[kept.numpy()]
+    assert (codes == 2).sum() == (before.split == 2).sum()
+    for code, others in ((0, (1, 2)), (1, (2,)), (0, (2,))):
+        mine, theirs = at[codes == code], at[np.isin(codes, others)]
+        assert nearest_km(mine, theirs).min() > 300
+        gone = places[~kept.numpy() & (before.split.numpy() == code)]
+        all_others = places[np.isin(before.split.numpy(), (1, 2) if code == 0 else (2,))]
+        assert nearest_km(gone, all_others).max() <= 300
+    assert after.notes[-1].endswith("their centres lie within 300 km of those of another split (data.split.buffer_km)")
+
+
+def test_overlapping_windows_of_different_splits_share_no_pixel() -> None:
+    tiles = [
+        FoundTile(Source("a.tif", Window(column, row, 16, 16)), None, None)
+        for column in range(0, 400, 10) for row in range(0, 400, 10)
+    ]  # fmt: skip
+    division = divided(tiles)
+    rectangles = np.array([tile.source.window for tile in tiles])
+    ground = Footprints(np.zeros(len(tiles), dtype=int), rectangles, np.full((len(tiles), 4, 2), np.nan))
+    after, kept = apart(division, places_of(tiles, {}), ground, DataSettings(root="root"))
+    covered = np.zeros((3, 420, 420), dtype=bool)
+    for (column, row, width, height), code in zip(rectangles[kept.numpy()], after.split.tolist(), strict=True):
+        covered[code, row : row + height, column : column + width] = True
+    assert covered.sum(axis=0).max() == 1
+    assert covered.any(axis=(1, 2)).all()
+    assert 0.5 < float(kept.float().mean()) < 1
+    assert after.blocks is not None
+    assert len(after.blocks) == int(kept.sum())
+    none = DataSettings(root="root", split=SplitSettings(buffer_km=None))
+    assert apart(division, places_of(tiles, {}), ground, none)[1].all()
+
+
+def test_a_buffer_that_leaves_nothing_or_cannot_be_measured_says_so() -> None:
+    tiles = found(close(40))
+    data = DataSettings(root="root", split=SplitSettings(buffer_km=5.0))
+    with pytest.raises(UserError, match=r"28 of 28 train.*so the train and the valid split is empty"):
+        apart(divided(tiles), places_of(tiles, {}), None, data)
+    nowhere = found([f"{number}.jpg" for number in range(30)])
+    with pytest.raises(UserError, match=r"buffer_km is 5, but no file of root has coordinates"):
+        apart(divided(nowhere), places_of(nowhere, {}), None, data)
