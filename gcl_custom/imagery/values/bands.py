@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.values.forms import Choice, Form
 
@@ -85,7 +86,8 @@ def _numbers(
             found.append(band)
         elif names is None:
             raise UserError(
-                f"{key}: {band!r} is a name, and nothing names the bands ({len(known)}): neither data.bands nor a card "
+                f"{key}: {band!r} is a name, and nothing names the {counted(len(known), 'band')}: neither "
+                f"data.bands nor a card "
                 f"does, and the files have no names or differ in them. Give data.bands, or numbers from 1 on"
             )
         else:
