@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from PIL import Image
 from rasterio.errors import RasterioError
 
+from gcl_custom.check.fill_values import at_corners
 from gcl_custom.imagery.collections.stacks import MAGIC
 from gcl_custom.imagery.decoding import Tile
 from gcl_custom.imagery.scenes.opening import DRIVERS
@@ -54,6 +55,8 @@ class Seen(NamedTuple):
     """Standard deviation of each band."""
     values: Shaped[np.ndarray, "c v"]
     digest: str
+    corners: tuple[float, ...] = ()
+    """Values that may stand for no data; see ``fill_values.at_corners``."""
 
 
 def form_in(content: bytes) -> FileForm | None:
@@ -87,7 +90,7 @@ def seen(content: bytes | None, tile: Tile, digest: str) -> Seen:
     most = min(VALUES, flat.shape[1])
     values = np.stack([band[np.linspace(0, len(band) - 1, most).round().astype(int)] for band in bands])
     deviation = np.array([band.std(dtype=np.float64) for band in bands])
-    return Seen(form_in(content) if content else None, deviation, values, digest)
+    return Seen(form_in(content) if content else None, deviation, values, digest, at_corners(tile.pixels))
 
 
 def _held(band: Real[np.ndarray, " p"]) -> Real[np.ndarray, " q"]:
@@ -128,7 +131,7 @@ class Inventory:
     @property
     def ranges(self) -> Float[np.ndarray, "c 2"]:
         """The 0.1 and 99.9 percentile of each band."""
-        return np.percentile(self._values, [0.1, 99.9], axis=1).T
+        return np.percentile(self.values, [0.1, 99.9], axis=1).T
 
     @property
     def blank(self) -> list[Source]:
@@ -140,9 +143,10 @@ class Inventory:
     def histogram(self, band: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " m"]]:
         """Counts of the values of a band, and the borders between them; what lies beyond its range is left out."""
         low, high = self.ranges[band]
-        counts, borders = np.histogram(self._values[band], BINS, (low, max(high, low + 1e-6)))
+        counts, borders = np.histogram(self.values[band], BINS, (low, max(high, low + 1e-6)))
         return counts, borders.astype(np.float64)
 
     @property
-    def _values(self) -> Float[np.ndarray, "c n"]:
-        return np.concatenate([each.values for each in self.tiles.values()], axis=1).astype(np.float64)
+    def values(self) -> Shaped[np.ndarray, "c n"]:
+        """Some values of each band, of all tiles."""
+        return np.concatenate([each.values for each in self.tiles.values()], axis=1)

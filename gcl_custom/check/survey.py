@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gcl_custom.check.estimates import FoundTiles
+from gcl_custom.check.fill_values import fill_values
 from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
 from gcl_custom.console import console, progress, say, warn
 from gcl_custom.counted import counted
@@ -81,6 +82,7 @@ def survey(data: DataSettings) -> FoundTiles:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
+        form = form._replace(fill=data.fill)
         require_values(form, data)
         bad, looks = unusable(root, layout.tiles, form, data)
         usable = [tile for tile in layout.tiles if tile.source not in bad]
@@ -114,6 +116,8 @@ def show_files(found: Inventory) -> None:
     if copies := found.copies:
         count = sum(map(len, copies))
         say(f"{count:,} tiles are copies of one another, such as {copies[0][0]} and {copies[0][1]}")
+    for sentence in fill_values([each.corners for each in found.tiles.values()], found.values) if found.tiles else ():
+        warn(sentence)
     if blank := found.blank:
         say(
             f"{counted(len(blank), 'tile is', 'tiles are')} blank, or nearly so, such as "

@@ -42,7 +42,7 @@ from gcl_custom.imagery.values.forms import (
     missing,
     require_count,
 )
-from gcl_custom.imagery.values.pixels import chosen, picture_of
+from gcl_custom.imagery.values.pixels import chosen, picture_of, without_fill
 
 __all__ = ["NODATA", "PNG", "UNREAD", "Form", "Picture", "Place", "Unusable", "place_of"]  # beside what stands here
 
@@ -182,9 +182,9 @@ def picture_from(image: Image.Image, form: Form | None = None) -> Picture:
     upright = ImageOps.exif_transpose(image).convert(("LA" if grey else "RGBA") if alpha else "L" if grey else "RGB")
     pixels = np.atleast_3d(np.asarray(upright)).transpose(2, 0, 1)
     if not alpha or (image.mode == "RGBA" and form is not None and form.of_file == 4):
-        return Picture(chosen(pixels, form), None, alpha=False)
+        return without_fill(Picture(chosen(pixels, form), None, alpha=False), form)
     valid = pixels[-1] > 0
-    return Picture(chosen(pixels[:-1], form), None if valid.all() else valid, alpha=True)
+    return without_fill(Picture(chosen(pixels[:-1], form), None if valid.all() else valid, alpha=True), form)
 
 
 def tile_from(data: bytes, form: Form, size: int, upscale: bool, nodata: float, window: Window | None = None) -> Tile:

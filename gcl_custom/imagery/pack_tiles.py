@@ -106,6 +106,7 @@ def pack_tiles(run: Run) -> None:
         warn(f"{root}: {note}")
     with reading():
         form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
+        form = form._replace(fill=data.fill)
         require_values(form, data)
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)

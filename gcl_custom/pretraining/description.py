@@ -64,6 +64,8 @@ class Description(Section):
     """Whether files smaller than the size are enlarged."""
     nodata: float
     """Largest share of pixels without data that a file may have."""
+    fill: float | None = None
+    """Value without data, beside what a file says of its own."""
 
     @classmethod
     def of(cls, recipe: Recipe, store: TileStore, network: nn.Module, width: int) -> "Description":
@@ -93,6 +95,7 @@ class Description(Section):
             deviation=seen.deviation if seen else None,
             upscale=recipe.data.upscale,
             nodata=recipe.data.nodata,
+            fill=form.fill,
         )
 
     @classmethod
@@ -122,7 +125,7 @@ class Description(Section):
         """Of the tiles."""
         names, called = (tuple(texts) if texts else None for texts in (self.band_names, self.called))
         choice = Choice(tuple(self.use_bands), self.of_bands, called) if self.use_bands else None
-        return Form(self.bands, self.dtype, names, choice)
+        return Form(self.bands, self.dtype, names, choice, self.fill)
 
     def metadata(self) -> dict[str, str]:
         """What ``read`` reads. It is one entry, since safetensors writes several in a random order."""

@@ -223,6 +223,9 @@ class DataSettings(Section):
     """Largest share of nodata pixels that a tile may have. Files with more, as at a scene's border, are left out."""
     nodata_files: Share = 0.5
     """Largest share of files left out for their nodata, which is apart from bad_files. With more, the run stops."""
+    fill: Value | None = None
+    """Value that stands for no data in files that do not say so themselves, such as -9999. check names one that seems
+    to."""
     scenes: ScenesSettings | None = None
     """Cut every file into windows, each a tile; without it, each file is shrunk to one tile."""
     symmetry: Literal["none", "flip", "dihedral"] = "dihedral"

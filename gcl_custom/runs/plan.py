@@ -60,6 +60,8 @@ def tiles(run: Run) -> Stage:
     del data["symmetry"], data["quicklook"]
     if not run.recipe.data.labels_on_ground:  # nor do these stand there
         del data["label_column"], data["label_share"], data["label_ignore"]
+    if data["fill"] is None:
+        del data["fill"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
     if not (run.recipe.data.scenes or data["split"]["buffer_km"]):  # tiles that are files have no ground to share

@@ -87,6 +87,11 @@ def test_how_pixels_are_probed_makes_probes_of_masks_stale_and_no_others(
     assert plan.probe(run, "gcl", 0).fingerprint == stages[False].fingerprint
 
 
+def test_a_fill_value_is_a_setting_of_the_tiles_only_where_one_is_given(run: Run) -> None:
+    assert "fill" not in plan.tiles(run).settings["data"]
+    assert not plan.tiles(changed(run, data={"fill": -9999.0})).done
+
+
 def test_names_and_checkpoint_times_change_no_stage(run: Run) -> None:
     assert plan.compare(changed(run, hardware={"checkpoint_minutes": 9.0})).done
     assert plan.compare(Run(run.path, run.recipe.model_copy(update={"name": "other"}))).done

@@ -21,7 +21,17 @@ from rasterio.errors import RasterioError
 
 from gcl_custom.imagery.scenes.grid import Rectangle, ends
 from gcl_custom.imagery.scenes.opening import in_memory
-from gcl_custom.imagery.values.forms import READ, Choice, Form, Picture, TileType, Unusable, require_count, unread
+from gcl_custom.imagery.values.forms import (
+    READ,
+    Choice,
+    Form,
+    Picture,
+    TileType,
+    Unusable,
+    is_no_measurement,
+    require_count,
+    unread,
+)
 from gcl_custom.imagery.values.pixels import chosen, without_missing
 
 MOST_VALUES = 2**30
@@ -128,21 +138,16 @@ def read_raster(
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
         pixels = chosen(colours[pixels[0]].transpose(2, 0, 1), form)
         masks = repeat(masks[0], "h w -> c h w", c=len(pixels))
-    if not (masks.all() or _is_no_measurement(dataset.nodata, dtype)):
+    if not (masks.all() or is_no_measurement(dataset.nodata, dtype)):
         # A pixel with data in some bands counts as data: a bright band may happen to have the nodata value.
         masks = np.broadcast_to(masks.any(axis=0), masks.shape)
-    return without_missing(pixels, masks, alpha)
+    return without_missing(pixels, masks, alpha, form.fill if form else None)
 
 
 def _forget_error(dataset: rasterio.DatasetReader) -> None:
     """Let the next call that asks GDAL for something raise the error that a failed reading has left behind."""
     with suppress(CPLE_BaseError):
         _ = dataset.colorinterp
-
-
-def _is_no_measurement(nodata: float | None, dtype: TileType) -> bool:
-    """Whether a nodata value cannot be the value of a band that holds data, such as -9999 can not."""
-    return nodata is not None and (nodata < 0 or (dtype == "float32" and nodata != 0))
 
 
 def _require_one_page(dataset: rasterio.DatasetReader) -> None:

@@ -56,6 +56,8 @@ class Form(NamedTuple):
     """Of a tile's bands; None if nothing names them."""
     choice: Choice | None = None
     """None: all bands of a file, in their order."""
+    fill: float | None = None
+    """Value without data, beside what a file says of its own."""
 
     @property
     def of_file(self) -> int:
@@ -87,6 +89,7 @@ class Form(NamedTuple):
             entries["dtype"],
             tuple(names) if names else None,
             Choice(tuple(choice["numbers"]), choice["of"], tuple(called) if called else None) if choice else None,
+            entries.get("fill"),
         )
 
 
@@ -116,6 +119,11 @@ def require_count(bands: int, of_file: int) -> None:
 def unread(dtype: str) -> Unusable:
     """The reason for a file with values of a type that is not read."""
     return Unusable("type of values", f"{dtype}; only {', '.join(READ)} are read")
+
+
+def is_no_measurement(nodata: float | None, dtype: TileType) -> bool:
+    """Whether a nodata value cannot be the value of a band that holds data, such as -9999 can not."""
+    return nodata is not None and (nodata < 0 or (dtype == "float32" and nodata != 0))
 
 
 def missing(dtype: TileType) -> float:

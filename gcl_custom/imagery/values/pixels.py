@@ -6,15 +6,32 @@ c  bands     h w  pixels of a file     s  side of a tile
 import numpy as np
 from jaxtyping import Bool, Real, Shaped
 
-from gcl_custom.imagery.values.forms import MOST, READ, Form, Picture, Unusable, require_count, unread
+from gcl_custom.imagery.values.forms import (
+    MOST,
+    READ,
+    Form,
+    Picture,
+    Unusable,
+    is_no_measurement,
+    require_count,
+    unread,
+)
 
 
-def without_missing(pixels: Real[np.ndarray, "c h w"], masks: Bool[np.ndarray, "c h w"], alpha: bool) -> Picture:
+def without_missing(
+    pixels: Real[np.ndarray, "c h w"], masks: Bool[np.ndarray, "c h w"], alpha: bool, fill: float | None = None
+) -> Picture:
     """A picture whose values without data are 0: those that are masked, and of floats all that are not finite.
 
     float64 becomes float32.
+
+    Args:
+        fill: further value without data. One that may be a measurement counts where all bands have it.
     """
     dtype = READ[pixels.dtype.name]
+    if fill is not None:
+        held = pixels != fill
+        masks = masks & (held if is_no_measurement(fill, dtype) else held.any(axis=0))
     if pixels.dtype.kind == "f":
         masks = masks & (np.abs(pixels) < MOST)  # false of NaN, too
     if masks.all():
@@ -23,6 +40,15 @@ def without_missing(pixels: Real[np.ndarray, "c h w"], masks: Bool[np.ndarray, "
     alike = bool((masks == valid).all())
     pixels = np.where(masks, pixels, pixels.dtype.type(0)).astype(dtype, copy=False)
     return Picture(pixels, None if valid.all() else valid, alpha, None if alike else masks)
+
+
+def without_fill(picture: Picture, form: Form | None) -> Picture:
+    """A picture of which the values that the recipe calls no data are masked, too."""
+    if form is None or form.fill is None:
+        return picture
+    valid = np.ones(picture.pixels.shape[1:], dtype=bool) if picture.valid is None else picture.valid
+    masks = np.broadcast_to(valid, picture.pixels.shape)
+    return without_missing(picture.pixels, masks, picture.alpha, form.fill)
 
 
 def chosen(pixels: Real[np.ndarray, "_c h w"], form: Form | None) -> Real[np.ndarray, "c h w"]:
@@ -40,7 +66,8 @@ def chosen(pixels: Real[np.ndarray, "_c h w"], form: Form | None) -> Real[np.nda
 def picture_of(pixels: Real[np.ndarray, "_c h w"], form: Form | None) -> Picture:
     """The picture of all bands of a file, without a mask of its own."""
     pixels = np.ascontiguousarray(chosen(pixels, form))
-    return without_missing(pixels, np.ones(pixels.shape, dtype=bool), alpha=False)
+    masks = np.ones(pixels.shape, dtype=bool)
+    return without_missing(pixels, masks, alpha=False, fill=form.fill if form else None)
 
 
 def from_array(pixels: Shaped[np.ndarray, "..."], form: Form) -> Picture:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.values.forms import Choice, Form, Unusable, missing
-from gcl_custom.imagery.values.pixels import chosen, from_array, without_missing
+from gcl_custom.imagery.values.forms import Choice, Form, Picture, Unusable, missing
+from gcl_custom.imagery.values.pixels import chosen, from_array, without_fill, without_missing
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -53,3 +53,26 @@ def test_bands_of_an_array_are_chosen_as_those_of_a_file() -> None:
         from_array(pixels[:2], form)
     with pytest.raises(Unusable, match="complex64; only uint8, uint16, int16, float32, float64 are read"):
         from_array(pixels.astype(np.complex64), form)
+
+
+@pytest.mark.parametrize(
+    ("fill", "masks"), [(-9999.0, [[1, 0, 0], [1, 1, 0]]), (0.0, [[1, 1, 0], [1, 1, 0]])]
+)  # 0 may be a measurement, so it counts where all bands have it
+def test_a_fill_value_is_no_data(fill: float, masks: list[list[int]]) -> None:
+    pixels = np.array([[[5, fill, fill]], [[7, 9, fill]]], dtype=np.int16)
+    picture = without_missing(pixels, np.ones(pixels.shape, dtype=bool), alpha=False, fill=fill)
+    by_band = picture.by_band if picture.by_band is not None else np.broadcast_to(picture.valid, pixels.shape)
+    assert by_band[:, 0].tolist() == np.array(masks, bool).tolist()
+    assert picture.valid.tolist() == [[True, True, False]]
+    assert picture.pixels[:, 0].tolist() == np.where(masks, [[5, fill, fill], [7, 9, fill]], 0).tolist()
+
+
+def test_a_fill_value_counts_in_arrays_and_pictures_too() -> None:
+    form = Form(3, "uint8", fill=255.0)
+    pixels = np.full((3, 2, 2), 9, np.uint8)
+    pixels[:, 0, 0] = 255
+    arrays = from_array(pixels, form)
+    picture = without_fill(Picture(pixels, None, alpha=False), form)
+    for found in (arrays, picture):
+        assert found.valid.tolist() == [[False, True], [True, True]]
+    assert without_fill(Picture(pixels, None, alpha=False), form._replace(fill=None)).valid is None
