@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from gcl_custom.files import write_bytes
 
@@ -39,14 +39,19 @@ class Quicklook(NamedTuple):
         return shown.expand(-1, 3, -1, -1)
 
 
+GAP = 2
+"""Pixels of white around each tile of a grid."""
 COLOURS = Quicklook([0, 1, 2], [0.0] * 3, [1.0] * 3)
 """Of tiles that are colours already."""
 
 
 def grid(rows: Sequence[Float[Tensor, "_ c h w"]], quicklook: Quicklook = COLOURS) -> Float[Tensor, "3 H W"]:
-    """A picture with one row for each batch of unit tiles, of which the last may be shorter."""
+    """A picture with one row for each batch of unit tiles, white between them. The last batch may be shorter."""
     coloured = torch.cat([quicklook.of(row) for row in rows])
-    return make_grid(coloured, nrow=len(rows[0]), padding=2, pad_value=1.0)
+    framed = F.pad(coloured, (0, GAP, 0, GAP), value=1.0)
+    white = framed.new_ones(-len(framed) % len(rows[0]), *framed.shape[1:])
+    tiled = rearrange(torch.cat([framed, white]), "(y x) c h w -> c (y h) (x w)", x=len(rows[0]))
+    return F.pad(tiled, (GAP, 0, GAP, 0), value=1.0)
 
 
 def save_picture(path: Path, picture: Float[Tensor, "3 h w"]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.utils import make_grid
 
 from gcl_custom.pictures import Quicklook, class_colours, grid, save_picture
 
@@ -23,6 +24,13 @@ def test_a_row_for_each_batch_in_three_bands_or_one_in_grey(bands: list[int], sh
     assert picture.shape == (3, 2 * 8 + 2, 4 * 8 + 2)
     assert torch.equal(picture[:, 10:16, 26:32], rows[1][3][shown])
     assert (picture[:, :2] == 1).all(), "white between the tiles"
+
+
+@pytest.mark.parametrize("last", [1, 3, 4])
+def test_a_grid_is_that_of_torchvision(last: int) -> None:
+    """Ours, since torchvision takes more than a second to import."""
+    rows = [torch.rand(4, 3, 6, 5), torch.rand(last, 3, 6, 5)]
+    assert torch.equal(grid(rows), make_grid(torch.cat(rows), nrow=4, padding=2, pad_value=1.0))
 
 
 def test_each_band_is_stretched_and_values_beyond_are_cut_off() -> None:

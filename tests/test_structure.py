@@ -93,6 +93,9 @@ STAGES = {
     "maps.map_scenes",
     "maps.similar",
 }
+ENGINE = "lightning_fabric"
+NOT_NEEDED = {"lightning", "pytorch_lightning", "torchmetrics"}
+"""Seconds of imports before each training. Tests alone use them."""
 MOST_LINES, MOST_FILES = 400, 15
 UNTESTED = {
     "errors",  # classes without a body
@@ -138,8 +141,11 @@ def faults(name: str, text: str) -> Iterator[str]:
             yield f"{name}: {own} may not import {room} ({module})"
         if module in STAGES:
             yield f"{name}: only the command line imports stages, and it does so by name ({module})"
-    if own != "training" and name not in STAGES and any(module.split(".")[0] == "lightning" for module in found):
-        yield f"{name}: only the room training and the stages import lightning"
+    packages = {module.split(".")[0] for module in found}
+    if own != "training" and name not in STAGES and ENGINE in packages:
+        yield f"{name}: only the room training and the stages import {ENGINE}"
+    for package in packages & NOT_NEEDED:
+        yield f"{name}: {package} is no dependency"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -160,7 +166,8 @@ def test_the_table_of_rooms_goes_one_way() -> None:
         ("imagery.splits", "def late():\n    from gcl_custom.views import view_store", "imagery may not import views"),
         ("files", "import gcl_custom.recipe.section", "gcl_custom may not import recipe"),
         ("cli.jobs", "from gcl_custom.views import make_views", "it does so by name"),
-        ("measures.probes", "import lightning", "import lightning"),
+        ("measures.probes", "import lightning_fabric", "import lightning_fabric"),
+        ("training.loop", "from lightning import Trainer", "lightning is no dependency"),
     ],
 )  # fmt: skip
 def test_a_planted_arrow_is_found(name: str, planted: str, fault: str) -> None:
@@ -182,14 +189,29 @@ def test_a_room_is_small_and_says_what_it_is_for(room: str) -> None:
 
 @pytest.mark.parametrize(
     ("statement", "heavy"),
-    [("import gcl_custom.cli.main", {"torch", "numpy", "lightning", "scipy"}),
+    [("import gcl_custom.cli.main", {"torch", "numpy", "timm", "lightning_fabric", "scipy"}),
      ("import gcl_custom; dir(gcl_custom)", {"torch", "numpy", "pydantic", "yaml"}),
-     ("import gcl_custom; gcl_custom.run", {"torch", "lightning"})],
+     ("import gcl_custom; gcl_custom.run", {"torch", "lightning_fabric"})],
 )  # fmt: skip
 def test_help_and_the_package_import_nothing_heavy(statement: str, heavy: set[str]) -> None:
     code = f"import sys; {statement}; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_training_begins_without_the_trainer() -> None:
+    """As where only the dependencies are installed. Fabric itself imports torchmetrics wherever it is there."""
+    absent = {*NOT_NEEDED, "lightly", "transformers", "diffusers"}
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent}))  # so importing them fails
+from gcl_custom.cli.jobs import STAGES
+for stage in ("beforehand", "backbone", "tiles", "tokenizer", "maskgit", "views", "pretrain", "compare", "report"):
+    __import__("gcl_custom." + STAGES[stage][0])
+print(sorted({{"lightning_fabric", "timm", "sklearn", "onnx"}} & set(sys.modules)))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['lightning_fabric', 'timm']"
 
 
 def test_every_module_has_its_tests_in_the_room_of_its_name() -> None:

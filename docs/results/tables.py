@@ -29,7 +29,7 @@ from gcl_custom.training.devices import pick_device, processor, uses_bf16
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PACKAGES = ("torch", "torchvision", "timm", "lightning")
+PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric")
 BETWEEN = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 LEFT_OUT = ("linear_top5",)
 """Columns that stand in the JSON alone."""

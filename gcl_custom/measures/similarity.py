@@ -3,21 +3,34 @@
 Shapes: b tiles, c bands, h w pixels.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gcl_custom.measures.feature_networks import FeatureNetwork, band_groups, enlarged
 
+GAUSSIAN_SIGMA, GAUSSIAN_RADIUS = 1.5, 5
+"""Pixels, of the window of SSIM."""
+
 
 def structural_similarity(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """SSIM of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a Gaussian window; always in fp32."""
-    with torch.autocast(a.device.type, enabled=False):  # bf16 would lose its differences of squares
-        similarity = structural_similarity_index_measure(a.float(), b.float(), data_range=1.0, reduction="none")
-    assert isinstance(similarity, Tensor)
-    return similarity.reshape(len(a))
+    """SSIM of tiles in [0, 1] (Wang et al. 2004, eq. 13), with their Gaussian window; always in fp32.
+
+    Edges are reflected, so that every pixel has a window; tiles need at least 6 px a side.
+    """
+    offsets = torch.arange(-GAUSSIAN_RADIUS, GAUSSIAN_RADIUS + 1, device=a.device)
+    window = torch.softmax(-offsets.square() / (2 * GAUSSIAN_SIGMA**2), 0)
+
+    def blurred(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        channels = maps.flatten(0, 1)[:, None]
+        padded = F.pad(channels, 4 * (GAUSSIAN_RADIUS,), mode="reflect")
+        return F.conv2d(F.conv2d(padded, window[None, None, None]), window[None, None, :, None]).view_as(maps)
+
+    with torch.autocast(a.device.type, enabled=False):  # bf16 would lose the differences of squares
+        return _ssim_maps(a.float(), b.float(), blurred).mean((1, 2, 3))
 
 
 @torch.no_grad()
@@ -62,10 +75,19 @@ def structure_distance(
 
 def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"], window: int = 7) -> Float[Tensor, ""]:
     """Mean structural similarity of tiles in [0, 1] (Wang et al. 2004, eq. 13), with a uniform window."""
-    mean_a, mean_b = F.avg_pool2d(a, window, 1), F.avg_pool2d(b, window, 1)
-    var_a = F.avg_pool2d(a * a, window, 1) - mean_a**2
-    var_b = F.avg_pool2d(b * b, window, 1) - mean_b**2
-    covariance = F.avg_pool2d(a * b, window, 1) - mean_a * mean_b
+    return _ssim_maps(a, b, lambda maps: F.avg_pool2d(maps, window, 1)).mean()
+
+
+def _ssim_maps(
+    a: Float[Tensor, "b c h w"],
+    b: Float[Tensor, "b c h w"],
+    averaged: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b c h2 w2"]],
+) -> Float[Tensor, "b c h2 w2"]:
+    """The similarity within each window; ``averaged`` takes the means over windows."""
+    mean_a, mean_b = averaged(a), averaged(b)
+    var_a = averaged(a * a) - mean_a**2
+    var_b = averaged(b * b) - mean_b**2
+    covariance = averaged(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return (similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
+    return similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))

@@ -32,7 +32,7 @@ from gcl_custom.training import devices
 from gcl_custom.views import cost_benefit_table
 
 LIBRARIES = (
-    *("torch", "torchvision", "lightning", "timm", "numpy", "scipy", "rasterio", "einops", "pydantic"),
+    *("torch", "torchvision", "lightning-fabric", "timm", "numpy", "scipy", "rasterio", "einops", "pydantic"),
     *("safetensors", "matplotlib"),
 )
 PICTURES = {

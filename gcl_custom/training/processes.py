@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from typing import Any, Literal
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 

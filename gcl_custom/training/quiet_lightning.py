@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 # Of the first level that is said. Torch's C++ reads the variable when it starts, in each new process.
 LEVELS = {
-    "lightning.fabric": logging.WARNING,
-    "lightning.pytorch": logging.WARNING,
+    "lightning_fabric": logging.WARNING,
     "torch.multiprocessing.spawn": logging.ERROR,
 }
 CPP = "TORCH_CPP_LOG_LEVEL"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from gcl_custom.console import progress
 from gcl_custom.recipe.hardware import HardwareSettings

@@ -39,6 +39,13 @@ def test_the_perceptual_distance_is_the_mean_over_groups_of_bands() -> None:
     assert perceptual_distance(network, a, a).item() == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("side", [8, 32])
+def test_similarity_is_that_of_torchmetrics(side: int) -> None:
+    a, b = tiles(0, bands=5, side=side), (tiles(0, bands=5, side=side) + 0.3 * tiles(1, bands=5, side=side)) / 1.3
+    expected = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    torch.testing.assert_close(structural_similarity(a, b), expected, atol=1e-5, rtol=0)
+
+
 def test_ssim_is_that_of_torchmetrics_with_a_uniform_window() -> None:
     a, b = tiles(0), (tiles(0) + 0.3 * tiles(1)) / 1.3
     expected = structural_similarity_index_measure(a, b, gaussian_kernel=False, kernel_size=7, data_range=1.0)

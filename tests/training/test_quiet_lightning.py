@@ -11,6 +11,6 @@ from gcl_custom.training.steps import engine
 
 def test_lightning_says_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     with quiet_lightning():
-        engine(HARDWARE).launch(lambda fabric: logging.getLogger("lightning.fabric").info("a note"))
+        engine(HARDWARE).launch(lambda fabric: logging.getLogger("lightning_fabric").info("a note"))
     assert not caplog.records
     assert not any(capfd.readouterr())
