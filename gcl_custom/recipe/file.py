@@ -196,7 +196,8 @@ def band_names(data: DataSettings) -> list[str] | None:
     of_card = load_card(data.card).bands if data.card else None
     if data.bands and of_card and data.bands != of_card:
         raise RecipeError(
-            f"data.bands {data.bands} are not those of the card {data.card}, {of_card}. Leave data.bands out, or "
+            f"data.bands {data.bands} are not those of the card {data.card}, {of_card}. Leave data.bands out "
+            f"(--set data.bands=null), or "
             f"correct the card"
         )
     return data.bands or of_card

@@ -53,6 +53,11 @@ def test_recipes_that_were_not_run_say_so(name: str) -> None:
     )  # fmt: skip
 
 
+def head(card: str) -> str:
+    """The comment at the head of a card."""
+    return shipped("datasets")[card].read_text(encoding="utf-8").partition("\nname: ")[0]
+
+
 def run_header(card: str, folder: Path) -> None:
     """Run the program that stands in the comment at the head of a card."""
     lines = shipped("datasets")[card].read_text(encoding="utf-8").splitlines()
@@ -115,6 +120,15 @@ def test_the_split_of_food_101_becomes_a_table(tmp_path: Path) -> None:
     assert {file: tuple(row) for file, row in rows.items()} == {
         "sushi/1.jpg": ("train", "sushi"), "sushi/3.jpg": ("test", "sushi"), "waffles/2.jpg": ("train", "waffles"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("card", [name for name in shipped("datasets") if "Recipe: " in head(name)])
+def test_the_recipe_that_a_card_names_takes_the_card(card: str) -> None:
+    (recipe,) = re.findall(r"Recipe: (\S+), with", head(card))
+    overrides = re.findall(r"--set (\S+)", head(card))
+    assert f"data.card={card}" in overrides
+    data = load_recipe(recipe, [*overrides, "data.root=images"]).data
+    assert band_names(data) == load_card(card).bands
 
 
 def test_bands_are_named_by_the_recipe_or_by_the_card_but_not_in_two_ways(tmp_path: Path) -> None:
