@@ -249,7 +249,8 @@ def _comparison(recipe: Recipe, tiles: FoundTiles, costs: Costs, pretrainings: i
     embedded = (pretrainings + len(compare.seeds) + recipe.pretrain.continues) * probed  # untrained, and public
     seconds = steps * costs.supervised.seconds + embedded / compare.batch * costs.embed.seconds
     seconds += probed / compare.batch * costs.floors.seconds
-    what = f"at most {counted(round(steps), 'step')} of {compare.batch}, {counted(embedded, 'tile')} embedded"
+    trained = f"at most {counted(round(steps), 'step')} of {compare.batch}, " if steps else ""
+    what = f"{trained}{counted(embedded, 'tile')} embedded"
     return StageCost("compare", what, seconds, costs.supervised.memory, 3 * 4 * costs.supervised.parameters)
 
 

@@ -4,6 +4,7 @@ c  bands     s  side of a tile     v  values that are kept of each band of a til
 """
 
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from PIL import Image
 from rasterio.errors import RasterioError
 
-from gcl_custom.check.fill_values import at_corners
+from gcl_custom.check.fill_values import Corner, at_corners
 from gcl_custom.imagery.collections.stacks import MAGIC
 from gcl_custom.imagery.decoding import Tile
 from gcl_custom.imagery.scenes.opening import DRIVERS
@@ -38,7 +39,7 @@ class FileForm(NamedTuple):
     bands: int
     dtype: str
     projection: str
-    """EPSG:NUMBER or the like; empty without one."""
+    """EPSG:NUMBER, or the name of one without a number; empty without one."""
 
 
 def form_cells(form: FileForm) -> list[str]:
@@ -55,7 +56,7 @@ class Seen(NamedTuple):
     """Standard deviation of each band."""
     values: Shaped[np.ndarray, "c v"]
     digest: str
-    corners: tuple[float, ...] = ()
+    corners: tuple[Corner, ...] = ()
     """Values that may stand for no data; see ``fill_values.at_corners``."""
 
 
@@ -66,7 +67,7 @@ def form_in(content: bytes) -> FileForm | None:
         if driver:
             with rasterio.MemoryFile(content) as file, file.open(driver=driver) as raster:
                 kind = "TIFF" if driver == "GTiff" else "JPEG 2000"
-                projection = raster.crs.to_string() if raster.crs else ""
+                projection = _name(raster.crs.to_string()) if raster.crs else ""
                 return FileForm(kind, raster.width, raster.height, raster.count, raster.dtypes[0], projection)
         if content.startswith(MAGIC):
             array = np.load(io.BytesIO(content), allow_pickle=False)
@@ -77,6 +78,12 @@ def form_in(content: bytes) -> FileForm | None:
             return FileForm(str(image.format), *image.size, len(image.getbands()), dtype, "")
     except (OSError, ValueError, SyntaxError, RasterioError, Image.DecompressionBombError):
         return None
+
+
+def _name(projection: str) -> str:
+    """A projection's code, or the name in its text, which may be a page long."""
+    found = re.match(r'\w+\["([^"]*)"', projection)
+    return projection if found is None else found[1].strip() or "unnamed"
 
 
 def seen(content: bytes | None, tile: Tile, digest: str) -> Seen:

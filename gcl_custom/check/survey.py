@@ -22,7 +22,7 @@ from gcl_custom.console import console, progress, say, warn
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
+from gcl_custom.imagery.decoding import SCENE, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks
@@ -43,6 +43,10 @@ MOST_FORMS = 12
 """Most forms of files in the table on the console."""
 MOST_READ = 4000
 """Most files that are read. Of more files, some are chosen, spread evenly over the paths."""
+
+
+LARGER = 4
+"""How many times as large as a tile a file with coordinates is, from which on it is told that scenes can be cut."""
 
 
 class Look(NamedTuple):
@@ -96,11 +100,24 @@ def survey(data: DataSettings) -> FoundTiles:
     why = {source: str(problem) for source, problem in bad.items()}
     inventory = Inventory(read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why)
     show_files(inventory)
+    if not data.scenes and (large := larger(inventory, data.size)):
+        say(
+            f"{counted(large, 'file with coordinates is', 'files with coordinates are')} {LARGER} times as large as "
+            f"data.size or more, and each is shrunk to one tile. To cut windows instead: --set data.scenes.tile="
+            f"{data.size}"
+        )
     kinds = {source: problem.kind for source, problem in bad.items()}
-    stops = [f"packing would stop: {reason}" for reason in excess(list(kinds.items()), [*bad, *looks], data)]
+    mend = "mend or remove them, or raise the limit"
+    stops = [f"packing would stop: {reason}; {mend}" for reason in excess(list(kinds.items()), [*bad, *looks], data)]
     for reason in stops:
         warn(reason)
     return replace(found, inventory=inventory, faults=stops)
+
+
+def larger(found: Inventory, size: int) -> int:
+    """Number of files with coordinates that may be meant as scenes. Those that surely are get a warning anyway."""
+    sides = ((min(form.width, form.height), count) for form, count in found.forms if form.projection)
+    return sum(count for side, count in sides if LARGER * size <= side < SCENE * size)
 
 
 def show_files(found: Inventory) -> None:
@@ -120,8 +137,9 @@ def show_files(found: Inventory) -> None:
         warn(sentence)
     if blank := found.blank:
         say(
-            f"{counted(len(blank), 'tile is', 'tiles are')} blank, or nearly so, such as "
-            f"{examples([str(source) for source in blank])}"
+            f"{counted(len(blank), 'tile is', 'tiles are')} blank, or nearly so, as no band varies by a "
+            f"hundredth of its "
+            f"range: {examples([str(source) for source in blank])}"
         )
 
 
@@ -142,7 +160,7 @@ def _tiles(
     for note in division.notes:
         warn(note)
     near = nearness(places, division.split.numpy(), data.split.near_km)
-    facts = {"split": division.how, "groups": division.groups}
+    facts = {"split": division.how, "groups": division.groups, "classes": classes}
     rgb = is_rgb(form)
     found = FoundTiles(
         form,

@@ -300,9 +300,10 @@ def in_words(facts: Mapping[str, Any], near: Nearness | None = None) -> str:
     """
     how = facts["split"]
     if how == "random":
+        within = " within each class" if facts.get("classes", True) else ""
         sentence = (
-            "The tiles were divided at random within each class: neighbouring tiles may lie on both sides, which "
-            "flatters all scores."
+            f"The tiles were divided at random{within}: neighbouring tiles may lie on both sides, which flatters all "
+            f"scores."
         )
     elif how.startswith("by "):
         counts = ", ".join(f"{count:,} {name}" for name, count in facts["groups"].items())

@@ -106,6 +106,16 @@ def test_without_labels_the_comparison_is_left_out() -> None:
     assert rows == ["tiles", "tokenizer", "maskgit", "views", "reconstructions", "pretrain"]
 
 
+def test_a_comparison_of_probes_alone_names_no_steps() -> None:
+    tiles = FoundTiles(Form(3, "uint8"), True, ["a", "b"], torch.arange(30) % 2, SINGLE_LABEL, torch.arange(30) % 3)
+    probes = TINY.model_copy(update={"compare": TINY.compare.model_copy(update={"arms": ["gcl"], "fractions": []})})
+    for recipe, begins in ((TINY, "at most "), (probes, "")):
+        (row,) = [row for row in estimate(recipe, tiles, COSTS, {}) if row.name == "compare"]
+        assert row.what.startswith(begins)
+        assert ("step" in row.what) == bool(begins)
+        assert row.what.endswith("tiles embedded")
+
+
 def test_views_of_imagenet_take_252_gb_and_the_published_time() -> None:
     """1,281,167 views of 256 x 256 x 3 bytes, each 98.9 ms as published: 35.2 hours."""
     recipe = load_recipe("imagenet-inpainting", ["compare.arms=[gcl, reconstructed]"])

@@ -29,10 +29,17 @@ def test_a_far_value_that_is_constant_at_an_edge_is_told_with_its_remedy(dtype: 
     assert told(whole) == []
 
 
+def test_what_software_fills_with_counts_in_one_band_too() -> None:
+    tile = reflectance()
+    tile[1, :, :4] = -9999  # such as a band of heights
+    (sentence,) = told(tile, reflectance())
+    assert "1 of 2 tiles has the value -9999 in band 2, at a corner" in sentence
+
+
 def test_what_is_no_fill_value_is_passed_over() -> None:
     near, single, spot, few, byte = (reflectance() for _ in range(5))
     near[:, :8] = 0  # a dark lake
-    single[1, :8] = -9999  # in one band alone, as classes or shares may be
+    single[1, :8] = -20_000  # in one band alone, as classes or shares may be
     spot[:, 8:16, 8:16] = -9999  # not at the edge
     few[:, 0, 0] = -9999
     byte = (byte % 100).astype(np.uint8)

@@ -29,6 +29,11 @@ def test_the_form_of_a_file_is_that_of_its_header(tmp_path: Path) -> None:
     with reading():
         assert form_in(tiff(tmp_path / "a.tif", pixels)) == FileForm("TIFF", 9, 6, 4, "uint16", "")
         assert form_in(placed) == FileForm("TIFF", 9, 6, 4, "int16", "EPSG:32633")
+        own = "+proj=laea +lat_0=45 +lon_0=10 +datum=WGS84 +units=m"  # a projection without a number
+        named = form_in(tiff(tmp_path / "c.tif", pixels, crs=own))
+    assert named is not None
+    assert named.projection
+    assert len(named.projection) < 20
     assert form_in(saved("JPEG")) == FileForm("JPEG", 7, 5, 3, "uint8", "")
     assert form_in(saved("PNG", "RGBA")) == FileForm("PNG", 7, 5, 4, "uint8", "")
     assert form_in(saved("PNG", "I;16")) == FileForm("PNG", 7, 5, 1, "uint16", "")

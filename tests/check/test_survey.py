@@ -1,16 +1,18 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_images import class_folders, colours, scenes_border, several_labels
+from rasterio import Affine
+from small_images import class_folders, colours, scenes_border, several_labels, tiff
 
 from gcl_custom.check import survey
 from gcl_custom.check.check import show_tiles
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import mask_files
 from gcl_custom.imagery.decoding import Form
-from gcl_custom.recipe.imagery import DataSettings, SyntheticScenesSettings
+from gcl_custom.recipe.imagery import DataSettings, ScenesSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
 
 
@@ -80,6 +82,25 @@ def test_of_many_files_some_are_read_and_this_is_said(
     assert "packing would stop: 10 of 20 files are unusable (10 not an image); data.bad_files allows 5%" in out
 
 
+@pytest.mark.parametrize(
+    ("side", "crs", "scenes", "told"),
+    [(64, "EPSG:32633", None, True), (56, "EPSG:32633", None, False), (64, None, None, False),
+     (64, "EPSG:32633", ScenesSettings(tile=16), False)],
+)  # fmt: skip
+def test_files_with_coordinates_that_are_far_larger_than_a_tile_may_be_scenes(
+    side: int, crs: str | None, scenes: ScenesSettings | None, told: bool, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "root").mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(1, 99, (3, side, side)).astype(np.uint16)
+        transform = Affine(10, 0, 500_000 + 10_000 * number, 0, -10, 5_000_000)
+        tiff(tmp_path / "root" / f"{number}.tif", pixels, **({"crs": crs, "transform": transform} if crs else {}))
+    survey.survey(DataSettings(root=str(tmp_path / "root"), size=16, scenes=scenes))
+    said = "6 files with coordinates are 4 times as large as data.size or more" in capsys.readouterr().out
+    assert said == told
+
+
 def test_of_many_masks_some_are_read_and_the_others_are_estimated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +168,6 @@ def test_forms_of_files_copies_and_blank_tiles_are_shown(tmp_path: Path, capsys:
     assert "PNG 24 × 24 3 uint8 none 21" in lines
     assert "JPEG 30 × 20 3 uint8 none 1" in lines
     assert "2 tiles are copies of one another, such as water/001.png and water/copy.png" in lines
-    assert "1 tile is blank, or nearly so, such as water/blank.jpg" in lines
+    assert "1 tile is blank, or nearly so, as no band varies by a hundredth of its range: water/blank.jpg" in lines
     assert found.inventory is not None
     assert (found.inventory.read, found.inventory.of, len(found.faults)) == (22, 22, 0)
