@@ -17,10 +17,10 @@ ROOMS: dict[str, set[str]] = {
     "generator.augment": {ROOT, "recipe"},
     "runs": {ROOT, "recipe", "weights"},
     "measures": {ROOT, "recipe", "weights"},
-    "imagery.values": {ROOT, "recipe"},
+    "imagery.values": {ROOT, "recipe", "measures"},
     "imagery.collections": {ROOT, "measures"},
     "imagery.places": {ROOT, "recipe"},
-    "imagery.scenes": {ROOT, "recipe", "imagery.values"},
+    "imagery.scenes": {ROOT, "recipe", "measures", "imagery.values"},
     "imagery": {
         *{ROOT, "recipe", "runs", "measures", "imagery.values", "imagery.collections", "imagery.places"},
         "imagery.scenes",

@@ -37,7 +37,7 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     data = load_recipe(shipped("recipes")[OTHER], [*own, *overrides]).data
     tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
     with reading():
-        form = common_form(Path(data.root), tiles, band_names(data), data.use_bands, data.mask_band)
+        form = common_form(Path(data.root), tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
         sides = [data.scenes.side(data.size)] if data.scenes else sorted(shorter_sides(Path(data.root), tiles))
     name = COLOUR if is_rgb(form) else OTHER
     base = load_recipe(shipped("recipes")[name], own)

@@ -134,14 +134,14 @@ def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> dict[str, str
 
 
 def _are_scenes(recipe: Recipe) -> bool:
-    """Whether the files are rasters far larger than a tile, and no masks lie beside them, which are not cut."""
+    """Whether the files are rasters far larger than a tile."""
     data = recipe.data
     layout = layout_of(data, None)
     rasters = sum(tile.source.path.lower().endswith(RASTERS) for tile in layout.tiles)
     with reading():
         sides = sorted(shorter_sides(Path(data.root), layout.tiles))
     large = bool(sides) and sides[len(sides) // 2] >= OF_SCENES * data.size
-    return large and 2 * rasters > len(layout.tiles) and layout.kind != MASKS
+    return large and 2 * rasters > len(layout.tiles)
 
 
 def _layout(tiles: FoundTiles, layout: Layout) -> str:

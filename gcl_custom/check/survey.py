@@ -85,7 +85,7 @@ def survey(data: DataSettings) -> FoundTiles:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
         form = form._replace(fill=data.fill)
         require_values(form, data)
         bad, looks = unusable(root, layout.tiles, form, data)
@@ -93,7 +93,8 @@ def survey(data: DataSettings) -> FoundTiles:
         stated = {source: look.place for source, look in looks.items()}
         if needs_places(data, usable):
             stated |= _places(root, [tile.source for tile in usable if tile.source not in stated], form, data)
-        found, usable = _tiles(replace(layout, tiles=usable), form, data, stated)
+        sizes = {source: look.tile.of for source, look in looks.items()}
+        found, usable = _tiles(replace(layout, tiles=usable), form, data, stated, sizes)
     splits = dict(zip([tile.source for tile in usable], found.split.tolist(), strict=True))
     _duplicates({source: look for source, look in looks.items() if source in splits}, splits)
     read = len(bad) + len(looks)
@@ -148,13 +149,14 @@ def _tiles(
     form: Form,
     data: DataSettings,
     stated: Mapping[Source, tuple[float, float] | None] = MappingProxyType({}),
+    sizes: Mapping[Source, tuple[int, int]] = MappingProxyType({}),
 ) -> tuple[FoundTiles, list[FoundTile]]:
     """What was found, and the tiles that are left: none lies beside another split."""
     root = Path(data.root)
-    classes, labels = _labels(layout, data)
+    classes, labels = _labels(layout, data, sizes)
     places = places_of(layout.tiles, stated)
-    division = divide(layout.tiles, labels, layout.kind, data, places)
-    ground = footprints(root, [tile.source for tile in layout.tiles], data) if data.scenes else None
+    ground = footprints(root, [tile.source for tile in layout.tiles], data)
+    division = divide(layout.tiles, labels, layout.kind, data, places, ground)
     division, kept = apart(division, places, ground, data)
     labels, places = labels[kept], places[kept.numpy()]
     for note in division.notes:
@@ -175,7 +177,9 @@ def _tiles(
     return found, [tile for tile, stays in zip(layout.tiles, kept.tolist(), strict=True) if stays]
 
 
-def _labels(layout: Layout, data: DataSettings) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+def _labels(
+    layout: Layout, data: DataSettings, sizes: Mapping[Source, tuple[int, int]]
+) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
     """The classes, and the label of each tile as it is stored.
 
     Of many masks some are read, spread evenly over the paths, and each other tile counts as the one before it.
@@ -184,9 +188,9 @@ def _labels(layout: Layout, data: DataSettings) -> tuple[list[str], Shaped[Tenso
     masked = [number for number, tile in enumerate(tiles) if tile.label is not None]
     step = math.ceil(len(masked) / MOST_READ)
     if not layout.kind.dense or step <= 1:
-        return read_labels(root, layout, tiles, data)
+        return read_labels(root, layout, tiles, data, sizes=sizes)
     chosen = masked[::step]
-    classes, read = read_labels(root, layout, [tiles[number] for number in chosen], data)
+    classes, read = read_labels(root, layout, [tiles[number] for number in chosen], data, sizes=sizes)
     labels = read.new_zeros(len(tiles), *read.shape[1:])
     labels[masked] = read.repeat_interleave(step, dim=0)[: len(masked)]
     say(

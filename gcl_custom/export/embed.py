@@ -26,10 +26,9 @@ from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import backbone_of_run
 from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically, write_text
-from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
-from gcl_custom.imagery.collections.open_collections import collection_at
+from gcl_custom.imagery.collections.folder_walk import suffixes, walk
+from gcl_custom.imagery.collections.open_collections import collection_at, is_of_arrays
 from gcl_custom.imagery.decoding import Tile, Unusable, reading
-from gcl_custom.imagery.folders import walk
 from gcl_custom.imagery.left_out import remarks
 from gcl_custom.imagery.read_tile import Read, cut, read_all
 from gcl_custom.imagery.scenes.places import Place
@@ -104,17 +103,18 @@ def _written(out: Path) -> list[Path]:
 
 
 def _sources(folder: Path, data: DataSettings) -> list[Source]:
-    if collection := collection_at(folder):
+    scenes = data.scenes is not None
+    if not (scenes and is_of_arrays(folder)) and (collection := collection_at(folder)):
         for note in collection.notes:
             console.warn(f"{folder}: {note}")
         return [Source(path) for path in collection.images]
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
-    found = walk(folder)
+    found = walk(folder, scenes=scenes)
     if not found.images:
         raise UserError(
-            f"{folder} holds no image (other files: {found.others}). An image ends in {' '.join(IMAGE_SUFFIXES)}, and "
-            f"may lie in folders of any depth"
+            f"{folder} holds no image (other files: {found.others}). An image ends in "
+            f"{' '.join(suffixes(scenes))}, and may lie in folders of any depth"
         )
     if found.closed:
         console.warn(f"{folder}: folders that cannot be opened, left out: {', '.join(found.closed)}")

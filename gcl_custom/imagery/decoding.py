@@ -27,7 +27,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
 from gcl_custom.imagery.collections.stacks import MAGIC, array_from
-from gcl_custom.imagery.scenes.opening import PNG, driver_of, in_memory, opened
+from gcl_custom.imagery.scenes.arrays import opened_array
+from gcl_custom.imagery.scenes.opening import PNG, NoScene, driver_of, in_memory, opened
 from gcl_custom.imagery.scenes.places import Place, place_of
 from gcl_custom.imagery.scenes.rasters import crop, raster_form, raster_from, too_large
 from gcl_custom.imagery.source import Window
@@ -63,6 +64,8 @@ class Tile(NamedTuple):
     """Whether the file is so large that it was not cut into tiles, it seems."""
     lacking: tuple[float, ...] = ()
     """Share of each band's values without data; empty if all hold some."""
+    of: tuple[int, int] = (0, 0)
+    """Width and height of the picture that it was made of."""
 
 
 @contextmanager
@@ -108,9 +111,16 @@ def shorter_side(path: Path) -> int:
 def _header(path: Path) -> Iterator[rasterio.DatasetReader | Image.Image]:
     try:
         with path.open("rb") as file:
-            driver = driver_of(file.read(32))
+            head = file.read(32)
+        driver = driver_of(head)
+        if head.startswith(MAGIC):
+            with opened_array(path) as array:
+                yield array
+            return
         with opened(path, driver) if driver else Image.open(path, formats=["JPEG", "PNG", "WEBP"]) as header:
             yield header
+    except NoScene as problem:
+        raise Unusable(problem.kind, problem.detail) from None
     except RasterioError as error:
         raise Unusable("damaged", str(error)) from None
     except Image.DecompressionBombError as error:
@@ -222,14 +232,14 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
         raise Unusable("smaller than data.size", detail)
     pixels, masks = _resized(pixels, masks, size)
     if masks is None or masks.all():
-        return Tile(pixels, 0.0, grey, picture.alpha, scene)
+        return Tile(pixels, 0.0, grey, picture.alpha, scene, of=(width, height))
     without = 1 - float(masks.any(axis=0).mean())
     if without > nodata:
         raise Unusable(NODATA, f"{without:.0%} of its pixels; data.nodata allows {nodata:.0%}")
     masks = np.broadcast_to(masks, pixels.shape)
     filled = np.where(masks, pixels, np.array(missing(form.dtype), dtype=form.dtype))
     lacking = tuple((1 - masks.mean(axis=(1, 2))).tolist())
-    return Tile(filled, without, grey, picture.alpha, scene, lacking)
+    return Tile(filled, without, grey, picture.alpha, scene, lacking, (width, height))
 
 
 def _as_stored(pixels: Real[np.ndarray, "c h w"], dtype: TileType) -> Real[np.ndarray, "c h w"]:

@@ -7,7 +7,6 @@ A folder called unlabelled (or unlabeled) beside class folders is not a class. I
 backbone, and are scored nowhere.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,12 @@ from typing import NamedTuple
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
-from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES, Collection, Labelled
-from gcl_custom.imagery.collections.open_collections import collection_at
+from gcl_custom.imagery.collections.collection import Collection, Labelled
+from gcl_custom.imagery.collections.collection_names import NPY
+from gcl_custom.imagery.collections.folder_walk import Walked, suffixes, walk
+from gcl_custom.imagery.collections.open_collections import collection_at, is_of_arrays
 from gcl_custom.imagery.decoding import Form, Unusable
-from gcl_custom.imagery.label_table import LabelRow, read_labels, read_lists, table_below
+from gcl_custom.imagery.label_table import LabelRow, read_addresses, read_labels, read_lists, table_below
 from gcl_custom.imagery.layouts import (
     UNLABELLED,
     Placed,
@@ -36,12 +37,13 @@ from gcl_custom.imagery.layouts import (
     without_thumbnails,
 )
 from gcl_custom.imagery.read_tile import cut, header_of, labels_of_windows
+from gcl_custom.imagery.scenes.arrays import axes_in_words
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.imagery.values.bands import with_bands
-from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.measures.label_kind import LabelKind, NamedKind
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
-from gcl_custom.recipe.imagery import Card, DataSettings, SplitLists
+from gcl_custom.recipe.imagery import Card, DataSettings, ScenesSettings, SplitLists
 
 FORM_SAMPLE = 256
 """Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
@@ -76,27 +78,32 @@ class Layout:
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """Find the tiles of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
     labels = None if data.labels_beside else data.labels
-    layout = find_tiles(Path(data.root), card, labels, kind_in_recipe(data), data.masks, data.labels_on_ground)
+    layout = find_tiles(
+        Path(data.root), card, labels, kind_in_recipe(data), data.masks, data.labels_on_ground, data.scenes
+    )
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
     elif data.split.chance:
         layout = replace(layout, tiles=[tile._replace(split=None) for tile in layout.tiles])
-    if data.scenes and layout.kind.dense:
-        raise UserError(f"data.scenes: {data.root} holds masks beside images, and masks are not cut: leave it out")
-    if data.scenes:  # the label and the split of a file are those of its windows
-        files = {tile.source.path: tile for tile in layout.tiles}
-        tiles = [files[source.path]._replace(source=source) for source in cut(Path(data.root), list(files), data)]
-        if data.labels_on_ground:
-            found = labels_of_windows(Path(data.root), [tile.source for tile in tiles], data)
-            tiles = [tile._replace(label=found.of(*tile.source)) for tile in tiles]
-            layout = replace(layout, classes=found.classes, notes=[*layout.notes, *found.notes])
-        return replace(layout, tiles=tiles)
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
-        return replace(layout, classes=data.mask_classes or stated)
-    if data.mask_classes:
+        layout = replace(layout, classes=data.mask_classes or stated)
+    elif data.mask_classes and not data.labels_on_ground:
         raise UserError(f"data.mask_classes: no masks are found in {data.root}. Name their folder: data.masks")
-    return layout
+    return _windows(layout, data) if data.scenes else layout
+
+
+def _windows(found: Layout, data: DataSettings) -> Layout:
+    """The windows of scenes. The split of a file, its label or its mask are those of its windows."""
+    files = {tile.source.path: tile for tile in found.tiles}
+    tiles = [files[source.path]._replace(source=source) for source in cut(Path(data.root), list(files), data)]
+    axes = axes_in_words([Path(data.root) / path for path in files if path.lower().endswith(NPY)])
+    notes = [*found.notes, *([axes] if axes else [])]
+    if not data.labels_on_ground:
+        return replace(found, tiles=tiles, notes=notes)
+    labels = labels_of_windows(Path(data.root), [tile.source for tile in tiles], data)
+    tiles = [tile._replace(label=labels.of(*tile.source)) for tile in tiles]
+    return replace(found, tiles=tiles, classes=labels.classes, notes=[*notes, *labels.notes])
 
 
 def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
@@ -107,8 +114,8 @@ def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
 
 
 def find_tiles(
-    root: Path, card: Card | None, labels: str | None = None, kind: LabelKind | None = None, masks: str | None = None,
-    on_ground: bool = False,
+    root: Path, card: Card | None, labels: str | None = None, kind: NamedKind | None = None, masks: str | None = None,
+    on_ground: bool = False, scenes: ScenesSettings | None = None,
 ) -> Layout:  # fmt: skip
     """Find the images below root, with class and split from the table of labels, masks, the card or the folders.
 
@@ -117,11 +124,12 @@ def find_tiles(
         kind: of the table's labels; without it, the table itself shows it.
         masks: folder of the masks. Without it they are looked for where neither a table nor the card gives labels.
         on_ground: whether labels are no table, but of windows, which are not cut here: no tile gets one.
+        scenes: how images are cut, if they are; they may then also be arrays, or lie on other machines.
 
     Raises:
         UserError: root is missing, holds no image, or lacks the folders that the card states.
     """
-    collection = collection_at(root)
+    collection = None if scenes and is_of_arrays(root) else collection_at(root)
     if collection is None and not root.is_dir():
         raise UserError(
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
@@ -135,12 +143,14 @@ def find_tiles(
         if labels is not None and table is None:
             raise UserError(f"data.labels: there is no file {labels} in {root}, nor labels beside its tiles")
     else:
-        found = walk(root, table_below(root, labels) if labels is not None else None)
+        found = walk(root, table_below(root, labels) if labels is not None else None, scenes is not None)
+        if scenes and scenes.remote:
+            found = found._replace(images=sorted([*found.images, *read_addresses(root, scenes.remote.addresses)]))
     shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
     if not found.images:
         raise UserError(
             f"data.root: {root} holds no image (other files: {found.others}). An image ends in "
-            f"{' '.join(IMAGE_SUFFIXES)}, and may lie in folders of any depth{shut}"
+            f"{' '.join(suffixes(scenes is not None))}, and may lie in folders of any depth{shut}"
         )
     notes = [*collection.notes] if collection else found.notes
     images, small = without_thumbnails(found.images)
@@ -189,7 +199,7 @@ def _read(root: Path, images: Sequence[str], card: Card | None, collection: Coll
     return replace(read, images=[image._replace(path=paths[image.path]) for image in read.images])
 
 
-def _told(collection: Collection, told: Labelled, kind: LabelKind | None) -> Layout:
+def _told(collection: Collection, told: Labelled, kind: NamedKind | None) -> Layout:
     """The tiles of a collection that says their labels and splits by other means than folders."""
     splits = {
         path: next((split for word in found.words if (split := split_named(word))), None)
@@ -212,7 +222,7 @@ def _told(collection: Collection, told: Labelled, kind: LabelKind | None) -> Lay
 
 
 def _by_table(
-    name: str, rows: Mapping[str, LabelRow], images: Sequence[Placed], notes: list[str], kind: LabelKind | None
+    name: str, rows: Mapping[str, LabelRow], images: Sequence[Placed], notes: list[str], kind: NamedKind | None
 ) -> Layout:
     """The tiles with the labels and splits of a table's rows; one outside the folders of the splits needs a row."""
     splits = dict.fromkeys(rows) | {image.path: image.split for image in images}
@@ -229,9 +239,12 @@ def _by_table(
 
 def common_form(
     root: Path, tiles: Sequence[FoundTile], names: Sequence[str] | None,
-    use: Sequence[int | str] | None = None, without: int | None = None,
+    use: Sequence[int | str] | None = None, without: int | None = None, scenes: ScenesSettings | None = None,
 ) -> Form:  # fmt: skip
     """Bands and type of most files in a sample: of the bands, called ``names``, those to ``use`` and not ``without``.
+
+    Args:
+        scenes: how files are cut, if they are.
 
     Raises:
         UserError: no file of the sample is an image, the files are single bands of the same places, or they lack a band
@@ -241,7 +254,7 @@ def common_form(
     forms, reasons = Counter[Form](), Counter[str]()
     for path in paths[:: max(1, len(paths) // FORM_SAMPLE)]:
         try:
-            forms[header_of(root, Source(path), without)] += 1
+            forms[header_of(root, Source(path), without, scenes)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:
@@ -257,72 +270,6 @@ def common_form(
         refuse_band_files(paths)
     called = {form.names for form in forms if form._replace(names=None) == common}
     return with_bands(common, names, called.pop() if len(called) == 1 else None, use)
-
-
-class Walked(NamedTuple):
-    """What lies below a root."""
-
-    images: list[str]
-    """Relative paths, sorted."""
-    others: int
-    """Number of other files."""
-    closed: list[str]
-    """Folders that the system does not let be read."""
-    ours: list[str]
-    """Folders of runs and studies."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What to tell the user of what is not taken."""
-        passed = f"files that are no images by their names or kind, passed over: {self.others}"
-        made = f"runs of gcl-custom, which are no imagery, passed over: {examples(self.ours)}"
-        shut = f"folders that cannot be opened, left out: {examples(self.closed)}"
-        return [note for note, there in ((passed, self.others), (made, self.ours), (shut, self.closed)) if there]
-
-
-def walk(root: Path, table: Path | None = None) -> Walked:
-    """List the images below a root, and count the other files. Hidden ones are skipped, and runs of the kit.
-
-    A pipe, a device or a link to one counts as another file, whatever its name: reading it may never end. A link whose
-    file is gone is listed, so that reading it says so.
-
-    Args:
-        table: path of the file of labels; it may lie below root, and is neither an image nor counted.
-    """
-    images, others, seen = [], 0, set()
-    closed: list[str] = []
-    ours: list[str] = []
-    for folder, inner, names in os.walk(root, onerror=lambda error: closed.append(error.filename), followlinks=True):
-        real = os.path.realpath(folder)
-        is_run = folder != str(root) and is_ours(inner, names)
-        if is_run:
-            ours.append(Path(folder).relative_to(root).as_posix())
-        if is_run or real in seen:  # by a link to a folder above
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in names:
-            path = Path(folder) / name
-            if name.startswith(".") or (table is not None and name == table.name and path.resolve() == table):
-                continue
-            if name.lower().endswith(IMAGE_SUFFIXES) and not _is_special(path):
-                images.append(path.relative_to(root).as_posix())
-            else:
-                others += 1
-    shut = [str(Path(name).relative_to(root)) for name in sorted(closed)]
-    return Walked(sorted(images), others, shut, sorted(ours))
-
-
-def is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
-    """Whether a folder with these entries is a run, one of its stages or a study: their pictures are no imagery."""
-    stage = "stage.json" in files or "working.json" in files
-    return stage or {"recipe.yaml", ".lock"} <= set(files) or {"cells", "stages"} <= set(folders)
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is no regular file, but a pipe or a device, or a link to one."""
-    return not path.is_file() and path.exists()
 
 
 def _stated_splits(root: Path, card: Card, in_folders: bool) -> dict[SplitName, str]:

@@ -1,4 +1,4 @@
-"""Labels and splits from a table, or splits from lists: text files in UTF-8 below the data root.
+"""Labels and splits from a table, splits or addresses from lists: text files in UTF-8 below the data root.
 
 A table is a CSV file with one row a file, or Parquet with the same columns.
 
@@ -28,6 +28,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.imagery.layouts import split_named
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.measures.label_kinds import SEPARATOR
+from gcl_custom.recipe.imagery import is_address
 
 COLUMNS = {"file": "file", "filename": "file", "path": "file", "labels": "labels", "label": "labels", "split": "split"}
 """Names of columns, and what each holds."""
@@ -66,7 +67,7 @@ def table_below(root: Path, given: str, key: str = "data.labels", what: str = "t
             f"{what} is only looked for below the data root: put a copy of it there"
         )
     if not real.exists():
-        raise UserError(f"data.labels: there is no file {path}. It is looked for in data.root")
+        raise UserError(f"{key}: there is no file {path}. It is looked for in data.root")
     if not real.is_file():
         raise UserError(f"{key}: {path} is no regular file")
     return real
@@ -163,6 +164,24 @@ def read_lists(
         few = ", ".join(left[:3])
         notes.append(f"images that no list of data.split.lists names, left out: {len(left):,}, such as {few}")
     return splits, notes
+
+
+def read_addresses(root: Path, given: Sequence[str] | str) -> list[str]:
+    """Addresses of scenes, each once and sorted: as the recipe lists them, or as a text file below the root does.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it is no address.
+    """
+    if not isinstance(given, str):
+        return sorted(set(given))
+    key = "data.scenes.remote.addresses"
+    path = table_below(root, given, key, "list of addresses")
+    lines = [text for line in _text(path, key).splitlines() if (text := line.strip()) and text[0] != "#"]
+    if wrong := [line for line in lines if not is_address(line)]:
+        raise UserError(f"{key}: {wrong[0]!r} in {path} is no address, such as https://SERVER/FILE.tif")
+    if not lines:
+        raise UserError(f"{key}: {path} holds no address. Write one a line, such as https://SERVER/FILE.tif")
+    return sorted(set(lines))
 
 
 def _text(path: Path, key: str) -> str:

@@ -4,22 +4,24 @@
 
 A mask is opened as an image is, by the one driver that its first bytes name, but its numbers are kept: those of a
 palette, not its colours. It is resized with the nearest neighbour to where the tile's pixels come from, and cropped
-like the tile. 255, negative values and what the file calls nodata are no class.
+like the tile. 255, negative values and what the file calls nodata are no class. Of scenes, masks are read where the
+windows lie (``scenes.mask_windows``).
 """
 
 import hashlib
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
 
 import numpy as np
 import rasterio
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped, UInt8
+from jaxtyping import Bool, Int, Integer, Shaped
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rasterio.errors import RasterioError
 from torch import Tensor
@@ -31,12 +33,16 @@ from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Unusable
 from gcl_custom.imagery.folders import FoundTile, Layout
 from gcl_custom.imagery.left_out import in_kinds
-from gcl_custom.imagery.read_tile import content_of
-from gcl_custom.imagery.scenes.opening import driver_of
+from gcl_custom.imagery.read_tile import content_of, together, why_unread
+from gcl_custom.imagery.scenes.mask_windows import masks_of_windows, open_mask
+from gcl_custom.imagery.scenes.opening import NoScene, driver_of
 from gcl_custom.imagery.scenes.rasters import MOST_VALUES, orientation_of, upright
-from gcl_custom.imagery.source import Source, Window
+from gcl_custom.imagery.scenes.remote import Remote, located
+from gcl_custom.imagery.scenes.scene import open_scene
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import MASKS
-from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.imagery.values.mask_numbers import Mask, mask_of
+from gcl_custom.measures.label_kind import NamedKind
 from gcl_custom.measures.overlap import IGNORED
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -44,14 +50,7 @@ UNUSABLE = "unusable_masks.txt"
 MOST_CLASSES = 64
 """Most different values in masks whose classes have no names: with more, they are pictures, it seems."""
 BLOCK = 256
-"""Masks that are in memory at a time."""
-
-
-class Mask(NamedTuple):
-    values: UInt8[np.ndarray, "h w"]
-    """As in the file; 255 also where it has no class."""
-    hidden: bool
-    """Whether something other than a 255 of the file says so of a pixel."""
+"""Masks, or runs of windows, that are in memory at a time."""
 
 
 def decode_mask(data: bytes) -> Mask:
@@ -62,7 +61,7 @@ def decode_mask(data: bytes) -> Mask:
     """
     try:
         raster = driver_of(data)
-        return _of_numbers(*(_raster(data, raster) if raster else _png(data)))
+        return mask_of(*(_raster(data, raster) if raster else _png(data)))
     except RasterioError as error:
         raise Unusable("truncated or damaged", str(error.__cause__ or error)) from None
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, MemoryError) as error:
@@ -88,23 +87,6 @@ def _raster(data: bytes, driver: str) -> tuple[Shaped[np.ndarray, "c h w"], Shap
         valid = None if dataset.nodata in (None, IGNORED) else values[0] != dataset.nodata
     turn = orientation_of(data)
     return upright(values, turn), None if valid is None else upright(valid[None], turn)[0]
-
-
-def _of_numbers(values: Shaped[np.ndarray, "c h w"], valid: Shaped[np.ndarray, "h w"] | None) -> Mask:
-    if len(values) in (2, 4) and (values[-1] == np.iinfo(np.uint8).max).all():  # an alpha band that hides nothing
-        values = values[:-1]
-    if not np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True):
-        raise Unusable("colours", f"{len(values)} bands that differ; a mask has one, with a class number a pixel")
-    numbers = values[0]
-    if numbers.dtype.kind == "f":
-        hidden = np.isnan(numbers)
-        if not (hidden | (numbers == np.round(numbers))).all():
-            raise Unusable("type of values", "fractions; a mask holds whole class numbers")
-        numbers = np.where(hidden, -1, numbers)
-    hidden = numbers < 0 if valid is None else (numbers < 0) | ~valid
-    if (largest := int(numbers.max(initial=0, where=~hidden))) > IGNORED:
-        raise Unusable("class number", f"{largest}; at most 254, and 255 for none")
-    return Mask(np.where(hidden, IGNORED, numbers).astype(np.uint8), bool(hidden.any()))
 
 
 def size_of(data: bytes) -> tuple[int, int]:
@@ -142,32 +124,58 @@ def fitted(values: Shaped[np.ndarray, "h w"], size: int) -> Shaped[np.ndarray, "
     return np.ascontiguousarray(values[np.ix_(*picked)])
 
 
-def read_mask(tile: FoundTile, root: Path, data: DataSettings, names: Sequence[str]) -> Mask | Unusable:
-    """The mask of a tile, on the tile's pixels, or why there is none."""
-    assert tile.label is not None
+def read_mask(
+    tile: FoundTile, root: Path, data: DataSettings, names: Sequence[str], size: tuple[int, int] | None = None
+) -> Mask | Unusable:
+    """The mask of a tile that is a file, on the tile's pixels, or why there is none.
+
+    Args:
+        size: width and height of the image, where they are known.
+    """
+    assert tile.label is not None, "the tile has a mask"
     try:
         mask = decode_mask(content_of(root, Source(tile.label)))
         height, width = mask.values.shape
-        if (width, height) != (size := size_of(content_of(root, Source(tile.source.path)))):
+        if (width, height) != (size := size or size_of(content_of(root, tile.source))):
             return Unusable("another size than its image", f"{width} x {height} px, the image {size[0]} x {size[1]}")
     except Unusable as problem:
         return problem
-    values = fitted(_part(mask.values, tile.source.window), data.size)
+    return _on_tile(mask, data, names)
+
+
+def read_window_masks(
+    tiles: Sequence[FoundTile], root: Path, data: DataSettings, names: Sequence[str]
+) -> list[Mask | Unusable]:
+    """The same of windows of one scene, which is opened once, and so is its mask."""
+    assert data.scenes is not None, "windows are of scenes"
+    source, label = tiles[0].source, tiles[0].label
+    assert label is not None, "the scene has a mask"
+    windows = [tile.source.window for tile in tiles if tile.source.window]
+    image, beside = (located(root, path, data.scenes) for path in (source.path, label))
+    remote = beside if isinstance(beside, Remote) else None
+    try:
+        with open_scene(image, data.scenes) as scene, open_mask(beside) as mask:
+            found = masks_of_windows(scene, mask, windows, remote)
+    except (NoScene, RasterioError, OSError) as error:
+        if remote and isinstance(error, RasterioError):
+            raise remote.lost(error) from None
+        found = [why_unread(error)] * len(windows)
+    return [each if isinstance(each, Unusable) else _on_tile(each, data, names) for each in found]
+
+
+def _on_tile(mask: Mask, data: DataSettings, names: Sequence[str]) -> Mask | Unusable:
+    values = fitted(mask.values, data.size)
     beyond = values[(values >= len(names)) & (values != IGNORED)] if names else values[:0, 0]
     if len(beyond):
         return Unusable("class number", f"{beyond.max()}; the classes have the numbers 0 to {len(names) - 1}")
     return Mask(values, mask.hidden)
 
 
-def _part(values: Shaped[np.ndarray, "h w"], window: Window | None) -> Shaped[np.ndarray, "_ _"]:
-    return values if window is None else values[slice(*window.ends[0]), slice(*window.ends[1])]
-
-
 # ---------------------------------------------------------------- all labels of a layout
 
 
 def labels_of(
-    tiles: Sequence[FoundTile], classes: Sequence[str], kind: LabelKind
+    tiles: Sequence[FoundTile], classes: Sequence[str], kind: NamedKind
 ) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
     """The classes with a tile in the train split, and each tile's label among them, as it is stored."""
     taught = {name for tile in tiles if tile.split in (None, "train") for name in kind.names(tile.label)}
@@ -176,36 +184,40 @@ def labels_of(
 
 
 def read_labels(
-    root: Path, layout: Layout, tiles: Sequence[FoundTile], data: DataSettings, folder: Path | None = None
-) -> tuple[list[str], Shaped[Tensor, "n *_"]]:
+    root: Path, layout: Layout, tiles: Sequence[FoundTile], data: DataSettings, folder: Path | None = None,
+    sizes: Mapping[Source, tuple[int, int]] = MappingProxyType({}),
+) -> tuple[list[str], Shaped[Tensor, "n *_"]]:  # fmt: skip
     """The classes of some of a layout's tiles, and each tile's label as it is stored. Masks are read for it, once.
 
     Args:
         folder: where the masks are kept, in the order of the tiles. Without it, they are only counted.
+        sizes: width and height of images, as far as they are known; the others are opened for it.
 
     Raises:
         UserError: too many masks cannot be used, or they hold no class numbers, it seems.
     """
-    if not layout.kind.dense:
+    if isinstance(layout.kind, NamedKind):
         return labels_of(tiles, layout.classes, layout.kind)
     counts = np.zeros((len(tiles), 256), dtype=np.int64)
     bad: dict[str, Unusable] = {}
     hidden = False
-    read = partial(_read_block, root=root, data=data, names=layout.classes)
+    runs = read_at_once(tiles)
+    read = partial(_read_run, root=root, data=data, names=layout.classes, sizes=sizes)
     with ThreadPoolExecutor() as pool, progress(len(tiles), "reading masks", "masks") as bar:
         file = (folder / MASKS).open("wb") if folder else None
-        for start in range(0, len(tiles), BLOCK):
-            block = tiles[start : start + BLOCK]
-            for place, (tile, mask) in enumerate(zip(block, pool.map(read, block), strict=True), start):
+        place = 0
+        while block := list(islice(runs, BLOCK)):
+            for tile, mask in zip(chain(*block), chain.from_iterable(pool.map(read, block)), strict=True):
                 values = np.full((data.size, data.size), IGNORED, dtype=np.uint8)
                 if isinstance(mask, Unusable):
-                    bad[str(tile.label)] = mask
+                    bad[str(Source(str(tile.label), tile.source.window))] = mask
                 elif mask:
                     values, hidden = mask.values, hidden or mask.hidden
                     counts[place] = np.bincount(values.ravel(), minlength=256)
                 if file:
                     file.write(values.tobytes())
-            bar.advance(len(block))
+                place += 1
+            bar.advance(sum(map(len, block)))
         if file:
             file.close()
     _tell(root, bad, sum(tile.label is not None for tile in tiles), data, folder)
@@ -215,8 +227,23 @@ def read_labels(
     return classes, torch.from_numpy(counts[:, numbers])
 
 
-def _read_block(tile: FoundTile, root: Path, data: DataSettings, names: Sequence[str]) -> Mask | Unusable | None:
-    return None if tile.label is None else read_mask(tile, root, data, names)
+def read_at_once(tiles: Sequence[FoundTile]) -> Iterator[list[FoundTile]]:
+    """Tiles whose masks are read at once: those of windows near one another, any other alone."""
+    left = iter(tiles)
+    for some in together([tile.source for tile in tiles]):
+        yield list(islice(left, len(some)))
+
+
+def _read_run(
+    tiles: Sequence[FoundTile], root: Path, data: DataSettings, names: Sequence[str],
+    sizes: Mapping[Source, tuple[int, int]],
+) -> Sequence[Mask | Unusable | None]:  # fmt: skip
+    first = tiles[0]
+    if first.label is None or (data.scenes and first.source.window is None):
+        return [None] * len(tiles)
+    if data.scenes:
+        return read_window_masks(tiles, root, data, names)
+    return [read_mask(first, root, data, names, sizes.get(first.source))]
 
 
 def _classes(
@@ -283,10 +310,10 @@ def _tell(root: Path, bad: dict[str, Unusable], of: int, data: DataSettings, fol
 
 def mask_states(root: Path, layout: Layout) -> Iterator[tuple[str, int, int]]:
     """Path, size and time of change of each mask's file, so that a changed one is noticed."""
-    for tile in layout.tiles if layout.kind.dense else ():
-        if tile.label is not None:
-            inside = holding(root, tile.label)
-            yield (tile.label, *state_of(inside.file_of(tile.label) if inside else root / tile.label))
+    for label in dict.fromkeys(tile.label for tile in layout.tiles) if layout.kind.dense else ():
+        if label is not None:
+            inside = holding(root, label)
+            yield (label, *state_of(inside.file_of(label) if inside else root / label))
 
 
 def digest_of(folder: Path) -> str:

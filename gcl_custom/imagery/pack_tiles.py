@@ -25,16 +25,16 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
+from gcl_custom.imagery.collections.folder_walk import is_ours
 from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
-from gcl_custom.imagery.folders import FoundTile, Layout, common_form, is_ours, layout_of
+from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
 from gcl_custom.imagery.mask_files import digest_of, keep_masks, mask_states, read_labels
-from gcl_custom.imagery.packing_journal import PackingJournal, Record, packed
+from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, packed
 from gcl_custom.imagery.places.coordinates import to_keep
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
-from gcl_custom.imagery.scenes.scene import mask_beside
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
     Division,
@@ -105,7 +105,7 @@ def pack_tiles(run: Run) -> None:
     for note in layout.notes:
         warn(f"{root}: {note}")
     with reading():
-        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band)
+        form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
         form = form._replace(fill=data.fill)
         require_values(form, data)
         journal = PackingJournal(stage.path, form, data)
@@ -163,7 +163,8 @@ def changed(run: Run) -> str | None:
     """Say how the files differ, by path, size and time of change, from those that were packed; None if they do not.
 
     A missing root does not count as a change, because later stages read packed tiles only. Tiles are only looked for
-    again if some file has changed: to cut scenes, bring polygons onto them or list an archive takes long.
+    again if some file has changed: to cut scenes, bring polygons onto them, list an archive or ask other machines takes
+    long.
     """
     stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
     if not stage.done or not is_there(root):
@@ -253,7 +254,7 @@ def _fill(
 
 
 def _packed(
-    found: Read, state: "States", known: Callable[[str], bool]
+    found: Read, state: States, known: Callable[[str], bool]
 ) -> tuple[Record, Real[np.ndarray, "c h w"] | None]:
     """The record of a source, and its pixels if they are new."""
     record = Record(found.source, *state.of(found.source), found.digest(), None)
@@ -262,29 +263,9 @@ def _packed(
     tile = found.tile()
     if isinstance(tile, Unusable):
         return record._replace(kind=tile.kind, detail=tile.detail), None
-    record = record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene, lacking=tile.lacking)
+    record = record._replace(grey=tile.grey, alpha=tile.alpha, scene=tile.scene, lacking=tile.lacking, of=tile.of)
     record = record._replace(place=on_earth(found.place()))
     return record, tile.pixels
-
-
-class States:
-    """Size and time of change of each source's files, asked for once: of its file and, for a scene, its mask of clouds.
-
-    A tile in a collection has those of the collection's file that it lies in.
-    """
-
-    def __init__(self, root: Path, data: DataSettings) -> None:
-        self._root, self._known = root, dict[str, tuple[int, int]]()
-        self._mask = data.scenes.cloud.file if data.scenes and data.scenes.cloud else None
-
-    def of(self, source: Source) -> tuple[int, int]:
-        inside = holding(self._root, source.path)
-        path = str(inside.file_of(source.path) if inside else self._root / source.path)
-        if path not in self._known:
-            mask = [] if self._mask is None else [mask_beside(Path(path), self._mask)]
-            sizes, times = zip(*map(state_of, [Path(path), *mask]), strict=True)
-            self._known[path] = sum(sizes), max(times)
-        return self._known[path]
 
 
 def _usable(
@@ -333,14 +314,15 @@ def _index(
     folder: Path,
 ) -> tuple[dict[str, Any], Division, list[FoundTile]]:
     """The contents of tiles.json, how the tiles were divided, and those that stay: none lies beside another split."""
+    sizes = {tile.source: of for tile in usable if (of := journal.records[tile.source].of)}
     with reading():
-        classes, labels = read_labels(Path(data.root), layout, usable, data, folder)
+        classes, labels = read_labels(Path(data.root), layout, usable, data, folder, sizes)
     for name in layout.classes:
         if name not in classes:
             warn(f"class {name}: no usable tile in the train split, so it is left out")
     places = places_of(usable, {tile.source: journal.records[tile.source].place for tile in usable})
-    division = divide(usable, labels, layout.kind, data, places)
-    ground = footprints(Path(data.root), [tile.source for tile in usable], data) if data.scenes else None
+    ground = footprints(Path(data.root), [tile.source for tile in usable], data)
+    division = divide(usable, labels, layout.kind, data, places, ground)
     division, kept = apart(division, places, ground, data)
     near = [str(usable[number].source) for number in torch.nonzero(~kept).flatten().tolist()]
     if near:

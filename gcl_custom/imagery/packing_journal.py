@@ -15,7 +15,10 @@ import numpy as np
 from jaxtyping import Real
 
 from gcl_custom.files import damaged
+from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.scenes.remote import Remote, located
+from gcl_custom.imagery.scenes.scene import mask_beside
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import MADE_BY, PIXELS
 from gcl_custom.machine_faults import writing
@@ -43,6 +46,8 @@ class Record(NamedTuple):
     """Longitude and latitude, if the file says where its tile lies."""
     lacking: tuple[float, ...] = ()
     """Share of each band's values without data; empty if all hold some."""
+    of: tuple[int, int] | None = None
+    """Width and height of the picture that its tile was made of."""
 
     @property
     def state(self) -> tuple[int, int]:
@@ -57,7 +62,8 @@ class Record(NamedTuple):
         text, *others = json.loads(line)
         found = cls(Source.parse(text), *others)
         place = None if found.place is None else (found.place[0], found.place[1])
-        return found._replace(place=place, lacking=tuple(found.lacking))
+        of = None if found.of is None else (found.of[0], found.of[1])
+        return found._replace(place=place, lacking=tuple(found.lacking), of=of)
 
 
 def packed(folder: Path) -> dict[Source, Record]:
@@ -85,7 +91,7 @@ class PackingJournal:
         self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
-        scenes = {"scenes": data.scenes.model_dump()} if data.scenes else {}
+        scenes = {"scenes": data.scenes.model_dump(exclude={"remote"})} if data.scenes else {}
         sizes = {"size": data.size, "upscale": data.upscale, "nodata": data.nodata}
         header = json.dumps({**form.entries(), **sizes, **scenes})
         lines = self._whole_lines()
@@ -139,3 +145,26 @@ class PackingJournal:
             journal.write("".join(lines).encode("utf-8", "surrogateescape"))
             journal.flush()
             os.fsync(journal.fileno())
+
+
+class States:
+    """Size and time of change of each source's files, asked for once: of its file and, for a scene, its mask of clouds.
+
+    A tile in a collection has those of the collection's file that it lies in. Of a scene on another machine nothing is
+    asked: it counts as unchanged.
+    """
+
+    def __init__(self, root: Path, data: DataSettings) -> None:
+        self._root, self._scenes, self._known = root, data.scenes, dict[str, tuple[int, int]]()
+        self._mask = data.scenes.cloud.file if data.scenes and data.scenes.cloud else None
+
+    def of(self, source: Source) -> tuple[int, int]:
+        if isinstance(located(self._root, source.path, self._scenes), Remote):
+            return 0, 0
+        inside = holding(self._root, source.path)
+        path = str(inside.file_of(source.path) if inside else self._root / source.path)
+        if path not in self._known:
+            mask = [] if self._mask is None else [mask_beside(Path(path), self._mask)]
+            sizes, times = zip(*map(state_of, [Path(path), *mask]), strict=True)
+            self._known[path] = sum(sizes), max(times)
+        return self._known[path]

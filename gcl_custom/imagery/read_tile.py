@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.collection import Unreadable
-from gcl_custom.imagery.collections.open_collections import collection_at, holding
+from gcl_custom.imagery.collections.open_collections import collection_at, holding, is_of_arrays
 from gcl_custom.imagery.decoding import (
     UNREAD,
     Form,
@@ -40,11 +40,12 @@ from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.labels import Labels, labels_over
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.places import Place, corners, place_of, places
-from gcl_custom.imagery.scenes.rasters import damaged_raster
+from gcl_custom.imagery.scenes.rasters import damaged_raster, raster_form
 from gcl_custom.imagery.scenes.read_windows import Part, read_parts, sameness
+from gcl_custom.imagery.scenes.remote import Remote, located, opened_remote
 from gcl_custom.imagery.scenes.scene import open_scene
 from gcl_custom.imagery.source import Source, Window
-from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.imagery import DataSettings, ScenesSettings
 
 READERS = 8
 """Most threads that read scenes: each holds what it reads at once."""
@@ -224,16 +225,27 @@ def content_of(root: Path, source: Source) -> bytes:
         raise Unusable(UNREAD, str(error.strerror)) from None
 
 
-def header_of(root: Path, source: Source, without: int | None = None) -> Form:
+def header_of(root: Path, source: Source, without: int | None = None, scenes: ScenesSettings | None = None) -> Form:
     """The form by the header of a file, or of a raster in a collection. Other tiles in a collection are decoded.
 
     Args:
         without: number of a band of a file, from 1, that is none of the tiles.
+        scenes: how files are cut, if they are.
 
     Raises:
         Unusable: it cannot be read.
+        UserError: it lies on another machine, and is not there.
     """
-    return form_in(content_of(root, source)) if holding(root, source.path) else form_of(root / source.path, without)
+    where = located(root, source.path, scenes)
+    if isinstance(where, Remote):
+        try:
+            with opened_remote(where) as dataset:
+                return raster_form(dataset, without)
+        except RasterioError as error:
+            raise where.lost(error) from None
+        except NoScene as problem:
+            raise Unusable(problem.kind, problem.detail) from None
+    return form_in(content_of(root, source)) if holding(root, source.path) else form_of(where, without)
 
 
 def side_of(root: Path, source: Source) -> int:
@@ -263,10 +275,10 @@ def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
     Files of masks of clouds and of labels are left out. Only headers are read.
 
     Raises:
-        UserError: the root is a collection, such as an archive.
+        UserError: the root is a collection, such as an archive, or a scene on another machine cannot be opened.
     """
     assert data.scenes is not None, "only scenes are cut"
-    if collection_at(root):
+    if not is_of_arrays(root) and collection_at(root):
         raise UserError(f"data.scenes: {root} holds tiles, not files of scenes: leave the key out")
     mask = data.scenes.cloud.file if data.scenes.cloud else None
     ends = tuple(end for end in (mask, data.labels_beside) if end is not None)
@@ -282,14 +294,17 @@ def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
 
 def _cut(root: Path, name: str, data: DataSettings) -> list[Window] | Unusable:
     assert data.scenes is not None, "only scenes are cut"
+    where = located(root, name, data.scenes)
     try:
         _require_utf8(name)
-        with open_scene(root / name, data.scenes) as scene:
+        with open_scene(where, data.scenes) as scene:
             found = scene.windows(data.scenes.side(data.size), data.scenes.overlap)
             return [Window(*window) for window in found]
     except Unusable as problem:
         return problem
     except (NoScene, RasterioError, OSError) as error:
+        if isinstance(where, Remote) and isinstance(error, RasterioError):
+            raise where.lost(error) from None
         return why_unread(error)
 
 
@@ -302,8 +317,10 @@ def where_cut(root: Path, sources: Sequence[Source], data: DataSettings) -> dict
     return found
 
 
-def footprints(root: Path, sources: Sequence[Source], data: DataSettings) -> Footprints:
-    """Where windows of scenes lie, by the headers alone."""
+def footprints(root: Path, sources: Sequence[Source], data: DataSettings) -> Footprints | None:
+    """Where windows of scenes lie, by the headers alone; None where splits may share ground, or files are no scenes."""
+    if data.scenes is None or data.split.buffer_km is None:
+        return None
     numbers = {source: number for number, source in enumerate(sources)}
     scenes = {path: number for number, path in enumerate(dict.fromkeys(source.path for source in sources))}
     found = np.full((len(sources), 4, 2), np.nan)
@@ -320,7 +337,7 @@ def _grounds(root: Path, sources: Sequence[Source], data: DataSettings) -> Itera
     for path, same in groupby(sources, key=lambda source: source.path):
         windows = [source.window for source in same if source.window]
         try:
-            with open_scene(root / path, data.scenes) as scene:
+            with open_scene(located(root, path, data.scenes), data.scenes) as scene:
                 yield path, scene.ground, windows
         except (NoScene, RasterioError, OSError):  # packing will say so
             continue
@@ -353,10 +370,13 @@ def _read_windows(root: Path, sources: Sequence[Source], form: Form, data: DataS
         found = _cut(root, sources[0].path, data)
         changed = Unusable(UNREAD, "it changed while it was read: start again")
         return [ReadWindow(source, found if isinstance(found, Unusable) else changed, form, data) for source in sources]
+    where = located(root, sources[0].path, data.scenes)
     try:
-        with open_scene(root / sources[0].path, data.scenes) as scene:
+        with open_scene(where, data.scenes) as scene:
             parts = read_parts(scene, windows, form, data.mask_band)
     except (NoScene, RasterioError, OSError) as error:
+        if isinstance(where, Remote) and isinstance(error, RasterioError):
+            raise where.lost(error) from None
         parts = [Part(why_unread(error))] * len(windows)
     return [
         ReadWindow(source, part.picture, form, data, part.cloud, part.place)

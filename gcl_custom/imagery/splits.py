@@ -29,6 +29,8 @@ from gcl_custom.runs.run import Run
 
 FAR_BELOW = 2 / 3
 """Of the share that the recipe asks for: a split with less is told."""
+MOST_STACKED = 0.5
+"""Largest share of the windows that may share ground with other scenes for these to be divided whole."""
 MOST_IN_ONE = 0.85
 """Largest share of the tiles that one group may hold. With more, the other splits have next to nothing."""
 
@@ -66,9 +68,13 @@ class Division(NamedTuple):
 
 
 def divide(
-    tiles: Sequence[FoundTile], labels: Shaped[Tensor, "n *_"], kind: LabelKind, data: DataSettings, places: Places
-) -> Division:
+    tiles: Sequence[FoundTile], labels: Shaped[Tensor, "n *_"], kind: LabelKind, data: DataSettings, places: Places,
+    ground: Footprints | None = None,
+) -> Division:  # fmt: skip
     """The split of each tile. Splits that nothing gives are drawn from the training tiles, alone or in groups.
+
+    Args:
+        ground: where windows of scenes lie; None where it does not matter which share ground.
 
     Raises:
         UserError: a split has no tile, or cannot have one.
@@ -85,7 +91,7 @@ def divide(
         sources = [tiles[number].source for number in rest.tolist()]
         among = [name for name in SPLITS if name == "train" or name in missing]
         strata = kind.strata(labels[rest])
-        way = data.split.chance or _careful(sources)
+        way = data.split.chance or _careful(sources, ground)
         if way == "random":
             split[rest] = random_split(sources, strata, data.split, among)
             found = Division(split, "random")
@@ -107,8 +113,8 @@ def divide(
 
 def needs_places(data: DataSettings, tiles: Sequence[FoundTile]) -> bool:
     """Whether the division of these tiles, or which of them stay, depends on their places."""
-    way = data.split.chance or _careful([tile.source for tile in tiles])
-    return bool(data.split.buffer_km) or (bool(missing_splits(tiles)) and way == "blocks")
+    by_blocks = data.split.by == "blocks" or (data.split.chance is None and any(tile.source.window for tile in tiles))
+    return bool(data.split.buffer_km) or (bool(missing_splits(tiles)) and by_blocks)
 
 
 def _given_by(data: DataSettings) -> str:
@@ -116,13 +122,16 @@ def _given_by(data: DataSettings) -> str:
     return "given by lists" if data.split.lists else "given by the table" if table else "given by folders"
 
 
-def _careful(sources: Sequence[Source]) -> str:
-    """How to divide where the recipe does not say: windows of a scene, which are neighbours, never one by one."""
+def _careful(sources: Sequence[Source], ground: Footprints | None) -> str:
+    """How to divide where the recipe does not say: windows of a scene, which are neighbours, never one by one.
+
+    Scenes of the same ground, such as those of several days, are not divided whole either.
+    """
     windows = Counter(source.path for source in sources if source.window)
     if not windows:
         return "random"
     enough = len(windows) >= len(SPLITS) and max(windows.values()) <= MOST_IN_ONE * len(sources)
-    return "scene" if enough else "blocks"
+    return "scene" if enough and (ground is None or ground.stacked <= MOST_STACKED) else "blocks"
 
 
 def _groups(way: str, sources: Sequence[Source], places: Places, data: DataSettings) -> Blocks:
@@ -198,7 +207,7 @@ def apart(
     """Leave out tiles that lie too near those of another split: of validation beside test, of training beside both.
 
     Args:
-        ground: where windows of scenes lie; None where tiles are files of their own.
+        ground: as for ``divide``.
 
     Returns:
         The division of the tiles that stay, and which these are.

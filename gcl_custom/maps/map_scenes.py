@@ -27,9 +27,8 @@ from gcl_custom.export import geoparquet
 from gcl_custom.export.backbone_of_run import TrainedBackbone, load_backbone
 from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically
-from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
+from gcl_custom.imagery.collections.folder_walk import suffixes, walk
 from gcl_custom.imagery.decoding import Unusable, reading
-from gcl_custom.imagery.folders import walk
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.maps.blending import Canvas, Rows
 from gcl_custom.maps.cogs import MOST_COLOURED, Map, written_map
@@ -120,7 +119,7 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
     for path in given:
         if not path.exists():
             raise UserError(f"There is no file or folder {path} (looked for from {Path.cwd()})")
-        inside = walk(path).images if path.is_dir() else [path.name]
+        inside = walk(path, scenes=True).images if path.is_dir() else [path.name]
         root = path if path.is_dir() else path.parent
         for name in inside:
             if mask is not None and name.endswith(mask):
@@ -131,7 +130,7 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
                 raise UserError(f"{root / name} and {other}: their maps would have the same names. Map one at a time")
             found[stem] = (root, name)
     if not found:
-        raise UserError(f"{', '.join(map(str, given))}: no scene there. A scene ends in {' '.join(IMAGE_SUFFIXES)}")
+        raise UserError(f"{', '.join(map(str, given))}: no scene there. A scene ends in {' '.join(suffixes(True))}")
     return found
 
 

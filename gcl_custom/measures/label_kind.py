@@ -61,14 +61,6 @@ class LabelKind(ABC):
     # ---------------------------------------------------------------- reading and storing
 
     @abstractmethod
-    def names(self, text: str | None) -> list[str]:
-        """The classes that a file's label names; none without a label."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str | None], classes: Sequence[str]) -> Shaped[Tensor, "n *_"]:
-        """The files' labels as they are stored; names that are not among the classes do not count."""
-
-    @abstractmethod
     def from_json(self, stored: list[Any], classes: int) -> Shaped[Tensor, "n *_"]:
         """Labels from tiles.json."""
 
@@ -166,3 +158,15 @@ class LabelKind(ABC):
     ) -> list[float | None] | None:
         """The score of each class, over all seeds together, where scores are means over classes of such."""
         return None
+
+
+class NamedKind(LabelKind):
+    """A kind whose labels are names of classes, in folders or in a table."""
+
+    @abstractmethod
+    def names(self, text: str | None) -> list[str]:
+        """The classes that a file's label names; none without a label."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str | None], classes: Sequence[str]) -> Shaped[Tensor, "n *_"]:
+        """The files' labels as they are stored; names that are not among the classes do not count."""

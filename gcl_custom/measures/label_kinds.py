@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gcl_custom.errors import UserError
 from gcl_custom.measures.average_precision import mean_average_precision, no_numbers
-from gcl_custom.measures.label_kind import LabelKind, require_fraction
+from gcl_custom.measures.label_kind import LabelKind, NamedKind, require_fraction
 from gcl_custom.measures.overlap import IGNORED, mean_iou, overlaps
 from gcl_custom.measures.statistics import Drawn, Overlap, Ranked, Result, Right
 from gcl_custom.randomness import derive
@@ -30,7 +30,7 @@ TOP_5 = "linear_top5"
 """The column of the linear probe that counts a tile as right if its class is among the five likeliest."""
 
 
-class SingleLabel(LabelKind):
+class SingleLabel(NamedKind):
     """One class a tile, stored as its number, -1 for none: cross-entropy, and top-1 accuracy."""
 
     stored_as = False
@@ -129,7 +129,7 @@ class SingleLabel(LabelKind):
         return found
 
 
-class MultiLabel(LabelKind):
+class MultiLabel(NamedKind):
     """Several classes a tile, stored as whether it bears each: a binary cross-entropy for each, and mAP."""
 
     stored_as = True
@@ -237,12 +237,6 @@ class Masks(LabelKind):
         "and are computed once; their intervals are over test tiles."
     )
 
-    def names(self, text: str | None) -> list[str]:
-        raise NotImplementedError("masks hold numbers; their classes are known once they are read")
-
-    def encode(self, texts: Sequence[str | None], classes: Sequence[str]) -> Int[Tensor, "n c"]:
-        raise NotImplementedError("masks are read from their files")
-
     def from_json(self, stored: list[list[int]], classes: int) -> Int[Tensor, "n c"]:
         return torch.tensor(stored, dtype=torch.int64).reshape(len(stored), classes)
 
@@ -318,12 +312,12 @@ SINGLE_LABEL, MULTI_LABEL, MASKS = SingleLabel(), MultiLabel(), Masks()
 KINDS: tuple[LabelKind, ...] = (SINGLE_LABEL, MULTI_LABEL, MASKS)
 
 
-def kind_in_recipe(data: DataSettings) -> LabelKind | None:
+def kind_in_recipe(data: DataSettings) -> NamedKind | None:
     """The kind of a table's labels as the recipe states it; None where it leaves that to the table."""
     return MULTI_LABEL if data.multi_label else None
 
 
-def kind_in_table(texts: Iterable[str]) -> LabelKind:
+def kind_in_table(texts: Iterable[str]) -> NamedKind:
     """The kind of a table's labels as the table shows it: several a tile where some file has several."""
     return MULTI_LABEL if any(SEPARATOR in text for text in texts) else SINGLE_LABEL
 

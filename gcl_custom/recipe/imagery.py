@@ -53,7 +53,7 @@ class SplitSettings(Section):
     """What decides: chance, tile by tile; chance, for whole blocks on the ground or whole scenes; folders, a card or
     the table of labels; text files. The first three divide all tiles anew, whatever folders say. Without it: lists or
     folders where they give splits; else, where windows are cut from three scenes or more, whole scenes, and from fewer,
-    blocks of windows; else chance."""
+    or from scenes of the same ground, blocks of windows; else chance."""
     lists: SplitLists | None = None
     """The text files of the splits."""
     block_km: Positive | None = None
@@ -148,8 +148,41 @@ class CloudSettings(Section):
         return self
 
 
+ADDRESS = re.compile(r"(?:/vsicurl/)?https?://[^/]+/.+|(?:s3://|/vsis3/)[^/]+/.+")
+"""Of a file on another machine."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of a file that may be read over the network."""
+    return ADDRESS.fullmatch(text) is not None
+
+
+class RemoteSettings(Section):
+    """Scenes on other machines, which are cut beside those of data.root. They are read once, when tiles are packed."""
+
+    addresses: Annotated[list[str], Field(min_length=1)] | str
+    """Addresses of GeoTIFF or JPEG 2000: https://..., s3://..., or as GDAL writes them, /vsicurl/https://... and
+    /vsis3/...; or a text file below data.root with one a line."""
+    timeout_seconds: Positive = 30.0
+    """Longest time that an answer may take."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """Attempts after one that failed, where the server is busy or the connection breaks."""
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, given: list[str] | str) -> list[str] | str:
+        for address in [given] if isinstance(given, str) else given:
+            if is_address(address) == isinstance(given, str):
+                raise ValueError(
+                    f"{address} stands alone: give a list, [{address}], or a text file"
+                    if isinstance(given, str)
+                    else f"{address!r} is no address: take https://SERVER/FILE.tif or s3://BUCKET/FILE.tif"
+                )
+        return given
+
+
 class ScenesSettings(Section):
-    """Cut every file into windows, each a tile: for GeoTIFF, COG and JPEG 2000 that are larger than a tile."""
+    """Cut every file into windows, each a tile: for GeoTIFF, COG, JPEG 2000 and .npy that are larger than a tile."""
 
     tile: Annotated[int, Field(ge=16, le=2**13)] | None = None
     """Side of a window in pixels; data.size without it. A window of another side is resized to data.size."""
@@ -159,6 +192,7 @@ class ScenesSettings(Section):
     """Side of a pixel on the ground, in metres, to which all scenes are resampled, north up. Without it, each scene is
     cut in its own pixels, whatever its projection."""
     cloud: CloudSettings | None = None
+    remote: RemoteSettings | None = None
     sameness: Share = 0.98
     """Largest share of a window's pixels that may equal their right neighbour in all bands. Windows with more, such as
     a fill value, are left out, and counted."""
@@ -253,7 +287,10 @@ class DataSettings(Section):
     @classmethod
     def _local(cls, root: str) -> str:
         if root.startswith("/vsi") or re.match(r"\w+://", root):
-            raise ValueError(f"{root} is an address. Only files of this machine are read: fetch them first")
+            raise ValueError(
+                f"{root} is an address. data.root is a folder of this machine: name the files themselves in "
+                f"data.scenes.remote, or fetch them first"
+            )
         return root
 
     @model_validator(mode="after")
@@ -278,6 +315,8 @@ class DataSettings(Section):
                 raise ValueError(f"multi_label and labels from {what} exclude each other: a window has one class")
             if self.labels_beside is not None and ("/" in self.labels_beside or self.labels_beside.startswith(".")):
                 raise ValueError(f'labels for each scene are the end of a name, "*_labels.tif", not {self.labels!r}')
+        if self.scenes and self.scenes.remote and self.labels_beside is not None:
+            raise ValueError("labels beside each scene are files of this machine, and scenes.remote names others")
         for key, of, needed in (
             ("label_column", "polygons", polygons),
             ("label_share", "polygons or a raster", self.labels_on_ground),
@@ -285,7 +324,7 @@ class DataSettings(Section):
         ):
             if not needed and getattr(self, key) != DataSettings.model_fields[key].default:
                 raise ValueError(f"{key} is for labels from {of}: name their file in labels")
-        if self.mask_classes and self.scenes and (polygons or not self.labels_on_ground):
+        if self.mask_classes and self.scenes and self.labels and (polygons or not self.labels_on_ground):
             raise ValueError("mask_classes names numbers of masks or of a raster of labels: leave it out")
         return self
 

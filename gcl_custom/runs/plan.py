@@ -64,6 +64,9 @@ def tiles(run: Run) -> Stage:
         del data["fill"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
+    if data["scenes"]:
+        data["scenes"]["remote"] = data["scenes"]["remote"] and data["scenes"]["remote"]["addresses"]
+        data["scenes"] = {key: value for key, value in data["scenes"].items() if key != "remote" or value}
     if not (run.recipe.data.scenes or data["split"]["buffer_km"]):  # tiles that are files have no ground to share
         del data["split"]["buffer_km"]
     data["split"] = {key: value for key, value in data["split"].items() if value is not None}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, find_tiles, layout_of, walk
+from gcl_custom.imagery.folders import FoundTile, find_tiles, layout_of
 from gcl_custom.imagery.mask_files import labels_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL
@@ -91,21 +91,6 @@ def test_classes_below_a_lone_folder_are_found_and_this_is_said(tmp_path: Path) 
         "1 image lies in no class folder: map.jpg",
         "images outside the class folders, used without a label: 1",
     ]
-
-
-def test_pictures_of_runs_are_no_imagery(tmp_path: Path) -> None:
-    """data.root may be the folder in which commands are typed."""
-    root = lay_out(
-        tmp_path, "a.jpg", "mine.yaml", "runs/x/recipe.yaml", "runs/x/.lock", "runs/x/pictures/1.png",
-        "runs/s/cells/c/2.png", "runs/s/stages/views-1/3.png", "elsewhere/tokenizer/stage.json",
-        "elsewhere/tokenizer/4.png", "elsewhere/maskgit/working.json", "elsewhere/maskgit/5.png", "b/recipe.yaml",
-        "b/6.png",
-    )  # fmt: skip
-    assert walk(root).images == ["a.jpg", "b/6.png"]
-    assert any(
-        "runs of gcl-custom, which are no imagery, passed over: elsewhere/maskgit" in note for note in walk(root).notes
-    )
-    assert walk(root / "runs" / "x").images == ["pictures/1.png"]  # if somebody points there
 
 
 def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import rasterio
 from small_images import class_folders, tiff
 
 from gcl_custom.check.survey import survey
+from gcl_custom.imagery.collections.folder_walk import walk
 from gcl_custom.imagery.decoding import Form, Unusable, decode, form_of, reading
-from gcl_custom.imagery.folders import walk
 from gcl_custom.imagery.pack_tiles import pack_tiles
 from gcl_custom.imagery.scenes.opening import PNG
 from gcl_custom.imagery.scenes.places import place_of

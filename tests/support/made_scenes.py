@@ -11,7 +11,7 @@ from rasterio import Affine
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, reading
 from gcl_custom.imagery.read_tile import cut, read_all
 from gcl_custom.imagery.source import Source
-from gcl_custom.recipe.imagery import DataSettings, ScenesSettings
+from gcl_custom.recipe.imagery import DataSettings, ScenesSettings, SplitSettings
 
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_500_000)
 """10 m a pixel, in metres of UTM."""
@@ -43,7 +43,11 @@ def write_scene(path: Path, pixels: np.ndarray, **options: Any) -> None:
 
 
 def settings(root: Path, size: int = 16, **scenes: Any) -> DataSettings:
-    """Settings that cut every file of a folder; keys other than of data.scenes have ``data_`` before their names."""
+    """Settings that cut every file of a folder; keys other than of data.scenes have ``data_`` before their names.
+
+    Scenes of the tests lie on the same ground, so their windows may share it unless the test says otherwise.
+    """
+    scenes = {"data_split": SplitSettings(buffer_km=None), **scenes}
     data = {name.removeprefix("data_"): scenes.pop(name) for name in list(scenes) if name.startswith("data_")}
     return DataSettings(root=str(root), size=size, scenes=ScenesSettings(**scenes), **data)
 

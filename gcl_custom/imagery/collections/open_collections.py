@@ -96,6 +96,11 @@ def collection_at(root: Path) -> Collection | None:
         return _opened[key][1]
 
 
+def is_of_arrays(root: Path) -> bool:
+    """Whether a root is a folder that would be a collection of arrays, each of which may be a scene instead."""
+    return root.is_dir() and all(path.name.lower().endswith(NPY) for path in files_of(root).values())
+
+
 def holding(root: Path, path: str) -> Collection | None:
     """The collection that a tile lies in; None for one that is a file below a folder."""
     known = _opened.get(os.path.abspath(root))

@@ -16,7 +16,7 @@ from gcl_custom.imagery.places.on_ground import directions
 EDGE = 1e-3
 """Share of a window's side by which two may overlap and still only touch: coordinates are rounded."""
 CHUNK = 4096
-"""Windows whose neighbours are looked for at a time."""
+"""Windows whose neighbours are looked for at a time, and most of which it is asked how many share ground."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class Footprints:
         if len(ours) and len(theirs) and len(np.unique(self.scene[np.concatenate([ours, theirs])])) > 1:
             found[ours] = self._across(ours, theirs)
         return found
+
+    @property
+    def stacked(self) -> float:
+        """Share of the windows, of some that are spread evenly, that share ground with a window of another scene."""
+        there = np.flatnonzero(np.isfinite(self.corners).all(axis=(1, 2)))
+        some = there[:: max(1, len(there) // CHUNK)]
+        return float(self._across(some, there).sum() / len(some)) if len(some) else 0.0
 
     def _by_scene(
         self, mine: Bool[np.ndarray, " n"], others: Bool[np.ndarray, " n"]

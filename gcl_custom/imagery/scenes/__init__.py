@@ -1,1 +1,1 @@
-"""Rasters larger than a tile: opened by path, read window by window, labelled by what lies there. It knows no tile."""
+"""Rasters larger than a tile, by path or address: read by windows, labelled by what lies there. It knows no tile."""

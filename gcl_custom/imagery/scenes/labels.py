@@ -19,6 +19,7 @@ from gcl_custom.imagery.scenes.label_raster import RasterLabels, Shares
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.polygon_shares import PolygonLabels
 from gcl_custom.imagery.scenes.polygons import read_polygons
+from gcl_custom.imagery.scenes.remote import located
 from gcl_custom.imagery.scenes.scene import Scene, mask_beside, open_raster, open_scene
 from gcl_custom.recipe.imagery import POLYGONS, DataSettings, ScenesSettings
 
@@ -127,7 +128,7 @@ class _Found:
         assert settings is not None, "windows are of scenes"
         for path, windows in scenes.items():
             try:
-                with open_scene(root / path, settings) as scene:
+                with open_scene(located(root, path, settings), settings) as scene:
                     shares = layer.shares(scene, windows)
             except (NoScene, RasterioError, OSError):  # packing will say so
                 continue

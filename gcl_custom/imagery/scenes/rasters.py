@@ -132,7 +132,7 @@ def read_raster(
     except MemoryError as error:
         raise too_large(error) from None
     except RasterioError:
-        _forget_error(dataset)
+        forget_error(dataset)
         raise
     if palette:
         colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
@@ -144,7 +144,7 @@ def read_raster(
     return without_missing(pixels, masks, alpha, form.fill if form else None)
 
 
-def _forget_error(dataset: rasterio.DatasetReader) -> None:
+def forget_error(dataset: rasterio.DatasetReader) -> None:
     """Let the next call that asks GDAL for something raise the error that a failed reading has left behind."""
     with suppress(CPLE_BaseError):
         _ = dataset.colorinterp

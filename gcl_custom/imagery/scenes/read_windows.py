@@ -28,6 +28,9 @@ class Part(NamedTuple):
 def read_parts(scene: Scene, windows: Sequence[Rectangle], form: Form, without: int | None = None) -> list[Part]:
     """Read windows of a scene. Where a part of it is damaged, the windows that lie there are unusable.
 
+    Raises:
+        UserError: the connection to a scene on another machine is lost.
+
     Args:
         form: of the data set.
         without: number of a band, from 1, that is none of the tiles.
@@ -35,6 +38,8 @@ def read_parts(scene: Scene, windows: Sequence[Rectangle], form: Form, without: 
     try:
         parts = _at_once(scene, windows, form, without)
     except RasterioError:  # a window or two lie in what is damaged
+        if scene.remote:
+            scene.remote.require_there()
         parts = [_alone(scene, window, form, without) for window in windows]
     return [part._replace(place=place) for part, place in zip(parts, places(scene.ground, windows), strict=True)]
 
@@ -51,6 +56,8 @@ def _alone(scene: Scene, window: Rectangle, form: Form, without: int | None) -> 
     try:
         return _at_once(scene, [window], form, without)[0]
     except RasterioError as error:
+        if scene.remote:
+            scene.remote.require_there()
         return Part(damaged_raster(error))
 
 

@@ -15,10 +15,12 @@ from jaxtyping import Bool
 
 from gcl_custom.counted import counted
 from gcl_custom.imagery.scenes import grid, ground
+from gcl_custom.imagery.scenes.arrays import NUMPY, opened_array
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.opening import NoScene, driver_of, opened
 from gcl_custom.imagery.scenes.rasters import orientation_of
+from gcl_custom.imagery.scenes.remote import Remote, opened_remote
 from gcl_custom.recipe.imagery import CloudSettings, ScenesSettings
 
 LARGEST_BLOCK = 2**26
@@ -38,6 +40,8 @@ class Scene(NamedTuple):
     ground: Ground
     """Of the windows."""
     clouds: Clouds | None
+    remote: Remote | None = None
+    """Where it lies, if that is on another machine."""
 
     @property
     def own(self) -> bool:
@@ -82,7 +86,7 @@ def read(dataset: rasterio.DatasetReader, band: int, part: Rectangle) -> np.ndar
 
 
 @contextmanager
-def open_scene(path: Path, settings: ScenesSettings) -> Iterator[Scene]:
+def open_scene(path: Path | Remote, settings: ScenesSettings) -> Iterator[Scene]:
     """Open a scene, and its mask if the settings name one.
 
     Raises:
@@ -95,34 +99,50 @@ def open_scene(path: Path, settings: ScenesSettings) -> Iterator[Scene]:
         own = Ground.of(dataset)
         place = own if settings.metres is None else ground.resampled(own, settings.metres)
         clouds = _clouds(stack, path, dataset, settings.cloud) if settings.cloud else None
-        yield Scene(dataset, place, clouds)
+        yield Scene(dataset, place, clouds, path if isinstance(path, Remote) else None)
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: Path | Remote) -> Iterator[rasterio.DatasetReader]:
     """Open a raster that can be read window by window; raises as ``open_scene`` does."""
+    if isinstance(path, Remote):
+        with opened_remote(path) as dataset:
+            _require_windows(dataset)
+            yield dataset
+        return
     with path.open("rb") as file:
         head = file.read(32)
+    if head.startswith(NUMPY):
+        with opened_array(path) as dataset:
+            yield dataset
+        return
     driver = driver_of(head)
     if driver is None:
         raise NoScene(
-            "no raster", "scenes are GeoTIFF or JPEG 2000; what other programs write so: rio convert PICTURE SCENE.tif"
+            "no raster",
+            "scenes are GeoTIFF, JPEG 2000 or arrays of NumPy; what other programs write so: rio convert PICTURE "
+            "SCENE.tif",
         )
     with opened(path, driver) as dataset:
-        tall, wide = dataset.block_shapes[0]
-        values = tall * wide * (dataset.count if dataset.interleaving == rasterio.enums.Interleaving.pixel else 1)
-        if values > LARGEST_BLOCK:
-            raise NoScene(
-                "blocks too large",
-                f"it is stored in blocks of {wide:,} x {tall:,} px, each of which is read whole; save it in tiles: rio "
-                f"convert SCENE.tif TILED.tif --co tiled=yes --co compress=deflate",
-            )
-        if pages := len(dataset.subdatasets):
-            raise NoScene("several pages", f"{pages} pages; save each as a file of its own, or as bands of one page")
+        _require_windows(dataset)
         if _orientation(path) != 1:
             raise NoScene("to be turned", "its orientation tag says so; save it upright, without the tag")
         _require_whole(path, dataset)
         yield dataset
+
+
+def _require_windows(dataset: rasterio.DatasetReader) -> None:
+    """Refuse a raster that cannot be read window by window."""
+    tall, wide = dataset.block_shapes[0]
+    values = tall * wide * (dataset.count if dataset.interleaving == rasterio.enums.Interleaving.pixel else 1)
+    if values > LARGEST_BLOCK:
+        raise NoScene(
+            "blocks too large",
+            f"it is stored in blocks of {wide:,} x {tall:,} px, each of which is read whole; save it in tiles: rio "
+            f"convert SCENE.tif TILED.tif --co tiled=yes --co compress=deflate",
+        )
+    if pages := len(dataset.subdatasets):
+        raise NoScene("several pages", f"{pages} pages; save each as a file of its own, or as bands of one page")
 
 
 def _orientation(path: Path) -> int:
@@ -146,11 +166,11 @@ def _require_whole(path: Path, dataset: rasterio.DatasetReader) -> None:
 
 
 def mask_beside(path: Path, ending: str) -> Path:
-    """The file of a scene's mask of clouds, whose name has this end."""
+    """The file beside a scene whose name has this end, such as its mask of clouds."""
     return path.with_name(f"{path.stem}{ending}")
 
 
-def _clouds(stack: ExitStack, path: Path, dataset: rasterio.DatasetReader, settings: CloudSettings) -> Clouds:
+def _clouds(stack: ExitStack, path: Path | Remote, dataset: rasterio.DatasetReader, settings: CloudSettings) -> Clouds:
     if settings.band is not None:
         if settings.band > dataset.count:
             raise NoScene(
@@ -158,13 +178,14 @@ def _clouds(stack: ExitStack, path: Path, dataset: rasterio.DatasetReader, setti
             )
         return Clouds(dataset, settings.band, settings.values)
     assert settings.file is not None, "a mask is a band or a file"
-    beside = mask_beside(path, settings.file)
+    beside = path.beside(settings.file) if isinstance(path, Remote) else mask_beside(path, settings.file)
+    name = beside.address if isinstance(beside, Remote) else beside.name
     try:
         mask = stack.enter_context(open_raster(beside))
     except OSError as error:  # also of rasterio
-        raise NoScene("no cloud mask", f"{beside.name}: {error.strerror or error}") from None
+        raise NoScene("no cloud mask", f"{name}: {error.strerror or error}") from None
     except NoScene as problem:
-        raise NoScene("no cloud mask", f"{beside.name}: {problem}") from None
+        raise NoScene("no cloud mask", f"{name}: {problem}") from None
     if not (mask.crs and dataset.crs) and mask.shape != dataset.shape:
-        raise NoScene("no cloud mask", f"{beside.name} has no coordinates, and other sides than the scene")
+        raise NoScene("no cloud mask", f"{name} has no coordinates, and other sides than the scene")
     return Clouds(mask, 1, settings.values)

@@ -76,3 +76,12 @@ def test_none_share_ground_where_there_are_no_others() -> None:
     found = footprints((NORTH_UP, [(0, 0, 16, 16), (8, 8, 16, 16)]))
     assert shared(found, [0, 1], []) == []
     assert shared(found, [], [0, 1]) == []
+
+
+def test_how_many_windows_lie_on_ground_of_another_scene() -> None:
+    """Of four windows in a row, as many as the other scene reaches; of scenes that lie nowhere, none."""
+    row = [(16 * number, 0, 16, 16) for number in range(4)]
+    for shift, share in ((0, 1.0), (32, 0.5), (47, 0.5), (48, 0.25), (64, 0.0)):
+        assert footprints((NORTH_UP, row), (grid_from(NORTH_UP, shift), row)).stacked == share
+    assert footprints((None, row), (None, row)).stacked == 0
+    assert footprints((NORTH_UP, row)).stacked == 0

@@ -68,7 +68,7 @@ def test_tiles_of_different_splits_share_no_pixel(
 def test_windows_that_were_left_out_are_no_news(tmp_path: Path) -> None:
     """They are neither added nor gone when a file changes."""
     write_scene(tmp_path / "scenes" / "a.tif", values(80, 80))
-    data = settings(tmp_path / "scenes", overlap=8)
+    data = settings(tmp_path / "scenes", overlap=8, data_split=SplitSettings())
     run, store = packed(tmp_path, data)
     assert store.count < len(range(0, 65, 8)) ** 2
     assert pack_tiles.changed(run) is None
@@ -82,4 +82,18 @@ def test_splits_may_share_ground_where_the_recipe_says_so(tmp_path: Path) -> Non
     shared = settings(tmp_path / "scenes", data_split=SplitSettings(buffer_km=None))
     assert packed(tmp_path, shared)[1].count == 48
     with pytest.raises(Exception, match=r"so the train and the valid split is empty.*buffer_km: null"):
-        survey(settings(tmp_path / "scenes"))
+        survey(settings(tmp_path / "scenes", data_split=SplitSettings()))
+
+
+def test_scenes_of_the_same_ground_are_divided_on_the_ground(tmp_path: Path) -> None:
+    """Of several days, say: whole scenes would leave no training tile. Scenes side by side are divided whole."""
+    for number in range(4):
+        place = grid_from(NORTH_UP, 64 * number)
+        write_scene(tmp_path / "stacked" / f"{number}.tif", values(64, 64, seed=number))
+        write_scene(tmp_path / "beside" / f"{number}.tif", values(64, 64, seed=number), transform=place)
+    run, store = packed(tmp_path, settings(tmp_path / "stacked", data_split=SplitSettings()))
+    assert plan.tiles(run).facts["split"].startswith("by blocks of")
+    split = dict(zip(store.sources, store.split.tolist(), strict=True))
+    for source, code in split.items():
+        assert {split.get(source._replace(path=f"{number}.tif"), code) for number in range(4)} == {code}
+    assert "by scene" in survey(settings(tmp_path / "beside", data_split=SplitSettings())).told
