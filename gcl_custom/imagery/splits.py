@@ -238,13 +238,13 @@ def apart(
     reason = "they share ground with tiles of another split" if ground else ""
     reason += " or " if ground and buffer else ""
     reason += f"their centres lie within {length(buffer)} of those of another split" if buffer else ""
-    note = f"{' and '.join(counts)} tiles are left out, as {reason} (data.split.buffer_km)"
+    note = f"tiles left out, as {reason} (data.split.buffer_km): {' and '.join(counts)}"
     found = division.only(torch.from_numpy(kept), note)
     if empty := [name for code, name in enumerate(SPLITS) if not (found.split == code).any()]:
         raise UserError(
-            f"{data.root}: {note}, so the {' and the '.join(empty)} split is empty. Divide by scenes or larger blocks "
-            f"(data.split.by), let windows overlap less (data.scenes.overlap), or, if splits are to share ground, as "
-            f"where they are of different years, set data.split.buffer_km: null"
+            f"{data.root}: {note}. None is left for the {' and the '.join(empty)} split. Divide by scenes or larger "
+            f"blocks (data.split.by), let windows overlap less (data.scenes.overlap), or, if splits are to share "
+            f"ground, as where they are of different years, set data.split.buffer_km: null"
         )
     return found, torch.from_numpy(kept)
 

@@ -57,7 +57,7 @@ def test_tiles_of_different_splits_share_no_pixel(
     whole = 4 * len(range(0, 49, 16 - overlap)) ** 2
     assert facts["near_another_split"] == whole - store.count > 0
     assert facts["unusable"] == 0
-    sentence = "tiles are left out, as they share ground with tiles of another split (data.split.buffer_km)"
+    sentence = "tiles left out, as they share ground with tiles of another split (data.split.buffer_km)"
     assert sentence in said
     assert sentence in " ".join(capsys.readouterr().out.split())
     lines = (store.path / "unusable.txt").read_text().splitlines()
@@ -81,7 +81,7 @@ def test_splits_may_share_ground_where_the_recipe_says_so(tmp_path: Path) -> Non
         write_scene(tmp_path / "scenes" / f"{year}.tif", values(64, 64))
     shared = settings(tmp_path / "scenes", data_split=SplitSettings(buffer_km=None))
     assert packed(tmp_path, shared)[1].count == 48
-    with pytest.raises(Exception, match=r"so the train and the valid split is empty.*buffer_km: null"):
+    with pytest.raises(Exception, match=r"None is left for the train and the valid split.*buffer_km: null"):
         survey(settings(tmp_path / "scenes", data_split=SplitSettings()))
 
 
