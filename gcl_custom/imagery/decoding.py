@@ -27,7 +27,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
 from gcl_custom.imagery.collections.stacks import MAGIC, array_from
-from gcl_custom.imagery.scenes.arrays import opened_array
+from gcl_custom.imagery.scenes.array_scenes import opened_array
 from gcl_custom.imagery.scenes.opening import PNG, NoScene, driver_of, in_memory, opened
 from gcl_custom.imagery.scenes.places import Place, place_of
 from gcl_custom.imagery.scenes.rasters import crop, raster_form, raster_from, too_large

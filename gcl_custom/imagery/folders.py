@@ -37,7 +37,7 @@ from gcl_custom.imagery.layouts import (
     without_thumbnails,
 )
 from gcl_custom.imagery.read_tile import cut, header_of, labels_of_windows
-from gcl_custom.imagery.scenes.arrays import axes_in_words
+from gcl_custom.imagery.scenes.array_scenes import axes_in_words
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 from gcl_custom.imagery.values.bands import with_bands

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 
 from gcl_custom.counted import counted
 from gcl_custom.imagery.scenes import grid, ground
-from gcl_custom.imagery.scenes.arrays import NUMPY, opened_array
+from gcl_custom.imagery.scenes.array_scenes import NUMPY, opened_array
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.opening import NoScene, driver_of, opened

@@ -10,7 +10,7 @@ from made_scenes import settings, tiles_of, values, write_scene
 
 from gcl_custom.check.survey import survey
 from gcl_custom.imagery.decoding import Form, Tile, Unusable, form_of, reading
-from gcl_custom.imagery.scenes.arrays import axes_in_words, opened_array
+from gcl_custom.imagery.scenes.array_scenes import axes_in_words, opened_array
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.values.forms import TileType
 
