@@ -9,23 +9,28 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from gcl_custom.check.band_choices import Chosen, band_choices
 from gcl_custom.check.estimates import FoundTiles, estimate
 from gcl_custom.check.folder_recipe import COLOUR, folder_recipe, shorter_sides
+from gcl_custom.check.labels_found import FoundLabels, labels_below
 from gcl_custom.check.recipe_text import recipe_text
 from gcl_custom.check.step_costs import Costs, measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import duration, in_bytes, say, warn
 from gcl_custom.errors import UserError
 from gcl_custom.files import require_free, write_text
-from gcl_custom.imagery.decoding import reading
-from gcl_custom.imagery.folders import Layout, layout_of
+from gcl_custom.imagery.decoding import Form, Unusable, reading
+from gcl_custom.imagery.folders import Layout, common_form, layout_of
+from gcl_custom.imagery.read_tile import header_of
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL
-from gcl_custom.recipe.file import check_values, load_recipe, parse_yaml, read_text, shipped
+from gcl_custom.recipe.file import band_names, check_values, load_recipe, parse_yaml, read_text, shipped
+from gcl_custom.recipe.imagery import RASTERS
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
@@ -41,8 +46,9 @@ STEPS = 200
 """Multiples of the epochs that are tried for a budget, down to one epoch each."""
 OF_MEMORY = 0.5
 """Share of the free memory that a step may take: its estimate leaves out what libraries keep."""
-RASTERS, OF_SCENES = (".tif", ".tiff", ".jp2"), 4
-"""Ends of the names of scenes, and how many times as large as a tile half of them are at least."""
+OF_SCENES, OF_FEW, FEW = 4, 2, 100
+"""How many times as large as a tile half of the rasters are at least that are cut; and how many times if there are few
+of them without labels, which as tiles would hardly be enough."""
 SHOWN = 4
 """Classes that a comment names."""
 Values = dict[str, Any]
@@ -58,7 +64,7 @@ class Fitted(NamedTuple):
 
     @property
     def recipe(self) -> Recipe:
-        return load_recipe(shipped("recipes")[self.kind], [f"{key}={json.dumps(v)}" for key, v in self.chosen.items()])
+        return load_recipe(shipped("recipes")[self.kind], _typed(self.chosen))
 
     def but(self, values: Mapping[str, Any], reasons: Mapping[str, str] | None = None) -> "Fitted":
         return Fitted(self.kind, {**self.chosen, **values}, {**self.reasons, **(reasons or {})})
@@ -79,15 +85,25 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
         raise UserError(f"--out {path}: a recipe is a .yaml file; let it end so")
     require_free(path, overwrite)
     kind, first = folder_recipe(folder, [])
-    cut = {}
+    cut: Values = {}
     if _are_scenes(first):
         cut = {"data.scenes": {"tile": first.data.size, "overlap": 0}}
-        kind, first = folder_recipe(folder, [f"data.scenes={json.dumps(cut['data.scenes'])}"])
+        kind, first = folder_recipe(folder, _typed(cut))
+    labelled = _has_labels(layout_of(first.data, None))
+    labels = labels_below(folder, bool(cut)) if folder.is_dir() and not labelled else None
+    if labels and labels.given:
+        cut["data.labels"] = labels.given
+        kind, first = folder_recipe(folder, _typed(cut))
+    tiles, layout = survey(first.data), layout_of(first.data, None)
+    bands = _bands(first, tiles, layout)
+    if bands.values:
+        kind, first = folder_recipe(folder, _typed({**cut, **bands.values}))
+        tiles = replace(tiles, form=_form(first, layout))
     values = parse_yaml(read_text(shipped("recipes")[kind]), kind)
     plain = first.model_dump(mode="json")
-    tiles, layout = survey(first.data), layout_of(first.data, None)
     chosen = {key: _value(plain, key) for key in ("data.root", "data.size", *EPOCHS) if _value(values, key) is not None}
-    fitted = Fitted(kind, {**chosen, **cut}, {**_of_data(first, tiles, layout), **_of_start(kind, tiles)})
+    reasons = {**_of_data(first, tiles, layout, labels), **bands.reasons, **_of_start(kind, tiles)}
+    fitted = Fitted(kind, {**chosen, **cut, **bands.values}, reasons)
     say("measuring a few steps of each network ...")
     fitted, costs = _for_memory(fitted, tiles)
     fitted, seconds = _for_minutes(fitted, tiles, costs, minutes)
@@ -104,33 +120,55 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
     assert recipe == fitted.recipe.model_copy(update={"name": "r"}), "the text holds what was chosen"
     write_text(path, text)
     say(f"wrote {path}: {recipe.pretrain.epochs} epochs of tiles of {recipe.data.size} px, about {duration(seconds)}")
+    if tiles.faults:
+        raise UserError(f"{path} would not run. {'. '.join(tiles.faults)}. Mend that, then: gcl-custom check {typed}")
     say(f"next:   gcl-custom check {typed}\n        gcl-custom run {typed}")
 
 
 # ---------------------------------------------------------------- the reasons
 
 
-def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> dict[str, str]:
+def _of_data(recipe: Recipe, tiles: FoundTiles, layout: Layout, labels: FoundLabels | None) -> dict[str, str]:
     """Why the section data is as it is."""
     data, form = recipe.data, tiles.form
     with reading():
         sides = sorted(shorter_sides(Path(data.root), layout.tiles))
     small, large = (f"{side:,}" for side in (sides[0], sides[-1])) if sides else ("?", "?")
-    scaling = (
-        "become 0 to 1 by dividing by 255"
-        if form.dtype == "uint8"
-        else "become 0 to 1 between the 0.1 and 99.9 percentiles of each band over the training tiles"
-    )
-    names = "" if tiles.rgb else f". Name them, if you like: bands: [{', '.join(_examples(form.bands))}]"
-    bands = f"{form.bands} {'band' if form.bands == 1 else 'bands'} of {form.dtype}{names}; values {scaling}"
+    have = f"the shorter sides of the files are {small} to {large} px" if small != large else f"files have {small} px"
+    more = "surroundings" if data.scenes else "detail"
+    names = f". Name them, if you like: bands: [{', '.join(_examples(form.bands))}]"
+    if form.names:
+        names = f", called {', '.join(form.names)}"
+    elif tiles.rgb:
+        names = ""
+    scaling = "; values become 0 to 1 by dividing by 255" if form.dtype == "uint8" else ""
+    bands = f"{form.bands} {'band' if form.bands == 1 else 'bands'} of {form.dtype}{names}{scaling}"
     return {
-        "data.root": "\n".join([_layout(tiles, layout), *layout.notes, bands]),
-        "data.size": f"pixels a side; shorter sides of the files are {small} to {large} px. Twice the size shows more "
-        f"detail and takes four times as long",
-        "data.scenes": "the files are rasters far larger than a tile, so they are cut into windows. Without this line "
-        "each is shrunk to one tile",
+        "data.root": "\n".join([_layout(tiles, layout, labels), *layout.notes, bands]),
+        "data.size": f"pixels a side; {have}. Twice the size shows more {more} and takes four times as long",
+        "data.scenes": "the files are rasters larger than a tile, so they are cut into windows. Without this line each "
+        "is shrunk to one tile",
+        "data.labels": labels.reason if labels else "",
         "data.symmetry": "seen from above no direction is special; flip for pictures with a top, none for letters",
     }
+
+
+def _bands(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> Chosen:
+    """What fits the bands of the files."""
+    root, sources = Path(recipe.data.root), [tile.source for tile in layout.tiles]
+    assert tiles.inventory is not None, "there are files"
+    try:
+        with reading():
+            own = header_of(root, sources[0]).names
+    except Unusable:
+        own = None
+    return band_choices(tiles.form, tiles.inventory, own)
+
+
+def _form(recipe: Recipe, layout: Layout) -> Form:
+    data = recipe.data
+    with reading():
+        return common_form(Path(data.root), layout.tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
 
 
 def _are_scenes(recipe: Recipe) -> bool:
@@ -140,19 +178,27 @@ def _are_scenes(recipe: Recipe) -> bool:
     rasters = sum(tile.source.path.lower().endswith(RASTERS) for tile in layout.tiles)
     with reading():
         sides = sorted(shorter_sides(Path(data.root), layout.tiles))
-    large = bool(sides) and sides[len(sides) // 2] >= OF_SCENES * data.size
+    times = OF_FEW if len(layout.tiles) < FEW and not _has_labels(layout) else OF_SCENES
+    large = bool(sides) and sides[len(sides) // 2] >= times * data.size
     return large and 2 * rasters > len(layout.tiles)
 
 
-def _layout(tiles: FoundTiles, layout: Layout) -> str:
+def _has_labels(layout: Layout) -> bool:
+    return any(tile.label is not None for tile in layout.tiles)
+
+
+def _layout(tiles: FoundTiles, layout: Layout, labels: FoundLabels | None) -> str:
     """What was found: number, classes, and how they are divided."""
-    count = f"{len(layout.tiles):,} tiles"
+    count = f"{len(tiles.split):,} tiles"
     if tiles.classes:
         shown = ", ".join(tiles.classes[:SHOWN]) + (", ..." if len(tiles.classes) > SHOWN else "")
         how = {MULTI_LABEL: ", several a tile", MASKS: ", one a pixel in masks"}.get(tiles.kind, "")
         count += f" of {len(tiles.classes)} classes ({shown}{how}), {int(tiles.has_label.sum()):,} labelled"
     else:
-        count += " without labels: there will be no scores. A table can give some: labels: FILE.csv"
+        cuts = any(tile.source.window for tile in layout.tiles)
+        giver = "Polygons or a raster" if cuts else "A table"
+        hint = labels.reason if labels else f"{giver} can give some: labels: {'FILE.gpkg' if cuts else 'FILE.csv'}"
+        count += f" without labels: there will be no scores. {hint}"
     return f"{count}. {tiles.told}"
 
 
@@ -276,6 +322,11 @@ def _value(values: Values, key: str) -> Any:
     for part in key.split("."):
         here = here.get(part) if isinstance(here, dict) else None
     return here
+
+
+def _typed(values: Mapping[str, Any]) -> list[str]:
+    """The values as a user would type them behind --set."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def _set(values: Values, key: str, value: Any) -> None:

@@ -147,6 +147,10 @@ class Inventory:
         least = BLANK * np.maximum(high - low, 1e-12)
         return [source for source, each in self.tiles.items() if (each.deviation < least).all()]
 
+    def different(self, band: int) -> int:
+        """How many different values of a band were seen."""
+        return len(np.unique(self.values[band]))
+
     def histogram(self, band: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " m"]]:
         """Counts of the values of a band, and the borders between them; what lies beyond its range is left out."""
         low, high = self.ranges[band]

@@ -224,8 +224,8 @@ class DataSettings(Section):
     scaling: ScalingSettings = ScalingSettings()
     quicklook: Annotated[list[int | str], Field(min_length=1, max_length=3)] | None = None
     """Three bands that pictures of tiles show as red, green and blue, or one in grey, by name or number in a file. By
-    default red, green and blue, or else the first three. Except for 8-bit colours, each is stretched between its
-    percentiles 2 and 98."""
+    default red, green and blue where names say which these are, or else the first three. Except for 8-bit colours, each
+    is stretched between its percentiles 2 and 98."""
     labels: str | None = None
     """CSV or Parquet file below the root with a row a file: columns file, labels (names separated by ;) and, if wanted,
     split. Without it, folders say the classes. Of windows of scenes, also polygons (.geojson, .gpkg, .shp) or a raster

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from collected_images import files_below, parquet, png, zipped
 from drawn_imagery import draw
 from PIL import Image
@@ -86,6 +87,23 @@ def with_masks(root: Path) -> None:
         Image.fromarray((pixels[..., 0] > 99).astype(np.uint8)).save(root / "masks" / f"{number}.png")
 
 
+def few_small_scenes(root: Path) -> None:
+    """Two years of Landsat: barely four tiles wide, with bands that are named in one file alone, a mask among them, and
+    a raster of classes beside them."""
+    root.mkdir()
+    names = [f"band {number} reflectance" for number in (1, 2, 3, 4, 5, 7)]
+    placed = {"crs": "EPSG:32615", "transform": Affine(30, 0, 5e5, 0, -30, 3e6)}
+    for year, called in ((1999, names), (2002, [*names, "mask"])):
+        pixels = np.random.default_rng(year).integers(1, 9000, (7, 250, 250)).astype(np.int16)
+        pixels[6] %= 3
+        tiff(root / f"{year}.tif", pixels, **placed)
+        with rasterio.open(root / f"{year}.tif", "r+") as scene:
+            for number, name in enumerate(called, start=1):
+                scene.set_band_description(number, name)
+    rows = np.repeat(np.arange(3, dtype=np.uint8), [70, 60, 120])
+    tiff(root / "cover.tif", np.broadcast_to(rows[None, :, None], (1, 250, 250)), **placed)
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
     "kaggle": (kaggle, "small-rgb", 40, ["36 tiles of 3 classes", "the one that the folders give", "uint8"]),
     "flat": (flat, "small-rgb", 40, ["24 tiles without labels", "labels: FILE.csv"]),
@@ -94,6 +112,12 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
     "floats": (floats, "small-bands", 32, ["2 bands of float32", "percentiles of each band"]),
     "masks": (with_masks, "small-rgb", 40, ["24 tiles of 2 classes (0, 1, one a pixel in masks), 24 labelled"]),
     "scenes": (scenes, "small-bands", 64, ["cut into windows", "scenes: {tile: 64, overlap: 0}", "4 bands of uint16"]),
+    "few small scenes": (
+        few_small_scenes,
+        "small-bands",
+        64,
+        ["of 3 classes (0, 1, 2)", "cut into windows", "labels: cover.tif", "without band 7", "quicklook: [3, 2, 1]"],
+    ),
     "single band of 16 bits": (single_band, "small-bands", 32, ["1 band of uint16", "percentiles of each band"]),
 }
 """Layout -> how it is made, the recipe and the size that fit, and what the reasons say."""
@@ -113,7 +137,7 @@ def test_a_recipe_fits_the_folder_and_packs_it(layout: str, tmp_path: Path) -> N
     require_suitable(run)
     store = TileStore(plan.tiles(run).path)
     if recipe.data.scenes:
-        assert len(store) == 2 * 4 * 5
+        assert len(store) == {"scenes": 2 * 4 * 5, "few small scenes": 2 * 3 * 3}[layout]
         return
     assert len(store) == len(list((tmp_path / "tiles").rglob("*.*"))) - len(list((tmp_path / "tiles").glob("masks/*")))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.values.colours import colours
 from gcl_custom.imagery.values.forms import Choice, Form
 
 COLOURS = ("red", "green", "blue")
@@ -53,16 +54,15 @@ def is_rgb(form: Form) -> bool:
 def shown(form: Form, wanted: Sequence[int | str] | None) -> list[int]:
     """The places in a tile of the three bands, or the one in grey, that pictures show.
 
-    Without a wish these are red, green and blue where there are such, else the first three or the first.
+    Without a wish these are red, green and blue where names say which these are, else the first three or the first.
 
     Raises:
         UserError: a wanted band is not in the tiles.
     """
     if wanted is not None:
         return [form.numbers.index(n) for n in _numbers(wanted, form.names, form.numbers, "data.quicklook")]
-    names = [name.lower() for name in form.names or ()]
-    if all(colour in names for colour in COLOURS):
-        return [names.index(colour) for colour in COLOURS]
+    if found := colours(form.names or ()):
+        return list(found)
     return [0, 1, 2] if form.bands >= 3 else [0]
 
 
