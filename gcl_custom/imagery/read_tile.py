@@ -44,6 +44,7 @@ from gcl_custom.imagery.scenes.rasters import damaged_raster, raster_form
 from gcl_custom.imagery.scenes.read_windows import Part, read_parts, sameness
 from gcl_custom.imagery.scenes.remote import Remote, located, opened_remote
 from gcl_custom.imagery.scenes.scene import open_scene
+from gcl_custom.imagery.scenes.scenes_among import scenes_among
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.recipe.imagery import DataSettings, ScenesSettings
 
@@ -280,9 +281,7 @@ def cut(root: Path, paths: Sequence[str], data: DataSettings) -> list[Source]:
     assert data.scenes is not None, "only scenes are cut"
     if not is_of_arrays(root) and collection_at(root):
         raise UserError(f"data.scenes: {root} holds tiles, not files of scenes: leave the key out")
-    mask = data.scenes.cloud.file if data.scenes.cloud else None
-    ends = tuple(end for end in (mask, data.labels_beside) if end is not None)
-    scenes = [path for path in paths if not path.endswith(ends)]
+    scenes = scenes_among(root, paths, data)
     with reading(), ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda path: _cut(root, path, data), scenes)
         return [

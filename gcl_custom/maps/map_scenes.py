@@ -29,6 +29,7 @@ from gcl_custom.export.embedded_table import Table, arrow
 from gcl_custom.files import require_free, write_atomically
 from gcl_custom.imagery.collections.folder_walk import suffixes, walk
 from gcl_custom.imagery.decoding import Unusable, reading
+from gcl_custom.imagery.scenes.scenes_among import scenes_among
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.maps.blending import Canvas, Rows
 from gcl_custom.maps.cogs import MOST_COLOURED, Map, written_map
@@ -113,17 +114,13 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
     Raises:
         UserError: there is none, or two have one name.
     """
-    assert data.scenes is not None, "just set"
-    mask = data.scenes.cloud.file if data.scenes.cloud else None
     found: dict[str, tuple[Path, str]] = {}
     for path in given:
         if not path.exists():
             raise UserError(f"There is no file or folder {path} (looked for from {Path.cwd()})")
-        inside = walk(path, scenes=True).images if path.is_dir() else [path.name]
+        inside = scenes_among(path, walk(path, scenes=True).images, data) if path.is_dir() else [path.name]
         root = path if path.is_dir() else path.parent
         for name in inside:
-            if mask is not None and name.endswith(mask):
-                continue
             stem = str(Path(name).with_suffix(""))
             if stem in found:
                 other = found[stem][0] / found[stem][1]

@@ -24,6 +24,8 @@ LOOKS = {"train": ("#8a9299", "."), "valid": ("#e69f00", "s"), "test": ("#0072b2
 """Colour and mark of each split; the training tiles lie below the others."""
 DOTS = 150
 """Dots an inch of the picture."""
+SMALLEST, LARGEST, COVERED = 9.0, 60.0, 12_000.0
+"""Area of a mark in square points, at least and at most; and that of all marks together, which few tiles share."""
 LEAST, MOST = 0.5, 1.4
 """Height of a map as a share of its width, at least and at most."""
 
@@ -64,6 +66,7 @@ def drawn(places: Float[np.ndarray, "n 2"], split: Int[np.ndarray, " n"]) -> byt
     stretch = 1 / max(0.05, math.cos(middle))
     wide, high = float(np.ptp(east)), stretch * float(np.ptp(north))
     share = min(MOST, max(LEAST, high / wide if wide else MOST))
+    area = min(LARGEST, max(SMALLEST, COVERED / max(1, len(east))))
     with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         canvas = Figure(figsize=(7.0, 7.0 * share + 0.6), dpi=DOTS, layout="constrained")
         axes = canvas.add_subplot()
@@ -71,12 +74,12 @@ def drawn(places: Float[np.ndarray, "n 2"], split: Int[np.ndarray, " n"]) -> byt
             colour, mark = LOOKS[name]
             own = split[there] == code
             label = f"{name}: {int(own.sum()):,}"
-            axes.scatter(east[own], north[own], s=9, c=colour, marker=mark, linewidths=0, alpha=0.8, label=label)
+            axes.scatter(east[own], north[own], s=area, c=colour, marker=mark, linewidths=0, alpha=0.8, label=label)
         axes.set_aspect(stretch, adjustable="datalim")
         axes.set_xlabel("longitude, degrees")
         axes.set_ylabel("latitude, degrees")
         axes.ticklabel_format(useOffset=False)
-        canvas.legend(loc="outside lower center", ncols=len(SPLITS), frameon=False, markerscale=2)
+        canvas.legend(loc="outside lower center", ncols=len(SPLITS), frameon=False, markerscale=2 * (SMALLEST / area) ** 0.5)
         file = io.BytesIO()
         canvas.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()

@@ -37,6 +37,18 @@ def test_each_split_is_on_the_map_in_its_colour() -> None:
     assert split_map.drawn(places, split) == whole, "the same bytes"
 
 
+def test_marks_of_few_tiles_are_larger() -> None:
+    """Marks of 64 tiles were dots of two pixels. Of many tiles, they would lie on one another."""
+    colour = split_map.LOOKS["train"][0]
+
+    def of_each(side: int) -> float:
+        axis = np.linspace(0, 1, side)
+        places = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+        return counted(split_map.drawn(places, np.zeros(len(places), int)), colour) / len(places)
+
+    assert of_each(8) > 3 * of_each(30) > 0
+
+
 @pytest.mark.parametrize("places", [[[10.0, 50.0]], [[-180.0, -90.0], [180.0, 90.0]], [[1.0, 2.0], [1.0, 9.0]]])
 def test_any_places_have_a_map(places: list[list[float]]) -> None:
     picture = pixels(split_map.drawn(np.array(places), np.array([0, 2][: len(places)])))
