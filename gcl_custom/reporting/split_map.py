@@ -79,7 +79,9 @@ def drawn(places: Float[np.ndarray, "n 2"], split: Int[np.ndarray, " n"]) -> byt
         axes.set_xlabel("longitude, degrees")
         axes.set_ylabel("latitude, degrees")
         axes.ticklabel_format(useOffset=False)
-        canvas.legend(loc="outside lower center", ncols=len(SPLITS), frameon=False, markerscale=2 * (SMALLEST / area) ** 0.5)
+        canvas.legend(
+            loc="outside lower center", ncols=len(SPLITS), frameon=False, markerscale=2 * (SMALLEST / area) ** 0.5
+        )
         file = io.BytesIO()
         canvas.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
