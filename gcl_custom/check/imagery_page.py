@@ -1,5 +1,6 @@
 """One self-contained page on the imagery: what check has found, with histograms and what each stage would take."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -13,6 +14,7 @@ from gcl_custom.check.estimates import FoundTiles, StageCost
 from gcl_custom.check.inventory import Inventory, form_cells
 from gcl_custom.console import duration, in_bytes
 from gcl_custom.counted import counted, either
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting.html import Cell, table, text
@@ -37,7 +39,7 @@ def imagery_page(recipe: Recipe, tiles: FoundTiles, costs: Sequence[StageCost], 
         ("labels", "Shares of the labels", _shares(recipe, tiles)),
         ("files", "Files", _forms(found) if found else ""),
         ("values", "Values by band", _histograms(found) if found else ""),
-        ("unusable", "Unusable files", _unusable(found) if found else ""),
+        ("unusable", "Without a tile", _unusable(found) if found else ""),
         ("copies", "Copies", _copies(found) if found else ""),
         ("blank", "Blank tiles", _list([str(source) for source in found.blank]) if found else ""),
         ("cost", "Time, memory and disk", _costs(costs)),
@@ -92,7 +94,8 @@ def _forms(found: Inventory) -> str:
         rows.append((kind, [*(text(cell) for cell in others), text(f"{count:,}", number=True)]))
     if not rows:
         return ""
-    read = f"{found.read:,} of {counted(found.of, 'file')} {either(found.read, 'was', 'were')} read."
+    what = "window" if found.scenes else "file"
+    read = f"{found.read:,} of {counted(found.of, what)} {either(found.read, 'was', 'were')} read."
     more = len(found.forms) - MOST_FORMS
     further = f" {counted(more, 'rarer form is', 'rarer forms are')} not shown." if more > 0 else ""
     columns = ["kind", "pixels", "bands", "type", "projection", "files"]
@@ -121,10 +124,19 @@ def _bars(counts: Int[np.ndarray, " n"]) -> str:
 
 
 def _unusable(found: Inventory) -> str:
-    rows = [(str(source), [text(why)]) for source, why in list(found.unusable.items())[:LISTED]]
-    if not rows:
-        return ""
-    return table(["file", "why"], rows, [False]) + _more(len(found.unusable))
+    """Files, and scenes with what keeps some of their windows from being tiles."""
+    windows: dict[tuple[str, str], list[tuple[Source, str]]] = defaultdict(list)
+    rows = []
+    for source, why in found.unusable.items():
+        if source.window:
+            windows[source.path, why.partition(" (")[0]].append((source, why))
+        else:
+            rows.append((str(source), [text(why)]))
+    for (path, kind), alike in windows.items():
+        source, why = alike[0]
+        said = f"{counted(len(alike), 'window')}: {kind}" if len(alike) > 1 else why
+        rows.append((path if len(alike) > 1 else str(source), [text(said)]))
+    return table(["file", "why"], rows[:LISTED], [False]) + _more(len(rows)) if rows else ""
 
 
 def _copies(found: Inventory) -> str:

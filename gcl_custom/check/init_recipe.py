@@ -159,7 +159,7 @@ def _bands(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> Chosen:
     assert tiles.inventory is not None, "there are files"
     try:
         with reading():
-            own = header_of(root, sources[0]).names
+            own = header_of(root, sources[0], scenes=recipe.data.scenes).names
     except Unusable:
         own = None
     return band_choices(tiles.form, tiles.inventory, own)

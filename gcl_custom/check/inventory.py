@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +18,19 @@ from PIL import Image
 from rasterio.errors import RasterioError
 
 from gcl_custom.check.fill_values import Corner, at_corners
+from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.stacks import MAGIC
 from gcl_custom.imagery.decoding import Tile
-from gcl_custom.imagery.scenes.opening import DRIVERS
+from gcl_custom.imagery.scenes.opening import DRIVERS, NoScene
+from gcl_custom.imagery.scenes.remote import Remote
+from gcl_custom.imagery.scenes.scene import open_raster
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.values.forms import READ, missing
 
 VALUES = 64
 """Most values that are kept of each band of a tile, spread evenly over it."""
+KINDS = {"GTiff": "TIFF", "JP2OpenJPEG": "JPEG 2000"}
+"""What people call the formats that drivers of GDAL read."""
 BINS = 48
 BLANK = 0.01
 """A tile is blank if each band varies by less than this share of the band's range over all tiles."""
@@ -66,9 +72,7 @@ def form_in(content: bytes) -> FileForm | None:
     try:
         if driver:
             with rasterio.MemoryFile(content) as file, file.open(driver=driver) as raster:
-                kind = "TIFF" if driver == "GTiff" else "JPEG 2000"
-                projection = _name(raster.crs.to_string()) if raster.crs else ""
-                return FileForm(kind, raster.width, raster.height, raster.count, raster.dtypes[0], projection)
+                return _of_raster(raster)
         if content.startswith(MAGIC):
             array = np.load(io.BytesIO(content), allow_pickle=False)
             bands, height, width = array.shape
@@ -78,6 +82,21 @@ def form_in(content: bytes) -> FileForm | None:
             return FileForm(str(image.format), *image.size, len(image.getbands()), dtype, "")
     except (OSError, ValueError, SyntaxError, RasterioError, Image.DecompressionBombError):
         return None
+
+
+def form_of_scene(where: Path | Remote) -> FileForm | None:
+    """What the header of a scene says; None if it cannot be read."""
+    try:
+        with open_raster(where) as raster:
+            return _of_raster(raster)
+    except (NoScene, RasterioError, OSError, UserError):
+        return None
+
+
+def _of_raster(raster: rasterio.DatasetReader) -> FileForm:
+    projection = _name(raster.crs.to_string()) if raster.crs else ""
+    kind = KINDS.get(raster.driver, "array")
+    return FileForm(kind, raster.width, raster.height, raster.count, raster.dtypes[0], projection)
 
 
 def _name(projection: str) -> str:
@@ -115,17 +134,20 @@ class Inventory:
         of: number of files that there are.
         tiles: what was seen of each usable tile.
         unusable: why each of the others is none.
+        scenes: the forms of the scenes that tiles are windows of, by path.
     """
 
     read: int
     of: int
     tiles: Mapping[Source, Seen]
     unusable: Mapping[Source, str] = field(default_factory=dict)
+    scenes: Mapping[str, FileForm] = field(default_factory=dict)
 
     @property
     def forms(self) -> list[tuple[FileForm, int]]:
         """The forms of files, the most common first."""
-        return Counter(each.form for each in self.tiles.values() if each.form).most_common()
+        of_tiles = (each.form for each in self.tiles.values() if each.form)
+        return Counter([*of_tiles, *self.scenes.values()]).most_common()
 
     @property
     def copies(self) -> list[list[Source]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.check.fill_values import fill_values
-from gcl_custom.check.inventory import Inventory, Seen, form_cells, seen
+from gcl_custom.check.inventory import Inventory, Seen, form_cells, form_of_scene, seen
 from gcl_custom.console import console, progress, say, warn
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
@@ -31,6 +31,7 @@ from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import Hashes, difference_hashes, near_pairs
 from gcl_custom.imagery.places.nearness import nearness
 from gcl_custom.imagery.read_tile import Read, ReadTile, footprints, on_earth, read_all, read_tile, where_cut
+from gcl_custom.imagery.scenes.remote import located
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import apart, divide, in_words, needs_places, of_alike, of_twins, places_of, twins
 from gcl_custom.imagery.tile_store import tensor_of
@@ -99,7 +100,13 @@ def survey(data: DataSettings) -> FoundTiles:
     _duplicates({source: look for source, look in looks.items() if source in splits}, splits)
     read = len(bad) + len(looks)
     why = {source: str(problem) for source, problem in bad.items()}
-    inventory = Inventory(read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why)
+    files = dict.fromkeys(source.path for source in (*looks, *bad)) if data.scenes else ()
+    with reading():
+        forms = {path: form_of_scene(located(root, path, data.scenes)) for path in files}
+    of_scenes = {path: form for path, form in forms.items() if form}
+    inventory = Inventory(
+        read, len(layout.tiles), {source: look.seen for source, look in looks.items()}, why, of_scenes
+    )
     show_files(inventory)
     if not data.scenes and (large := larger(inventory, data.size)):
         say(

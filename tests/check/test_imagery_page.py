@@ -2,13 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
-from small_images import class_folders
+from small_images import class_folders, tiff
 from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs
 from gcl_custom.check.estimates import StageCost
 from gcl_custom.check.imagery_page import imagery_page
+from gcl_custom.check.inventory import FileForm
 from gcl_custom.check.survey import survey
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.imagery import DataSettings
@@ -38,6 +40,22 @@ def test_the_page_holds_what_was_found_and_escapes_names(tmp_path: Path) -> None
     assert page.count("<svg") == 3
     for outside in ("<b>", "<i>", "<u>", "http://", "https://", "src="):
         assert outside not in page
+
+
+def test_windows_are_told_by_scene(tmp_path: Path) -> None:
+    """The form is that of the scene, and windows without data are counted, not listed one by one."""
+    pixels = np.random.default_rng(0).integers(1, 9000, (4, 64, 96)).astype(np.uint16)
+    pixels[:, :, :32] = 0
+    tiff(tmp_path / "a.tif", pixels, nodata=0, crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6))
+    recipe = recipe_of(tmp_path, scenes={"tile": 16})
+    tiles = survey(recipe.data)
+    assert tiles.inventory is not None
+    assert tiles.inventory.forms == [(FileForm("TIFF", 96, 64, 4, "uint16", "EPSG:32633"), 1)]
+    page = imagery_page(recipe, tiles, [], [])
+    assert "96 × 64" in page
+    assert "24 of 24 windows were read" in page
+    assert "8 windows: nodata" in page
+    assert "a.tif#" not in page
 
 
 def test_a_page_is_written_where_it_is_asked_for_and_what_would_stop_ends_the_check(
