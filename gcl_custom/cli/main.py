@@ -58,7 +58,8 @@ def main() -> None:
     except Stopped as stopped:
         for process in multiprocessing.active_children():  # Python would wait for those that still train
             process.terminate()
-        say(f"stopped by {signal.Signals(stopped.signal).name}; the same command goes on where this one stopped")
+        name = signal.Signals(stopped.signal).name
+        say(f"stopped by {name}; what is finished is kept, and the same command does the rest")
         sys.exit(128 + stopped.signal)
 
 

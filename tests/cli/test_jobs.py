@@ -198,7 +198,7 @@ def test_a_signal_in_training_saves_and_says_how_to_go_on(tmp_path: Path, number
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; the same command goes on where this one stopped" in out
+    assert f"stopped by {number.name}; what is finished is kept, and the same command does the rest" in out
 
 
 def test_a_generator_that_no_pretraining_shows_is_warned_of(
