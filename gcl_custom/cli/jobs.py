@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gcl_custom import console
+from gcl_custom import console, threads
 from gcl_custom.cli.open_run import opened
 from gcl_custom.console import duration, say
 from gcl_custom.errors import DoneMeanwhile, UserError
@@ -59,6 +59,7 @@ def do(stage: str, *arguments: Any) -> None:
     """
     module, function = STAGES[stage]
     work = getattr(import_module(f"gcl_custom.{module}"), function)
+    threads.compute()
     while True:
         try:
             work(*arguments)

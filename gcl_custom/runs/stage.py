@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gcl_custom import threads
 from gcl_custom.console import say
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
 from gcl_custom.files import damaged, discard, read_json, write_json
@@ -90,6 +91,8 @@ class Stage:
     weights: Sequence[Needed] = ()
     """All weights that the recipe names. The stage reads those whose keys are in its settings."""
     _lock: FileLock | None = field(default=None, repr=False)
+    _threads: int = field(default=0, repr=False)
+    """Threads that it computes with, from its beginning to its end, whatever the machine does meanwhile."""
     _since: float = field(default=0.0, repr=False)
     """Time of the system's clock, in seconds, up to which the stage's time has been counted."""
     _output: str | None = field(default=None, repr=False)
@@ -168,7 +171,7 @@ class Stage:
         return None
 
     def begin(self) -> None:
-        """Make the folder, or continue in it, and start the stage's clock.
+        """Make the folder, or continue in it with as many threads as before, and start the stage's clock.
 
         Raises:
             StaleStage: the folder holds output of other settings or inputs, and ``redo`` is false.
@@ -187,6 +190,7 @@ class Stage:
                 raise StaleStage(self._difference(record))
             discard(self.path)
             record = None
+        self._threads = threads.compute(self.name, record.get("threads") if record else None)
         self.path.mkdir(parents=True, exist_ok=True)
         if record is None:
             write_json(self.path / "working.json", self._as_record(0.0))
@@ -219,6 +223,7 @@ class Stage:
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "settings": dict(self.settings),
+            "threads": self._threads,
             "seconds": seconds,
             "counted_to": time.time(),
         }
