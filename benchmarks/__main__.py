@@ -1,18 +1,45 @@
-"""Print the whole table: python -m benchmarks (about ten minutes on two cores)."""
+"""Run benchmarks, keep what they find, and print one table of all that is kept.
+
+python -m benchmarks              all of them, about half an hour on two quiet cores
+python -m benchmarks start views  some
+python -m benchmarks --page       only write the table into docs/many-devices.md
+"""
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import memory, norms, pretraining, reading, views
+from benchmarks import record
+
+NAMES = ("start", "contention", "reading", "pretraining", "norms", "memory", "scenes", "views")
+"""Modules with ``rows``."""
+PAGE = Path(__file__).parents[1] / "docs" / "many-devices.md"
+BETWEEN = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 
 
-def main() -> None:
-    table = Table("what", "ratio", "at least", "measured", box=None)
-    for module in (reading, pretraining, norms, memory, views):
-        for row in module.rows():
-            table.add_row(row["name"], f"{row['ratio']:.1f}", f"{row['target'] or '':}", row["detail"])
-    Console(width=160).print(table)
+def main(names: list[str]) -> None:
+    """Measure, keep and show."""
+    if unknown := [name for name in names if name not in (*NAMES, "--page")]:
+        raise SystemExit(f"there is no benchmark {', '.join(unknown)}: there are {', '.join(NAMES)}")
+    if names != ["--page"]:
+        for name in names or NAMES:
+            record.measure(name, import_module(f"benchmarks.{name}").rows)
+    table = Table(*record.HEADS, box=None)
+    for kept in record.read():
+        for row in record.cells(kept):
+            table.add_row(*row)
+    Console(width=200).print(table)
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def page(text: str) -> str:
+    """The page with the table of what is kept."""
+    return BETWEEN.sub(lambda found: found[1] + record.as_markdown(record.read()) + found[2], text)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.record import Row
+
 GOAL = 8.0
 """Processor seconds to the first training step."""
 SHORT = (
@@ -77,6 +79,15 @@ def measured(rounds: int = 3) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
+def rows(rounds: int = 3) -> list[Row]:
+    """Processor seconds of each command; those to the first step have a goal."""
+    detail = f"user and system time on one thread, median of {rounds}"
+    return [
+        Row(name=name, ratio=seconds, target=GOAL if "first step" in name else None, detail=detail, unit="s", most=True)
+        for name, seconds in measured(rounds).items()
+    ]
+
+
 if __name__ == "__main__":
-    for name, seconds in measured(*map(int, sys.argv[1:])).items():
-        print(f"{name}: {seconds:.2f} s of processor time" + (f" (goal {GOAL:g})" if "first step" in name else ""))
+    for row in rows(*map(int, sys.argv[1:])):
+        print(f"{row['name']}: {row['ratio']:.2f} s of processor time (goal {row['target'] or 'none'})")

@@ -1,0 +1,54 @@
+"""What benchmarks keep, and the table made of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import record
+from benchmarks.__main__ import NAMES, PAGE, main, page
+from benchmarks.record import Kept, Row
+
+ROWS = [
+    Row(name="fast", ratio=6.92, target=5.0, detail="a | b"),
+    Row(name="first step", ratio=4.756, target=8.0, detail="one thread", unit="s", most=True),
+    Row(name="free", ratio=1.2, target=None, detail=""),
+]
+
+
+def test_what_is_kept_says_where_it_was_measured(tmp_path: Path) -> None:
+    kept = record.measure("some", lambda: ROWS, tmp_path / "results")
+    assert record.read(tmp_path / "results") == [kept]
+    assert {"date", "processor", "threads", "load", "command"} <= kept.keys()
+    assert {"python", "torch", "lightning-fabric"} <= kept["versions"].keys()
+
+
+def test_each_row_states_figure_unit_and_goal(tmp_path: Path) -> None:
+    kept = record.measure("some", lambda: ROWS, tmp_path)
+    found = [cells[1:3] for cells in record.cells(kept)]
+    assert found == [("6.92 times", "at least 5"), ("4.76 s", "at most 8"), ("1.2 times", "")]
+
+
+def test_a_table_has_as_many_cells_in_each_line_as_heads(tmp_path: Path) -> None:
+    lines = record.as_markdown([record.measure("some", lambda: ROWS, tmp_path)]).splitlines()
+    assert len(lines) == 2 + len(ROWS)
+    assert {line.replace("\\|", "").count("|") for line in lines} == {len(record.HEADS) + 1}
+
+
+def test_the_page_shows_what_is_kept() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert "<!-- benchmarks -->\n|" in text
+    assert page(text) == text, "python -m benchmarks --page writes it"
+
+
+@pytest.mark.parametrize("path", sorted(record.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_kept_files_are_of_benchmarks_that_there_are(path: Path) -> None:
+    kept: Kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept.keys() == Kept.__annotations__.keys()
+    assert path.stem == kept["benchmark"]
+    assert kept["benchmark"] in NAMES
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no benchmark veiws: there are start"):
+        main(["veiws"])
