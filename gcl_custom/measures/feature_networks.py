@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gcl_custom.recipe.features import PerceptualSettings, Vgg16Settings
+from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings, Vgg16Settings
 from gcl_custom.weights.starts import OF_LITE, packaged
 from gcl_custom.weights.state_dicts import fit_state, read_state
 
@@ -94,13 +94,19 @@ def feature_network(settings: PerceptualSettings) -> FeatureNetwork:
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    return _vgg16(Path(settings.weights)) if isinstance(settings, Vgg16Settings) else efficientnet_lite0()
+    if isinstance(settings, Vgg16Settings):
+        return _vgg16(Path(settings.weights))
+    lite0 = settings if isinstance(settings, EfficientNetLite0Settings) else EfficientNetLite0Settings()
+    return efficientnet_lite0(lite0.maps)
 
 
-def efficientnet_lite0() -> FeatureNetwork:
+def efficientnet_lite0(maps: int = EfficientNetLite0Settings().maps) -> FeatureNetwork:
     """EfficientNet-Lite0 (arXiv:1905.11946, without squeeze-and-excitation) trained on ImageNet; 1,280 pooled features.
 
     Batch norms are folded into the convolutions before them.
+
+    Args:
+        maps: number of its five maps, from the first on, that a perceptual loss compares.
     """
     name = "tf_efficientnet_lite0"
     net: Any = timm.create_model(name, pretrained=False).eval()
@@ -113,7 +119,7 @@ def efficientnet_lite0() -> FeatureNetwork:
         net.blocks[3:5],
         nn.Sequential(net.blocks[5:], net.conv_head, net.bn2),
     ]
-    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", stages, [OF_LITE[0]] * 3, [OF_LITE[1]] * 3, compared=4)
+    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", stages, [OF_LITE[0]] * 3, [OF_LITE[1]] * 3, compared=maps)
 
 
 def _vgg16(path: Path) -> FeatureNetwork:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Tag
+from pydantic import Field, Tag
 
 from gcl_custom.recipe.section import NamedWeights, Positive, Section, named
 
@@ -20,6 +20,9 @@ class EfficientNetLite0Settings(FeatureNetworkSection):
     name: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     weight: Positive = 0.5
     """Beside L1: more lowers the feature distance of reconstructions and their PSNR."""
+    maps: Annotated[int, Field(ge=1, le=5)] = 4
+    """Maps of the network that are compared, from the first on. The fifth says most of what a tile shows: with it, more
+    is recognised in reconstructions, and their PSNR is lower."""
 
 
 class Vgg16Settings(FeatureNetworkSection):

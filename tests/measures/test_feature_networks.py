@@ -59,6 +59,14 @@ def test_lite0_agrees_with_timm_before_folding() -> None:
         torch.testing.assert_close(ours.maps(tiles)[0], stem, atol=1e-3, rtol=1e-3)
 
 
+def test_a_recipe_says_how_many_maps_are_compared_and_the_fifth_is_the_last() -> None:
+    tiles = torch.rand(2, 3, 64, 64)
+    few, all_five = (feature_network(EfficientNetLite0Settings(maps=maps)).maps(tiles) for maps in (2, 5))
+    assert [m.shape[1:] for m in all_five] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (1280, 2, 2)]
+    assert len(few) == 2
+    assert torch.equal(few[1], all_five[1])
+
+
 def test_a_network_is_frozen_and_the_same_in_training_mode() -> None:
     network, tiles = feature_network(EfficientNetLite0Settings()), torch.rand(2, 3, 64, 64)
     assert torch.equal(network.train().pooled(tiles), network.eval().pooled(tiles))
