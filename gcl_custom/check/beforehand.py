@@ -1,8 +1,9 @@
 """Stage without output: what would end a run later is looked at before its tiles are packed."""
 
+from gcl_custom.launcher import launch
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
-from gcl_custom.training.devices import require_devices
+from gcl_custom.training.devices import require_devices, require_processes
 from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import needed
 from gcl_custom.weights.on_disk import require_readable
@@ -12,8 +13,9 @@ def beforehand(run: Run) -> None:
     """Look for the devices and for the weights that the recipe names. Once tiles are packed, each stage looks itself.
 
     Raises:
-        UserError: there are fewer devices than the recipe asks for, or weights are missing or damaged.
+        UserError: there are fewer devices or processes than the recipe asks for, or weights are missing or damaged.
     """
+    require_processes(run.recipe.hardware, launch())
     if plan.tiles(run).done:
         return
     require_devices(run.recipe.hardware)

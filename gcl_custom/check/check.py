@@ -176,7 +176,7 @@ def show_costs(rows: Sequence[StageCost], run: Run) -> None:
     threads = torch.get_num_threads()
     device = "GPU" if torch.cuda.is_available() else f"CPU with {counted(threads, 'thread')}"
     say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
-    if (devices := run.recipe.hardware.devices) > 1:
+    if (devices := run.recipe.hardware.processes) > 1:
         say(f"time is that of one device; {devices} will share the training and the views")
     if unmeasured:
         say("published times are of another machine; memory is of the weights alone where nothing was measured")

@@ -39,7 +39,8 @@ from gcl_custom.recipe.pretraining import PretrainSettings, WordTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
-from gcl_custom.training.steps import Steps, Trainable, engine
+from gcl_custom.training.engine import engine
+from gcl_custom.training.steps import Steps, Trainable
 from gcl_custom.training.stopwatch import Stopwatch
 
 FEW = 8

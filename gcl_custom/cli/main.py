@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -17,14 +18,10 @@ from gcl_custom.cli import recipes
 from gcl_custom.cli.commands import app
 from gcl_custom.console import fail, say
 from gcl_custom.errors import Stopped, UserError
+from gcl_custom.launcher import Launch, launch
 from gcl_custom.machine_faults import explained
 
 app.add_typer(recipes.app, name="recipes")
-
-
-LAUNCHED = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID",
-            "SLURM_NTASKS", "MASTER_PORT")  # fmt: skip
-"""Variables by which launchers number processes; torch and Lightning read them as whole numbers."""
 
 
 @app.callback(invoke_without_command=True)
@@ -34,9 +31,7 @@ def _options(
     if version:
         say(__version__)
         raise typer.Exit
-    for name in LAUNCHED:
-        if not (value := os.environ.get(name, "0")).isdecimal():
-            raise UserError(f"The variable {name} is {value!r}, and should be a whole number. Type: unset {name}")
+    launch()
 
 
 def main() -> None:
@@ -47,6 +42,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
+        if launched := launch():
+            _together(launched)
         app()
     except UserError as error:
         _end(str(error))
@@ -61,6 +58,17 @@ def main() -> None:
         name = signal.Signals(stopped.signal).name
         say(f"stopped by {name}; what is finished is kept, and the same command does the rest")
         sys.exit(128 + stopped.signal)
+
+
+def _together(launched: Launch) -> NoReturn:
+    """The command in one of the processes of a launcher: the first one does it, and the others what it shares."""
+    team = import_module("gcl_custom.training.launched")  # here, since it needs torch
+    team.join(launched)
+    if launched.rank:
+        sys.exit(team.follow())
+    with team.leading():
+        app()
+    sys.exit()
 
 
 def _end(message: str) -> NoReturn:

@@ -239,7 +239,7 @@ def _train(
     stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
     index = train_tiles(store, share, seed)
-    processes = recipe.hardware.devices
+    processes = recipe.hardware.processes
     batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
     batches = Batches(index, batch, seed, store.read)
     if share == "all":

@@ -4,23 +4,24 @@ The features are a function of (seed, tile), so an interrupted stage ends with t
 from a training tile reads them: views, reconstructions, learned edits, and the partners of interpolation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 
 from gcl_custom.console import say
 from gcl_custom.counted import counted
 from gcl_custom.generator.encoding import draws, joined
-from gcl_custom.generator.latent_store import LatentWriter
+from gcl_custom.generator.latent_store import LatentWriter, rows_of
 from gcl_custom.generator.loading import load_unedited
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training.devices import Pieces
-from gcl_custom.training.shared_blocks import each, following
+from gcl_custom.training.shared_blocks import Hands, each, following
 
 STAGE = "latents"
 
@@ -48,8 +49,8 @@ def _writer(run: Run, stage: Stage, store: TileStore) -> LatentWriter:
 
 
 @contextmanager
-def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
-    """What inverts the tiles of a block, in one of several processes."""
+def _inverting(run: Run, stage: Stage) -> Iterator[Hands]:
+    """What inverts the tiles of a block, and keeps their features, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
     generator, writer = load_unedited(run, store), _writer(run, stage, store)
     in_pieces = Pieces(run.recipe.views.batch, STAGE)
@@ -59,8 +60,11 @@ def _inverting(run: Run, stage: Stage) -> Iterator[Callable[[int], None]]:
 
     with following(stage, writer.count, STAGE, "tiles", lambda: writer.written) as follow:
 
-        def invert(block: int) -> None:
-            writer.write(block, joined(in_pieces(encode, writer.tiles(block))))
+        def invert(block: int) -> np.ndarray:
+            return rows_of(joined(in_pieces(encode, writer.tiles(block))))
+
+        def keep(block: int, rows: np.ndarray) -> None:
+            writer.write(block, rows)
             follow()
 
-        yield invert
+        yield Hands(invert, keep)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from gcl_custom.arrays import new_array, read_array, require_shape, save_array
@@ -41,8 +41,18 @@ class Latents:
         return {name: torch.from_numpy(found[name].copy()) for name in found.dtype.names}
 
 
+def rows_of(features: Any) -> Shaped[np.ndarray, " b"]:
+    """Features of tiles, a named tuple of tensors (b *shape), as an array with a field for each tensor."""
+    parts = {name: value.cpu().numpy() for name, value in features._asdict().items()}
+    count = len(next(iter(parts.values())))
+    rows = np.empty(count, [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
+    for name, part in parts.items():
+        rows[name] = part
+    return rows
+
+
 class LatentWriter:
-    """Writes the features of tiles block by block, from one process or from several at once.
+    """Writes the features of tiles block by block. Several processes may make them; one writes.
 
     A block is a file of its own until all blocks are there. So a block is whole or absent, and the width of features is
     not needed beforehand. With another size of blocks, all are written anew.
@@ -67,19 +77,15 @@ class LatentWriter:
 
     @property
     def written(self) -> int:
-        """Number of tiles that any process has written."""
+        """Number of tiles whose features are written."""
         return self.count - sum(len(self._tiles[number]) for number in self.pending)
 
     def tiles(self, number: int) -> Int[Tensor, " b"]:
         """Numbers of the tiles of a block."""
         return self._tiles[number]
 
-    def write(self, number: int, features: Any) -> None:
-        """Write the features of the tiles of a block, a named tuple of tensors (b *shape)."""
-        parts = {name: value.cpu().numpy() for name, value in features._asdict().items()}
-        rows = np.empty(len(self._tiles[number]), [(name, part.dtype, part.shape[1:]) for name, part in parts.items()])
-        for name, part in parts.items():
-            rows[name] = part
+    def write(self, number: int, rows: Shaped[np.ndarray, " b"]) -> None:
+        """Write the features of the tiles of a block, as ``rows_of`` gives them."""
         save_array(self._file(number), rows)
 
     def finish(self) -> None:

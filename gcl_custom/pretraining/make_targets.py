@@ -5,13 +5,13 @@ the first block that is not on the disk.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gcl_custom.arrays import new_array, read_array, save_array, written_array
 from gcl_custom.console import say
@@ -27,7 +27,7 @@ from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training.devices import autocast, pick_device
-from gcl_custom.training.shared_blocks import each, following
+from gcl_custom.training.shared_blocks import Hands, each, following
 
 BLOCKS = "blocks.npy"
 """Which blocks are on the disk."""
@@ -54,8 +54,8 @@ def make_targets(run: Run) -> None:
         new_array(stage.path / FEATURES, np.float32, (len(tiles), width))
         save_array(stage.path / BLOCKS, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
     pending = np.flatnonzero(~read_array(stage.path / BLOCKS, MADE_BY))
-    # With several devices each process loads a network of its own.
-    known = network if run.recipe.hardware.devices == 1 else None
+    # With several processes each process loads a network of its own.
+    known = network if run.recipe.hardware.processes == 1 else None
     each(partial(_writing, run, stage, known), pending.tolist(), run.recipe.hardware)
     stage.finish(width=width)
     say(f"{stage.name}: {width} features of each of {counted(len(tiles), 'tile')}")
@@ -72,8 +72,8 @@ def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
 
 
 @contextmanager
-def _writing(run: Run, stage: Stage, known: nn.Module | None) -> Iterator[Callable[[int], None]]:
-    """Gives the function that writes a block, in one of several processes."""
+def _writing(run: Run, stage: Stage, known: nn.Module | None) -> Iterator[Hands]:
+    """Gives what makes and writes the features of a block, in one of several processes."""
     hardware = run.recipe.hardware
     store, device = TileStore(plan.tiles(run).path), pick_device(hardware)
     tiles, network = store.index("train"), (known or _network(run, store)[0]).to(device)
@@ -85,15 +85,17 @@ def _writing(run: Run, stage: Stage, known: nn.Module | None) -> Iterator[Callab
     with following(stage, len(tiles), stage.name, "tiles", written) as follow:
 
         @torch.inference_mode()
-        def write(block: int) -> None:
-            rows = slice(block * BLOCK, (block + 1) * BLOCK)
-            some = store.unit(store.read(tiles[rows]).to(device))
+        def make(block: int) -> np.ndarray:
+            some = store.unit(store.read(tiles[block * BLOCK : (block + 1) * BLOCK]).to(device))
             with autocast(hardware, device):
-                found = network(some.contiguous(memory_format=torch.channels_last))
-            features[rows] = found.float().cpu().numpy()
+                found: Tensor = network(some.contiguous(memory_format=torch.channels_last))
+            return found.float().cpu().numpy()
+
+        def keep(block: int, found: np.ndarray) -> None:
+            features[block * BLOCK : (block + 1) * BLOCK] = found
             features.flush()
             blocks[block] = True
             blocks.flush()
             follow()
 
-        yield write
+        yield Hands(make, keep)

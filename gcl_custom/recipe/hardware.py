@@ -19,3 +19,10 @@ class HardwareSettings(Section):
     """Number of GPUs, or of processes on a CPU, one for each core at most. More than one train together (DDP)."""
     checkpoint_minutes: Positive = 1.0
     """Longest time between two checkpoints. Each evaluation writes one too."""
+    nodes: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Number of machines with so many devices each. For more than one, torchrun or srun starts the command on each."""
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that work together, on all machines."""
+        return self.devices * self.nodes

@@ -119,10 +119,10 @@ class Recipe(Section):
                 f"pretrain.generative_views {wanted} needs as many views of a tile, but views.per_tile is "
                 f"{self.views.per_tile}: raise it to {wanted}, or lower pretrain.generative_views"
             )
-        if wanted > 1 and self.pretrain.tiles_per_step % self.hardware.devices:
+        if wanted > 1 and self.pretrain.tiles_per_step % self.hardware.processes:
             raise ValueError(
                 f"pretrain.batch {self.pretrain.batch} with pretrain.generative_views {wanted} gives "
-                f"{self.pretrain.tiles_per_step} tiles a step, which hardware.devices {self.hardware.devices} cannot "
-                f"share evenly: choose another batch"
+                f"{self.pretrain.tiles_per_step} tiles a step, which {self.hardware.processes} processes "
+                f"(hardware.devices times hardware.nodes) cannot share evenly: choose another batch"
             )
         return self

@@ -16,6 +16,7 @@ from torch import Tensor
 from gcl_custom.console import warn
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
+from gcl_custom.launcher import Launch
 from gcl_custom.recipe.hardware import HardwareSettings
 
 Made = TypeVar("Made")
@@ -56,6 +57,30 @@ def require_devices(hardware: HardwareSettings) -> None:
         raise UserError(
             f"hardware.devices is {hardware.devices}, but there can be {there} {what}. Use --set "
             f"hardware.devices={there}, or another hardware.accelerator"
+        )
+
+
+def require_processes(hardware: HardwareSettings, launch: Launch | None) -> None:
+    """Check that a launcher started as many processes as the recipe asks for.
+
+    Args:
+        launch: what it started; None if this process was started alone.
+
+    Raises:
+        UserError: there are more or fewer.
+    """
+    if launch is None:
+        if hardware.nodes > 1:
+            raise UserError(
+                f"hardware.nodes is {hardware.nodes}, but this command was started alone. Start it on every node by "
+                f"torchrun or srun, as docs/many-devices.md shows, or use --set hardware.nodes=1"
+            )
+        return
+    if (launch.processes, launch.nodes) != (hardware.processes, hardware.nodes):
+        raise UserError(
+            f"{launch.by} started {launch.processes} processes on {launch.nodes} nodes, but hardware.nodes is "
+            f"{hardware.nodes}, with hardware.devices {hardware.devices} on each. Use --set "
+            f"hardware.nodes={launch.nodes} --set hardware.devices={launch.processes // launch.nodes}"
         )
 
 

@@ -4,6 +4,7 @@ Training is a pure function of (seed, stage, step), so a run killed at any momen
 undisturbed one. Lightning's Fabric does the precision, the devices and the processes.
 """
 
+import copy
 import time
 from contextlib import closing
 from typing import Any
@@ -20,12 +21,13 @@ from gcl_custom.pictures import save_picture
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
-from gcl_custom.training import batch_norm, processes
+from gcl_custom.training import batch_norm, launched
 from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.devices import autocast
+from gcl_custom.training.engine import launch
 from gcl_custom.training.quiet_lightning import quiet_lightning
-from gcl_custom.training.steps import Steps, Trainable, engine
+from gcl_custom.training.steps import Steps, Trainable
 from gcl_custom.training.stopping import StopRequests
 
 CHECKPOINT = "last.ckpt"
@@ -59,15 +61,16 @@ def fit(
         UserError: a loss or a gradient is not finite, or a process was killed; the last checkpoint stays.
         Stopped: a signal asked for it, and a checkpoint was written.
     """
-    with quiet_lightning(), StopRequests(hardware.devices > 1) as asked, writing(stage.path):
-        fabric = engine(hardware, hardware.devices)
-        # As arguments, so that processes on a CPU do not share the weights' memory.
+    joined = launched.leads()
+    with quiet_lightning(), StopRequests(hardware.devices > 1 and not joined) as asked, writing(stage.path):
+        # As arguments, so that processes on a CPU do not share the weights' memory. A copy, since norms are replaced.
+        trained = copy.deepcopy(module) if joined else module
         try:
-            processes.launch(fabric, _train, module, batches, stage, hardware, epochs, seed, asked)
+            launch(hardware, _train, trained, batches, stage, hardware, epochs, seed, asked)
         finally:
-            if asked:  # the same signal may have ended the other processes
+            if asked and not launched.broken():  # the same signal may have ended the other processes
                 asked.stop()
-    if hardware.devices > 1:  # the weights that were trained are those of other processes
+    if hardware.processes > 1:  # the weights that were trained are others
         module.load_state_dict(_load(stage)["state_dict"])
     module.cpu()
     history: list[Row] = read_json(stage.path / HISTORY)

@@ -1,7 +1,11 @@
-"""Work that the devices of a machine share, item by item. Each device has a process of its own."""
+"""Work that processes share, item by item. Each makes some, and the first one keeps what is made.
+
+So no file is written by two processes, which a disk that several machines share need not bear.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 from lightning_fabric import Fabric
 
@@ -10,15 +14,25 @@ from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import processes
 from gcl_custom.training.allocator import keep_freed_memory
+from gcl_custom.training.engine import launch
 from gcl_custom.training.quiet_lightning import quiet_lightning
-from gcl_custom.training.steps import engine
 
-Opened = Callable[[], AbstractContextManager[Callable[[int], None]]]
-"""Called once in each process; gives the function that does an item. Picklable."""
+
+class Hands(NamedTuple):
+    """How an item is done."""
+
+    make: Callable[[int], Any]
+    """Gives what belongs to an item, picklable and off the device; called in any process."""
+    keep: Callable[[int, Any], None]
+    """Writes what was made of an item; called in the first process alone."""
+
+
+Opened = Callable[[], AbstractContextManager[Hands]]
+"""Called once in each process. Picklable."""
 
 
 def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> None:
-    """Do every item once. The devices share the items.
+    """Do every item once. All processes share the items.
 
     Raises:
         UserError: as an item raised it, or a process was killed.
@@ -26,15 +40,19 @@ def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> No
     if not items:
         return
     with quiet_lightning():
-        processes.launch(engine(hardware, min(hardware.devices, len(items))), _share, opened, items)
+        launch(hardware, _share, opened, items, most=len(items))
 
 
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
-    """Do this process's items: every n-th with n processes."""
+    """Make this process's items, every n-th with n processes, and in the first one keep those of all."""
     keep_freed_memory()
-    with opened() as do:
-        for item in items[fabric.global_rank :: fabric.world_size]:
-            do(item)
+    rank, count = processes.rank(), processes.count()
+    with opened() as (make, keep):
+        for first in range(0, len(items), count):
+            some = items[first : first + count]
+            made = processes.gathered(make(some[rank]) if rank < len(some) else None)
+            for item, one in zip(some, made, strict=False):  # the others have none
+                keep(item, one)
 
 
 @contextmanager

@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.devices import autocast, pick_device, require_devices
+from gcl_custom.training.devices import autocast
 from gcl_custom.training.nonfinite_steps import require_finite
 
 
@@ -122,24 +120,3 @@ class Steps:
 
     def _require_finite(self, what: str, value: Float[Tensor, ""], step: int) -> None:
         require_finite(what, value, step, self._stage, self._checkpoint)
-
-
-def engine(hardware: HardwareSettings, devices: int = 1) -> Fabric:
-    """Lightning's Fabric on the recipe's accelerator.
-
-    With several devices each has a process that ends with its work, so that all else in a stage runs once. These
-    processes are started here, whatever a launcher's variables say of tasks. The precision is ours, see
-    ``Steps.take``: Fabric's autocast has the cache.
-
-    Raises:
-        UserError: there are fewer devices, or the accelerator is not there.
-    """
-    device = pick_device(hardware)
-    if devices > 1:
-        require_devices(hardware)
-    return Fabric(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=devices,
-        plugins=[LightningEnvironment()],
-        strategy="auto" if devices == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True),
-    )

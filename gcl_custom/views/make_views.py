@@ -28,9 +28,9 @@ from gcl_custom.pictures import grid, save_picture
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
-from gcl_custom.training.shared_blocks import each, following
+from gcl_custom.training.shared_blocks import Hands, each, following
 from gcl_custom.views.fills import filled
-from gcl_custom.views.view_store import Make, ViewStore, ViewWriter, Written, write_similarity
+from gcl_custom.views.view_store import Block, Make, ViewStore, ViewWriter, Written, write_similarity
 
 STAGE = "views"
 SHOWN = 10
@@ -55,8 +55,8 @@ def make_views(run: Run) -> None:
         return
     stage.begin()
     settings, store = run.recipe.views, TileStore(plan.tiles(run).path)
-    # With several devices each process loads a generator of its own.
-    generator = load_generator(run, store) if run.recipe.hardware.devices == 1 else None
+    # With several processes each process loads a generator of its own.
+    generator = load_generator(run, store) if run.recipe.hardware.processes == 1 else None
     written = _write(run, stage, settings.per_tile, partial(_view, generator=generator))
     generator = generator or load_generator(run, store)
     train = store.index("train")
@@ -153,24 +153,22 @@ def _write(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStor
 
 def _rate(run: Run, views: int, written: Written) -> float:
     """Views a second of all devices together."""
-    return views * run.recipe.hardware.devices / written.seconds
+    return views * run.recipe.hardware.processes / written.seconds
 
 
 @contextmanager
-def _writing(
-    run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]
-) -> Iterator[Callable[[int], None]]:
-    """Gives the function that writes a block, in one of several processes."""
+def _writing(run: Run, stage: Stage, per_tile: int, maker: Callable[[Run, TileStore], Make]) -> Iterator[Hands]:
+    """Gives what makes and writes a block, in one of several processes."""
     store = TileStore(plan.tiles(run).path)
     writer, make = ViewWriter(stage.path, store, per_tile, run.recipe.views.batch), maker(run, store)
     total = len(writer.tiles) * per_tile
     with following(stage, total, stage.path.name, "views", lambda: writer.views) as follow:
 
-        def write(block: int) -> None:
-            writer.write(block, make)
+        def keep(number: int, block: Block) -> None:
+            writer.keep(number, block)
             follow()
 
-        yield write
+        yield Hands(partial(writer.made, make=make), keep)
 
 
 @torch.inference_mode()

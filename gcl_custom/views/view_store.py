@@ -80,7 +80,7 @@ class Written(NamedTuple):
     """What writing a store took, and changed."""
 
     seconds: float
-    """The sum over all processes."""
+    """The sum over all blocks, whichever process made them."""
     changed: float
     """The sum over all views of the share of tokens that were changed; 0 without tokens."""
 
@@ -89,11 +89,20 @@ Make = Callable[[Int[Tensor, " b"], int], tuple[Real[Tensor, "b c h w"], float]]
 """Numbers of tiles, and which of the k views -> views as the tile store keeps them, and their sum of ``changed``."""
 
 
+class Block(NamedTuple):
+    """The views of a block of tiles."""
+
+    views: Real[np.ndarray, "b k c h w"]
+    seconds: float
+    changed: float
+    """The sum over its views."""
+
+
 class ViewWriter:
-    """Writes the views of all training tiles block by block, in one process or in several at once.
+    """Writes the views of all training tiles block by block. Several processes may make them; one writes.
 
     The blocks are fixed, and a block counts as written once its pixels are on the disk. So an interrupted store ends
-    with the same bytes, however many processes wrote it, if ``make`` is a function of its arguments.
+    with the same bytes, however many processes made it, if ``make`` is a function of its arguments.
 
     Args:
         path: folder of the store. Its files are created unless they exist.
@@ -124,7 +133,7 @@ class ViewWriter:
 
     @property
     def views(self) -> int:
-        """The number of views written so far, by all processes."""
+        """The number of views written so far."""
         whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
         return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
 
@@ -133,16 +142,20 @@ class ViewWriter:
         """The figures of a finished store."""
         return Written(*self._blocks.sum(axis=0).tolist())
 
-    def write(self, number: int, make: Make) -> None:
-        """Make and write all views of a block's tiles."""
+    def made(self, number: int, make: Make) -> Block:
+        """Make all views of a block's tiles."""
         began, start = time.monotonic(), number * self._block
-        some, changed = self.tiles[start : start + self._block], 0.0
-        for which in range(self._per_tile):
-            made, changed_in_these = self._in_pieces(make, some, which)
-            self._views[start : start + len(some), which] = made.cpu().numpy()
-            changed += changed_in_these
+        some = self.tiles[start : start + self._block]
+        parts = [self._in_pieces(make, some, which) for which in range(self._per_tile)]
+        views = torch.stack([made.cpu() for made, _ in parts], dim=1).numpy()
+        return Block(views, time.monotonic() - began, sum(changed for _, changed in parts))
+
+    def keep(self, number: int, block: Block) -> None:
+        """Write a block that was made."""
+        start = number * self._block
+        self._views[start : start + len(block.views)] = block.views
         self._views.flush()
-        self._note(number, time.monotonic() - began, changed)
+        self._note(number, block.seconds, block.changed)
 
     def _note(self, number: int, seconds: float, changed: float) -> None:
         """Mark a block as written. The seconds come last, since they are the mark."""

@@ -20,7 +20,8 @@ from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.steps import Steps, engine
+from gcl_custom.training.engine import engine
+from gcl_custom.training.steps import Steps
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])

@@ -5,8 +5,8 @@ import logging
 import pytest
 from regression import HARDWARE
 
+from gcl_custom.training.engine import engine
 from gcl_custom.training.quiet_lightning import quiet_lightning
-from gcl_custom.training.steps import engine
 
 
 def test_lightning_says_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.batches import Batch
-from gcl_custom.training.steps import Steps, engine
+from gcl_custom.training.engine import engine
+from gcl_custom.training.steps import Steps
 
 
 def batch_of(step: int) -> Batch:
