@@ -60,6 +60,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "export": {
         *{ROOT, "recipe", "weights", "runs", "imagery.values", "imagery.collections", "imagery.scenes", "imagery"},
+        "training",
         "pretraining",
         "evaluation",
     },

@@ -62,6 +62,7 @@ def main() -> None:
 
 def _together(launched: Launch) -> NoReturn:
     """The command in one of the processes of a launcher: the first one does it, and the others what it shares."""
+    import_module("gcl_custom.training.quiet_lightning").hush()  # before torch is there
     team = import_module("gcl_custom.training.launched")  # here, since it needs torch
     team.join(launched)
     if launched.rank:

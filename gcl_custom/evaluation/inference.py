@@ -1,5 +1,7 @@
 """Representations and predictions of many tiles, in batches."""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.launched import sent, shared
 
 INFERENCE_BATCH = 256
 PREDICTED_BATCH = {False: INFERENCE_BATCH, True: 32}
@@ -33,9 +36,20 @@ def blocks_of(store: TileStore, index: Int[Tensor, " m"]) -> Int[np.ndarray, " m
 def infer(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
 ) -> Float[Tensor, "n d"]:
-    """The network's output for whole tiles, in evaluation mode, as float32 on the recipe's device."""
-    parts = torch.split(index, INFERENCE_BATCH)
-    return torch.cat([infer_batch(network, store, store.read(part), hardware) for part in parts])
+    """The network's output for whole tiles, in evaluation mode, as float32 on the recipe's device.
+
+    Processes that a launcher started share the tiles.
+    """
+    device, parts = pick_device(hardware), torch.split(index, INFERENCE_BATCH)
+    found = shared(partial(_inferred, sent(network), store, hardware), parts)
+    return torch.cat([part.to(device) for part in found])
+
+
+def _inferred(
+    network: nn.Module, store: TileStore, hardware: HardwareSettings, parts: Sequence[Tensor]
+) -> Iterator[Tensor]:
+    for part in parts:
+        yield infer_batch(network, store, store.read(part), hardware).cpu()
 
 
 def infer_batch(
@@ -53,9 +67,14 @@ def infer_batch(
 def predict(
     network: nn.Module, store: TileStore, index: Int[Tensor, " n"], hardware: HardwareSettings
 ) -> Num[Tensor, "n *_"]:
-    """What the network says of each tile, as the kind of label keeps it."""
-    kind, parts = store.kind, []
-    for part in torch.split(index, PREDICTED_BATCH[kind.dense]):
-        decided = kind.decide(infer_batch(network, store, store.read(part), hardware))
-        parts.append(kind.kept(decided, store.targets(part), len(store.classes)))
-    return torch.cat(parts)
+    """What the network says of each tile, as the kind of label keeps it. Launched processes share the tiles."""
+    parts = torch.split(index, PREDICTED_BATCH[store.kind.dense])
+    return torch.cat(list(shared(partial(_predicted, sent(network), store, hardware), parts)))
+
+
+def _predicted(
+    network: nn.Module, store: TileStore, hardware: HardwareSettings, parts: Sequence[Tensor]
+) -> Iterator[Tensor]:
+    for part in parts:
+        decided = store.kind.decide(infer_batch(network, store, store.read(part), hardware))
+        yield store.kind.kept(decided, store.targets(part), len(store.classes))

@@ -9,14 +9,17 @@ sees them in the recipe's precision; bf16 moves them by up to 2 %, and scores by
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from jaxtyping import Float
 
 from gcl_custom import console
 from gcl_custom.arrays import save_array
@@ -37,6 +40,7 @@ from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.imagery.values.summary import lacking
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
+from gcl_custom.training.launched import sent, shared
 
 FORMATS = (".parquet", ".npy")
 EXAMPLES = 5
@@ -125,31 +129,47 @@ def _embed(
     known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sequence[Source]
 ) -> tuple[Table, list[tuple[Source, Unusable]]]:
     """Embed the sources; return the table, and the unusable sources with their reasons."""
-    recipe, store = known.run.recipe, known.store
     representations = np.empty((len(sources), known.width), np.float32)
     usable: list[Source] = []
     places: list[Place | None] = []
     bad: list[tuple[Source, Unusable]] = []
     made: list[Tile] = []
-    read = read_all(folder, sources, store.form, recipe.data, _seen)
-    with reading(), console.progress(len(sources), "embedding") as bar:
-        while batch := list(islice(read, INFERENCE_BATCH)):
-            tiles = []
-            for source, tile, place in batch:
+    batches = [sources[first : first + INFERENCE_BATCH] for first in range(0, len(sources), INFERENCE_BATCH)]
+    known = replace(known, network=sent(known.network))
+    with console.progress(len(sources), "embedding") as bar:
+        for seen, found in shared(partial(_represented, known, folder), batches):
+            for source, tile, place in seen:
                 if isinstance(tile, Unusable):
                     bad.append((source, tile))
                 else:
-                    tiles.append(tile.pixels)
-                    made.append(tile._replace(pixels=tile.pixels[:, :0].copy()))
+                    made.append(tile)
                     usable.append(source)
                     places.append(place)
-            if tiles:
-                found = known.represent(tensor_of(np.stack(tiles)))
-                representations[len(usable) - len(tiles) : len(usable)] = found
-            bar.advance(len(batch))
-    for note in (*remarks(made), *lacking([tile.lacking for tile in made], store.form)):
+            representations[len(usable) - len(found) : len(usable)] = found
+            bar.advance(len(seen))
+    for note in (*remarks(made), *lacking([tile.lacking for tile in made], known.store.form)):
         console.warn(note)
     return Table(usable, places, representations[: len(usable)]), bad
+
+
+def _represented(
+    known: backbone_of_run.TrainedBackbone, folder: Path, batches: Sequence[Sequence[Source]]
+) -> Iterator[tuple[list[Seen], Float[np.ndarray, "n d"]]]:
+    """What was seen of each batch of sources, without the pixels, and the representations of those with a tile."""
+    store = known.store
+    read = read_all(folder, list(chain.from_iterable(batches)), store.form, known.run.recipe.data, _seen)
+    with reading():
+        for batch in batches:
+            seen = list(islice(read, len(batch)))
+            tiles = [one.tile.pixels for one in seen if isinstance(one.tile, Tile)]
+            found = known.represent(tensor_of(np.stack(tiles))) if tiles else np.empty((0, known.width), np.float32)
+            yield [_without_pixels(one) for one in seen], found
+
+
+def _without_pixels(seen: Seen) -> Seen:
+    if isinstance(seen.tile, Unusable):
+        return seen
+    return seen._replace(tile=seen.tile._replace(pixels=seen.tile.pixels[:, :0].copy()))
 
 
 def _seen(found: Read) -> Seen:

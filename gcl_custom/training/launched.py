@@ -25,8 +25,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import distributed
-from torch.distributed import PrefixStore, Store
+from torch import distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from gcl_custom import console
@@ -277,6 +277,11 @@ def shared(make: Callable[[Sequence[Item]], Iterator[Made]], items: Sequence[Ite
         return
     with sharing(_others_make, make, items):
         yield from _in_turn(make, items)
+
+
+def sent(network: nn.Module) -> nn.Module:
+    """A network that will be sent to other processes, if there are any: off its device, which they may not have."""
+    return network.cpu() if leads() else network
 
 
 def _in_turn(make: Callable[[Sequence[Item]], Iterator[Made]], items: Sequence[Item]) -> Iterator[Made]:

@@ -8,9 +8,10 @@ a logistic regression to the enlarged maps at single pixels, drawn at random fro
 every network. The penalty is the one with the best mIoU on whole validation tiles.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,9 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import PENALTY_OF_FEW, PIXEL_PROBING
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training.devices import autocast, pick_device
+from gcl_custom.training.launched import sent, shared
 
+Made = TypeVar("Made")
 BATCH = 32
 
 
@@ -52,6 +55,9 @@ class PixelProbe:
         weight = scaled.new_zeros(len(scaled), width)
         weight[:, columns] = scaled
         return cls(weight.float(), (fitted.bias - scaled @ standardised.mean[columns]).float())
+
+    def to(self, device: torch.device) -> "PixelProbe":
+        return PixelProbe(self.weight.to(device), self.bias.to(device))
 
     def masks(self, maps: Sequence[Float[Tensor, "b _ _ _"]], size: int) -> Int[Tensor, "b h w"]:
         """The class of each pixel."""
@@ -86,23 +92,39 @@ class Seen:
         """Random pixels of the tiles that have a class; of a tile always the same first ones."""
         tiles = spread(tiles, PIXEL_PROBING.pixels // PIXEL_PROBING.least)
         each = max(PIXEL_PROBING.least, PIXEL_PROBING.pixels // max(1, len(tiles)))
-        rows, labels = [], []
-        for some, maps in self.maps(tiles):
-            for place, (tile, mask) in enumerate(zip(some.tolist(), self.store.targets(some), strict=True)):
-                points = pixels_of(mask, tile, each)
-                rows.append(at(points, [one[place] for one in maps], self.store.size))
-                labels.append(mask[points[:, 0], points[:, 1]].long())
-        x = torch.cat(rows)
-        return Sample(x, torch.cat(labels).to(x.device))
+        found = list(self._shared(partial(_pixels, each=each), tiles))
+        device = pick_device(self.hardware)
+        return Sample(*(torch.cat(column).to(device) for column in zip(*found, strict=True)))
 
     def overlaps(self, probes: Sequence[PixelProbe], tiles: Int[Tensor, " b"]) -> Int[Tensor, "probes b c 2"]:
         """What is kept of each probe's masks."""
-        parts = []
-        for some, maps in self.maps(tiles):
-            truth = self.store.targets(some)
-            said = [probe.masks(maps, self.store.size).cpu() for probe in probes]
-            parts.append(torch.stack([overlaps(mask, truth, len(self.store.classes)) for mask in said]))
-        return torch.cat(parts, dim=1)
+        movable = [probe.to(torch.device("cpu")) for probe in probes]
+        return torch.cat(list(self._shared(partial(_overlaps, probes=movable), tiles)), dim=1)
+
+    def _shared(self, make: Callable[..., Iterator[Made]], tiles: Int[Tensor, " b"]) -> Iterator[Made]:
+        """What is made of each batch; processes that a launcher started share the batches."""
+        seen = replace(self, network=sent(self.network))
+        return shared(partial(make, seen), torch.split(tiles, BATCH))
+
+
+def _pixels(seen: Seen, batches: Sequence[Tensor], each: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The values of so many pixels of each tile, and their classes."""
+    for some in batches:
+        (_, maps), rows, labels = next(seen.maps(some)), [], []
+        for place, (tile, mask) in enumerate(zip(some.tolist(), seen.store.targets(some), strict=True)):
+            points = pixels_of(mask, tile, each)
+            rows.append(at(points, [one[place] for one in maps], seen.store.size))
+            labels.append(mask[points[:, 0], points[:, 1]].long())
+        yield torch.cat(rows).cpu(), torch.cat(labels)
+
+
+def _overlaps(seen: Seen, batches: Sequence[Tensor], probes: Sequence[PixelProbe]) -> Iterator[Tensor]:
+    """What is kept of each probe's masks of a batch."""
+    probes = [probe.to(pick_device(seen.hardware)) for probe in probes]
+    for some in batches:
+        (_, maps), truth = next(seen.maps(some)), seen.store.targets(some)
+        said = [probe.masks(maps, seen.store.size).cpu() for probe in probes]
+        yield torch.stack([overlaps(mask, truth, len(seen.store.classes)) for mask in said])
 
 
 def pixels_of(mask: UInt8[Tensor, "h w"], tile: int, each: int) -> Int[Tensor, "k 2"]:
