@@ -74,8 +74,7 @@ class Connections:
             for name, value in KEEPALIVE.items():
                 if hasattr(socket, name):
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def report(self, report: Report) -> None:
         """Tell the others why this process ends."""
@@ -83,10 +82,6 @@ class Connections:
         for connection in self._sockets.values():
             with suppress(OSError):  # it may be that one which is gone
                 connection.sendall(f"{json.dumps(report)}\n".encode())
-
-    def wait(self) -> None:
-        """Wait until all others have ended, at most a few seconds."""
-        self._thread.join(GRACE)
 
     def cause(self) -> Exception | None:
         """Why another process ended; None if none does so within a few seconds."""
@@ -316,8 +311,6 @@ def follow() -> int:
                 distributed.barrier()
     except Exception as error:  # noqa: BLE001  each is reported, and ends the process
         _team.connections.report(processes.report_of(error))
-        processes.part()  # at this the first one notices
-        _team.connections.wait()
         return 1
     _team.connections.closing = True
     return message

@@ -56,11 +56,10 @@ def part_at_exit() -> None:
     interpreter while that shuts down, the process ends with SIGABRT.
     """
     if count() > 1:
-        atexit.register(part)
+        atexit.register(_part)
 
 
-def part() -> None:
-    """Destroy the process group, if there is one. The others notice."""
+def _part() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from gcl_custom.errors import UserError
+from gcl_custom.launcher import Launch
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training import devices
 from gcl_custom.training.devices import Pieces, autocast, described, pick_device, uses_bf16
@@ -68,6 +69,17 @@ def test_precision_is_the_recipes_and_else_the_devices(monkeypatch: pytest.Monke
     for has_units, wanted in ((True, torch.bfloat16), (False, FP32)):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=has_units: {"avx512_bf16": found})
         assert devices.precision_of(HardwareSettings(), CPU) == wanted
+
+
+def test_a_launcher_has_to_start_what_the_recipe_asks_for() -> None:
+    started = Launch("torchrun", rank=0, local_rank=0, processes=4, nodes=2)
+    devices.require_processes(HardwareSettings(devices=2, nodes=2), started)
+    devices.require_processes(HardwareSettings(devices=2), None)
+    with pytest.raises(UserError, match=r"hardware\.nodes is 2, but this command was started alone"):
+        devices.require_processes(HardwareSettings(nodes=2), None)
+    for wrong in (HardwareSettings(), HardwareSettings(nodes=4), HardwareSettings(devices=4)):
+        with pytest.raises(UserError, match=r"Use --set hardware\.nodes=2 --set hardware\.devices=2$"):
+            devices.require_processes(wrong, started)
 
 
 def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
-"""Every item is done once, by one of the processes of a machine."""
+"""Every item is made once, by one of the processes, and kept by the first."""
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,26 +12,27 @@ import pytest
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import shared_blocks
-from gcl_custom.training.shared_blocks import each, following
+from gcl_custom.training.shared_blocks import Hands, each, following
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Callable[[int], None]]:
-    def do(item: int) -> None:
-        (folder / f"{item}-{os.getpid()}").touch()
+def opened(folder: Path) -> Iterator[Hands]:
+    def keep(item: int, maker: int) -> None:
+        (folder / f"{item}-{maker}-{os.getpid()}").touch()
 
-    yield do
+    yield Hands(lambda _: os.getpid(), keep)
     (folder / f"closed-{os.getpid()}").touch()
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_items_are_shared_among_processes(tmp_path: Path, devices: int) -> None:
     each(partial(opened, tmp_path), [3, 1, 4, 5, 9], HardwareSettings(accelerator="cpu", devices=devices))
-    done = sorted(tuple(path.name.split("-")) for path in tmp_path.iterdir())
-    items = [(item, process) for item, process in done if item != "closed"]
-    assert [item for item, _ in items] == ["1", "3", "4", "5", "9"]
-    assert len({process for _, process in items}) == devices
-    assert {process for item, process in done if item == "closed"} == {process for _, process in items}
+    done = sorted(path.name.split("-") for path in tmp_path.glob("[0-9]*"))
+    assert [item for item, *_ in done] == ["1", "3", "4", "5", "9"]
+    makers = {maker for _, maker, _ in done}
+    assert len(makers) == devices
+    assert len({keeper for *_, keeper in done}) == 1
+    assert {path.name.split("-")[1] for path in tmp_path.glob("closed-*")} == makers
 
 
 def test_nothing_to_do_opens_nothing_and_starts_no_process(tmp_path: Path) -> None:

@@ -23,13 +23,6 @@ def steps_of(module: Regression, hardware: HardwareSettings = HARDWARE) -> Steps
     return Steps(module, engine(hardware), hardware, "regression")
 
 
-def test_a_launcher_s_number_of_tasks_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a job of four tasks Lightning would want four devices; further processes are started here alone."""
-    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "WORLD_SIZE": "4"}.items():
-        monkeypatch.setenv(name, value)
-    assert engine(HARDWARE).world_size == 1
-
-
 def test_a_step_is_torchs_own_with_the_learning_rate_of_its_number() -> None:
     ours, theirs = Regression(), Regression()
     theirs.load_state_dict(ours.state_dict())
