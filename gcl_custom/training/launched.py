@@ -93,6 +93,12 @@ class Connections:
         killed = f"(number {silent[0]}, on {self._hosts[silent[0]]})" if silent else None
         return processes.cause([report for report in lost.values() if report], killed)
 
+    def say(self) -> None:
+        """Say why another process ended. If the first one did so by itself, it has said that."""
+        cause = self.cause()
+        if self._speaks and cause and self._lost.get(0) is None:
+            print(f"error: {cause}", file=sys.stderr, flush=True)
+
     def _watch(self) -> None:
         said: dict[int, bytes] = defaultdict(bytes)
         with selectors.DefaultSelector() as selector:
@@ -120,11 +126,9 @@ class Connections:
 
     def _end(self) -> None:
         """End this process, unless it does so by itself, as where it computes with the one that is lost."""
-        cause = self.cause()
         time.sleep(GRACE)
         if not self.closing:
-            if self._speaks:
-                print(f"error: {cause}", file=sys.stderr, flush=True)
+            self.say()
             os._exit(1)
 
 
@@ -310,7 +314,10 @@ def follow() -> int:
                 work(*arguments)
                 distributed.barrier()
     except Exception as error:  # noqa: BLE001  each is reported, and ends the process
-        _team.connections.report(processes.report_of(error))
+        report = processes.report_of(error)
+        _team.connections.report(report)
+        if report[0] == "lost another":
+            _team.connections.say()
         return 1
     _team.connections.closing = True
     return message
