@@ -37,7 +37,7 @@ from gcl_custom.training.processes import Report
 from gcl_custom.training.quiet_lightning import hush
 
 if TYPE_CHECKING:
-    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -181,8 +181,8 @@ def join(launch: Launch) -> None:
 
 def _environment(by: str) -> "ClusterEnvironment":
     # Here, since Lightning takes seconds to import.
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     return TorchElasticEnvironment() if by == "torchrun" else SLURMEnvironment(auto_requeue=False)
 
