@@ -50,10 +50,10 @@ class Two:
         for process in self.processes:
             process.start()
 
-    def codes(self) -> list[int | None]:
-        """The exit codes; None where a process has not ended."""
+    def codes(self, limit: float = LIMIT) -> list[int | None]:
+        """The exit codes; None where a process has not ended in so many seconds after the one before."""
         for process in self.processes:
-            process.join(LIMIT)
+            process.join(limit)
         ended = [process.exitcode for process in self.processes]
         for process in self.processes:
             process.kill()

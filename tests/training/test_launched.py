@@ -68,23 +68,32 @@ def weights(folder: Path) -> Tensor:
     return torch.cat([p.flatten() for p in net.parameters()])
 
 
-def test_two_nodes_train_as_two_processes_of_one_machine_do(tmp_path: Path) -> None:
-    train(tmp_path / "started here", Sharing(), devices=2)
-    for by in ("srun", "torchrun"):
-        two = Two(partial(train, tmp_path / by, Sharing(), **NODES), by)
-        assert (two.codes(), two.error) == ([0, 0], "")
-        assert torch.equal(weights(tmp_path / by), weights(tmp_path / "started here"))
-        histories = [
-            json.loads((tmp_path / run / "regression" / "history.json").read_text()) for run in (by, "started here")
-        ]
-        assert histories[0] == histories[1]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     folder = tmp_path_factory.mktemp("whole")
     assert Two(partial(train, folder, Sharing(), **NODES)).codes() == [0, 0]
     return weights(folder)
+
+
+def test_any_launcher_s_processes_train_to_the_same_weights(tmp_path: Path, undisturbed: Tensor) -> None:
+    two = Two(partial(train, tmp_path, Sharing(), **NODES), "torchrun")
+    assert (two.codes(), two.error) == ([0, 0], "")
+    assert torch.equal(weights(tmp_path), undisturbed)
+
+
+class Even(Regression):
+    """Without noise and dropout, so that the mean gradient of two halves is that of the whole batch."""
+
+    def training_step(self, batch: Batch) -> Tensor:
+        loss = (self.net[0](batch.data).relu().sum(1) - batch.data.sum(1)).square().mean() + self.net[3].weight.sum()
+        self.record({"loss": loss})
+        return loss
+
+
+def test_two_nodes_train_as_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+    train(tmp_path / "one", Even())
+    assert Two(partial(train, tmp_path / "two", Even(), **NODES)).codes() == [0, 0]
+    torch.testing.assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
