@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -136,6 +137,8 @@ class Connections:
 class _Team:
     launch: Launch
     connections: Connections
+    folder: str
+    """Where the first process works: paths are relative to it."""
     working: bool = False
     """Whether a work that all share has begun and not ended."""
 
@@ -156,7 +159,7 @@ def join(launch: Launch) -> None:
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
     try:
         store, *_ = next(rendezvous("env://", launch.rank, launch.processes, timeout=MEETING))
-        connections = (_accepted if launch.rank == 0 else _connected)(launch, store, address)
+        connections, folder = _accepted(launch, store) if launch.rank == 0 else _connected(launch, store, address)
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.local_rank % torch.cuda.device_count())
         # Both: what is said of works travels between CPUs, gradients between GPUs.
@@ -176,7 +179,7 @@ def join(launch: Launch) -> None:
         ) from None
     processes.part_at_exit()
     processes.work_apart()
-    _team = _Team(launch, connections)
+    _team = _Team(launch, connections, folder)
 
 
 def _environment(by: str) -> "ClusterEnvironment":
@@ -193,14 +196,14 @@ def environment() -> "ClusterEnvironment":
     return _environment(_team.launch.by)
 
 
-def _accepted(launch: Launch, store: Store, address: str) -> Connections:
-    """Connections to all others, in the first process."""
+def _accepted(launch: Launch, store: Store) -> tuple[Connections, str]:
+    """Connections to all others, in the first process, and where it works."""
     both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
+    family, folder = socket.AF_INET6 if both else socket.AF_INET, str(Path.cwd())
     with socket.create_server(("", 0), family=family, dualstack_ipv6=both, backlog=launch.processes) as server:
         server.settimeout(MEETING.total_seconds())
         token = secrets.token_hex()
-        store.set("first", json.dumps([server.getsockname()[1], token, socket.gethostname()]))
+        store.set("first", json.dumps([server.getsockname()[1], token, socket.gethostname(), folder]))
         sockets: dict[int, socket.socket] = {}
         hosts: dict[int, str] = {}
         while len(sockets) < launch.processes - 1:
@@ -210,15 +213,15 @@ def _accepted(launch: Launch, store: Store, address: str) -> Connections:
                 given, rank, host = json.loads(file.readline(2**10) or "[0, 0, 0]")
             if given == token:  # else it is a stranger
                 sockets[rank], hosts[rank] = connection, host
-    return Connections(sockets, hosts, speaks=True)
+    return Connections(sockets, hosts, speaks=True), folder
 
 
-def _connected(launch: Launch, store: Store, address: str) -> Connections:
-    """The connection to the first process, in another one."""
-    port, token, host = json.loads(store.get("first"))
+def _connected(launch: Launch, store: Store, address: str) -> tuple[Connections, str]:
+    """The connection to the first process, in another one, and where that one works."""
+    port, token, host, folder = json.loads(store.get("first"))
     connection = socket.create_connection((address, port), timeout=MEETING.total_seconds())
     connection.sendall(f"{json.dumps([token, launch.rank, socket.gethostname()])}\n".encode())
-    return Connections({0: connection}, {0: host}, speaks=launch.rank == 1)
+    return Connections({0: connection}, {0: host}, speaks=launch.rank == 1), folder
 
 
 def started() -> Launch | None:
@@ -308,6 +311,7 @@ def follow() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # the first process gets them, too, and saves
         signal.signal(number, signal.SIG_IGN)
     try:
+        _enter(_team.folder)
         with processes.together():
             while not isinstance(message := _received(), int):
                 work, arguments = message
@@ -321,6 +325,16 @@ def follow() -> int:
         return 1
     _team.connections.closing = True
     return message
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise UserError(
+            f"{socket.gethostname()} cannot work in {folder}, where the first process works ({error.strerror}). All "
+            f"machines have to see it under this path, on a disk that they share"
+        ) from None
 
 
 def _received() -> tuple[Callable[..., object], Sequence[Any]] | int:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import biggan_file
+import numpy as np
 import pytest
 import swav_file
 import torch
@@ -16,7 +17,7 @@ from gcl_custom.generator import fit_edit, invert_tiles
 from gcl_custom.generator.encoding import joined
 from gcl_custom.generator.latent_store import Latents, LatentWriter
 from gcl_custom.generator.loading import load_generator
-from gcl_custom.generator.public.icgan import Features, IcGan
+from gcl_custom.generator.public.icgan import IcGan
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
@@ -74,11 +75,11 @@ def work(run: Run, killed_at: int | None) -> None:
     torch.set_num_threads(1)
     write, found = LatentWriter.write, list[int]()
 
-    def dying(writer: LatentWriter, number: int, features: Features) -> None:
+    def dying(writer: LatentWriter, number: int, rows: np.ndarray) -> None:
         found.append(number)
         if len(found) == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(writer, number, features)
+        write(writer, number, rows)
 
     LatentWriter.write = dying  # type: ignore[method-assign]
     invert_tiles.invert_tiles(run)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 
 import torch
 
@@ -39,13 +40,17 @@ def variables(by: str, rank: int, port: int) -> dict[str, str]:
 
 
 class Two:
-    """The processes, and how they ended."""
+    """The processes, and how they ended.
 
-    def __init__(self, work: Callable[[], object], by: str = "srun") -> None:
+    Args:
+        folder: where the first one begins; by default, where the tests do.
+    """
+
+    def __init__(self, work: Callable[[], object], by: str = "srun", folder: Path | None = None) -> None:
         context, port = multiprocessing.get_context("fork"), free_port()
         self._said: SimpleQueue[str] = context.SimpleQueue()
         self.processes: list[BaseProcess] = [
-            context.Process(target=_do, args=(variables(by, rank, port), work, self._said)) for rank in (0, 1)
+            context.Process(target=_do, args=(variables(by, rank, port), folder, work, self._said)) for rank in (0, 1)
         ]
         for process in self.processes:
             process.start()
@@ -65,11 +70,15 @@ class Two:
         return "" if self._said.empty() else self._said.get()
 
 
-def _do(said_by_launcher: dict[str, str], work: Callable[[], object], said: "SimpleQueue[str]") -> None:
+def _do(
+    said_by_launcher: dict[str, str], folder: Path | None, work: Callable[[], object], said: "SimpleQueue[str]"
+) -> None:
     torch.set_num_threads(1)
     os.environ |= said_by_launcher
     found = launch()
     assert found
+    if found.rank == 0 and folder:
+        os.chdir(folder)
     launched.join(found)
     if found.rank:
         sys.exit(launched.follow())

@@ -200,6 +200,19 @@ def too_few(folder: Path, work: Callable[..., None] = train) -> None:
     work(folder, Sharing(), nodes=3)
 
 
+def share_two() -> None:
+    list(launched.shared(named, [1, 2]))
+
+
+def test_a_machine_that_does_not_see_the_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    enter = launched._enter
+    monkeypatch.setattr(launched, "_enter", lambda folder: enter(f"{folder}/nowhere"))
+    two = Two(share_two, folder=tmp_path / "here")
+    assert two.codes() == [1, 1]
+    assert "/here/nowhere, where the first process works (No such file or directory)" in two.error
+
+
 def test_another_number_of_nodes_than_the_recipe_s_is_refused(tmp_path: Path) -> None:
     two = Two(partial(too_few, tmp_path))
     assert two.codes() == [1, 1]

@@ -46,7 +46,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished run of two processes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "mine.yaml").write_text(RECIPE)
-    two = Two(partial(type_command, folder, RUN))
+    two = Two(partial(type_command, folder, RUN), folder=folder)
     assert (two.codes(600), two.error) == ([0, 0], "")
     return folder
 
@@ -77,7 +77,7 @@ def test_embedding_is_shared(undisturbed: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(embed, "INFERENCE_BATCH", 8)
     draw(undisturbed / "others", bands=3, each=15, size=32)
     (undisturbed / "others" / "broken.png").write_bytes(b"no image")
-    two = Two(partial(type_command, undisturbed, "embed others --out two.npy"))
+    two = Two(partial(type_command, undisturbed, "embed others --out two.npy"), folder=undisturbed)
     assert (two.codes(), two.error) == ([0, 0], "")
     type_command(undisturbed, "embed others --out one.npy")
     for end in (".npy", ".csv", ".npy.unusable.txt"):
