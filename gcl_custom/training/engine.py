@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -89,7 +90,13 @@ def _do_together(hardware: HardwareSettings, work: Callable[..., None], *argumen
         plugins=[launched.environment()],
         strategy=DDPStrategy(find_unused_parameters=True),
     )
-    fabric.launch(work, *arguments)
+    fabric.launch(_on_threads, torch.get_num_threads(), work, *arguments)  # type: ignore[arg-type]
+
+
+def _on_threads(fabric: Fabric, threads: int, work: Callable[..., None], *arguments: Any) -> None:
+    """The work on as many threads as before Fabric chose a number of its own."""
+    torch.set_num_threads(threads)
+    work(fabric, *arguments)
 
 
 def _do(

@@ -30,7 +30,7 @@ from torch import distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from gcl_custom import console
+from gcl_custom import console, threads
 from gcl_custom.errors import Stopped, UserError
 from gcl_custom.launcher import Launch
 from gcl_custom.training import processes
@@ -249,9 +249,14 @@ def sharing(work: Callable[..., object], *arguments: Any) -> Iterator[None]:
     """
     assert _team is not None
     _team.working = True
+    before = torch.get_num_threads()
+    # A stage's number is of a machine, and the user's that of a process. All take the same, so that bytes do not depend
+    # on which process makes them.
+    each = before if threads.GIVEN else max(1, before * _team.launch.nodes // _team.launch.processes)
     try:
         with processes.together():
-            distributed.broadcast_object_list([(work, arguments)])
+            distributed.broadcast_object_list([(work, arguments, each)])
+            torch.set_num_threads(each)
             yield
             distributed.barrier()
     except Exception as error:
@@ -262,6 +267,8 @@ def sharing(work: Callable[..., object], *arguments: Any) -> Iterator[None]:
             if cause := _team.connections.cause():
                 raise cause from None
         raise
+    finally:
+        torch.set_num_threads(before)
     _team.working = False
 
 
@@ -314,7 +321,8 @@ def follow() -> int:
         _enter(_team.folder)
         with processes.together():
             while not isinstance(message := _received(), int):
-                work, arguments = message
+                work, arguments, each = message
+                torch.set_num_threads(each)
                 work(*arguments)
                 distributed.barrier()
     except Exception as error:  # noqa: BLE001  each is reported, and ends the process
@@ -337,11 +345,11 @@ def _enter(folder: str) -> None:
         ) from None
 
 
-def _received() -> tuple[Callable[..., object], Sequence[Any]] | int:
-    """A work and its arguments, or the exit code at the end."""
+def _received() -> tuple[Callable[..., object], Sequence[Any], int] | int:
+    """A work, its arguments and the number of threads, or the exit code at the end."""
     box: list[Any] = [None]
     distributed.broadcast_object_list(box)
-    found: tuple[Callable[..., object], Sequence[Any]] | int = box[0]
+    found: tuple[Callable[..., object], Sequence[Any], int] | int = box[0]
     return found
 
 

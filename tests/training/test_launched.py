@@ -190,6 +190,25 @@ def test_processes_share_items_and_the_first_one_keeps_what_is_made(tmp_path: Pa
     )
 
 
+def counted(items: Sequence[int]) -> Iterator[tuple[int, int]]:
+    for _ in items:
+        yield os.getpid(), torch.get_num_threads()
+
+
+def share_on_two_threads(folder: Path) -> None:
+    torch.set_num_threads(2)
+    found = list(launched.shared(counted, [1, 2]))
+    (folder / "found.json").write_text(json.dumps([found, torch.get_num_threads()]))
+
+
+def test_all_take_the_threads_of_the_first(tmp_path: Path) -> None:
+    assert Two(partial(share_on_two_threads, tmp_path)).codes() == [0, 0]
+    found, after = json.loads((tmp_path / "found.json").read_text())
+    assert [threads for _, threads in found] == [2, 2]
+    assert found[0][0] != found[1][0]
+    assert after == 2
+
+
 def test_without_a_launcher_one_process_makes_all() -> None:
     assert not launched.leads()
     assert launched.started() is None
