@@ -25,7 +25,8 @@ ROOMS: dict[str, set[str]] = {
         *{ROOT, "recipe", "runs", "measures", "imagery.values", "imagery.collections", "imagery.places"},
         "imagery.scenes",
     },
-    "training": {ROOT, "recipe", "runs"},
+    "training.boards": {ROOT, "recipe", "runs"},
+    "training": {ROOT, "recipe", "runs", "training.boards"},
     "methods": {ROOT, "recipe", "training"},
     "generator.own": {"recipe", "generator.augment", "measures", "training"},
     "generator.public": {ROOT, "weights", "generator.augment", "generator.own"},
@@ -46,6 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},
         *{
+            "training.boards",
             "imagery.collections",
             "imagery.places",
             "imagery.values",
@@ -97,6 +99,8 @@ STAGES = {
 ENGINE = "lightning_fabric"
 NOT_NEEDED = {"lightning", "pytorch_lightning", "torchmetrics"}
 """Seconds of imports before each training. Tests alone use them."""
+BOARDS = "training.boards.kinds"
+"""Imports lightning, of an extra, where a recipe asks for a board."""
 MOST_LINES, MOST_FILES = 400, 15
 UNTESTED = {
     "errors",  # classes without a body
@@ -143,9 +147,9 @@ def faults(name: str, text: str) -> Iterator[str]:
         if module in STAGES:
             yield f"{name}: only the command line imports stages, and it does so by name ({module})"
     packages = {module.split(".")[0] for module in found}
-    if own != "training" and name not in STAGES and ENGINE in packages:
+    if own.split(".")[0] != "training" and name not in STAGES and ENGINE in packages:
         yield f"{name}: only the room training and the stages import {ENGINE}"
-    for package in packages & NOT_NEEDED:
+    for package in packages & NOT_NEEDED - ({"lightning"} if name == BOARDS else set()):
         yield f"{name}: {package} is no dependency"
 
 

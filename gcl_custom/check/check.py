@@ -26,6 +26,7 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting import split_map
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
+from gcl_custom.training.boards.kinds import require_loggers
 from gcl_custom.training.devices import require_devices
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
@@ -52,6 +53,7 @@ def check(run: Run, map_to: Path | None = None, page_to: Path | None = None) -> 
     if page_to is not None and (page_to.suffix != ".html" or page_to.is_dir() or not page_to.parent.is_dir()):
         raise UserError(f"--page: {page_to} is no .html file, or its folder is missing. Give a file such as check.html")
     require_devices(recipe.hardware)
+    require_loggers(recipe.hardware)
     if map_to is not None and not (map_to.parent.is_dir() and not map_to.is_dir()):
         raise UserError(f"--map: {map_to} is a folder, or its folder is missing. Give a file such as splits.png")
     tiles = survey(recipe.data)

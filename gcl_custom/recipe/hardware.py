@@ -21,6 +21,10 @@ class HardwareSettings(Section):
     """Longest time between two checkpoints. Each evaluation writes one too."""
     nodes: Annotated[int, Field(ge=1, le=4096)] = 1
     """Number of machines with so many devices each. For more than one, torchrun or srun starts the command on each."""
+    loggers: list[Literal["csv", "mlflow", "wandb"]] = []
+    """Boards that get the figures and pictures of trainings beside TensorBoard, through Lightning's loggers. mlflow and
+    wandb (Weights & Biases) are extras of the package, and write on this machine unless their own variables name a
+    server."""
 
     @property
     def processes(self) -> int:

@@ -24,6 +24,8 @@ from gcl_custom.runs.stage import Stage
 from gcl_custom.training import batch_norm, launched
 from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.batches import Batches
+from gcl_custom.training.boards.boards import Boards
+from gcl_custom.training.boards.kinds import PICTURES
 from gcl_custom.training.devices import autocast
 from gcl_custom.training.engine import launch
 from gcl_custom.training.quiet_lightning import quiet_lightning
@@ -112,6 +114,7 @@ def _train(
                 ticker.advance(batches.batch)
                 if training.follow(ticker, asked):
                     return
+        training.complete = True
 
 
 def _load(stage: Stage) -> dict[str, Any]:
@@ -162,12 +165,18 @@ class _Training:
             except UNREADABLE as error:
                 raise damaged(stage.path / CHECKPOINT, error) from None
             console.say(f"{stage.name}: going on from step {batches.step}")
+        self.complete = False
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
+        self._boards = Boards(hardware, stage) if fabric.is_global_zero else None
+        if self._boards:
+            self._boards.send(self._history)
 
     def close(self) -> None:
-        """Release TensorBoard's file and thread; a comparison has dozens of trainings."""
+        """Release TensorBoard's file and thread, and other boards; a comparison has dozens of trainings."""
         if self._board:
             self._board.close()
+        if self._boards:
+            self._boards.close(self.complete)
 
     def begin(self) -> None:
         """Evaluate what training begins with, if the module asks for it."""
@@ -228,7 +237,7 @@ class _Training:
             figures, pictures = self._module.evaluate(), self._module.pictures()
         for part, mode in modes.items():
             part.training = mode
-        folder = self._stage.path / "pictures"
+        folder = self._stage.path / PICTURES
         folder.mkdir(exist_ok=True)
         for name, picture in pictures.items():
             save_picture(folder / f"{name}-{epoch:05d}.png", picture)
@@ -248,4 +257,6 @@ class _Training:
             with write_atomically(self._stage.path / CHECKPOINT, _size(state)) as part:
                 torch.save({**state, "step": self._batches.step, "history": self._history, "sums": self._sums}, part)
             self._stage.tick()
+            if self._boards:
+                self._boards.send(self._history)
         self._saved = time.monotonic()

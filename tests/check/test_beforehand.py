@@ -13,6 +13,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import check_values
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.run import Run
+from gcl_custom.training.boards.kinds import NEEDS
 
 
 def run_with(folder: Path, **sections: dict[str, Any]) -> Run:
@@ -49,4 +50,11 @@ def test_weights_are_looked_at_before_tiles_are_packed(tmp_path: Path, job: Any,
 def test_so_are_devices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"hardware\.devices is 250, but there can be"):
         jobs.fit_generator(run_with(tmp_path, hardware={"devices": 250}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_so_are_packages_of_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEEDS, "mlflow", ("no_such_package",))
+    with pytest.raises(UserError, match=r"hardware\.loggers: mlflow needs no_such_package"):
+        jobs.fit_generator(run_with(tmp_path, hardware={"loggers": ["mlflow"]}))
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,1 @@
+"""Boards that get a training's figures and pictures beside TensorBoard."""
