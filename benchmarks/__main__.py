@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks import record
 
-NAMES = ("start", "contention", "reading", "pretraining", "norms", "memory", "scenes", "views")
+NAMES = ("start", "contention", "reading", "pretraining", "norms", "memory", "scenes", "views", "scaling")
 """Modules with ``rows``."""
 PAGE = Path(__file__).parents[1] / "docs" / "many-devices.md"
 BETWEEN = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)

@@ -246,7 +246,9 @@ def extrapolated(few: int, first: float, measured: int, seconds: float, batch: i
     return seconds + max(0.0, seconds - first) * (batch - measured) / (measured - few)
 
 
-def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool, kind: LabelKind = SINGLE_LABEL) -> Costs:
+def measure(
+    recipe: Recipe, bands: int, rgb: bool, tokens: bool, kind: LabelKind = SINGLE_LABEL, bench: type[Bench] = Bench
+) -> Costs:
     """Measure every kind of batch of a recipe, in about a minute or less.
 
     Args:
@@ -254,18 +256,19 @@ def measure(recipe: Recipe, bands: int, rgb: bool, tokens: bool, kind: LabelKind
         rgb: the bands are red, green and blue.
         kind: of the labels, on which it depends what a training with labels takes.
         tokens: measure the generator, which is one of tokens and whose weights, if it takes any, are there.
+        bench: how a batch is measured.
 
     Raises:
         UserError: weights that do not fit.
     """
-    bench = Bench(recipe, bands, rgb, kind)
-    with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+    on = bench(recipe, bands, rgb, kind)
+    with torch.random.fork_rng(devices=[on.device] if on.device.type == "cuda" else []):
         torch.manual_seed(0)
-        generator = _tokens(bench) if tokens else None
-        pretrain = _pretrain(bench)
-        supervised, embed = _supervised(bench)
-        below = _floors(bench)
-        targets = _targets(bench) if recipe.pretrain.predicted else None
+        generator = _tokens(on) if tokens else None
+        pretrain = _pretrain(on)
+        supervised, embed = _supervised(on)
+        below = _floors(on)
+        targets = _targets(on) if recipe.pretrain.predicted else None
     return Costs(generator, pretrain, supervised, embed, below, targets)
 
 
