@@ -13,7 +13,7 @@ what a device does in a second, which is its matrix units' rate times a utilisat
 - the generator is the recipe's own, of this size at all scales. Public weights would save its training;
 - operations are those of matrix products, convolutions and attention; they grow with the tiles of a batch.
 
-The same sum with this processor's own rate, that of a large matrix product, stands beside measured times of the same
+The same sum with this processor's own rate, that of a matrix product, stands beside measured times of the same
 batches. Its error tells what the predictions for GPUs are worth at best.
 """
 
@@ -40,7 +40,8 @@ from gcl_custom.training.devices import autocast
 DEVICE, RATE, UTILISATION = "an A100", 312e12, 0.3
 """A device, its matrix units' operations a second in bf16 (data sheet), and the share of them that is assumed."""
 COUNTED = 2
-"""Tiles of a batch whose operations are counted; contrastive losses need two."""
+"""Tiles of a batch whose operations are counted; contrastive losses need two. Of a whole batch the counts per tile are
+the same, but for views and tokenizers: these take up to a sixth fewer, since less of them is padding."""
 UNIT = 100_000
 """Tiles that estimates are made for; those of more tiles are multiples."""
 CHECKED = "recipes/eurosat-scratch.yaml"
@@ -176,8 +177,8 @@ def _hours(value: float) -> str:
     return f"{value / 3600:.3g} h"
 
 
-def processor_rate(side: int = 1024, rounds: int = 5) -> float:
-    """Operations a second of a square matrix product in fp32 on this processor, the best of a few."""
+def processor_rate(side: int = 512, rounds: int = 100) -> float:
+    """Operations a second of a square matrix product in fp32 on this processor, the best of many."""
     a, b = torch.randn(side, side), torch.randn(side, side)
     best = float("inf")
     for _ in range(rounds):

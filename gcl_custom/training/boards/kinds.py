@@ -101,6 +101,7 @@ class Wandb(Board):
     def __init__(self, stage: Stage, run: str | None) -> None:
         from lightning.pytorch.loggers import WandbLogger  # here, since it takes seconds to import
 
+        os.environ.setdefault("WANDB_SILENT", "true")  # else a dozen lines after each of dozens of trainings
         self.run = run or uuid4().hex
         self._logger = WandbLogger(
             str(stage.path),
