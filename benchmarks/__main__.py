@@ -18,7 +18,8 @@ from benchmarks import record
 NAMES = ("start", "contention", "reading", "pretraining", "norms", "memory", "scenes", "views", "scaling")
 """Modules with ``rows``."""
 PAGE = Path(__file__).parents[1] / "docs" / "many-devices.md"
-BETWEEN = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
+BETWEEN = re.compile(r"(<!-- (benchmarks|scaling) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+"""Predictions have a table of their own."""
 
 
 def main(names: list[str]) -> None:
@@ -37,8 +38,13 @@ def main(names: list[str]) -> None:
 
 
 def page(text: str) -> str:
-    """The page with the table of what is kept."""
-    return BETWEEN.sub(lambda found: found[1] + record.as_markdown(record.read()) + found[2], text)
+    """The page with the tables of what is kept."""
+
+    def table(name: str) -> str:
+        found = (kept for kept in record.read() if (kept["benchmark"] == "scaling") == (name == "scaling"))
+        return record.as_markdown(found)
+
+    return BETWEEN.sub(lambda found: found[1] + table(found[2]) + found[3], text)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,13 @@ def test_a_table_has_as_many_cells_in_each_line_as_heads(tmp_path: Path) -> None
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(record.HEADS) + 1}
 
 
-def test_the_page_shows_what_is_kept() -> None:
+def test_the_page_shows_what_is_kept_and_predictions_apart() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert "<!-- benchmarks -->\n|" in text
+    measured, predicted = text.split("<!-- scaling -->\n")
+    assert predicted.startswith("|")
+    assert "predicted, nothing ran on a GPU" in predicted
+    assert "predicted, nothing ran on a GPU" not in measured
     assert page(text) == text, "python -m benchmarks --page writes it"
 
 
