@@ -89,7 +89,7 @@ def form_of_scene(where: Path | Remote) -> FileForm | None:
     try:
         with open_raster(where) as raster:
             return _of_raster(raster)
-    except (NoScene, RasterioError, OSError, UserError):
+    except (NoScene, RasterioError, OSError, UserError, UnicodeEncodeError):  # the last of a name that is not UTF-8
         return None
 
 

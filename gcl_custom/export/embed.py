@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from gcl_custom import console
 from gcl_custom.arrays import save_array
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import backbone_of_run
@@ -200,7 +200,8 @@ def _state_unusable(
     if listing:
         write_text(listing, "".join(f"{line}\n" for line in lines))
     where = listing or f"\n{examples}"
-    console.warn(f"{len(bad)} of {count} {what} are unusable and left out ({summary}): {where}")
+    are = either(len(bad), "is", "are")
+    console.warn(f"{len(bad)} of {count} {what} {are} unusable and left out ({summary}): {where}")
 
 
 def _write_array(table: Table, out: Path) -> None:

@@ -84,7 +84,7 @@ def test_without_a_split_column_no_split_is_given(tmp_path: Path) -> None:
             "file,labels\nthere/c.jpg,x\n",
             r"row 2: there is no image 'there/c.jpg' in the data root; did you mean 'in, ",
         ),
-        ("file,labels\na.jpg\n", "row 2: 1 cells under 2 columns"),
+        ("file,labels\na.jpg\n", "row 2: 1 cell under 2 columns"),
         ("file,labels\n", "has no row with labels"),
     ],
 )

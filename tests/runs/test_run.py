@@ -48,13 +48,13 @@ def test_a_run_of_another_version_is_named_as_such(tmp_path: Path, record: str) 
     """Not as a recipe with mistakes, which nobody made."""
     run, kept = tmp_path / "old", tmp_path / "old" / record
     kept.parent.mkdir(parents=True)
-    (run / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {nodes: 1}\n")
+    (run / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {machines: 1}\n")
     write_json(kept, {"format": FORMAT - 1})
     with pytest.raises(UserError, match=r"old was made by another version.*--redo.*--run NEW_NAME") as refused:
         open_run(tmp_path, None, "old")
-    assert "nodes" not in str(refused.value)
+    assert "machines" not in str(refused.value)
     write_json(kept, {"format": FORMAT})
-    with pytest.raises(UserError, match=r"hardware\.nodes: unknown key"):
+    with pytest.raises(UserError, match=r"hardware\.machines: unknown key"):
         open_run(tmp_path, None, "old")
 
 
@@ -62,7 +62,7 @@ def test_a_cell_of_another_version_is_known_by_the_stages_of_its_study(tmp_path:
     cell, kept = tmp_path / "study" / "cells" / "seed=1", tmp_path / "study" / "stages" / "tiles-0a" / "stage.json"
     for folder in (cell, kept.parent):
         folder.mkdir(parents=True)
-    (cell / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {nodes: 1}\n")
+    (cell / "recipe.yaml").write_text("data: {root: tiles}\nhardware: {machines: 1}\n")
     write_json(kept, {"format": FORMAT - 1})
     with pytest.raises(UserError, match="seed=1 was made by another version"):
         kept_run(cell)

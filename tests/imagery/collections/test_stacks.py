@@ -97,7 +97,7 @@ def test_classes_may_have_names(tmp_path: Path) -> None:
         ({"images": PIXELS.transpose(0, 3, 1, 2)[:, :, :3, :3]}, "volumes and rows of numbers are no tiles"),
         ({"images": np.zeros((4, 100))}, "volumes and rows of numbers are no tiles"),
         ({"weights": np.zeros(4)}, "holds no stack of tiles"),
-        ({"images": PIXELS, "labels": np.zeros(3, int)}, r"labels has the shape \(3,\), and there are 12 tiles"),
+        ({"images": PIXELS, "labels": np.zeros(3, int)}, r"labels has the shape \(3,\); the number of tiles is 12"),
         ({"images": np.asfortranarray(PIXELS)}, "in Fortran's order"),
         ({"images": PIXELS, "more": np.array([{}], object)}, "Python objects"),
     ],
