@@ -10,11 +10,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.record import Row
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.pretraining.folded_norms import fold_norms
 from gcl_custom.training.allocator import keep_freed_memory
@@ -40,14 +40,14 @@ def _step(folded: bool, size: int) -> Callable[[], float]:
     return step
 
 
-def rows(size: int = 64) -> list[dict[str, Any]]:
+def rows(size: int = 64) -> list[Row]:
     """One row with name, ratio, target and detail; in processor time."""
     keep_freed_memory()
     sides = [_step(folded, size) for folded in (False, True)]
     taken = [[side() for side in sides] for _ in range(STEPS)]
     plain, ours = (statistics.median(times) for times in zip(*taken, strict=True))
     detail = f"{plain:.2f} -> {ours:.2f} s of processor time a step of {BATCH} tiles"
-    return [{"name": "fixed norms folded", "ratio": plain / ours, "target": TARGET, "detail": detail}]
+    return [Row(name="fixed norms folded", ratio=plain / ours, target=TARGET, detail=detail)]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, reserve, write_atomically
 from gcl_custom.machine_faults import writing
 
+NUMPY = b"\x93NUMPY"
+"""First bytes of an .npy."""
+
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array atomically.

@@ -1,4 +1,6 @@
-"""Numbers with their nouns and verbs, for a reader: 1 tile is, 2 tiles are."""
+"""Numbers with their nouns and verbs, for a reader: 1 tile is, 2 tiles are. And the first few of many names."""
+
+from collections.abc import Sequence
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -14,3 +16,8 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def either(count: int, one: str, many: str) -> str:
     """The word that agrees with a number."""
     return one if count == 1 else many
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first three of some names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl_custom.console import say
+from gcl_custom.counted import counted
 
 SAMPLE_SECONDS = 0.25
 """While this process waits, other work on the cores is counted."""
@@ -109,13 +110,15 @@ def compute(stage: str = "", kept: int | None = None) -> int:
     if torch.get_num_threads() != _state.now:  # at first, and where the user sets it in Python
         _state.most = _state.now = torch.get_num_threads()
     if GIVEN:
-        if kept not in (None, _state.now):
-            say(f"{stage}: began on {_named(kept)}, and continues on {_state.now}, as {_variable()} says: sums round "
-                f"differently")  # fmt: skip
+        if kept is not None and kept != _state.now:
+            say(
+                f"{stage}: began on {counted(kept, 'thread')}, and continues on {_state.now}, as {_variable()} says: "
+                f"sums round differently"
+            )
         return _state.now
     if kept is not None and kept <= _state.most:
         if kept != _state.now:
-            say(f"{stage}: continues on {_named(kept)}, as it began, so that its bytes stay the same")
+            say(f"{stage}: continues on {counted(kept, 'thread')}, as it began, so that its bytes stay the same")
         wanted = kept
     else:
         wanted = _free_now()
@@ -125,17 +128,13 @@ def compute(stage: str = "", kept: int | None = None) -> int:
 
 
 def _free_now() -> int:
-    """The threads that have a core for themselves, counted at most once in ``FRESH_SECONDS``."""
+    """The threads that have a core for themselves, counted at most once in ``FRESH_SECONDS``; a change is said."""
     if time.monotonic() - _state.counted >= FRESH_SECONDS:
-        busy = busy_cores()
+        busy, before = busy_cores(), _state.free
         _state.free, _state.counted = free_threads(_state.most, busy), time.monotonic()
-        if _state.free < _state.most:
+        if _state.free < _state.most and _state.free != before:
             say(f"threads: {_state.free} of {_state.most}, since other work keeps {busy:.1f} cores busy")
     return _state.free
-
-
-def _named(threads: int | None) -> str:
-    return f"{threads} thread{'s' * (threads != 1)}"
 
 
 def _variable() -> str:

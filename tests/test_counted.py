@@ -1,6 +1,6 @@
 import pytest
 
-from gcl_custom.counted import counted, either
+from gcl_custom.counted import counted, either, examples
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,9 @@ def test_a_number_agrees_with_what_it_counts(count: int, shown: str) -> None:
 def test_other_plurals_and_verbs_are_given() -> None:
     assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
     assert [either(n, "is", "are") for n in (0, 1, 2)] == ["are", "is", "are"]
+
+
+def test_of_many_names_three_are_shown() -> None:
+    assert examples(["a", "b", "c"]) == "a, b, c"
+    assert examples(["a", "b", "c", "d"]) == "a, b, c, ..."
+    assert examples([]) == ""

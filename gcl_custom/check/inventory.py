@@ -17,9 +17,9 @@ from jaxtyping import Float, Int, Real, Shaped
 from PIL import Image
 from rasterio.errors import RasterioError
 
+from gcl_custom.arrays import NUMPY
 from gcl_custom.check.fill_values import Corner, at_corners
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.collections.stacks import MAGIC
 from gcl_custom.imagery.decoding import Tile
 from gcl_custom.imagery.scenes.opening import DRIVERS, NoScene
 from gcl_custom.imagery.scenes.remote import Remote
@@ -73,7 +73,7 @@ def form_in(content: bytes) -> FileForm | None:
         if driver:
             with rasterio.MemoryFile(content) as file, file.open(driver=driver) as raster:
                 return _of_raster(raster)
-        if content.startswith(MAGIC):
+        if content.startswith(NUMPY):
             array = np.load(io.BytesIO(content), allow_pickle=False)
             bands, height, width = array.shape
             return FileForm("array", width, height, bands, array.dtype.name, "")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from rasterio.errors import RasterioError
 
+from gcl_custom.counted import examples
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.folder_walk import walk
 from gcl_custom.imagery.label_table import read_labels
-from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.polygons import read_polygons
 from gcl_custom.imagery.scenes.scene import open_raster

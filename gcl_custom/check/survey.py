@@ -19,12 +19,11 @@ from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.check.fill_values import fill_values
 from gcl_custom.check.inventory import Inventory, Seen, form_cells, form_of_scene, seen
 from gcl_custom.console import console, progress, say, warn
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, examples
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.decoding import SCENE, Form, Tile, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
-from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks
 from gcl_custom.imagery.mask_files import read_labels
 from gcl_custom.imagery.places.coordinates import known

@@ -26,7 +26,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
-from gcl_custom.imagery.collections.stacks import MAGIC, array_from
+from gcl_custom.arrays import NUMPY
+from gcl_custom.imagery.collections.stacks import array_from
 from gcl_custom.imagery.scenes.array_scenes import opened_array
 from gcl_custom.imagery.scenes.opening import PNG, NoScene, driver_of, in_memory, opened
 from gcl_custom.imagery.scenes.places import Place, place_of
@@ -113,7 +114,7 @@ def _header(path: Path) -> Iterator[rasterio.DatasetReader | Image.Image]:
         with path.open("rb") as file:
             head = file.read(32)
         driver = driver_of(head)
-        if head.startswith(MAGIC):
+        if head.startswith(NUMPY):
             with opened_array(path) as array:
                 yield array
             return
@@ -167,7 +168,7 @@ def decode(data: bytes, window: Window | None = None, form: Form | None = None) 
 
 def _pillow(data: bytes, form: Form | None) -> Picture:
     try:
-        if data.startswith(MAGIC):
+        if data.startswith(NUMPY):
             return picture_of(array_from(data, list(READ)), form)
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
             return picture_from(image, form)

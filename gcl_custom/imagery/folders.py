@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, examples
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import Collection, Labelled
@@ -28,7 +28,6 @@ from gcl_custom.imagery.layouts import (
     Reading,
     class_folders,
     elsewhere,
-    examples,
     masks_of_images,
     reading,
     refuse_masks,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gcl_custom.counted import examples
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 
@@ -79,11 +80,6 @@ def split_named(name: str) -> SplitName | None:
 def few(count: int, of: int) -> bool:
     """Whether so many images in other places are a slip."""
     return count <= max(1, STRAY * of)
-
-
-def examples(paths: Sequence[str]) -> str:
-    """The first three of some paths."""
-    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
 
 
 def reading(paths: Sequence[str]) -> Reading:

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from gcl_custom.counted import counted, either
+from gcl_custom.counted import counted, either, examples
 from gcl_custom.imagery.decoding import NODATA, SCENE
-from gcl_custom.imagery.layouts import examples
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
 

@@ -25,7 +25,6 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
-from gcl_custom.imagery.collections.folder_walk import is_ours
 from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
@@ -198,7 +197,7 @@ def _seen(data: DataSettings) -> str:
     named = [data.labels, *(data.split.lists.given.values() if data.split.lists else ())]
     texts = [_small(root / given) for given in named if given is not None]
     card = load_card(data.card).model_dump() if data.card else None
-    text = json.dumps([card, states_of_files(root, is_ours), texts])
+    text = json.dumps([card, states_of_files(root), texts])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -7,15 +7,13 @@ Parameters, their names and their gradients stay those of the network as it was,
 notice. What is saved are passes over the maps, forward and backward.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Float
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from gcl_custom.pretraining import layers
 from gcl_custom.pretraining.small_maps import SmallDepthwiseConv2d, SmallMapConv2d
 
 Norm = nn.modules.batchnorm._BatchNorm
@@ -88,7 +86,6 @@ CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
 NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: _FoldedNorm, BatchNormAct2d: _FoldedNormAct}
 
 
-@torch.no_grad()
 def fold_norms(network: nn.Module, bands: int, size: int) -> int:
     """Fold every norm that directly follows a convolution, if the network stays the same function.
 
@@ -104,7 +101,7 @@ def fold_norms(network: nn.Module, bands: int, size: int) -> int:
     """
     tiles = torch.rand(2, bands, size, size, generator=torch.Generator().manual_seed(0))
     tiles = tiles.to(next(network.parameters()).device)
-    with _in_evaluation(network):
+    with layers.at_rest(network):
         before, pairs = _followed(network, tiles)
         for convolution, norm in pairs:
             _fold(convolution, norm)
@@ -157,12 +154,3 @@ def _suits(module: nn.Module) -> bool:
         assert isinstance(module, Norm)
         return module.affine and module.track_running_stats
     return type(module) in CONVOLUTIONS and getattr(module, "bias", None) is None
-
-
-@contextmanager
-def _in_evaluation(network: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in network.modules()}
-    network.eval()
-    yield
-    for part, mode in modes.items():
-        part.training = mode

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
@@ -33,14 +34,22 @@ def engine(hardware: HardwareSettings, devices: int = 1) -> Fabric:
     Raises:
         UserError: there are fewer devices, or the accelerator is not there.
     """
-    device = pick_device(hardware)
     if devices > 1:
         require_devices(hardware)
+    strategy = "auto" if devices == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True)
+    return _fabric(hardware, devices, 1, LightningEnvironment(), strategy)
+
+
+def _fabric(
+    hardware: HardwareSettings, devices: int, nodes: int, environment: ClusterEnvironment, strategy: str | DDPStrategy
+) -> Fabric:
+    kind = pick_device(hardware).type
     return Fabric(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        accelerator={"cuda": "gpu"}.get(kind, kind),
         devices=devices,
-        plugins=[LightningEnvironment()],
-        strategy="auto" if devices == 1 else DDPStrategy(start_method="spawn", find_unused_parameters=True),
+        num_nodes=nodes,
+        plugins=[environment],
+        strategy=strategy,
     )
 
 
@@ -82,14 +91,8 @@ def launch(hardware: HardwareSettings, work: Callable[..., None], *arguments: An
 
 def _do_together(hardware: HardwareSettings, work: Callable[..., None], *arguments: Any) -> None:
     """The work in one of the processes that a launcher started, with a Fabric over all of them."""
-    device = pick_device(hardware)
-    fabric = Fabric(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=hardware.devices,
-        num_nodes=hardware.nodes,
-        plugins=[launched.environment()],
-        strategy=DDPStrategy(find_unused_parameters=True),
-    )
+    strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = _fabric(hardware, hardware.devices, hardware.nodes, launched.environment(), strategy)
     fabric.launch(_on_threads, torch.get_num_threads(), work, *arguments)  # type: ignore[arg-type]
 
 

@@ -36,6 +36,14 @@ def given(root: Path, cut: bool = True) -> str | None:
     return found.given if found else None
 
 
+def why_none(root: Path, cut: bool = True) -> str:
+    """Why what looks like labels is left to the user."""
+    found = labels_below(root, cut)
+    assert found is not None
+    assert found.given is None
+    return found.reason
+
+
 def test_a_raster_of_classes_among_scenes(tmp_path: Path) -> None:
     scenes(tmp_path, "a.tif", "b.tif")
     assert labels_below(tmp_path, True) is None
@@ -70,10 +78,7 @@ def test_a_mask_of_clouds_beside_each_scene_is_left_to_the_user(tmp_path: Path) 
     scenes(tmp_path, "a.tif", "b.tif")
     for name in ("a", "b"):
         raster(tmp_path / f"{name}_clouds.tif")
-    found = labels_below(tmp_path, True)
-    assert found is not None
-    assert found.given is None
-    assert "a_clouds.tif" in found.reason
+    assert "a_clouds.tif" in why_none(tmp_path)
 
 
 def test_polygons_with_classes(tmp_path: Path) -> None:
@@ -81,10 +86,7 @@ def test_polygons_with_classes(tmp_path: Path) -> None:
     polygons(tmp_path / "fields.geojson", {"class": "wheat"})
     assert given(tmp_path) == "fields.geojson"
     polygons(tmp_path / "fields.geojson", {"kind": "wheat", "owner": "me"})
-    found = labels_below(tmp_path, True)
-    assert found is not None
-    assert found.given is None
-    assert "fields.geojson gives no labels as it is" in found.reason
+    assert "fields.geojson gives no labels as it is" in why_none(tmp_path)
 
 
 def test_a_table_of_files(tmp_path: Path) -> None:
@@ -93,17 +95,11 @@ def test_a_table_of_files(tmp_path: Path) -> None:
     table.write_text("file,labels\na.tif,wheat\n")
     assert given(tmp_path, cut=False) == "some.csv"
     table.write_text("id,weight\n1,2\n")
-    found = labels_below(tmp_path, False)
-    assert found is not None
-    assert found.given is None
-    assert "columns file and labels" in found.reason
+    assert "columns file and labels" in why_none(tmp_path, cut=False)
 
 
 def test_of_several_none_is_chosen(tmp_path: Path) -> None:
     scenes(tmp_path, "a.tif")
     raster(tmp_path / "cover.tif")
     polygons(tmp_path / "fields.geojson", {"class": "wheat"})
-    found = labels_below(tmp_path, True)
-    assert found is not None
-    assert found.given is None
-    assert "fields.geojson, cover.tif" in found.reason
+    assert "fields.geojson, cover.tif" in why_none(tmp_path)

@@ -15,6 +15,7 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Trainable
+from gcl_custom.weights.state_dicts import load_weights
 
 DATA = torch.arange(26 * 4, dtype=torch.float32).view(26, 4) / 50
 HARDWARE = HardwareSettings(accelerator="cpu", precision="fp32")
@@ -57,3 +58,10 @@ def stage_in(folder: Path) -> Stage:
     stage = Run(folder, Recipe(name="r", data=DataSettings(root="none"))).stage("regression", {"lr": 1e-2})
     stage.begin()
     return stage
+
+
+def weights(folder: Path) -> Tensor:
+    """The weights that a training in the folder saved, in a row."""
+    net = Regression().net
+    load_weights(folder / "regression" / "net.safetensors", net)
+    return torch.cat([p.flatten() for p in net.parameters()])

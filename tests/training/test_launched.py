@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from launched_processes import Two
-from regression import HARDWARE, Regression, read, stage_in
+from regression import HARDWARE, Regression, read, stage_in, weights
 from torch import Tensor, distributed
 
 from gcl_custom.errors import UserError
@@ -21,7 +21,7 @@ from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.engine import engine
 from gcl_custom.training.loop import fit
 from gcl_custom.training.shared_blocks import Hands, each
-from gcl_custom.weights.state_dicts import load_weights, save_weights
+from gcl_custom.weights.state_dicts import save_weights
 
 NODES = {"nodes": 2}
 
@@ -60,12 +60,6 @@ def train(folder: Path, module: Regression, **hardware: int) -> None:
     settings = HARDWARE.model_copy(update={"checkpoint_minutes": 1e-9, **hardware})
     fit(module, Batches(torch.arange(26), 2, 7, read), stage, settings, 5, 1)
     save_weights(stage.path / "net.safetensors", module.net)
-
-
-def weights(folder: Path) -> Tensor:
-    net = Regression().net
-    load_weights(folder / "regression" / "net.safetensors", net)
-    return torch.cat([p.flatten() for p in net.parameters()])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from regression import HARDWARE, Regression, read, stage_in
+from regression import HARDWARE, Regression, read, stage_in, weights
 from torch import Tensor, distributed
 
 from gcl_custom import console
@@ -18,7 +18,7 @@ from gcl_custom.errors import Stopped, UserError
 from gcl_custom.machine_faults import explained
 from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.loop import fit
-from gcl_custom.weights.state_dicts import load_weights, save_weights
+from gcl_custom.weights.state_dicts import save_weights
 
 
 def train(
@@ -35,12 +35,6 @@ def train(
     hardware = HARDWARE.model_copy(update={"checkpoint_minutes": minutes, "devices": devices})
     fit(module, Batches(torch.arange(26), 2, 7, read), stage, hardware, 5, 1)
     save_weights(stage.path / "net.safetensors", module.net)
-
-
-def weights(folder: Path) -> Tensor:
-    net = Regression().net
-    load_weights(folder / "regression" / "net.safetensors", net)
-    return torch.cat([p.flatten() for p in net.parameters()])
 
 
 @pytest.mark.parametrize("killed_at", [0, 13, 17, 31, 64])

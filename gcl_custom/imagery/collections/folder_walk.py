@@ -1,10 +1,11 @@
 """Walking a folder: the images below it, by their names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gcl_custom.counted import examples
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
 from gcl_custom.imagery.collections.collection_names import NPY
 
@@ -25,8 +26,8 @@ class Walked(NamedTuple):
     def notes(self) -> list[str]:
         """What to tell the user of what is not taken."""
         passed = f"files that are no images by their names or kind, passed over: {self.others}"
-        made = f"runs of gcl-custom, which are no imagery, passed over: {_few(self.ours)}"
-        shut = f"folders that cannot be opened, left out: {_few(self.closed)}"
+        made = f"runs of gcl-custom, which are no imagery, passed over: {examples(self.ours)}"
+        shut = f"folders that cannot be opened, left out: {examples(self.closed)}"
         return [note for note, there in ((passed, self.others), (made, self.ours), (shut, self.closed)) if there]
 
 
@@ -45,22 +46,16 @@ def walk(root: Path, table: Path | None = None, scenes: bool = False) -> Walked:
         table: path of the file of labels; it may lie below root, and is neither an image nor counted.
         scenes: whether images are scenes.
     """
-    images, others, seen = [], 0, set()
+    images, others = [], 0
     closed: list[str] = []
     ours: list[str] = []
-    for folder, inner, names in os.walk(root, onerror=lambda error: closed.append(error.filename), followlinks=True):
-        real = os.path.realpath(folder)
-        is_run = folder != str(root) and is_ours(inner, names)
-        if is_run:
-            ours.append(Path(folder).relative_to(root).as_posix())
-        if is_run or real in seen:  # by a link to a folder above
-            inner.clear()
+    for folder, names in folders(root, lambda error: closed.append(error.filename)):
+        if names is None:
+            ours.append(folder.relative_to(root).as_posix())
             continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in names:
-            path = Path(folder) / name
-            if name.startswith(".") or (table is not None and name == table.name and path.resolve() == table):
+            path = folder / name
+            if table is not None and name == table.name and path.resolve() == table:
                 continue
             if name.lower().endswith(suffixes(scenes)) and not _is_special(path):
                 images.append(path.relative_to(root).as_posix())
@@ -70,7 +65,27 @@ def walk(root: Path, table: Path | None = None, scenes: bool = False) -> Walked:
     return Walked(sorted(images), others, shut, sorted(ours))
 
 
-def is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
+def folders(root: Path, closed: Callable[[OSError], object] | None = None) -> Iterator[tuple[Path, list[str] | None]]:
+    """Each folder from a root down, once, with the names of its files in order; None for that of a run or a study,
+    below which nothing is listed. Hidden folders and files are skipped.
+
+    Args:
+        closed: told of a folder that cannot be opened.
+    """
+    seen = set[str]()
+    for folder, inner, names in os.walk(root, onerror=closed, followlinks=True):
+        real, is_run = os.path.realpath(folder), folder != str(root) and _is_ours(inner, names)
+        if is_run:
+            yield Path(folder), None
+        if is_run or real in seen:  # by a link to a folder above
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
     """Whether a folder with these entries is a run, one of its stages or a study: their pictures are no imagery."""
     stage = "stage.json" in files or "working.json" in files
     return stage or {"recipe.yaml", ".lock"} <= set(files) or {"cells", "stages"} <= set(folders)
@@ -79,7 +94,3 @@ def is_ours(folders: Sequence[str], files: Sequence[str]) -> bool:
 def _is_special(path: Path) -> bool:
     """Whether it is no regular file, but a pipe or a device, or a link to one."""
     return not path.is_file() and path.exists()
-
-
-def _few(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")

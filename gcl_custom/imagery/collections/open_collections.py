@@ -7,7 +7,7 @@ holds such files and no image.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gcl_custom.errors import UserError
@@ -24,6 +24,7 @@ from gcl_custom.imagery.collections.collection_names import (
     is_pattern,
 )
 from gcl_custom.imagery.collections.flat_bytes import PlainBytes
+from gcl_custom.imagery.collections.folder_walk import folders
 from gcl_custom.imagery.collections.parquet_files import ParquetFiles
 from gcl_custom.imagery.collections.stacks import Array, Stacks, arrays_of_npz, is_stack
 
@@ -126,13 +127,8 @@ def state_of(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def states_of_files(
-    root: Path, passed_over: Callable[[Sequence[str], Sequence[str]], bool]
-) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of all files that a root is made of. No file is opened.
-
-    Args:
-        passed_over: whether a folder below the root with these folders and files in it is left out.
+def states_of_files(root: Path) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of all files that a root is made of, as ``folders`` finds them. None is opened.
 
     Raises:
         UserError: a file of a pattern is missing.
@@ -141,18 +137,7 @@ def states_of_files(
         files = files_of(root)
         names = class_names(root, files) if files else None
         return [(str(path), *state_of(path)) for path in (*files.values(), *([names] if names else []))]
-    found: list[tuple[str, int, int]] = []
-    seen: set[str] = set()
-    for folder, inner, names_here in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen or (folder != str(root) and passed_over(inner, names_here)):
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        paths = (Path(folder) / name for name in sorted(names_here) if not name.startswith("."))
-        found += [(str(path), *state_of(path)) for path in paths]
-    return found
+    return [(str(folder / name), *state_of(folder / name)) for folder, inside in folders(root) for name in inside or ()]
 
 
 def class_names(root: Path, files: Mapping[str, Path]) -> Path | None:

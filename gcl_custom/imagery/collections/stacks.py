@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from gcl_custom.arrays import NUMPY
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.archives import member_start
 from gcl_custom.imagery.collections.collection import (
@@ -31,8 +32,6 @@ from gcl_custom.imagery.collections.collection import (
 from gcl_custom.imagery.collections.collection_names import NPY
 from gcl_custom.imagery.collections.flat_bytes import RAW, FlatBytes, InflatedBytes, PlainBytes
 
-MAGIC = b"\x93NUMPY"
-"""First bytes of an .npy."""
 LONGEST_HEAD = 2**16
 IMAGES = {"images", "image", "imgs", "img", "x", "data", "tiles", "pixels"}
 LABELS = {"labels", "label", "y", "targets", "target"}
@@ -87,7 +86,7 @@ class Array:
 def _head(content: FlatBytes) -> tuple[int, dict[str, Any]]:
     """Where the numbers of an .npy begin, and what its head says of them. The head is a literal, never code."""
     magic = content.exactly(0, 8)
-    if not magic.startswith(MAGIC) or magic[6] not in (1, 2, 3):
+    if not magic.startswith(NUMPY) or magic[6] not in (1, 2, 3):
         raise ValueError("its first bytes are others")
     form = "<H" if magic[6] == 1 else "<I"
     (length,) = struct.unpack(form, content.exactly(8, struct.calcsize(form)))

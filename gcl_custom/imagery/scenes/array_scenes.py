@@ -15,8 +15,6 @@ import rasterio
 
 from gcl_custom.imagery.scenes.opening import ALONE, NoScene
 
-NUMPY = b"\x93NUMPY"
-"""First bytes of an .npy."""
 TYPES = {
     "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
     "float32": "Float32", "float64": "Float64",

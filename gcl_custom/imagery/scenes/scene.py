@@ -13,9 +13,10 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool
 
+from gcl_custom.arrays import NUMPY
 from gcl_custom.counted import counted
 from gcl_custom.imagery.scenes import grid, ground
-from gcl_custom.imagery.scenes.array_scenes import NUMPY, opened_array
+from gcl_custom.imagery.scenes.array_scenes import opened_array
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.opening import NoScene, driver_of, opened
