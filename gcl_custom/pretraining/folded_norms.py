@@ -13,6 +13,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from gcl_custom.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
 from gcl_custom.pretraining import layers
 from gcl_custom.pretraining.small_maps import SmallDepthwiseConv2d, SmallMapConv2d
 
@@ -46,22 +47,6 @@ class _Folding(nn.Conv2d):
         return norm.bias - norm.running_mean * self._scale
 
 
-class _FoldingConv2d(_Folding):
-    pass
-
-
-class _FoldingSmallMapConv2d(_Folding, SmallMapConv2d):
-    pass
-
-
-class _FoldingSmallDepthwiseConv2d(_Folding, SmallDepthwiseConv2d):
-    pass
-
-
-class _FoldingConv2dSame(_Folding, Conv2dSame):
-    pass
-
-
 class _FoldedNorm(nn.BatchNorm2d):
     """A norm that was done by the convolution before it."""
 
@@ -77,11 +62,9 @@ class _FoldedNormAct(BatchNormAct2d):
         return activated
 
 
+PLAIN = (nn.Conv2d, Conv2dSame, SmallMapConv2d, DepthwiseConv2d, DepthwiseConv2dSame, SmallDepthwiseConv2d)
 CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv2d: _FoldingConv2d,
-    SmallMapConv2d: _FoldingSmallMapConv2d,
-    SmallDepthwiseConv2d: _FoldingSmallDepthwiseConv2d,
-    Conv2dSame: _FoldingConv2dSame,
+    kind: type(f"_Folding{kind.__name__}", (_Folding, kind), {}) for kind in PLAIN
 }
 NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: _FoldedNorm, BatchNormAct2d: _FoldedNormAct}
 

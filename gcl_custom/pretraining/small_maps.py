@@ -5,6 +5,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gcl_custom.depthwise import DepthwiseConv2d
+
 
 class SmallMapConv2d(nn.Conv2d):
     """A convolution that is one matrix product when it trains on a CPU and its output has at most 4 by 4 pixels.
@@ -44,19 +46,11 @@ class SmallMapConv2d(nn.Conv2d):
         return rearrange(nn.functional.linear(rows, kernels, bias), "b (h w) d -> b d h w", h=len(windows))
 
 
-class SmallDepthwiseConv2d(nn.Conv2d):
+class _FewTapsConv2d(nn.Conv2d):
     """A depthwise convolution that, on a map smaller than its kernel reaches, leaves out the taps that only meet zeros.
 
     On 2 by 2 pixels a kernel of 5 by 5 is one of 3 by 3, which takes a third of the time.
     """
-
-    @staticmethod
-    def suits(convolution: nn.Conv2d) -> bool:
-        """Whether each channel has a square kernel of odd size of its own, and the map keeps its size."""
-        side = convolution.kernel_size[0]
-        own = convolution.groups == convolution.in_channels == convolution.out_channels > 1
-        steady = convolution.stride == convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
-        return own and steady and convolution.kernel_size == (side, side) and convolution.padding == (side // 2,) * 2
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         reach = self.kernel_size[0] // 2
@@ -65,3 +59,15 @@ class SmallDepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         kernels = self.weight[:, :, reach - needed : reach + needed + 1, reach - needed : reach + needed + 1]
         return nn.functional.conv2d(x, kernels, self.bias, padding=needed, groups=self.groups)
+
+
+class SmallDepthwiseConv2d(DepthwiseConv2d, _FewTapsConv2d):
+    """A depthwise convolution that leaves such taps out and trains in fp32 on a CPU."""
+
+    @staticmethod
+    def suits(convolution: nn.Conv2d) -> bool:
+        """Whether each channel has a square kernel of odd size of its own, and the map keeps its size."""
+        side = convolution.kernel_size[0]
+        own = convolution.groups == convolution.in_channels == convolution.out_channels > 1
+        steady = convolution.stride == convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
+        return own and steady and convolution.kernel_size == (side, side) and convolution.padding == (side // 2,) * 2
