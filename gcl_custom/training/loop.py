@@ -22,7 +22,7 @@ from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import batch_norm, launched
-from gcl_custom.training.allocator import keep_freed_memory
+from gcl_custom.training.allocator import freed_memory_kept
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.boards.boards import Boards
 from gcl_custom.training.boards.kinds import PICTURES
@@ -79,6 +79,7 @@ def fit(
     return history
 
 
+@freed_memory_kept()
 @unheard_threads()
 def _train(
     fabric: Fabric,
@@ -91,7 +92,6 @@ def _train(
     asked: StopRequests,
 ) -> None:
     """What each process does."""
-    keep_freed_memory()
     if fabric.world_size > 1:
         # timm's conversion: torch's drops the activation that is a part of some of timm's norms.
         if fabric.device.type == "cuda":

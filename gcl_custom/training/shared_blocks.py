@@ -13,7 +13,7 @@ from gcl_custom.console import progress
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
 from gcl_custom.training import processes
-from gcl_custom.training.allocator import keep_freed_memory
+from gcl_custom.training.allocator import freed_memory_kept
 from gcl_custom.training.engine import launch
 from gcl_custom.training.quiet_lightning import quiet_lightning
 
@@ -43,9 +43,9 @@ def each(opened: Opened, items: Sequence[int], hardware: HardwareSettings) -> No
         launch(hardware, _share, opened, items, most=len(items))
 
 
+@freed_memory_kept()
 def _share(fabric: Fabric, opened: Opened, items: Sequence[int]) -> None:
     """Make this process's items, every n-th with n processes, and in the first one keep those of all."""
-    keep_freed_memory()
     rank, count = processes.rank(), processes.count()
     with opened() as (make, keep):
         for first in range(0, len(items), count):
