@@ -1,5 +1,6 @@
 """What an unfinished comparison has so far: the scores of the probes and trainings that are done."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,27 +30,38 @@ def so_far(run: Run) -> dict[str, Any] | None:
         return None
     store = TileStore(tiles.path)
     test = labelled(store, "test")
-    truth, blocks = store.labels[test].numpy(), blocks_of(store, test)
-    said = _probed(run, store) | _trained(run)
-    if not said or not len(truth):
+    said = predictions(run, store)
+    if not said or not len(test):
         return None
-    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in said)}
-    for figure, rows in said.items():
-        found = result_of(store.kind, figure.metric, np.stack(list(rows.values())), truth, blocks)
-        scores[figure.arm][figure.metric] = score(found, list(rows))
     trained = [figure.metric for figure in said if figure.metric.startswith(("finetune@", "supervised@"))]
     shares = {metric.partition("@")[2] for metric in trained}
     seeds = run.recipe.compare.seeds
     return {
         "measure": store.kind.measure,
         "seeds": seeds,
-        "test_tiles": len(truth),
-        **in_blocks(blocks),
+        "test_tiles": len(test),
+        **in_blocks(blocks_of(store, test)),
         "classes": store.classes,
-        "scores": scores,
+        "scores": scored(store, said),
         "labels": {share: len(scoring.train_tiles(store, share, seeds[0])) for share in shares},
         "split": told(run),
     }
+
+
+def predictions(run: Run, store: TileStore) -> dict[Figure, BySeed]:
+    """What every finished probe says of the test tiles, and every finished training with the chosen learning rate."""
+    return _probed(run, store) | _trained(run)
+
+
+def scored(store: TileStore, said: Mapping[Figure, BySeed]) -> dict[str, dict[str, Any]]:
+    """Arm -> metric -> score over the seeds that said something."""
+    test = labelled(store, "test")
+    truth, blocks = store.labels[test].numpy(), blocks_of(store, test)
+    scores: dict[str, dict[str, Any]] = {arm: {} for arm in TITLES if any(figure.arm == arm for figure in said)}
+    for figure, rows in said.items():
+        found = result_of(store.kind, figure.metric, np.stack(list(rows.values())), truth, blocks)
+        scores[figure.arm][figure.metric] = score(found, list(rows))
+    return scores
 
 
 def probe_stages(run: Run, kind: LabelKind) -> list[tuple[str, int | str, Stage]]:

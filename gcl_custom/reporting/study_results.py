@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Shaped
 
 matplotlib.use("Agg")
 
@@ -19,14 +18,14 @@ from matplotlib.figure import Figure as Canvas
 
 from gcl_custom import console, tables
 from gcl_custom.evaluation.figures import FLOORS, metric_title, title
-from gcl_custom.evaluation.inference import labelled
 from gcl_custom.files import read_json, write_atomically
-from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.measures.statistics import Comparison, compare
+from gcl_custom.measures.statistics import FEW_SEEDS
+from gcl_custom.reporting.study_scores import gains, scores_of
 from gcl_custom.runs import plan
-from gcl_custom.runs.run import CELLS
-from gcl_custom.runs.study import Cell, Grid, label
+from gcl_custom.runs.study import Cell, Grid, compared, label
 
+AGAINST = ("linear", "knn")
+"""Metrics of GCL whose comparison with the baseline stands in the table and on the console."""
 MARKERS = "osD^vPX*<>"
 
 
@@ -39,11 +38,13 @@ def show_study(grid: Grid) -> None:
     if done:
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
-        where = ["--run", f"{grid.path.name}/{CELLS}/{best['name']}", "--runs", str(grid.path.parent)]
+        (cell,) = (cell for cell in grid.cells if cell.name == best["name"])
+        where = ["--run", cell.run.name, "--runs", str(grid.path.parent)]
         console.say(f"its backbone: gcl-custom export --to timm --out FILE {shlex.join(where)}")
     for found in done:
-        if found["gain"]:
-            console.say(f"{found['name']}: {found['gain']['sentence']}")
+        for metric in AGAINST:
+            if metric in found["gains"]:
+                console.say(f"{found['name']}: {found['gains'][metric]['sentence']}")
     console.say(f"{len(done)} of {len(grid.cells)} cells done; table, plot and results in {grid.path}")
 
 
@@ -61,39 +62,33 @@ def publish(
 def collect(grid: Grid) -> dict[str, Any]:
     """What the table and the plot are made from, as JSON; unfinished cells have no scores."""
     axes = {axis: [label(value) for value in values] for axis, values in grid.study.grid.items()}
-    return {"study": grid.study.name, "axes": axes, "cells": [_outcome(grid, cell) for cell in grid.cells]}
+    cells = [_outcome(grid, cell) for cell in grid.cells]
+    return {"study": grid.study.name, "axes": axes, "seeds": grid.study.seeds, "cells": cells}
 
 
 def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
     place = {axis: label(value) for axis, value in cell.place.items()}
-    outcome: dict[str, Any] = {"name": cell.name, "place": place, "scores": None, "gain": None}
-    stage = plan.compare(cell.run)
-    if not stage.done:
+    other = grid.baseline_of(cell)
+    outcome: dict[str, Any] = {
+        "name": cell.name,
+        "place": place,
+        "runs": {run.path.name: compared(run) for run in cell.runs},
+        "scores": None,
+        "baseline": other and other.name,
+        "gains": {},
+    }
+    if not cell.done:
         return outcome
-    seeds = cell.run.recipe.compare.seeds
-    pretrained = [plan.pretrain(cell.run, "gcl", seed) for seed in seeds]
-    valid = [read_json(plan.probe(cell.run, "gcl", seed).path / "probes.json")["valid"] for seed in seeds]
-    outcome["scores"] = read_json(stage.path / "scores.json")["scores"]
+    of_each = [(run, seed) for run in cell.runs for seed in run.recipe.compare.seeds]
+    pretrained = [plan.pretrain(run, "gcl", seed) for run, seed in of_each]
+    valid = [read_json(plan.probe(run, "gcl", seed).path / "probes.json")["valid"] for run, seed in of_each]
+    outcome["scores"] = scores_of(cell)
     outcome["valid"] = {"seeds": valid, "mean": float(np.mean(valid))}
     outcome["effective_rank"] = float(np.mean([stage.facts["effective_rank"] for stage in pretrained]))
     outcome["seconds"] = float(np.mean([stage.seconds for stage in pretrained]))
-    other = grid.baseline_of(cell)
-    if other is not None and plan.compare(other.run).done and other.run.recipe.compare.seeds == seeds:
-        outcome["gain"] = _gain(cell, other).as_dict()
+    if other is not None and other.done:
+        outcome["gains"] = {metric: found.as_dict() for metric, found in gains(cell, other).items()}
     return outcome
-
-
-def _gain(cell: Cell, other: Cell) -> Comparison:
-    """The comparison of a cell's linear probe with its baseline's, over the same seeds and test tiles."""
-    store = TileStore(plan.tiles(cell.run).path)
-    truth = store.labels[labelled(store, "test")].numpy()
-    ours, theirs = (store.kind.result(_predicted(one), truth) for one in (cell, other))
-    return compare("Linear probe", cell.name, other.name, ours, theirs)
-
-
-def _predicted(cell: Cell) -> Shaped[np.ndarray, "seeds tiles *_"]:
-    stages = [plan.probe(cell.run, "gcl", seed) for seed in cell.run.recipe.compare.seeds]
-    return np.array([read_json(stage.path / "probes.json")["linear"] for stage in stages])
 
 
 def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -106,18 +101,18 @@ def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str
     names = [f"{title(arm)}, {metric_title(metric)}" if several else metric_title(metric) for arm, metric in kept]
     axes = [axis.rpartition(".")[2].replace("_", " ") for axis in results["axes"]]
     columns = [*axes, "chosen by: validation", *names, "effective rank", "seconds"]
-    if grid.study.baseline:
-        columns.append("linear probe against the baseline")
+    against = [metric for metric in AGAINST if grid.study.baseline and ("gcl", metric) in kept]
+    columns += [f"{metric_title(metric)} against the baseline" for metric in against]
     rows = []
     for found in results["cells"]:
         row = list(found["place"].values())
         if found["scores"] is None:
-            row.append("not run yet")
+            row.append(_yet(found))
         else:
             scores = [found["scores"].get(arm, {}).get(metric) for arm, metric in kept]
             row += [f"{100 * found['valid']['mean']:.1f}", *(_points(score) if score else "" for score in scores)]
             row += [f"{found['effective_rank']:.1f}", f"{found['seconds']:.0f}"]
-            row += [_against(found)] if grid.study.baseline else []
+            row += [_against(found, metric) for metric in against]
         rows.append(row)
     for name in below if done else ():
         floor = [done[0].get(name, {}).get(metric) if arm == "gcl" else None for arm, metric in kept]
@@ -131,9 +126,28 @@ def _points(score: dict[str, Any]) -> str:
     return f"{100 * score['mean']:.1f}{interval}"
 
 
-def _against(found: dict[str, Any]) -> str:
-    gain = found["gain"]
-    return f"{100 * gain['difference']:+.1f}, {gain['outcome']}" if gain else "baseline"
+def _yet(found: dict[str, Any]) -> str:
+    """How far an unfinished cell is."""
+    done = sum(found["runs"].values())
+    return f"{done} of {len(found['runs'])} seeds run" if done else "not run yet"
+
+
+def _against(found: dict[str, Any], metric: str) -> str:
+    """The difference from the baseline with its intervals; one over few seeds would tell a reader nothing."""
+    if found["baseline"] is None:
+        return "baseline"
+    gain = found["gains"].get(metric)
+    if gain is None:
+        return ""
+    of_tiles = "blocks" if "block_count" in gain else "tiles"
+    shown = {"seeds": gain["seeds"] if gain["seed_count"] >= FEW_SEEDS else None, of_tiles: gain["tiles"]}
+    over = [
+        f"over {name} {100 * found['low']:+.1f} to {100 * found['high']:+.1f}"
+        for name, found in shown.items()
+        if found and found["low"] is not None
+    ]
+    intervals = f" ({'; '.join(over)})" if over else ""
+    return f"{100 * gain['difference']:+.1f}{intervals}, {gain['outcome']}"
 
 
 def draw(grid: Grid, results: dict[str, Any]) -> Canvas:

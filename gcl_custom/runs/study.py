@@ -9,6 +9,7 @@
         vicreg: {pretrain.method.name: vicreg}
         byol: {pretrain.method.name: byol, pretrain.optimizer.learning_rate: 1e-3}
     baseline: {method: vicreg}                               # what the other cells are compared with
+    seeds: [0, 1, 2, 3, 4]                                   # each cell once for each, with a generator of its own
 
 The folder of a study holds ``stages/`` (the pool), ``cells/``, and the table that ``study_results`` makes.
 """
@@ -17,7 +18,7 @@ import itertools
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,13 @@ from gcl_custom.files import locked
 from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
 from gcl_custom.recipe.names import NAME, folder_name, with_digest
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.section import Section
+from gcl_custom.recipe.section import Section, Seed
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import CELLS, POOL, Run
 from gcl_custom.runs.stage import Pool
 
+SEEDS = ("seed", "compare.seeds")
+"""Keys of the recipe that ``Study.seeds`` sets in each run."""
 Axis = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
 
@@ -50,6 +53,10 @@ class Study(Section):
     grid: Annotated[dict[Annotated[str, Field(pattern=NAME)], Axis], Field(min_length=1)]
     baseline: dict[str, Any] = Field(default={})
     """Axis -> value. Each cell is compared with the cell that has these values in place of its own."""
+    seeds: list[Seed] = Field(default=[])
+    """Each cell is made once for each of these seeds: the generator, the views and the pretraining anew, on the same
+    tiles. Its scores and comparisons are over these runs, so intervals hold what the generator varies, too. Without
+    them, a cell is one run: the pretrainings of compare.seeds share one generator and its views."""
 
     @model_validator(mode="after")
     def _baseline(self) -> "Study":
@@ -60,18 +67,59 @@ class Study(Section):
                 raise ValueError(f"baseline: {axis} has no value {value!r}: {', '.join(map(str, self.grid[axis]))}")
         return self
 
+    @model_validator(mode="after")
+    def _own_seeds(self) -> "Study":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must not repeat")
+        for key in self._changed():
+            if self.seeds and key in SEEDS:
+                raise ValueError(f"seeds set {key} of each run. Take {key} out of settings and grid, or take out seeds")
+        return self
+
+    def _changed(self) -> Iterator[str]:
+        """The keys of the recipe that settings or the grid name."""
+        yield from _keys(self.settings)
+        for axis, options in self.grid.items():
+            for changes in options.values() if isinstance(options, dict) else [{axis: None}]:
+                yield from _keys(changes)
+
+
+def _keys(changes: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """The keys that changes name, with those inside of a section that they replace."""
+    for key, value in changes.items():
+        yield f"{section}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{section}{key}.")
+
 
 @dataclass(frozen=True)
 class Cell:
     """One combination of the grid."""
 
+    name: str
     place: dict[str, Any]
     """Axis -> its value, or the name of its changes."""
-    run: Run
+    runs: Sequence[Run]
+    """One for each of the study's seeds; a single one where it has none."""
 
     @property
-    def name(self) -> str:
-        return self.run.path.name
+    def run(self) -> Run:
+        """The first of the runs. The others differ from it in their seeds alone."""
+        return self.runs[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of all pretrainings of an arm."""
+        return [seed for run in self.runs for seed in run.recipe.compare.seeds]
+
+    @property
+    def scored(self) -> int:
+        """How many of the runs have been scored."""
+        return sum(map(compared, self.runs))
+
+    @property
+    def done(self) -> bool:
+        return self.scored == len(self.runs)
 
 
 @dataclass(frozen=True)
@@ -81,6 +129,11 @@ class Grid:
     study: Study
     path: Path
     cells: Sequence[Cell]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all cells in the order of their work: all cells with the first seed, then with the next."""
+        return [run for of_a_seed in zip(*(cell.runs for cell in self.cells), strict=True) for run in of_a_seed]
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold the lock of the table. The process that comes last then sees every finished cell."""
@@ -109,8 +162,11 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
     beside = path.parent / study.recipe
     recipe = beside if beside.is_file() else study.recipe
     for override in overrides:
-        if override.partition("=")[0] in study.grid:
+        key = override.partition("=")[0]
+        if key in study.grid:
             raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
+        if study.seeds and key in SEEDS:
+            raise RecipeError(f"--set {override}: the seeds of the study set this key. Change them in {path}")
     cells: list[Cell] = []
     for place in itertools.product(*([(axis, value) for value in values] for axis, values in study.grid.items())):
         changes = {**study.settings}
@@ -118,24 +174,30 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
             options = study.grid[axis]
             changes |= options[value] if isinstance(options, dict) else {axis: value}
         texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        try:
-            loaded = load_recipe(recipe, [*texts, *overrides])
-        except RecipeError as error:
-            raise RecipeError(f"{path}, cell {_cell_name(place)}: {error}") from None
         name = _cell_name(place)
+        try:
+            recipes = [load_recipe(recipe, [*texts, *overrides, *own]) for own in _of_each_run(study)]
+        except RecipeError as error:
+            raise RecipeError(f"{path}, cell {name}: {error}") from None
         if any(cell.name == name for cell in cells):  # of paths that differ in signs alone
             name = with_digest(name, repr(place))
-        cells.append(_cell(runs / study.name / CELLS / name, dict(place), loaded, redo, runs))
+        cells.append(Cell(name, dict(place), [_run(study, name, loaded, redo, runs) for loaded in recipes]))
     return Grid(study, runs / study.name, cells)
 
 
-def _cell(folder: Path, place: dict[str, Any], recipe: Recipe, redo: bool, runs: Path) -> Cell:
-    pool = Pool(folder.parent.parent / POOL, lender=runs / recipe.name)
-    return Cell(place, Run(folder, recipe, redo, pool))
+def _of_each_run(study: Study) -> list[list[str]]:
+    """What sets the runs of a cell apart, as for --set."""
+    return [[f"seed={seed}", f"compare.seeds=[{seed}]"] for seed in study.seeds] or [[]]
+
+
+def _run(study: Study, cell: str, recipe: Recipe, redo: bool, runs: Path) -> Run:
+    folder = runs / study.name
+    name = folder_name(f"{cell},seed={recipe.seed}") if study.seeds else cell
+    return Run(folder / CELLS / name, recipe, redo, Pool(folder / POOL, lender=runs / recipe.name))
 
 
 def _cell_name(place: Sequence[tuple[str, Any]]) -> str:
-    """The name of a cell's folder, and what --cell takes, such as mask_probability=0.25,mixing_rate=0.5."""
+    """The name of a cell, such as mask_probability=0.25,mixing_rate=0.5. That of a run may end in a seed."""
     return folder_name(",".join(f"{axis.rpartition('.')[2]}={label(value)}" for axis, value in place))
 
 
@@ -147,69 +209,71 @@ def label(value: object) -> str:
 
 
 def commands(grid: Grid, given: str, overrides: Sequence[str], runs: Path) -> list[str]:
-    """The command for each single cell, for a scheduler."""
+    """The command for each run of each cell, for a scheduler."""
     settings = [part for text in overrides for part in ("--set", text)]
-    words = [["gcl-custom", "study", given, "--cell", cell.name, *settings, "--runs", str(runs)] for cell in grid.cells]
+    names = [run.path.name for run in grid.runs]
+    words = [["gcl-custom", "study", given, "--cell", name, *settings, "--runs", str(runs)] for name in names]
     return [shlex.join(each) for each in words]
 
 
 def compared(run: Run) -> bool:
-    """Whether a cell of a study has been scored."""
+    """Whether a run of a study has been scored."""
     return plan.compare(run).done
 
 
 def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
-    """Do the unfinished cells in order.
+    """Do the unfinished runs of all cells in order.
 
-    Several processes may work on one study. If two cells need the same stage, one process makes it and the other waits.
-    A cell that another process is doing is skipped and waited for at the end. So every cell is finished when this
+    Several processes may work on one study. If two runs need the same stage, one process makes it and the other waits.
+    A run that another process is doing is skipped and waited for at the end. So every cell is finished when this
     returns, whichever process did it.
 
     Args:
-        only: name of the one cell to do; None for all.
-        job: does the work of one cell.
+        only: name of the one run to do, which is its cell's, with the seed where the study has seeds; None for all.
+        job: does the work of one run.
 
     Raises:
-        UserError: there is no cell of that name, or another process is doing it.
+        UserError: there is no run of that name, or another process is doing it.
     """
-    cells = [cell for cell in grid.cells if only in (None, cell.name)]
-    if not cells:
-        names = "\n".join(f"  {cell.name}" for cell in grid.cells)
+    runs = [run for run in grid.runs if only in (None, run.path.name)]
+    if not runs:
+        names = "\n".join(f"  {run.path.name}" for run in grid.runs)
         raise RecipeError(f"The study {grid.study.name} has no cell {only!r}. There are:\n{names}")
-    began, worked, passed = time.monotonic(), 0, list[tuple[str, Cell]]()
-    for number, cell in enumerate(cells, start=1):
-        title = f"cell {number} of {len(cells)}, {cell.name}"
+    one = "run" if grid.study.seeds else "cell"
+    began, worked, passed = time.monotonic(), 0, list[tuple[str, Run]]()
+    for number, run in enumerate(runs, start=1):
+        title = f"{one} {number} of {len(runs)}, {run.path.name}"
         try:
-            if not _do(title, cell, job):
+            if not _do(title, run, job):
                 continue
         except Busy:
             if only is not None:
                 raise
             say(f"{title}: passed over, another process is working on it")
-            passed.append((title, cell))
+            passed.append((title, run))
             continue
         worked += 1
-        left = (time.monotonic() - began) / worked * sum(not compared(other.run) for other in cells[number:])
+        left = (time.monotonic() - began) / worked * sum(not compared(other) for other in runs[number:])
         if left:
-            say(f"cell {number} of {len(cells)} done; about {duration(left)} left")
-    for title, cell in passed:
-        if not compared(cell.run):
+            say(f"{one} {number} of {len(runs)} done; about {duration(left)} left")
+    for title, run in passed:
+        if not compared(run):
             say(f"{title}: waiting for the other process that is working on it")
-        _do(title, cell, job, wait=True)
+        _do(title, run, job, wait=True)
 
 
-def _do(title: str, cell: Cell, job: Callable[[Run], None], wait: bool = False) -> bool:
-    """Do a cell. Returns whether there was work to do.
+def _do(title: str, run: Run, job: Callable[[Run], None], wait: bool = False) -> bool:
+    """Do a run. Returns whether there was work to do.
 
     Raises:
         Busy: another process is doing it, and ``wait`` is false.
     """
-    if not compared(cell.run):
-        with locked(cell.run.path, wait, "do another cell, see --list"):
-            if not compared(cell.run):  # another process may have finished it by now
+    if not compared(run):
+        with locked(run.path, wait, "do another cell, see --list"):
+            if not compared(run):  # another process may have finished it by now
                 say(title)
-                with cell.run.saved():
-                    job(cell.run)
+                with run.saved():
+                    job(run)
                 return True
     say(f"{title}: done before")
     return False
