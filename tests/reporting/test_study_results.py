@@ -6,69 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finished_cells import LABELS, PREDICTED, REPLICATED, finish, study
 
 from gcl_custom.errors import Busy
-from gcl_custom.files import locked, write_json
-from gcl_custom.imagery.tile_store import INDEX, SPLITS
+from gcl_custom.files import locked
 from gcl_custom.measures.statistics import Right, compare
 from gcl_custom.reporting import study_results
-from gcl_custom.runs import plan
-from gcl_custom.runs.run import Run
-from gcl_custom.runs.study import Grid, load_study
-
-LABELS = [0, 1, 0, 1]
-STUDY = """
-recipe: mine.yaml
-settings: {compare.seeds: [0, 1], compare.arms: [gcl], compare.fractions: []}
-grid:
-  views.mask_probability: [0.25, 0.5]
-  pretrain.mixing_rate: [0.0, 0.5]
-baseline: {pretrain.mixing_rate: 0.0}
-"""
-PREDICTED = {  # mask probability, mixing rate -> for both seeds the predictions for the test tiles
-    (0.25, 0.0): [[0, 0, 0, 0], [0, 1, 1, 1]],
-    (0.25, 0.5): [[0, 1, 0, 0], [0, 1, 0, 1]],
-    (0.5, 0.5): [[1, 0, 1, 0], [0, 0, 1, 0]],
-}
+from gcl_custom.runs.study import Grid
 
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
-    (tmp_path / "mine.yaml").write_text("data: {root: tiles}\n")
-    (tmp_path / "grid.yaml").write_text(STUDY)
-    return load_study(tmp_path / "grid.yaml", tmp_path / "runs")
-
-
-def finish(run: Run) -> None:
-    """All stages of a cell, as the real ones leave them where the results look."""
-    for stage in plan.stages(run):
-        if stage.done:
-            continue
-        stage.begin()
-        facts: dict[str, float] = {}
-        if stage.name == "tiles":
-            about = {"files": [f"{n}.png" for n in range(4)], "labels": LABELS, "split": [SPLITS.index("test")] * 4}
-            form = {"dtype": "uint8", "bands": 3, "size": 32, "rgb": True, "classes": ["a", "b"]}
-            write_json(
-                stage.path / INDEX,
-                about | form | {"low": [0], "high": [255], "multi_label": False, "slots": [0, 1, 2, 3]},
-            )
-        if stage.name.startswith("pretrain"):
-            facts = {"effective_rank": 10.0 + int(stage.name[-1])}
-        if stage.name == "compare":
-            p, rate = run.recipe.views.mask_probability, run.recipe.pretrain.mixing_rate
-            predicted = PREDICTED[p if rate else 0.25, rate]
-            for seed, row in enumerate(predicted):
-                probe = plan.probe(run, "gcl", seed)
-                if not probe.done:
-                    probe.begin()
-                    write_json(probe.path / "probes.json", {"linear": row, "valid": p + seed / 10})
-                    probe.finish()
-            right = (np.array(predicted) == LABELS).mean(1)
-            score = {"mean": right.mean(), "low": right.min(), "high": right.max()}
-            floor = {"linear": {"mean": 0.5, "low": 0.25, "high": 0.75}}
-            write_json(stage.path / "scores.json", {"scores": {"gcl": {"linear": score}, "untrained": floor}})
-        stage.finish(**facts)
+    return study(tmp_path)
 
 
 def test_the_table_has_a_row_for_each_cell_and_the_floor(grid: Grid) -> None:
@@ -81,7 +30,7 @@ def test_the_table_has_a_row_for_each_cell_and_the_floor(grid: Grid) -> None:
     ]  # fmt: skip
     assert rows == [
         ["0.25", "0", "30.0", "62.5 (50.0-75.0)", "10.5", "0", "baseline"],
-        ["0.25", "0.5", "30.0", "87.5 (75.0-100.0)", "10.5", "0", "+25.0, not shown"],
+        ["0.25", "0.5", "30.0", "87.5 (75.0-100.0)", "10.5", "0", "+25.0 (over tiles -20.9 to +70.9), not shown"],
         ["0.5", "0", "30.0", "62.5 (50.0-75.0)", "10.5", "0", "baseline"],
         ["0.5", "0.5", "not run yet", "", "", "", ""],
         ["untrained", "", "", "50.0 (25.0-75.0)", "", "", ""],
@@ -94,8 +43,57 @@ def test_a_cell_is_compared_with_its_baseline_tile_by_tile(grid: Grid) -> None:
     found = study_results.collect(grid)["cells"][3]
     ours, theirs = (np.array(PREDICTED[place]) == LABELS for place in ((0.5, 0.5), (0.25, 0.0)))
     names = "mask_probability=0.5,mixing_rate=0.5", "mask_probability=0.5,mixing_rate=0"
-    assert found["gain"] == compare("Linear probe", *names, Right(ours), Right(theirs)).as_dict()
-    assert found["gain"]["difference"] == pytest.approx((0.0 + 0.25) / 2 - (0.5 + 0.75) / 2)
+    assert found["gains"] == {
+        "linear": compare("Linear probe", *names, Right(ours), Right(theirs)).as_dict(),
+        "knn": compare("kNN", *names, Right(~ours), Right(~theirs)).as_dict(),
+    }
+    assert found["gains"]["linear"]["difference"] == pytest.approx((0.0 + 0.25) / 2 - (0.5 + 0.75) / 2)
+
+
+def test_a_cell_with_seeds_of_its_own_is_scored_over_its_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = study(tmp_path, REPLICATED)
+    for run in grid.runs[:7]:
+        finish(run)
+    columns, rows = study_results.table(grid, study_results.collect(grid))
+    assert columns[-2:] == ["linear probe against the baseline", "kNN against the baseline"]
+    assert [[*row[:3], row[3].partition(" ")[0]] for row in rows] == [
+        ["0.25", "0", "30.0", "62.5"],
+        ["0.25", "0.5", "30.0", "87.5"],
+        ["0.5", "0", "30.0", "62.5"],
+        ["0.5", "0.5", "1 of 2 seeds run", ""],
+    ]
+    assert [row[-2:] for row in rows] == [
+        ["baseline", "baseline"],
+        ["+25.0 (over tiles -20.9 to +70.9), not shown", "-25.0 (over tiles -70.9 to +20.9), not shown"],
+        ["baseline", "baseline"],
+        ["", ""],
+    ]
+    finish(grid.runs[7])
+    study_results.show_study(grid)
+    said = "".join(capsys.readouterr().out.split())
+    best = "mask_probability=0.5,mixing_rate=0.5"
+    assert f"bestonvalidationtiles:{best}(55.0%)" in said
+    assert f"--run{grid.path.name}/cells/{best},seed=0--runs" in said
+    assert "4of4cellsdone" in said
+
+
+def test_a_cell_whose_baseline_is_not_run_yet_is_compared_with_nothing(grid: Grid) -> None:
+    finish(grid.cells[1].run)
+    columns, rows = study_results.table(grid, study_results.collect(grid))
+    assert [row[columns.index("linear probe against the baseline")] for row in rows[:2]] == ["", ""]
+
+
+def test_an_interval_over_seeds_is_shown_from_five_seeds_on() -> None:
+    over = {"mean": 0.1, "low": 0.05, "high": 0.15}
+    gain = {"difference": 0.1, "outcome": "better", "seeds": over, "tiles": {**over, "low": 0.01}, "seed_count": 4}
+    found = {"baseline": "raw", "gains": {"knn": gain}}
+    assert study_results._against(found, "knn") == "+10.0 (over tiles +1.0 to +15.0), better"
+    gain["seed_count"] = 5
+    assert study_results._against(found, "knn") == "+10.0 (over seeds +5.0 to +15.0; over tiles +1.0 to +15.0), better"
+    gain["block_count"] = 9
+    assert "; over blocks +1.0 to +15.0)" in study_results._against(found, "knn")
 
 
 def test_the_plot_has_a_line_for_each_value_of_the_first_axis(grid: Grid) -> None:

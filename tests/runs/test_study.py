@@ -133,6 +133,73 @@ grid:
     assert log.count("compare") == 1 + 6
 
 
+REPLICATED = """
+recipe: mine.yaml
+settings: {compare.fractions: []}
+seeds: [3, 5]
+grid:
+  second_view:
+    raw: {pretrain.source: raw}
+    inpainted: {}
+    mean: {views.fill: mean}
+baseline: {second_view: raw}
+"""
+
+
+def test_with_seeds_each_cell_is_a_run_for_each_of_them(tmp_path: Path) -> None:
+    grid = study(tmp_path, REPLICATED)
+    assert [cell.name for cell in grid.cells] == ["second_view=raw", "second_view=inpainted", "second_view=mean"]
+    names = [f"{cell.name},seed={seed}" for seed in (3, 5) for cell in grid.cells]
+    assert [run.path.name for run in grid.runs] == names, "all cells with one seed before the next"
+    for cell in grid.cells:
+        assert cell.seeds == [3, 5]
+        assert [(run.recipe.seed, run.recipe.compare.seeds) for run in cell.runs] == [(3, [3]), (5, [5])]
+    assert [line.split()[4] for line in commands(grid, "grid.yaml", [], tmp_path)] == names
+    assert grid.baseline_of(grid.cells[2]) is grid.cells[0]
+
+
+def test_each_seed_has_a_generator_that_its_cells_share_and_the_tiles_of_all(tmp_path: Path) -> None:
+    grid, log = study(tmp_path, REPLICATED), list[str]()
+    run_cells(grid, "second_view=mean,seed=5", lambda run: everything(run, log))
+    assert [cell.scored for cell in grid.cells] == [0, 0, 1]
+    run_cells(study(tmp_path, REPLICATED), None, lambda run: everything(run, log))
+    counts = {name: log.count(name) for name in log}
+    assert counts == {
+        "tiles": 1, "tokenizer": 2, "tokens": 2, "maskgit": 2, "views": 4, "pretrain/gcl-3": 3, "pretrain/gcl-5": 3,
+        "compare": 6,
+    }  # fmt: skip
+    grid = study(tmp_path, REPLICATED)
+    assert all(cell.done for cell in grid.cells)
+    assert len({plan.tiles(run).path for run in grid.runs}) == 1
+    assert len({plan.tokenizer(run).path for run in grid.runs}) == 2
+    with pytest.raises(RecipeError, match=r"no cell 'second_view=raw'(?s:.*)second_view=raw,seed=3"):
+        run_cells(grid, "second_view=raw", lambda run: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("settings: {seed: 1}\ngrid: {pretrain.epochs: [1]}", "seed"),
+        ("settings: {compare: {seeds: [1], arms: [gcl]}}\ngrid: {pretrain.epochs: [1]}", r"compare\.seeds"),
+        ("grid: {seed: [0, 1]}", "seed"),
+        ("grid: {repeat: {a: {compare.seeds: [1]}}}", r"compare\.seeds"),
+    ],
+)
+def test_nothing_but_the_seeds_sets_the_seed(tmp_path: Path, change: str, key: str) -> None:
+    study(tmp_path, f"recipe: mine.yaml\n{change}\n")
+    with pytest.raises(RecipeError, match=f"seeds set {key} of each run. Take {key} out of settings and grid"):
+        study(tmp_path, f"recipe: mine.yaml\nseeds: [0, 1]\n{change}\n")
+
+
+def test_seeds_are_not_overridden_and_do_not_repeat(tmp_path: Path) -> None:
+    study(tmp_path, overrides=["seed=7"])
+    for override in ("seed=7", "compare.seeds=[7]"):
+        with pytest.raises(RecipeError, match=r"the seeds of the study set this key. Change them in .*grid\.yaml"):
+            study(tmp_path, REPLICATED, overrides=[override])
+    with pytest.raises(RecipeError, match="seeds must not repeat"):
+        study(tmp_path, REPLICATED.replace("[3, 5]", "[3, 3]"))
+
+
 def test_one_cell_alone_and_a_wrong_name(tmp_path: Path) -> None:
     grid, log = study(tmp_path), list[str]()
     run_cells(grid, grid.cells[1].name, lambda run: everything(run, log))
