@@ -34,7 +34,7 @@ def show_study(grid: Grid) -> None:
     with grid.alone():
         results = collect(grid)
         done = [found for found in results["cells"] if found["scores"]]
-        publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None)
+        publish(grid.path, results, *table(grid, results), draw(grid, results) if done else None, note(grid))
     if done:
         best = max(done, key=lambda found: found["valid"]["mean"])
         console.say(f"best on validation tiles: {best['name']} ({100 * best['valid']['mean']:.1f} %)")
@@ -49,10 +49,15 @@ def show_study(grid: Grid) -> None:
 
 
 def publish(
-    folder: Path, results: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], canvas: Canvas | None
+    folder: Path,
+    results: dict[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    canvas: Canvas | None,
+    note: str = "",
 ) -> None:
-    """Write results.json, table.md, plot.svg and plot.png, and show the table."""
-    tables.publish(folder, results, columns, rows)
+    """Write results.json, table.md, plot.svg and plot.png, and show the table with the note below it."""
+    tables.publish(folder, results, columns, rows, note)
     if canvas is not None:
         for kind in ("svg", "png"):
             with write_atomically(folder / f"plot.{kind}") as part:
@@ -119,6 +124,12 @@ def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str
         if any(floor):
             rows.append([name, *[""] * len(axes), *(_points(score) if score else "" for score in floor)])
     return columns, [row + [""] * (len(columns) - len(row)) for row in rows]
+
+
+def note(grid: Grid) -> str:
+    """What the runs of a cell vary, where the study has seeds of its own."""
+    seeds = ", ".join(map(str, grid.study.seeds))
+    return f"Each cell is made for the seeds {seeds}: generator, views and pretraining anew." if seeds else ""
 
 
 def _points(score: dict[str, Any]) -> str:

@@ -61,7 +61,8 @@ def _predictions(cell: Cell) -> dict[Figure, BySeed]:
     said: dict[Figure, BySeed] = {}
     for run in cell.runs:
         for figure, rows in predictions(run, TileStore(plan.tiles(run).path)).items():
-            said[figure] = {**rows, **said.get(figure, {})}
+            kept = said.setdefault(figure, {})
+            kept |= {seed: row for seed, row in rows.items() if seed not in kept}
     return said
 
 

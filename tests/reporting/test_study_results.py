@@ -77,6 +77,7 @@ def test_a_cell_with_seeds_of_its_own_is_scored_over_its_runs(
     assert f"bestonvalidationtiles:{best}(55.0%)" in said
     assert f"--run{grid.path.name}/cells/{best},seed=0--runs" in said
     assert "4of4cellsdone" in said
+    assert (grid.path / "table.md").read_text().endswith("for the seeds 0, 1: generator, views and pretraining anew.\n")
 
 
 def test_a_cell_whose_baseline_is_not_run_yet_is_compared_with_nothing(grid: Grid) -> None:

@@ -35,6 +35,7 @@ def cells(tmp_path: Path) -> list[Cell]:
 def test_runs_are_scored_as_one_run_with_their_seeds(cells: list[Cell]) -> None:
     right = np.array(PREDICTED[0.25, 0.5]) == LABELS
     assert scores_of(cells[1]) == {"gcl": {"linear": score(Right(right), [0, 1]), "knn": score(Right(~right), [0, 1])}}
+    assert list(scores_of(cells[1])["gcl"]["linear"]["seeds"]) == ["0", "1"], "in the order of the runs"
 
 
 def test_runs_are_compared_as_one_run_with_their_seeds(cells: list[Cell], tmp_path: Path) -> None:
