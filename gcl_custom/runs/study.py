@@ -113,13 +113,9 @@ class Cell:
         return [seed for run in self.runs for seed in run.recipe.compare.seeds]
 
     @property
-    def scored(self) -> int:
-        """How many of the runs have been scored."""
-        return sum(map(compared, self.runs))
-
-    @property
     def done(self) -> bool:
-        return self.scored == len(self.runs)
+        """Whether all runs have been scored."""
+        return all(map(compared, self.runs))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_with_seeds_each_cell_is_a_run_for_each_of_them(tmp_path: Path) -> None:
 def test_each_seed_has_a_generator_that_its_cells_share_and_the_tiles_of_all(tmp_path: Path) -> None:
     grid, log = study(tmp_path, REPLICATED), list[str]()
     run_cells(grid, "second_view=mean,seed=5", lambda run: everything(run, log))
-    assert [cell.scored for cell in grid.cells] == [0, 0, 1]
+    assert [[compared(run) for run in cell.runs] for cell in grid.cells] == [[False] * 2, [False] * 2, [False, True]]
     run_cells(study(tmp_path, REPLICATED), None, lambda run: everything(run, log))
     counts = {name: log.count(name) for name in log}
     assert counts == {
