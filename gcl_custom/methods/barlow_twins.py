@@ -2,7 +2,8 @@
 
     loss = Σ_i (1 - C_ii)² + λ Σ_i Σ_j≠i C_ij²,    C = Z̃ᵀ Z̃' / n
 
-where Z̃ is Z with mean 0 and standard deviation 1 over the batch.
+where Z̃ is Z with mean 0 and standard deviation 1 over the batch. With small crops the loss is the mean over pairs of a
+large view and another view (see ``multi_crop``).
 
     n  tiles in the whole batch, over all processes     d  width of a projection
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.multi_crop import over_pairs
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import BarlowTwinsSettings
 
@@ -38,10 +40,10 @@ class BarlowTwins(Method):
     def forward(
         self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
     ) -> dict[str, Scalar]:
-        first, second = (self.projector(representation) for representation in representations)
-        with torch.autocast(first.device.type, enabled=False):
-            z, z_other = standardised(whole_batch(full(first))), standardised(whole_batch(full(second)))
-            on, off = cross_correlation(z, z_other)
+        projections = [self.projector(representation) for representation in representations]
+        with torch.autocast(projections[0].device.type, enabled=False):
+            z = [standardised(whole_batch(full(projection))) for projection in projections]
+            on, off = over_pairs(lambda *two: torch.stack(cross_correlation(*two)), z)
             return {"invariance": on, "redundancy": self.settings.redundancy * off}
 
 

@@ -9,6 +9,7 @@ from gcl_custom.methods.barlow_twins import BarlowTwins
 from gcl_custom.methods.byol import BYOL
 from gcl_custom.methods.dino import DINO
 from gcl_custom.methods.distil import Distil
+from gcl_custom.methods.lejepa import LeJEPA
 from gcl_custom.methods.method import Method
 from gcl_custom.methods.simclr import SimCLR
 from gcl_custom.methods.swav import SwAV
@@ -21,6 +22,7 @@ METHODS: dict[str, Callable[[nn.Module, int, Any], Method]] = {
     "byol": BYOL,
     "dino": DINO,
     "swav": SwAV,
+    "lejepa": LeJEPA,
     "distil": Distil,
 }
 """Each is built from the backbone (some keep a copy), the width of a representation, and its section of the recipe."""

@@ -2,7 +2,8 @@
 
     loss = mean over all 2n views i of  -log( exp(s_ij / τ) / Σ_k≠i exp(s_ik / τ) )
 
-where s is the cosine similarity of two projections and j the other view of i's tile.
+where s is the cosine similarity of two projections and j the other view of i's tile. With small crops the loss is the
+mean over pairs of a large view and another view (see ``multi_crop``), each pair with the 2n views of its own.
 
     n  tiles in the whole batch, over all processes     d  width of a projection
 
@@ -10,6 +11,7 @@ Under DDP the negatives are those of the whole batch, with exact gradients.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.multi_crop import over_pairs
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import SimCLRSettings
 
@@ -33,9 +36,10 @@ class SimCLR(Method):
     def forward(
         self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
     ) -> dict[str, Scalar]:
-        first, second = (self.projector(representation) for representation in representations)
-        with torch.autocast(first.device.type, enabled=False):
-            return {"contrast": nt_xent(whole_batch(full(first)), whole_batch(full(second)), self.settings.temperature)}
+        projections = [self.projector(representation) for representation in representations]
+        with torch.autocast(projections[0].device.type, enabled=False):
+            z = [whole_batch(full(projection)) for projection in projections]
+            return {"contrast": over_pairs(partial(nt_xent, temperature=self.settings.temperature), z)}
 
 
 def nt_xent(z: Float[Tensor, "n d"], z_other: Float[Tensor, "n d"], temperature: float) -> Scalar:

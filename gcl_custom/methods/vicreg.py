@@ -6,6 +6,11 @@
 
 Unlike eq. 5-6, and like the authors' code: s is also averaged over d, and the two variance terms are halved.
 
+With small crops, s is averaged over pairs of a large view and another view, and v and c over all views, as in the
+authors' code of VICRegL (arXiv:2210.01571; see ``multi_crop``):
+
+    loss = λ mean_pairs s(Z, Z') + μ mean_views v(Z) + 2 ν mean_views c(Z)
+
 With n < d the covariance term is computed from the n x n matrix of inner products; the result is the same. Under DDP
 all terms are those of the whole batch, with exact gradients.
 """
@@ -18,6 +23,7 @@ from torch import Tensor, nn
 
 from gcl_custom.methods.heads import projector
 from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.multi_crop import over_pairs, over_views
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import VICRegSettings
 
@@ -38,13 +44,13 @@ class VICReg(Method):
     def forward(
         self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
     ) -> dict[str, Scalar]:
-        z, z_other = (self.projector(representation) for representation in representations)
-        with torch.autocast(z.device.type, enabled=False):
-            z, z_other = whole_batch(full(z)), whole_batch(full(z_other))
+        projections = [self.projector(representation) for representation in representations]
+        with torch.autocast(projections[0].device.type, enabled=False):
+            z = [whole_batch(full(projection)) for projection in projections]
             return {
-                "invariance": self.settings.invariance * invariance(z, z_other),
-                "variance": self.settings.variance * (variance(z) + variance(z_other)) / 2,
-                "covariance": self.settings.covariance * (covariance(z) + covariance(z_other)),
+                "invariance": self.settings.invariance * over_pairs(invariance, z),
+                "variance": self.settings.variance * over_views(variance, z),
+                "covariance": self.settings.covariance * 2 * over_views(covariance, z),
             }
 
 

@@ -41,3 +41,27 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return own_share(gradients[0]) * processes.count()
+
+
+def mean_of_shares(share: Tensor) -> Tensor:
+    """The mean over processes of what each computed as a mean over its own equal share of the batch."""
+    if processes.count() == 1:
+        return share
+    mean: Tensor = _MeanOfShares.apply(share)
+    return mean
+
+
+class _MeanOfShares(torch.autograd.Function):
+    """The mean over processes. DDP's average of the gradients is then that of the whole batch.
+
+    Every process computes the same loss from the mean. A share's gradient would be that of the mean, divided by the
+    number of processes, but DDP divides by it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        return processes.sum_over(share.clone()) / processes.count()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]

@@ -38,6 +38,7 @@ from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.runs.arms import norms_of
 from gcl_custom.schedules import warmup_cosine
 from gcl_custom.training import optimizers
+from gcl_custom.training.batch_norm import without_statistics
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Trainable
 from gcl_custom.views.handcrafted import handcrafted, paired, small_crop
@@ -147,8 +148,12 @@ class Contrastive(Trainable):
         # One pass for each view: in one pass for both, batch normalisation would mix their statistics.
         views = self.views(batch)
         self._done, self._share_done = batch.step + 1, batch.step / self._steps
+        large = 1 + self._settings.generative_views
         with layers.at_rest(self.backbone) if self._share_done < self._settings.heads_first else nullcontext():
-            seen = [self(view) for view in views]
+            seen = [self(view) for view in views[:large]]
+            # Networks are used on whole tiles, which small crops do not resemble.
+            with without_statistics(self.backbone):
+                seen += [self(view) for view in views[large:]]
         terms = self._terms(seen, views, batch.step)
         if "targets" in batch.data:
             terms["targets"] = self.prediction(seen, batch.data["targets"])

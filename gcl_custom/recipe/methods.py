@@ -95,6 +95,19 @@ class SwavSettings(Section):
     """Share of the run during which the prototypes keep their initial values."""
 
 
+class LeJEPASettings(Section):
+    """LeJEPA (arXiv:2511.08544)."""
+
+    name: Literal["lejepa"]
+    regularisation: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Weight of the test that projections are normal (λ). The distance of views to the mean of the large ones has the
+    rest of 1. A larger batch gives the test more weight."""
+    slices: Annotated[int, Field(ge=1, le=2**20)] = 1024
+    """Number of random directions along which projections are tested in a step."""
+    projector: Widths = [2048, 2048, 64]
+    """Widths of the projector's layers."""
+
+
 class DistilSettings(Section):
     """Views are not compared with each other: what pretrain.targets asks for is all there is to learn."""
 
@@ -108,6 +121,7 @@ MethodSettings = Annotated[
     | Annotated[ByolSettings, Tag("byol")]
     | Annotated[DinoSettings, Tag("dino")]
     | Annotated[SwavSettings, Tag("swav")]
+    | Annotated[LeJEPASettings, Tag("lejepa")]
     | Annotated[DistilSettings, Tag("distil")],
     named("vicreg"),
 ]

@@ -213,7 +213,8 @@ class HandcraftedSettings(Section):
 
 
 class SmallCropsSettings(Section):
-    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor, for the student only."""
+    """Multi-crop (arXiv:2006.09882): further small views of each tile, cut from the anchor. They are compared with the
+    large views, predict the targets of the whole tile too, and no teacher sees them."""
 
     count: Annotated[int, Field(ge=0, le=16)] = 0
     """Number of small views of each tile."""
@@ -351,12 +352,6 @@ class PretrainSettings(Section):
     def _fixed_norms(self) -> "PretrainSettings":
         if not self.continues and self.norms in ("frozen", "affine"):
             raise ValueError(f"norms {self.norms} keeps the statistics of a start, and there is none: set start, too")
-        return self
-
-    @model_validator(mode="after")
-    def _small_crops(self) -> "PretrainSettings":
-        if self.small_crops.count and self.method.name not in ("dino", "swav"):
-            raise ValueError(f"small_crops are for dino and swav, not for {self.method.name}: set their count to 0")
         return self
 
 

@@ -112,6 +112,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _small_crops(self) -> "Recipe":
+        small, view = self.pretrain.small_crops, self.pretrain.crop_size or self.data.size
+        if small.count and small.size > view:
+            raise ValueError(
+                f"pretrain.small_crops.size {small.size} is more than the {view} px of a large view: lower it, such as "
+                f"to {max(16, view // 16 * 8)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> "Recipe":
         wanted = self.pretrain.generative_views
         if self.pretrain.source == "inpainted" and self.views.per_tile < wanted:

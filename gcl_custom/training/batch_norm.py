@@ -1,4 +1,7 @@
-"""Batch normalisation with the statistics of a whole batch that several processes share."""
+"""Batch normalisation: the statistics of a whole batch that several processes share, and batches that leave none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -63,3 +66,15 @@ def join_batch_norms(module: nn.Module) -> None:
             part.__class__ = _BatchNorm1d
         elif type(part) is nn.BatchNorm2d:
             part.__class__ = _BatchNorm2d
+
+
+@contextmanager
+def without_statistics(module: nn.Module) -> Iterator[None]:
+    """Batches are normalised as in training, but running statistics stay as they are."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

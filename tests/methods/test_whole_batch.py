@@ -12,6 +12,7 @@ from gcl_custom.recipe.methods import (
     BarlowTwinsSettings,
     ByolSettings,
     DinoSettings,
+    LeJEPASettings,
     SimCLRSettings,
     SwavSettings,
     VICRegSettings,
@@ -19,7 +20,7 @@ from gcl_custom.recipe.methods import (
 from gcl_custom.recipe.section import Section
 from gcl_custom.training import batch_norm, processes
 
-TILES, STEPS = 12, 3
+TILES, STEPS, LARGE, SMALL = 12, 3, 6, 4
 SETTINGS: Mapping[str, Section] = {
     "vicreg": VICRegSettings(projector=[16, 24]),
     "barlow_twins": BarlowTwinsSettings(name="barlow_twins", projector=[16, 24]),
@@ -27,6 +28,7 @@ SETTINGS: Mapping[str, Section] = {
     "byol": ByolSettings(name="byol", projector=[16, 8]),
     "dino": DinoSettings(name="dino", projector=[16, 8], outputs=10, frozen=0),
     "swav": SwavSettings(name="swav", projector=[16, 8], prototypes=10, queue=12, queue_from=0.0, frozen=0),
+    "lejepa": LeJEPASettings(name="lejepa", projector=[16, 8], slices=20, regularisation=0.5),
 }
 
 
@@ -46,7 +48,8 @@ def trained(name: str, share: slice) -> dict[str, Tensor]:
     optimizer = torch.optim.SGD([weight for weight in whole.parameters() if weight.requires_grad], lr=0.05)
     rng, found = torch.Generator().manual_seed(1), {}
     for step in range(STEPS):
-        batch = torch.randn(2, TILES, 3, 6, 6, generator=rng, dtype=torch.float64)
+        sizes = (LARGE, LARGE, SMALL)
+        batch = [torch.randn(TILES, 3, size, size, generator=rng, dtype=torch.float64) for size in sizes]
         views = [view[share] for view in batch]
         loss = torch.stack(list(method([network(view) for view in views], views, step / STEPS).values())).sum()
         optimizer.zero_grad()

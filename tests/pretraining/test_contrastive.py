@@ -21,17 +21,22 @@ from torch import Tensor
 from gcl_custom.measures import collapse
 from gcl_custom.measures.label_free import lidar
 from gcl_custom.pretraining.contrastive import LIDAR_VIEWS
+from gcl_custom.pretraining.pairs import Reader
+from gcl_custom.pretraining.targets import Prediction
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.methods import (
     BarlowTwinsSettings,
     ByolSettings,
     DinoSettings,
+    DistilSettings,
+    LeJEPASettings,
     SimCLRSettings,
     SwavSettings,
     VICRegSettings,
 )
 from gcl_custom.recipe.pretraining import HandcraftedSettings, PretrainSettings, SmallCropsSettings
 from gcl_custom.runs.run import Run
+from gcl_custom.training.batches import Batch
 from gcl_custom.views import handcrafted
 
 
@@ -99,6 +104,28 @@ def test_small_crops_are_cut_from_the_real_tile_beside_the_pair(run: Run) -> Non
     assert not torch.equal(views[2], views[3])
 
 
+def test_every_view_predicts_the_targets_and_large_ones_alone_leave_statistics(run: Run) -> None:
+    alone, together = (
+        module_of(run, with_changes(method=DistilSettings(name="distil"), mixing_rate=0.0, small_crops=small))
+        for small in (SmallCropsSettings(), SmallCropsSettings(count=2, size=16))
+    )
+    together.load_state_dict(alone.state_dict())
+    tiles = torch.arange(18)
+    batch = Batch(0, tiles, {**Reader(run, SETTINGS)(tiles), "targets": torch.randn(18, 5)})
+    losses = []
+    prediction = Prediction(alone.width, 5, weight=2.0)
+    for module in (alone, together):
+        module.prediction = prediction
+        losses.append(module.training_step(batch))
+    after = [dict(module.backbone.named_buffers()) for module in (alone, together)]
+    assert all(torch.equal(after[1][key], value) for key, value in after[0].items() if "running" in key)
+    seen = [together(view) for view in together.views(batch)]
+    assert len(seen) == 4
+    each = torch.stack([prediction([representation], batch.data["targets"]) for representation in seen])
+    torch.testing.assert_close(losses[1], each.mean())
+    torch.testing.assert_close(losses[0], each[:2].mean())
+
+
 def test_sources_and_anchors_are_what_they_are_called(run: Run) -> None:
     no_change = {
         "handcrafted": HandcraftedSettings(crop=(1.0, 1.0), flip=0, jitter=0, grey=0, blur=(0, 0), solarise=(0, 0))
@@ -114,7 +141,7 @@ def test_sources_and_anchors_are_what_they_are_called(run: Run) -> None:
 
 METHOD_SECTIONS = {
     "vicreg": VICRegSettings, "barlow_twins": BarlowTwinsSettings, "simclr": SimCLRSettings, "byol": ByolSettings,
-    "dino": DinoSettings, "swav": SwavSettings,
+    "dino": DinoSettings, "swav": SwavSettings, "lejepa": LeJEPASettings,
 }  # fmt: skip
 
 
@@ -123,7 +150,7 @@ METHOD_SECTIONS = {
 def test_the_loss_is_the_mean_over_pairs_that_all_start_from_the_same_state(name: str, step: int, run: Run) -> None:
     """And what a method remembers afterwards is what one pair, in turn, leaves behind."""
     section = METHOD_SECTIONS[name](name=name, **SMALL_HEADS[name])
-    small = SmallCropsSettings(count=1, size=16) if name in ("dino", "swav") else SmallCropsSettings()
+    small = SmallCropsSettings(count=1, size=16)
     settings = with_changes(method=section, small_crops=small, generative_views=3)
     torch.manual_seed(0)
     module = module_of(run, settings)

@@ -121,12 +121,11 @@ def work(run: Run, killed_at: int | None) -> None:
 @pytest.mark.parametrize(("name", "pairs"), [*((name, 1) for name in SMALL_HEADS), ("swav", 3)])
 def test_every_method_killed_in_mid_run_ends_with_the_same_weights(name: str, pairs: int, run: Run) -> None:
     """Teachers, centre, queue and prototypes included: whatever a method remembers is in the checkpoint."""
-    crops = {"count": 2, "size": 16} if name in ("dino", "swav") else {}
     settings = {"name": name, **SMALL_HEADS[name]}
     values = run.recipe.model_dump(mode="json")
     values["pretrain"] |= {
         "method": settings,
-        "small_crops": crops,
+        "small_crops": {"count": 2, "size": 16},
         "generative_views": pairs,
         "batch": 3 * (1 + pairs),
     }

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gcl_custom.recipe.file import _sections_in
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import PretrainSettings, SmallCropsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.views import ViewsSettings
 
@@ -42,3 +42,13 @@ def test_generative_views_in_a_step_must_exist_and_fit_the_processes() -> None:
         Recipe(**enough, pretrain=settings, hardware=HardwareSettings(devices=4))
     raw = PretrainSettings(generative_views=2, source="raw")
     assert Recipe(name="r", data=DataSettings(root="tiles"), pretrain=raw).views.per_tile == 1
+
+
+def test_small_crops_are_no_larger_than_large_views() -> None:
+    data, small = DataSettings(root="tiles", size=64), SmallCropsSettings(count=2, size=72)
+    with pytest.raises(ValidationError, match=r"small_crops.size 72 is more than the 64 px of a large view.* to 32"):
+        Recipe(name="r", data=data, pretrain=PretrainSettings(small_crops=small))
+    with pytest.raises(ValidationError, match=r"more than the 24 px of a large view.* to 16"):
+        Recipe(name="r", data=data, pretrain=PretrainSettings(small_crops=small, crop_size=24))
+    for fitting in (PretrainSettings(small_crops=small, crop_size=72), PretrainSettings()):
+        assert Recipe(name="r", data=data, pretrain=fitting).pretrain == fitting

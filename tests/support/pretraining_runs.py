@@ -41,6 +41,7 @@ SMALL_HEADS = {
     "byol": {"projector": [16, 8]},
     "dino": {"projector": [16, 8], "outputs": 12},
     "swav": {"projector": [16, 8], "prototypes": 12, "queue": 12, "queue_from": 0.4},
+    "lejepa": {"projector": [16, 8], "slices": 32},
 }
 """Settings of each method that make it small."""
 

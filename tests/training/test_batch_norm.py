@@ -20,3 +20,21 @@ def test_joined_batch_norms_keep_weights_names_and_what_they_do_alone() -> None:
         torch.testing.assert_close(a, b)
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, state[name])
+
+
+def test_a_batch_without_statistics_is_normalised_alike_and_leaves_none() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
+    net[1].momentum = None
+    tiles, other = torch.randn(2, 6, 3, 2, 2) * 3
+    net(tiles)
+    means = [net[place].running_mean.clone() for place in (1, 4)]
+    variances = [net[place].running_var.clone() for place in (1, 4)]
+    with batch_norm.without_statistics(net):
+        found = net(other)
+    assert (net[1].momentum, net[4].momentum) == (None, 0.1)
+    for place, mean, variance in zip((1, 4), means, variances, strict=True):
+        assert torch.equal(net[place].running_mean, mean)
+        assert torch.equal(net[place].running_var, variance)
+    assert torch.equal(found, net(other))
+    assert not torch.equal(net[4].running_mean, means[1])
