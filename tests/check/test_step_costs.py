@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from tiny_recipe import TINY
 from torch import Tensor, nn
 
 from gcl_custom.check import step_costs
 from gcl_custom.check.step_costs import Bench, TokenCosts, extrapolated, measure
 from gcl_custom.generator.own.vqgan import VQGAN
+from gcl_custom.recipe.methods import MethodSettings
+from gcl_custom.recipe.pretraining import SmallCropsSettings
 from gcl_custom.recipe.views import LatentNoiseSettings
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Steps
@@ -78,6 +81,20 @@ def test_time_goes_on_along_the_line_through_two_numbers_of_tiles() -> None:
     assert extrapolated(8, 2.8, 48, 6.8, 128) == pytest.approx(14.8)
     assert extrapolated(8, 2.8, 8, 2.8, 16) == pytest.approx(5.6)
     assert extrapolated(8, 2.8, 16, 2.7, 32) == pytest.approx(2.7), "a hiccup of the first step"
+
+
+@pytest.mark.parametrize("name", ["vicreg", "lejepa"])
+def test_small_crops_are_counted(name: str) -> None:
+    """They are as large as the two large views here, so four of them bring about twice what those take."""
+    kept = []
+    for count in (0, 4):
+        method = TypeAdapter(MethodSettings).validate_python({"name": name, "projector": [8, 8]})
+        small = SmallCropsSettings(count=count, size=TINY.pretrain.crop_size or TINY.data.size)
+        change = {"pretrain": TINY.pretrain.model_copy(update={"method": method, "small_crops": small})}
+        kept.append(step_costs._pretrain(Bench(TINY.model_copy(update=change), 3, True)))
+    assert kept[0].parameters == kept[1].parameters
+    views = kept[0].memory - 16 * kept[0].parameters
+    assert kept[1].memory - kept[0].memory == pytest.approx(2 * views, rel=0.1)
 
 
 def test_the_trainings_own_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:

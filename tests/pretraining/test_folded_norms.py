@@ -22,14 +22,18 @@ def unfolded(name: str, size: int = 64) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize(("name", "norms"), [("resnet18", 20), ("tf_efficientnet_lite0", 49)])
-def test_folded_network_is_the_same_function_with_the_same_gradients(name: str, norms: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "norms", "side"),
+    [("resnet18", 20, 64), ("tf_efficientnet_lite0", 49, 64), ("tf_efficientnet_lite0", 49, 32)],
+)
+def test_folded_network_is_the_same_function_with_the_same_gradients(name: str, norms: int, side: int) -> None:
+    """For tiles of another size too, as small crops are."""
     plain = unfolded(name)
     folded = copy.deepcopy(plain)
     assert fold_norms(folded.float(), 3, 64) == norms
     folded.double()
     folded.load_state_dict(plain.state_dict())
-    tiles = torch.rand(4, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    tiles = torch.rand(4, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def loss_and_gradients(network: nn.Module) -> list[Tensor]:
         said = network(tiles)
