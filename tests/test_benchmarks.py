@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import record
+from benchmarks import peers, record
 from benchmarks.__main__ import NAMES, PAGE, main, page
 from benchmarks.record import Kept, Row
 
@@ -56,3 +57,34 @@ def test_kept_files_are_of_benchmarks_that_there_are(path: Path) -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(SystemExit, match="no benchmark veiws: there are start"):
         main(["veiws"])
+
+
+def test_lightly_train_is_given_the_features_that_are_scored() -> None:
+    network = peers.begun().eval()
+    given, tiles = peers.Wrapped(network), torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        pooled = given.forward_pool(given.forward_features(tiles))["pooled_features"]
+        torch.testing.assert_close(pooled.flatten(1), network(tiles))
+    assert given.feature_dim() == pooled.shape[1] == 1280
+
+
+def test_the_table_beside_peers_has_a_line_for_each_training_and_the_start() -> None:
+    scores = {metric: {"mean": 0.5, "low": 0.4567, "high": 0.6} for metric in peers.COLUMNS}
+    trainings = [{"name": name, "epochs": 8, "processor_seconds": 89.6} for name in ("lightly", "pair")]
+    kept = {"trainings": trainings, "scores": {"public": scores, "pair-8": scores, "lightly-8": scores}}
+    about = {"test_tiles": 440, "command": "c", "commit": "a", "date": "d", "threads": 1, "processor": "p"}
+    lines = [line for line in peers.as_markdown({**kept, **about, "versions": {}}).splitlines() if line[:1] == "|"]
+    assert [line.split(" | ")[1] for line in lines[3:]] == ["8", "8"]
+    assert [line.split(",")[0].removeprefix("| ") for line in lines[2:]] == ["public weights", "ours", "lightly"]
+    assert {line.count("|") for line in lines} == {4 + len(peers.COLUMNS)}
+    assert "| 90 | 50.0 (45.7-60.0) |" in lines[3]
+
+
+def test_without_lightly_train_it_is_said_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        peers.main([str(tmp_path), str(tmp_path / "kept")])
+    assert "pip install lightly-train==" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
