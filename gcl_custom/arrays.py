@@ -1,10 +1,15 @@
-"""Arrays on the disk (.npy): made with room for all of them, and read with a message where a file was damaged."""
+"""Arrays on the disk (.npy): made with room for all of them, and read with a message where a file was damaged.
+
+Many texts are two arrays, so that they are mapped into memory as well.
+"""
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged, reserve, write_atomically
@@ -76,3 +81,47 @@ def require_shape(path: Path, found: np.ndarray, wanted: tuple[int, ...], remedy
     """
     if found.shape[: len(wanted)] != wanted:
         raise damaged(path, UserError(f"it holds {found.shape}, not {wanted}"), remedy)
+
+
+class Texts(Sequence[str]):
+    """Many texts. A text is made when it is asked for, so that a million of them cost nothing to open.
+
+    Bytes that are no UTF-8 stay as they are, since a path may hold some.
+
+    Args:
+        content: the bytes of all texts, one text after another.
+        ends: where each text ends in it.
+
+    Raises:
+        ValueError: the two do not belong together.
+    """
+
+    def __init__(self, content: UInt8[np.ndarray, " b"], ends: Int64[np.ndarray, " n"]) -> None:
+        if (ends[-1] if len(ends) else 0) != len(content):
+            raise ValueError(f"it holds {len(content)} bytes of text, not {ends[-1] if len(ends) else 0}")
+        self.content, self.ends = content, ends
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Texts":
+        """These texts in two new arrays."""
+        whole, ends = bytearray(), []
+        for text in texts:
+            whole += text.encode("utf-8", "surrogateescape")
+            ends.append(len(whole))
+        return cls(np.frombuffer(whole, np.uint8), np.array(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        start = self.ends[number - 1] if number else 0
+        return self.content[start : self.ends[number]].tobytes().decode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from full_disks import limited
 
-from gcl_custom.arrays import new_array, read_array, require_shape, save_array
+from gcl_custom.arrays import Texts, new_array, read_array, require_shape, save_array
 from gcl_custom.errors import UserError
 from gcl_custom.machine_faults import explained
 
@@ -54,3 +54,18 @@ def test_the_first_dimensions_are_compared(tmp_path: Path) -> None:
     require_shape(tmp_path / "a.npy", np.zeros((3, 4)), (3,), "")
     with pytest.raises(UserError, match=r"it holds \(3, 4\), not \(4,\)"):
         require_shape(tmp_path / "a.npy", np.zeros((3, 4)), (4,), "")
+
+
+def test_texts_are_those_they_were_made_of_whatever_their_bytes() -> None:
+    texts = ["a/b.png", "", "é\u2028", "\udce9.png", "", "x" * 1000]
+    made = Texts.of(texts)
+    again = Texts(made.content, made.ends)
+    assert list(again) == texts
+    assert (again[-1], again[-2], again[1:4], len(again)) == (texts[-1], "", texts[1:4], 6)
+    assert "\udce9.png" in again
+    assert again.index("x" * 1000) == 5
+    assert list(Texts.of([])) == []
+    with pytest.raises(IndexError):
+        again[6]
+    with pytest.raises(ValueError, match="bytes of text"):
+        Texts(made.content[1:], made.ends)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Real
+from torch import Tensor
 
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.counted import counted, either
@@ -31,7 +32,7 @@ from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
 from gcl_custom.imagery.mask_files import digest_of, keep_masks, mask_states, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, packed
-from gcl_custom.imagery.places.coordinates import to_keep
+from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
 from gcl_custom.imagery.source import Source
@@ -47,7 +48,7 @@ from gcl_custom.imagery.splits import (
     told,
     twins,
 )
-from gcl_custom.imagery.tile_store import INDEX, PIXELS, SPLITS, TileStore
+from gcl_custom.imagery.tile_store import EARLIER, INDEX, PIXELS, SPLITS, TileStore, read_index, texts_in, write_index
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.imagery.values.scaling import edges
 from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
@@ -58,6 +59,8 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 UNUSABLE, DUPLICATES = "unusable.txt", "duplicates.txt"
+NEAR = "near_another_split"
+"""A column of the index: files whose tiles were left out, since they lay too near another split."""
 SEEN = "seen.json"
 """Digest of the files as they were when tiles were packed, or last found to be the same: while it holds, none is
 opened."""
@@ -80,10 +83,13 @@ def pack_tiles(run: Run) -> None:
     """
     stage, data = plan.tiles(run), run.recipe.data
     news = changed(run)
-    if stage.done and news is None:
+    earlier = stage.done and not (stage.path / INDEX).is_file()
+    if stage.done and news is None and not earlier:
         say(f"tiles: done before, in {stage.path}")
         return
-    if stage.done:
+    if stage.done and news is None:
+        say("tiles: packed by an earlier version; their index is written anew, and no file is read again")
+    elif stage.done:
         if run.uses(stage) and not run.redo:
             warn(
                 f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
@@ -111,29 +117,31 @@ def pack_tiles(run: Run) -> None:
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
     made = len(usable)
-    index, division, usable = _index(journal, usable, layout, form, data, stage.path)
+    about, columns, division, usable = _index(journal, usable, layout, form, data, stage.path)
     kinds = Counter(journal.records[tile.source].kind for tile in layout.tiles)
-    write_json(stage.path / INDEX, index)
+    write_index(stage.path, about, columns)
+    (stage.path / EARLIER).unlink(missing_ok=True)
+    store = TileStore(stage.path)
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
-    if copies := twins([tile.source for tile in usable], digests, index["split"]):
+    if copies := twins(store.sources, digests, store.split.tolist()):
         warn(of_twins(copies))
     for note in division.notes:
         warn(note)
-    alike = _near_duplicates(TileStore(stage.path), digests)
+    alike = _near_duplicates(store, digests)
     if alike:
         warn(of_alike(alike))
     write_text(stage.path / DUPLICATES, listed(copies, alike))
     without = [journal.records[tile.source].lacking for tile in usable]
     for note in lacking(without, form):
         warn(note)
-    counts = {name: index["split"].count(code) for code, name in enumerate(SPLITS)}
+    counts = {name: int((store.split == code).sum()) for code, name in enumerate(SPLITS)}
     stage.finish(
-        content=_content(digests, index, digest_of(stage.path) if layout.kind.dense else ""),
+        content=_content(digests, store, digest_of(stage.path) if layout.kind.dense else ""),
         listing=_listing(root, data, layout),
         tiles=counts,
-        classes=index["classes"],
+        classes=store.classes,
         bands=form.bands,
         dtype=form.dtype,
         unusable=len(layout.tiles) - made - sum(kinds[kind] for kind in LEFT_OUT),
@@ -148,13 +156,13 @@ def pack_tiles(run: Run) -> None:
     )
     write_json(stage.path / SEEN, seen)
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    classes = counted(len(index["classes"]), "class", "classes") if index["classes"] else "no labels"
+    classes = counted(len(store.classes), "class", "classes") if store.classes else "no labels"
     say(told(run))
     paths = {tile.source.path for tile in usable}
     scenes = f" from {counted(len(paths), 'scene')}" if data.scenes else ""
     bands = f"{counted(form.bands, 'band')} of {form.dtype}{of_a_file(form)}"
     say(f"tiles: {len(usable):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
-    for line in scaling_in_words(form, index["low"], index["high"]):
+    for line in scaling_in_words(form, about["low"], about["high"]):
         say(line)
 
 
@@ -212,8 +220,8 @@ def _small(path: Path) -> str:
 
 def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
-    index = read_json(folder / INDEX)
-    before = {*index["files"], *index.get("near_another_split", [])}
+    _, columns = read_index(folder)
+    before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
     records, counts, state = packed(folder), Counter[str](), States(root, data)
     for tile in tiles:
         record = records.get(tile.source)
@@ -311,8 +319,11 @@ def _index(
     form: Form,
     data: DataSettings,
     folder: Path,
-) -> tuple[dict[str, Any], Division, list[FoundTile]]:
-    """The contents of tiles.json, how the tiles were divided, and those that stay: none lies beside another split."""
+) -> tuple[dict[str, Any], dict[str, Tensor | list[str]], Division, list[FoundTile]]:
+    """The contents of the index, how the tiles were divided, and those that stay: none lies beside another split.
+
+    The contents are what holds for all tiles, and the columns.
+    """
     sizes = {tile.source: of for tile in usable if (of := journal.records[tile.source].of)}
     with reading():
         classes, labels = read_labels(Path(data.root), layout, usable, data, folder, sizes)
@@ -331,29 +342,30 @@ def _index(
         lines = (f"{plain(name)}\tnear another split\n" for name in near)
         write_text(folder / UNUSABLE, (folder / UNUSABLE).read_text(encoding="utf-8") + "".join(lines))
     split = division.split
-    slots = [journal.records[tile.source].slot for tile in usable]
-    train = [slot for slot, code in zip(slots, split.tolist(), strict=True) if code == 0 and slot is not None]
+    slots = torch.tensor([journal.records[tile.source].slot for tile in usable])
     pixels = np.memmap(folder / PIXELS, dtype=form.dtype, mode="r").reshape(-1, form.bands, data.size, data.size)
-    low, high = edges(pixels, train, form, data.scaling)
-    index = {
+    low, high = edges(pixels, slots[split == 0].tolist(), form, data.scaling)
+    about = {
         **form.entries(),
         "size": data.size,
         "rgb": is_rgb(form),
         "low": low,
         "high": high,
         "classes": classes,
+        "multi_label": layout.kind.stored_as,
+    }
+    columns: dict[str, Tensor | list[str]] = {
         "files": [str(tile.source) for tile in usable],
         "slots": slots,
-        **layout.kind.entries(labels),
-        "split": split.tolist(),
+        "labels": labels,
+        "split": split.to(torch.int8),
+        NEAR: near,
     }
-    if (there := to_keep(places)) is not None:
-        index["places"] = there
+    if (there := known(places)).any():
+        columns["places"] = torch.from_numpy(np.where(there[:, None], places, np.nan))
     if division.blocks is not None:
-        index["blocks"] = division.blocks.tolist()
-    if near:
-        index["near_another_split"] = near
-    return index, division, usable
+        columns["blocks"] = division.blocks
+    return about, columns, division, usable
 
 
 def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Source, Source]]:
@@ -364,9 +376,10 @@ def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Sou
     return [(store.sources[one], store.sources[other]) for one, other in pairs if digests[one] != digests[other]]
 
 
-def _content(digests: Sequence[str], index: dict[str, Any], masks: str) -> str:
+def _content(digests: Sequence[str], store: TileStore, masks: str) -> str:
     """Digest of all that later stages see: sources, their digests, labels, masks and splits."""
-    seen = [index["files"], digests, index["classes"], index["labels"], index["split"]]
+    labels = store.kind.listed(store.labels)
+    seen = [list(store.sources.texts), digests, store.classes, labels, store.split.tolist()]
     text = json.dumps([*seen, masks] if masks else seen)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

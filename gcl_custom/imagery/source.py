@@ -4,7 +4,8 @@ Everything that belongs to a tile goes by its source: digest, slot, label, split
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 WINDOWED = re.compile(r"(?s:(.+))#(\d+),(\d+),(\d+),(\d+)")
 
@@ -44,3 +45,23 @@ class Source(NamedTuple):
         """The source with this text."""
         found = WINDOWED.fullmatch(text)
         return cls(found[1], Window(*map(int, found.groups()[1:]))) if found else cls(text)
+
+
+class Sources(Sequence[Source]):
+    """The sources with these texts, each parsed when it is asked for."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> Source: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Source]: ...
+
+    def __getitem__(self, place: int | slice) -> Source | list[Source]:
+        found = self.texts[place]
+        return Source.parse(found) if isinstance(found, str) else [Source.parse(text) for text in found]

@@ -2,36 +2,46 @@
 
     b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
 
-A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one type. ``tiles.json``
-holds for each tile, in the order of the relative paths, its slot, label, split and, under ``files``, its source. Slots
-are only ever appended, so a second packing after files were added or taken away reuses what is there. Where tiles have
-masks, a third file ``masks.bin`` holds them (tile, h, w), a class number or 255 a pixel.
+A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one type. The index,
+``tiles.safetensors``, holds for each tile, in the order of the relative paths, its slot, label, split and, under
+``files``, its source; what holds for all tiles is JSON in its header. It is mapped into memory, so a store of a
+million tiles opens at once. Slots are only ever appended, so a second packing after files were added or taken away
+reuses what is there. Where tiles have masks, a third file ``masks.bin`` holds them (tile, h, w), a class number or 255
+a pixel.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Real, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Int8, Real, Shaped, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from gcl_custom.arrays import Texts
 from gcl_custom.errors import UserError
-from gcl_custom.files import damaged, read_json
-from gcl_custom.imagery.places.coordinates import kept_places
-from gcl_custom.imagery.source import Source
+from gcl_custom.files import UNREADABLE, damaged, write_bytes
+from gcl_custom.imagery.places.coordinates import Places
+from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
 from gcl_custom.imagery.values.forms import Form
-from gcl_custom.measures.label_kinds import stored_labels
+from gcl_custom.measures.label_kinds import kind_stored
 from gcl_custom.pictures import Quicklook
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 PIXELS = "tiles.bin"
-INDEX = "tiles.json"
+INDEX = "tiles.safetensors"
+EARLIER = "tiles.json"
+"""The index of stores that earlier versions packed."""
+ABOUT, BYTES, ENDS = "about", ".bytes", ".ends"
+"""In the index: the key of what holds for all tiles, and the two columns of texts behind their name."""
 MASKS = "masks.bin"
 MADE_BY = "gcl-custom fit-generator"
 MOMENTS_SAMPLE = 1000
@@ -65,8 +75,57 @@ def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
     return index[:: math.ceil(len(index) / most)]
 
 
+Columns = dict[str, Shaped[Tensor, "n *_"]]
+
+
+def write_index(folder: Path, about: Mapping[str, Any], columns: Mapping[str, Tensor | Sequence[str]]) -> None:
+    """Write the index of a store, whole or not at all.
+
+    Args:
+        about: what holds for all tiles: form, size, ``rgb``, edges, ``classes`` and the kind of label.
+        columns: what each tile has: ``files``, ``slots``, ``labels``, ``split``, and ``places`` and ``blocks`` if there
+            are any. Further columns may have any length.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    tensors: Columns = {}
+    for name, column in columns.items():
+        if isinstance(column, Tensor):
+            tensors[name] = column.contiguous()
+        else:
+            texts = Texts.of(column)
+            tensors[name + BYTES], tensors[name + ENDS] = torch.from_numpy(texts.content), torch.from_numpy(texts.ends)
+    write_bytes(folder / INDEX, save(tensors, {ABOUT: json.dumps(about, ensure_ascii=False)}))
+
+
+def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
+    """What ``write_index`` wrote: what holds for all tiles, and the columns, mapped into memory.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        earlier = (folder / EARLIER).is_file()
+        raise UserError(
+            f"{folder} {'was packed by an earlier version' if earlier else 'holds no packed tiles'} ({INDEX} is "
+            f"missing). Run: {MADE_BY} RECIPE"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()[ABOUT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, *UNREADABLE) as error:
+        raise damaged(path, error, MADE_BY) from None
+
+
+def texts_in(columns: Columns, name: str) -> Texts:
+    """A column of texts."""
+    return Texts(columns[name + BYTES].numpy(), columns[name + ENDS].numpy())
+
+
 class TileStore:
-    """Packed tiles of one size, number of bands and type. It opens quickly and is pickled by its path.
+    """Packed tiles of one size, number of bands and type. It opens at once and is pickled by its path.
 
     Attributes:
         count: number of tiles, n.
@@ -75,7 +134,7 @@ class TileStore:
         size: side of a tile in pixels.
         dtype: "uint8", "uint16", "int16" or "float32".
         rgb: whether the bands are red, green and blue.
-        sources: file and window of each tile.
+        sources: file and window of each tile, made when they are asked for; ``sources.texts`` are theirs.
         classes: names of the labels.
         kind: what a label is.
         labels: label of each tile, as its kind stores it.
@@ -91,34 +150,31 @@ class TileStore:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        index = self.path / INDEX
-        if not index.is_file():
-            raise UserError(
-                f"{self.path} holds no packed tiles ({INDEX} is missing). Run: gcl-custom fit-generator RECIPE"
-            )
-        about = read_json(index, MADE_BY)
+        about, columns = read_index(self.path)
         try:
-            self._understand(about)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise damaged(index, error, MADE_BY) from None
+            self._understand(about, columns)
+        except UNREADABLE as error:
+            raise damaged(self.path / INDEX, error, MADE_BY) from None
 
-    def _understand(self, about: dict[str, Any]) -> None:
+    def _understand(self, about: dict[str, Any], columns: Columns) -> None:
         self.form = Form.of(about)
         self.bands, self.dtype = self.form.bands, self.form.dtype
         self.size: int = about["size"]
         self.rgb: bool = about["rgb"]
         self.classes: list[str] = about["classes"]
-        self._files: list[str] = about["files"]
-        self.count: int = len(self._files)
-        self.kind, self.labels = stored_labels(about)
-        self.has_label: Bool[Tensor, " n"] = self.kind.has_label(self.labels)
-        self.split: Int[Tensor, " n"] = torch.tensor(about["split"], dtype=torch.int64)
-        self.places = kept_places(about.get("places"))
-        kept = about.get("blocks")
-        self.blocks: Int[Tensor, " n"] | None = None if kept is None else torch.tensor(kept, dtype=torch.int64)
+        self.sources = Sources(texts_in(columns, "files"))
+        self.count: int = len(self.sources)
+        self.labels = columns["labels"]
+        self.kind = kind_stored(about["multi_label"], self.labels, len(self.classes))
+        self.split: Int8[Tensor, " n"] = columns["split"]
+        self.places: Places | None = columns["places"].numpy() if "places" in columns else None
+        self.blocks: Int[Tensor, " n"] | None = columns.get("blocks")
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
-        self._slots = np.array(about["slots"], dtype=np.int64)
+        self._slots = columns["slots"].numpy()
+        for name in ("labels", "split", "slots", "places", "blocks"):
+            if name in columns and len(columns[name]) != self.count:
+                raise ValueError(f"it holds {len(columns[name])} {name} of {self.count} tiles")
 
     def __reduce__(self) -> tuple[type["TileStore"], tuple[Path]]:
         return TileStore, (self.path,)
@@ -127,8 +183,8 @@ class TileStore:
         return self.count
 
     @cached_property
-    def sources(self) -> list[Source]:
-        return [Source.parse(text) for text in self._files]
+    def has_label(self) -> Bool[Tensor, " n"]:
+        return self.kind.has_label(self.labels)
 
     @cached_property
     def _pixels(self) -> np.ndarray:

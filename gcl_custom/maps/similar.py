@@ -19,6 +19,7 @@ from gcl_custom.export.backbone_of_run import load_backbone
 from gcl_custom.files import require_free
 from gcl_custom.imagery.places.coordinates import known as placed
 from gcl_custom.imagery.places.on_ground import nearest_km
+from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import SPLITS, TileStore
 from gcl_custom.maps.representations import representations_of
 from gcl_custom.pictures import grid, save_picture
@@ -90,10 +91,10 @@ def most_alike(representations: Float[np.ndarray, "n d"], tile: int, count: int)
 
 def _find(store: TileStore, to: str) -> tuple[int, str]:
     """The tile that is meant, and what is to be said of it."""
-    texts = [str(source) for source in store.sources]
+    texts = store.sources.texts
     if to in texts:
         return texts.index(to), ""
-    if windows := [text for source, text in zip(store.sources, texts, strict=True) if source.path == to]:
+    if windows := [text for text in texts if text.startswith(f"{to}#") and Source.parse(text).path == to]:
         raise UserError(f"--to {to}: it is a scene of {len(windows):,} tiles. Give one of them, such as {windows[0]}")
     if found := LON_LAT.fullmatch(to):
         return _near(store, float(found[1]), float(found[2]), to)

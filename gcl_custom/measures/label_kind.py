@@ -27,7 +27,7 @@ class LabelKind(ABC):
     """One kind of label. Stored labels are a tensor with a row for each tile."""
 
     stored_as: bool | str
-    """The value of ``multi_label`` in tiles.json."""
+    """Its name in the tile store, under ``multi_label``."""
     dense: bool = False
     """Whether each pixel has a label, so that networks are scored by the maps that they make of a tile."""
     measure: str
@@ -61,16 +61,12 @@ class LabelKind(ABC):
     # ---------------------------------------------------------------- reading and storing
 
     @abstractmethod
-    def from_json(self, stored: list[Any], classes: int) -> Shaped[Tensor, "n *_"]:
-        """Labels from tiles.json."""
+    def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
+        """Whether labels are of the type and shape that this kind stores."""
 
-    def to_json(self, labels: Shaped[Tensor, "n *_"]) -> list[Any]:
-        """Labels for tiles.json."""
+    def listed(self, labels: Shaped[Tensor, "n *_"]) -> list[Any]:
+        """Labels as the digest of packed tiles reads them."""
         return labels.tolist()
-
-    def entries(self, labels: Shaped[Tensor, "n *_"]) -> dict[str, Any]:
-        """What tiles.json holds of them: the kind, and the labels."""
-        return {"multi_label": self.stored_as, "labels": self.to_json(labels)}
 
     # ---------------------------------------------------------------- which tiles
 

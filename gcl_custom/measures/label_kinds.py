@@ -5,8 +5,7 @@
 ``label_kind`` says what a kind is asked. A new one is one more class, in KINDS.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -49,8 +48,8 @@ class SingleLabel(NamedKind):
         numbers = {name: number for number, name in enumerate(classes)}
         return torch.tensor([-1 if text is None else numbers.get(text, -1) for text in texts], dtype=torch.int64)
 
-    def from_json(self, stored: list[int], classes: int) -> Int[Tensor, "n"]:
-        return torch.tensor(stored, dtype=torch.int64)
+    def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
+        return (labels.ndim, labels.dtype) == (1, torch.int64)
 
     def has_label(self, labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
         return labels >= 0
@@ -150,13 +149,10 @@ class MultiLabel(NamedKind):
         borne = [set(self.names(text)) for text in texts]
         return torch.tensor([[name in names for name in classes] for names in borne], dtype=torch.bool)
 
-    def from_json(self, stored: list[list[int]], classes: int) -> Bool[Tensor, "n c"]:
-        labels = torch.zeros(len(stored), classes, dtype=torch.bool)
-        for tile, borne in enumerate(stored):
-            labels[tile, borne] = True
-        return labels
+    def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
+        return (labels.shape[1:], labels.dtype) == ((classes,), torch.bool)
 
-    def to_json(self, labels: Bool[Tensor, "n c"]) -> list[list[int]]:
+    def listed(self, labels: Bool[Tensor, "n c"]) -> list[list[int]]:
         return [row.nonzero().flatten().tolist() for row in labels]
 
     def has_label(self, labels: Bool[Tensor, "n c"]) -> Bool[Tensor, "n"]:
@@ -237,8 +233,8 @@ class Masks(LabelKind):
         "and are computed once; their intervals are over test tiles."
     )
 
-    def from_json(self, stored: list[list[int]], classes: int) -> Int[Tensor, "n c"]:
-        return torch.tensor(stored, dtype=torch.int64).reshape(len(stored), classes)
+    def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
+        return (labels.shape[1:], labels.dtype) == ((classes,), torch.int64)
 
     def has_label(self, labels: Int[Tensor, "n c"]) -> Bool[Tensor, "n"]:
         return labels.any(1)
@@ -322,10 +318,16 @@ def kind_in_table(texts: Iterable[str]) -> NamedKind:
     return MULTI_LABEL if any(SEPARATOR in text for text in texts) else SINGLE_LABEL
 
 
-def stored_labels(about: Mapping[str, Any]) -> tuple[LabelKind, Shaped[Tensor, "n *_"]]:
-    """The kind of label and the labels that tiles.json holds."""
-    kind = next(kind for kind in KINDS if kind.stored_as == about["multi_label"])
-    return kind, kind.from_json(about["labels"], len(about["classes"]))
+def kind_stored(name: bool | str, labels: Shaped[Tensor, "n *_"], classes: int) -> LabelKind:
+    """The kind of the labels in a tile store.
+
+    Raises:
+        ValueError: there is no kind of this name, or it stores other labels.
+    """
+    for kind in KINDS:
+        if kind.stored_as == name and kind.stores(labels, classes):
+            return kind
+    raise ValueError(f"it holds labels of {labels.dtype} {tuple(labels.shape)}, which are not of kind {name}")
 
 
 def kind_scored_by(measure: str) -> LabelKind:

@@ -14,7 +14,7 @@ from gcl_custom.imagery import pack_tiles, packing_journal, read_tile
 from gcl_custom.imagery.folders import FoundTile, Layout
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.splits import told
-from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.tile_store import INDEX, TileStore, read_index
 from gcl_custom.measures.label_kinds import MULTI_LABEL
 from gcl_custom.recipe.imagery import DataSettings, SplitLists, SplitSettings, SyntheticScenesSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -41,7 +41,7 @@ def test_pixels_labels_and_splits_are_those_of_the_files(tmp_path: Path) -> None
     for number in range(30):
         Image.fromarray(colours(number, 16)).save(root / ("forest", "water")[number % 2] / f"{number:03d}.png")
     tiles = packed(run_on(root))
-    assert tiles.sources == sorted(tiles.sources, key=str)
+    assert list(tiles.sources) == sorted(tiles.sources, key=str)
     assert (tiles.count, tiles.bands, tiles.dtype, tiles.rgb, tiles.classes) == (
         30,
         3,
@@ -87,7 +87,7 @@ def test_a_killed_packing_resumes_to_the_same_bytes(
         file.write(b'["forest/0')
     assert not plan.tiles(killed).done
     pack_tiles.pack_tiles(killed)
-    for name in ("tiles.bin", "tiles.json", "packing.jsonl", "unusable.txt"):
+    for name in ("tiles.bin", "tiles.safetensors", "packing.jsonl", "unusable.txt"):
         assert (path / name).read_bytes() == (plan.tiles(whole).path / name).read_bytes()
     assert content(whole) == content(killed)
 
@@ -121,9 +121,28 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     again = run_on(root, tmp_path / "fresh")
     renewed, fresh = TileStore(plan.tiles(run).path), packed(again)
     every = torch.arange(fresh.count)
-    assert renewed.sources == fresh.sources
+    assert list(renewed.sources) == list(fresh.sources)
     assert torch.equal(renewed.read(every), fresh.read(every))
     assert content(run) == content(again)
+
+
+def test_tiles_of_an_earlier_version_get_an_index_and_nothing_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_on(class_folders(tmp_path / "root"))
+    before, digest = packed(run), content(run)
+    index = plan.tiles(run).path / INDEX
+    written, earlier = index.read_bytes(), index.with_name("tiles.json")
+    index.unlink()
+    earlier.write_text("{}")
+    monkeypatch.setattr(read_tile, "tile_from", None)
+    later = run.stage("later", {}, [plan.tiles(run)])
+    later.begin()
+    later.finish()
+    assert packed(run).count == before.count
+    assert "packed by an earlier version" in capsys.readouterr().out
+    assert (index.read_bytes(), content(run), earlier.exists()) == (written, digest, False)
+    assert run.stage("later", {}, [plan.tiles(run)]).done, "what was made from the tiles stays"
 
 
 def test_tiles_are_looked_for_again_only_if_a_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +186,7 @@ def test_tiles_from_which_something_was_made_are_packed_anew_only_if_asked_for(
     """A finished backbone would be refused if the tiles under it were replaced."""
     root = class_folders(tmp_path / "root")
     run = run_on(root)
-    before = packed(run).sources
+    before = list(packed(run).sources)
     made = run.stage("later", {}, [plan.tiles(run)])
     made.begin()
     made.finish()
@@ -179,7 +198,7 @@ def test_tiles_from_which_something_was_made_are_packed_anew_only_if_asked_for(
     else:
         (root / "forest").rename(root / "wood")
     capsys.readouterr()
-    assert packed(run).sources == before
+    assert list(packed(run).sources) == before
     said = " ".join(capsys.readouterr().out.split())
     assert {"added": ": 1 added.", "emptied": "holds no image", "labels": "15 added, 15 gone"}[what] in said
     assert "gcl-custom run" in said
@@ -378,7 +397,7 @@ def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, mon
     monkeypatch.setattr(pack_tiles, "layout_of", lambda *rest: Layout(found, ["east", "west"], []))
     run = run_on(root)
     tiles = packed(run)
-    assert tiles.sources == [tile.source for tile in found]
+    assert list(tiles.sources) == [tile.source for tile in found]
     for number, (path, window) in enumerate(tiles.sources):
         rows, columns = (slice(*ends) for ends in window.ends)
         assert np.array_equal(tiles.read(torch.tensor([number]))[0].numpy(), scenes[path][:, rows, columns])
@@ -388,7 +407,7 @@ def test_windows_of_a_scene_are_packed_as_tiles_of_their_own(tmp_path: Path, mon
     assert pack_tiles.changed(run) is None
     before = content(run)
     monkeypatch.setattr(read_tile, "tile_from", None)  # nothing is decoded again
-    assert packed(Run(run.path, run.recipe, redo=True)).sources == tiles.sources
+    assert packed(Run(run.path, run.recipe, redo=True)).sources[:] == tiles.sources[:]
     assert content(run) == before
 
 
@@ -519,7 +538,7 @@ def test_a_store_without_places_holds_nothing_of_them(tmp_path: Path) -> None:
     run = run_on(class_folders(tmp_path / "root"))
     tiles = packed(run)
     assert (tiles.places, tiles.blocks) == (None, None)
-    assert not {"places", "blocks"} & json.loads((tiles.path / "tiles.json").read_text()).keys()
+    assert not {"places", "blocks"} & read_index(tiles.path)[1].keys()
     assert not {"by", "near_km", "block_km", "lists"} & plan.tiles(run).settings["data"]["split"].keys(), (
         "a run of an earlier version stays valid"
     )

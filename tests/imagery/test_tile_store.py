@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from written_index import read_lists, write_lists
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.tile_store import TileRows, TileStore, spread, thinned
+from gcl_custom.imagery.source import Source
+from gcl_custom.imagery.tile_store import INDEX, TileRows, TileStore, read_index, spread, texts_in, thinned, write_index
 
 
 def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
@@ -24,7 +27,7 @@ def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
         "labels": [0, 1, -1, 0, 1], "split": [0, 2, 1, 0, 0], "multi_label": False, "slots": [5, 0, 2, 1, 3],
         "low": edges[0], "high": edges[1],
     }  # fmt: skip
-    (path / "tiles.json").write_text(json.dumps(about))
+    write_lists(path, about)
     return TileStore(path), pixels[[5, 0, 2, 1, 3]]
 
 
@@ -40,6 +43,7 @@ def test_store_reads_its_slots_and_survives_pickling(tmp_path: Path, dtype: str)
     assert (tiles.count, len(tiles), tiles.bands, tiles.size) == (5, 5, 4, 16)
     assert tiles.index("train").tolist() == [0, 3, 4]
     assert tiles.index("valid").tolist() == [2]
+    assert torch.equal(again.labels, tiles.labels)
     assert len(pickle.dumps(tiles)) < 1000
 
 
@@ -88,20 +92,70 @@ def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("tiles.bin", b""), ("tiles.bin", bytes(1000)), ("tiles.bin", bytes(4 * 16 * 16 * 2)), ("tiles.json", b"{"),
-        ("tiles.json", b"[]"), ("tiles.json", b"{}"), ("tiles.json", b"\xff"), ("tiles.json", None),
+        ("tiles.bin", b""), ("tiles.bin", bytes(1000)), ("tiles.bin", bytes(4 * 16 * 16 * 2)), (INDEX, b""),
+        (INDEX, b"{}"), (INDEX, b"\xff" * 100), (INDEX, "cut"), (INDEX, "header"), (INDEX, "split"), (INDEX, "labels"),
+        (INDEX, "text"), (INDEX, "kind"),
     ],
 )  # fmt: skip
-def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, name: str, content: bytes | str) -> None:
     folder = tmp_path / "run" / "tiles"
     folder.mkdir(parents=True)
     (tmp_path / "run" / "recipe.yaml").touch()
     store(folder)
-    about = json.loads((folder / "tiles.json").read_text())
-    (folder / name).write_bytes(json.dumps(about | {"split": None}).encode() if content is None else content)
+    columns = load_file(folder / INDEX)
+    if isinstance(content, bytes):
+        (folder / name).write_bytes(content)
+    elif content == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1])
+    elif content == "header":
+        save_file(columns, folder / name)
+    elif content == "text":
+        about = {"about": json.dumps(read_index(folder)[0])}
+        save_file(columns | {"files.bytes": columns["files.bytes"][1:]}, folder / name, about)
+    elif content == "kind":
+        write_lists(folder, read_lists(folder) | {"multi_label": True})
+    else:
+        write_lists(folder, read_lists(folder) | {content: [0]})
     message = rf"{name} is damaged.*Remove the folder {folder}, then type: gcl-custom fit-generator --run run: it is"
     with pytest.raises(UserError, match=message):
         TileStore(folder).read(torch.arange(2))
+
+
+def test_what_an_index_is_given_is_read_again(tmp_path: Path) -> None:
+    files = ["a/1.tif", "b#c\n.png", "\udce9.png", "", "s.tif#0000064,0000000,0000032,0000032"]
+    columns = {
+        "slots": torch.tensor([4, 0, 1, 1, 2]), "split": torch.tensor([0, 1, 2, 0, 0], dtype=torch.int8),
+        "labels": torch.rand(5, 3).round().bool(), "places": torch.rand(3, 2).T.contiguous().double(),
+    }  # fmt: skip
+    about = {"size": 16, "classes": ["é", "b"], "low": [0.1]}
+    write_index(tmp_path, about, {"files": files, "none": [], **columns})
+    said, found = read_index(tmp_path)
+    assert said == about
+    assert list(texts_in(found, "files")) == files
+    assert list(texts_in(found, "none")) == []
+    for name, column in columns.items():
+        assert torch.equal(found[name], column)
+        assert found[name].dtype == column.dtype
+    written = (tmp_path / INDEX).read_bytes()
+    write_index(tmp_path, about, {**columns, "none": [], "files": files})
+    assert (tmp_path / INDEX).read_bytes() == written, "the same store has the same bytes"
+
+
+def test_sources_are_made_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    real = Source.parse
+    monkeypatch.setattr(Source, "parse", lambda text: parsed.append(text) or real(text))
+    tiles, _ = store(tmp_path)
+    tiles.read(tiles.index("train"))
+    assert (len(tiles.sources), parsed) == (5, [])
+    assert (tiles.sources[-1], parsed) == (Source("t"), ["t"])
+    assert tiles.sources[1:3] == [Source("q"), Source("r")]
+
+
+def test_a_store_of_an_earlier_version_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tiles.json").write_text("{}")
+    with pytest.raises(UserError, match=r"earlier version .*Run: gcl-custom fit-generator RECIPE"):
+        TileStore(tmp_path)
 
 
 def test_each_tile_has_the_row_of_its_place_in_the_list() -> None:

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -20,7 +18,7 @@ from gcl_custom.measures.label_kinds import (
     kind_in_recipe,
     kind_in_table,
     kind_scored_by,
-    stored_labels,
+    kind_stored,
 )
 from gcl_custom.recipe.imagery import DataSettings, SplitSettings
 
@@ -98,15 +96,14 @@ def test_confusion_has_true_classes_in_rows_and_is_summed_over_seeds() -> None:
         (MULTI_LABEL, [[1], [], [], [0, 1]], [True, False, False, True], [True, False, False, True]),
     ],
 )
-def test_labels_come_back_from_json(kind: LabelKind, stored: list, has_label: list[bool], of_water: list[bool]) -> None:
+def test_labels_say_their_kind(kind: LabelKind, stored: list, has_label: list[bool], of_water: list[bool]) -> None:
     texts = ["water", None, "gone", "forest;water" if kind is MULTI_LABEL else "forest"]
     labels = kind.encode(texts, ["forest", "water"])
-    about = json.loads(json.dumps({"classes": ["forest", "water"], **kind.entries(labels)}))
-    assert about["labels"] == stored
-    found, again = stored_labels(about)
-    assert found is kind
-    assert torch.equal(again, labels)
-    assert again.dtype == labels.dtype
+    assert kind.listed(labels) == stored
+    assert kind_stored(kind.stored_as, labels, 2) is kind
+    for wrong in (labels.float(), labels[:, None], labels.reshape(-1) if labels.ndim > 1 else labels[:, None]):
+        with pytest.raises(ValueError, match=f"not of kind {kind.stored_as}"):
+            kind_stored(kind.stored_as, wrong, 2)
     assert kind.has_label(labels).tolist() == has_label
     assert kind.bears(labels, 1).tolist() == of_water
 
@@ -263,10 +260,9 @@ def test_masks_are_scored_by_what_is_kept_of_them() -> None:
 
 def test_labels_of_masks_are_their_pixels_of_each_class() -> None:
     labels = torch.tensor([[20, 5], [25, 0], [0, 0], [3, 3]])
-    about = json.loads(json.dumps({"classes": ["land", "water"], **MASKS.entries(labels)}))
-    kind, again = stored_labels(about)
-    assert kind is MASKS
-    assert torch.equal(again, labels)
+    assert kind_stored("masks", labels, 2) is MASKS
+    with pytest.raises(ValueError, match="not of kind masks"):
+        kind_stored("masks", labels, 3)
     assert MASKS.has_label(labels).tolist() == [True, True, False, True]
     assert MASKS.bears(labels, 1).tolist() == [True, False, False, True]
     assert MASKS.strata(labels).tolist() == [1, 0, -1, 1]  # water is rarer

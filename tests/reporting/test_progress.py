@@ -2,8 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.tile_store import INDEX
+from written_index import read_lists, write_lists
+
+from gcl_custom.files import write_json
 from gcl_custom.reporting import progress, report
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -35,9 +36,9 @@ def test_an_evaluation_waits_for_nothing(make_run: Callable[..., Any], tmp_path:
 
 def test_a_run_without_labels_ends_with_its_pretraining(make_run: Callable[..., Any], tmp_path: Path) -> None:
     run: Run = make_run(tmp_path)
-    index = plan.tiles(run).path / INDEX
-    about = read_json(index)
-    write_json(index, about | {"labels": [-1] * len(about["labels"]), "classes": []})
+    tiles = plan.tiles(run).path
+    about = read_lists(tiles)
+    write_lists(tiles, about | {"labels": [-1] * len(about["labels"]), "classes": []})
     found = progress.awaited(run)
     assert found.aim == "pretraining"
     assert [stage.name for stage in found.stages if stage.name.startswith("pretrain/")] == [

@@ -6,8 +6,8 @@ import pytest
 from complete_runs import made
 from PIL import Image
 from small_images import class_folders
+from written_index import read_lists, write_lists
 
-from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.reporting import split_map
 from gcl_custom.runs import plan
@@ -59,13 +59,13 @@ def test_the_report_says_the_split_and_draws_it_where_places_are_known(tmp_path:
     run = made(tmp_path, data={"root": str(class_folders(tmp_path / "root")), "size": 16})
     assert split_map.section(run) == "", "nothing is packed"
     pack_tiles.pack_tiles(run)
-    index = plan.tiles(run).path / "tiles.json"
-    about = read_json(index)
+    tiles = plan.tiles(run).path
+    about = read_lists(tiles)
     about.pop("places", None)
-    write_json(index, about)
+    write_lists(tiles, about)
     assert "divided at random" in split_map.section(run)
     assert "<img" not in split_map.section(run)
-    write_json(index, about | {"places": [[10 + number / 100, 50.0] for number in range(len(about["files"]))]})
+    write_lists(tiles, about | {"places": [[10 + number / 100, 50.0] for number in range(len(about["files"]))]})
     section = split_map.section(run)
     assert "<img" in section
     assert "of a training tile; the median distance is" in section

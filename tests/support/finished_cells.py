@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from written_index import write_lists
 
 from gcl_custom.files import write_json
-from gcl_custom.imagery.tile_store import INDEX, SPLITS
+from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.study import Grid, load_study
@@ -44,8 +45,8 @@ def finish(run: Run) -> None:
         if stage.name == "tiles":
             about = {"files": [f"{n}.png" for n in range(4)], "labels": LABELS, "split": [SPLITS.index("test")] * 4}
             form = {"dtype": "uint8", "bands": 3, "size": 32, "rgb": True, "classes": ["a", "b"]}
-            write_json(
-                stage.path / INDEX,
+            write_lists(
+                stage.path,
                 about | form | {"low": [0], "high": [255], "multi_label": False, "slots": [0, 1, 2, 3]},
             )
         if stage.name.startswith("pretrain"):

@@ -1,11 +1,11 @@
 """A store of small tiles with labels, and a classifier of them whose backbone has nothing to learn."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from written_index import write_lists
 
 from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.imagery.tile_store import TileStore
@@ -36,7 +36,7 @@ def store_in(folder: Path, count: int = 24, size: int = 24) -> TileStore:
         "labels": np.where(np.arange(count) % 6 == 5, -1, labels).tolist(),
         "split": [(0, 0, 0, 0, 1, 2)[i // 2 % 6] for i in range(count)],
     }
-    (folder / "tiles.json").write_text(json.dumps(about))
+    write_lists(folder, about)
     return TileStore(folder)
 
 

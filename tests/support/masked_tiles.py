@@ -1,6 +1,5 @@
 """Small imagery with masks: bright blocks on a dark ground, and whatever is scored on it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from written_index import write_lists
 
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import MASKS
@@ -50,9 +50,9 @@ def store_in(folder: Path, count: int = 24, side: int = 16, ignored: float = 0.0
         "dtype": "uint8", "bands": 3, "size": side, "rgb": True, "classes": ["ground", "block"],
         "low": [0] * 3, "high": [255] * 3, "files": [f"{i:02d}.png" for i in range(count)],
         "slots": list(range(count)), "split": [(0, 0, 0, 0, 1, 2)[i % 6] for i in range(count)],
-        **MASKS.entries(counts),
+        "multi_label": MASKS.stored_as, "labels": counts,
     }  # fmt: skip
-    (folder / "tiles.json").write_text(json.dumps(about))
+    write_lists(folder, about)
     return TileStore(folder)
 
 

@@ -1,11 +1,11 @@
 """A run whose tiles, reconstructions and views are told apart by their brightness."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from written_index import write_lists
 
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.contrastive import Contrastive
@@ -79,7 +79,7 @@ def run_in(folder: Path) -> Run:
         "labels": labels.tolist(),
         "split": split.tolist(),
     }
-    (tiles.path / "tiles.json").write_text(json.dumps(about))
+    write_lists(tiles.path, about)
     tiles.finish()
     for stage, values in ((plan.reconstructions(run), [100]), (plan.views(run), [200, 201, 202])):
         stage.path.mkdir()

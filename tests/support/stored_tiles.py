@@ -1,9 +1,9 @@
 """A small store of random tiles."""
 
-import json
 from pathlib import Path
 
 import numpy as np
+from written_index import write_lists
 
 from gcl_custom.imagery.tile_store import TileStore
 
@@ -17,5 +17,5 @@ def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore
         "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],
         "high": [255, 255], "multi_label": False, "split": [2 if number % 3 == 2 else 0 for number in range(tiles)],
     }  # fmt: skip
-    (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
+    write_lists(folder, about)
     return TileStore(folder)

@@ -1,10 +1,10 @@
 """Runs whose tokenizer is to be fitted, on smooth random fields."""
 
-import json
 from pathlib import Path
 
 import torch
 from torch import nn
+from written_index import write_lists
 
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.features import WithoutNetworkSettings
@@ -41,7 +41,7 @@ def tile_store(folder: Path, bands: int = 2) -> TileStore:
         "files": [f"{number:02d}.tif" for number in range(24)], "multi_label": False, "slots": list(range(24)),
         "low": [0] * bands, "high": [255] * bands, "split": [0] * 16 + [1] * 4 + [2] * 4,
     }  # fmt: skip
-    (folder / "tiles.json").write_text(json.dumps(about), encoding="utf-8")
+    write_lists(folder, about)
     return TileStore(folder)
 
 

@@ -35,19 +35,6 @@ def known(places: Places) -> np.ndarray:
     return found
 
 
-def to_keep(places: Places) -> list[list[float] | None] | None:
-    """The places for tiles.json; None where there is none."""
-    there = known(places)
-    return [place if has else None for place, has in zip(places.tolist(), there, strict=True)] if there.any() else None
-
-
-def kept_places(stored: Sequence[Sequence[float] | None] | None) -> Places | None:
-    """The places from tiles.json."""
-    if stored is None:
-        return None
-    return np.array([place or (math.nan, math.nan) for place in stored], dtype=np.float64)
-
-
 def places_in_names(paths: Sequence[str]) -> Places:
     """The places that the names of files hold. All are unknown unless nearly all names hold one.
 

@@ -152,7 +152,7 @@ def test_packing_gives_the_store_of_the_folder_and_notices_a_change(form: str, t
     stores = [TileStore(plan.tiles(each).path) for each in (theirs, ours)]
     everything = torch.arange(len(files))
     assert torch.equal(stores[0].read(everything), stores[1].read(everything))
-    assert (stores[0].sources, stores[0].classes) == (stores[1].sources, stores[1].classes)
+    assert (stores[0].sources[:], stores[0].classes) == (stores[1].sources[:], stores[1].classes)
     assert torch.equal(stores[0].labels, stores[1].labels)
     assert torch.equal(stores[0].split, stores[1].split)
     assert plan.tiles(theirs).facts["content"] == plan.tiles(ours).facts["content"]

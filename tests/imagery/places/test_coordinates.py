@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gcl_custom.imagery.places.coordinates import kept_places, known, places_in_names, to_keep
+from gcl_custom.imagery.places.coordinates import known, places_in_names
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,3 @@ def test_a_slip_among_many_names_has_no_place_and_few_places_among_names_are_non
     assert np.isnan(found[-1]).all()
     assert not known(places_in_names([*names, *(f"{number}.jpg" for number in range(30))])).any()
     assert places_in_names([]).shape == (0, 2)
-
-
-def test_places_outlive_the_file_that_keeps_them() -> None:
-    places = np.array([[1.5, 2.5], [np.nan, np.nan]])
-    stored = to_keep(places)
-    assert stored == [[1.5, 2.5], None]
-    back = kept_places(stored)
-    assert back is not None
-    np.testing.assert_array_equal(back, places)
-    assert to_keep(places[1:]) is None
-    assert kept_places(None) is None

@@ -138,11 +138,11 @@ def test_a_server_that_dies_ends_the_packing_which_then_goes_on(server: RangeSer
         server.dies_after = after
         with pytest.raises(UserError, match=rf"data\.scenes\.remote: {server.address}.* cannot be read .* start again"):
             packed(tmp_path, data)
-        assert not (tmp_path / "run" / "tiles" / "tiles.json").exists()
+        assert not (tmp_path / "run" / "tiles" / "tiles.safetensors").exists()
         assert not plan.tiles(run_of(tmp_path, data)).done
     server.dies_after = None
     again = packed(tmp_path, data)
-    for name in ("tiles.bin", "tiles.json"):
+    for name in ("tiles.bin", "tiles.safetensors"):
         assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 

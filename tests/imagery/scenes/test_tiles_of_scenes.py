@@ -165,7 +165,7 @@ def test_a_killed_packing_of_scenes_resumes_to_the_same_bytes(tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             packed(tmp_path, data, "killed")
     killed = packed(tmp_path, data, "killed")
-    for name in ("tiles.bin", "tiles.json"):
+    for name in ("tiles.bin", "tiles.safetensors"):
         assert (killed.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
