@@ -3,14 +3,14 @@
 b  tiles in a batch     d  width of the backbone     t  width of the frozen network     n  training tiles
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from gcl_custom.arrays import read_array, require_shape
@@ -20,8 +20,29 @@ from gcl_custom.imagery.tile_store import TileRows
 FEATURES, TILES = "features.npy", "tiles.npy"
 MADE_BY = "gcl-custom pretrain"
 """The command that makes targets."""
+BLOCK = 2**12
+"""Rows that are read at a time."""
 LEAST_DEVIATION = 1e-3
 """A feature that hardly varies over the tiles is divided by this, so that it is not blown up."""
+
+
+def column_moments(
+    rows: Float[np.ndarray, "n t"], block: int = BLOCK
+) -> tuple[Float64[np.ndarray, " t"], Float64[np.ndarray, " t"]]:
+    """Mean and standard deviation of each column, those of NumPy in float64 to the last bit.
+
+    NumPy's own would hold all rows in memory, as doubles.
+    """
+
+    def mean(of: Callable[[np.ndarray], np.ndarray]) -> Float64[np.ndarray, " t"]:
+        total = np.zeros((1, rows.shape[1]))
+        for start in range(0, len(rows), block):
+            part = of(rows[start : start + block].astype(np.float64))
+            total = np.concatenate([total, part]).sum(0, keepdims=True)  # row after row, as in one sum
+        return total[0] / len(rows)
+
+    centre = mean(lambda part: part)
+    return centre, np.sqrt(mean(lambda part: np.square(part - centre)))
 
 
 class TargetStore:
@@ -52,8 +73,8 @@ class TargetStore:
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        mean = self._features.mean(0, dtype=np.float64)
-        return mean, np.maximum(self._features.std(0, dtype=np.float64), LEAST_DEVIATION)
+        mean, deviation = column_moments(self._features)
+        return mean, np.maximum(deviation, LEAST_DEVIATION)
 
     def read(self, tiles: Int[Tensor, " b"]) -> Float[Tensor, "b t"]:
         """The standardised features of some tiles."""

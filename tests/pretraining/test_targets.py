@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gcl_custom.errors import UserError
-from gcl_custom.pretraining.targets import FEATURES, TILES, Prediction, TargetStore
+from gcl_custom.pretraining.targets import FEATURES, TILES, Prediction, TargetStore, column_moments
 
 
 def store_of(folder: Path, features: np.ndarray, tiles: list[int]) -> TargetStore:
@@ -25,6 +25,14 @@ def test_features_are_standardised_over_the_training_tiles(tmp_path: Path) -> No
     np.testing.assert_allclose(found.std(0), [1, 1, 0], atol=1e-5)  # the last never varies
     np.testing.assert_array_equal(store.read(torch.tensor([14, 12])).numpy(), found[[2, 1]])
     assert store.width == 3
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (37, 200), (7, 1), (1, 4)])
+def test_moments_by_blocks_are_those_of_all_rows_at_once(shape: tuple[int, int]) -> None:
+    rows = np.random.default_rng(0).normal(3, 2, shape).astype(np.float32)
+    mean, deviation = column_moments(rows, block=7)
+    np.testing.assert_array_equal(mean, rows.mean(0, dtype=np.float64))
+    np.testing.assert_array_equal(deviation, rows.std(0, dtype=np.float64))
 
 
 def test_a_folder_without_targets_is_refused(tmp_path: Path) -> None:
