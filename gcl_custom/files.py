@@ -1,13 +1,15 @@
 """Write files so that a kill never leaves half of one, and keep other processes out of a folder."""
 
+import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,30 @@ def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: its folder cannot be made ({error.strerror}). Give another --out") from None
+
+
+JOINED = 1024
+"""Values that are JSON at a time in a digest."""
+
+
+def json_digest(columns: Sequence[Iterable[object]], values: Iterable[object] = ()) -> str:
+    """The digest of ``json.dumps([*map(list, columns), *values])``, whose text is never whole in memory."""
+
+    def parts(some: Iterable[object]) -> Iterator[str]:
+        left, lead = iter(some), ""
+        while taken := list(islice(left, JOINED)):
+            yield lead + json.dumps(taken)[1:-1]
+            lead = ", "
+
+    wholes: list[Iterable[str]] = [chain("[", parts(column), "]") for column in columns]
+    found, lead = hashlib.blake2b(b"[", digest_size=16), ""
+    for whole in [*wholes, parts(values)]:
+        for part in whole:
+            found.update((lead + part).encode())
+            lead = ""
+        lead = ", "
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:

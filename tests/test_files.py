@@ -1,8 +1,11 @@
+import hashlib
+import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
+from gcl_custom import files
 from gcl_custom.errors import Busy, UserError
 from gcl_custom.files import locked, require_free, write_atomically
 
@@ -50,3 +53,18 @@ def test_a_place_is_free_if_nothing_is_there_or_it_may_be_replaced_by_its_like(t
             require_free(path, overwrite=True, folder=not is_folder)
     with pytest.raises(UserError, match="folder cannot be made"):
         require_free(file / "inside", overwrite=False)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
+@pytest.mark.parametrize("values", [[], ["x"], [["a", 1], None, 2.5, "é", [], {"b": []}]])
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_a_digest_part_by_part_is_that_of_the_whole(
+    of: int, values: list, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "JOINED", 3)
+    columns = [[f"{n} [,] {column}" for n in range(count)] for column in range(of)]
+    text = json.dumps([*columns, *values])
+    assert (
+        files.json_digest([iter(column) for column in columns], iter(values))
+        == hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    )

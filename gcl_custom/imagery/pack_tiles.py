@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
-from gcl_custom.files import read_json, write_json, write_text
+from gcl_custom.files import json_digest, read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
@@ -379,14 +379,13 @@ def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Sou
 def _content(digests: Sequence[str], store: TileStore, masks: str) -> str:
     """Digest of all that later stages see: sources, their digests, labels, masks and splits."""
     labels = store.kind.listed(store.labels)
-    seen = [list(store.sources.texts), digests, store.classes, labels, store.split.tolist()]
-    text = json.dumps([*seen, masks] if masks else seen)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return json_digest(
+        [store.sources.texts, digests, store.classes, labels, store.split.tolist()], [masks] if masks else []
+    )
 
 
 def _listing(root: Path, data: DataSettings, layout: Layout) -> str:
     """Digest of sources, their splits and labels, and the files' sizes and times of change."""
     state = States(root, data)
-    seen = [((str(tile.source), tile.split, tile.label), state.of(tile.source)) for tile in layout.tiles]
-    text = json.dumps([*seen, *mask_states(root, layout)])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    seen = (((str(tile.source), tile.split, tile.label), state.of(tile.source)) for tile in layout.tiles)
+    return json_digest([], chain(seen, mask_states(root, layout)))
