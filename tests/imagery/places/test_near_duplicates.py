@@ -1,4 +1,5 @@
 import io
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gcl_custom.imagery.places.near_duplicates import MOST_DIFFERENT, difference_hashes, near_pairs
+from gcl_custom.imagery.places import near_duplicates
+from gcl_custom.imagery.places.near_duplicates import MOST_DIFFERENT, SHARED, difference_hashes, near_pairs
 
 
 def scene(seed: int, size: int = 64) -> np.ndarray:
@@ -62,6 +64,38 @@ def test_pairs_agree_with_counting_bits_one_by_one() -> None:
     ]
     assert near_pairs(hashes, telling, split, most=2).tolist() == slow
     assert slow
+
+
+@pytest.mark.parametrize("chunk", [50, 2**21])
+def test_among_many_tiles_the_same_pairs_are_found_by_the_bytes_that_they_share(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, (3000, 2), dtype=np.uint64)
+    bits = np.unpackbits(hashes[:1000].view(np.uint8), axis=1)
+    for number, row in enumerate(bits):  # up to 17 answers change
+        row[rng.permutation(128)[: number % 18]] ^= 1
+    hashes[1000:2000] = np.packbits(bits, axis=1).view(np.uint64)
+    split, telling = np.arange(3000) // 1000, rng.random(3000) < 0.95
+    compared = near_pairs(hashes, telling, split)
+    assert len(compared) > 600
+    monkeypatch.setattr(near_duplicates, "MANY", 0)
+    monkeypatch.setattr(near_duplicates, "CHUNK", chunk)
+    monkeypatch.setattr(near_duplicates, "_half_alike", None)
+    np.testing.assert_array_equal(near_pairs(hashes, telling, split), compared)
+
+
+def test_near_duplicates_share_two_bytes() -> None:
+    """With most answers different, 4 of 16 bytes agree wherever these lie."""
+    alike = 16 - MOST_DIFFERENT
+    assert all(any(pair in SHARED for pair in combinations(four, 2)) for four in combinations(range(16), alike))
+
+
+def test_where_nearly_all_share_bytes_all_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "MANY", 0)
+    monkeypatch.setattr(near_duplicates, "_joined", None)
+    hashes = np.zeros((40, 2), np.uint64)
+    assert len(near_pairs(hashes, np.ones(40, bool), np.arange(40) % 2)) == 400
 
 
 def test_a_hash_is_what_neighbouring_means_say() -> None:
