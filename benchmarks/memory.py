@@ -1,4 +1,5 @@
-"""A training step with freed memory kept, against the same step as the C library comes.
+"""What memory costs: by the number of tiles (``many_tiles``), and a training step with freed memory kept, against the
+same step as the C library comes.
 
     python -m benchmarks.memory [TILE_SIZE]
 
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,8 +43,11 @@ def steps(kept: bool, size: int) -> dict[str, float]:
     return {"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def rows(size: int = 64) -> list[dict[str, Any]]:
-    """One row with name, ratio, target and detail."""
+def rows(size: int = 64) -> Sequence[Any]:
+    """The rows of ``many_tiles``, and one of the step."""
+    from benchmarks import many_tiles  # here, since the processes that take steps are to load no more than these need
+
+    counted = list(many_tiles.rows())
     found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     for _ in range(ROUNDS):
         for kept, runs in found.items():
@@ -53,9 +58,9 @@ def rows(size: int = 64) -> list[dict[str, Any]]:
         [statistics.median(run[key] for run in found[kept]) for key in ("seconds", "memory")] for kept in (False, True)
     )
     detail = f"{plain:.2f} -> {ours:.2f} s a step; {plain_mb:,.0f} -> {ours_mb:,.0f} MB"
-    return [{"name": "freed memory kept", "ratio": plain / ours, "target": None, "detail": detail}]
+    return [*counted, {"name": "freed memory kept", "ratio": plain / ours, "target": None, "detail": detail}]
 
 
 if __name__ == "__main__":
-    for found in rows(*map(int, sys.argv[1:])):
-        print(f"{found['name']}: {found['ratio']:.2f} times. {found['detail']}")
+    for line in rows(*map(int, sys.argv[1:])):
+        print(f"{line['name']}: {line['ratio']:.3g} {line.get('unit', 'times')}. {line['detail']}")
