@@ -38,7 +38,7 @@ from gcl_custom.runs.run import Run
 from gcl_custom.training.steps import Steps
 from gcl_custom.views.view_store import ViewStore, ViewWriter
 
-COUNTS, MILLION, FEW = (1_000, 10_000, 100_000), 1_000_000, 256
+COUNTS, MILLION, FEW = (1_000, 10_000, 100_000), 1_000_000, 1_024
 SIDE, STEPS, BATCH = 32, 10, 64
 SECONDS = 1.0
 """Goal for a store of a million tiles to open."""
@@ -250,7 +250,7 @@ def of(name: str, counts: Sequence[int] = COUNTS) -> Iterator[Row]:
     """The rows of a job: what each tile more takes of memory, and whether time grows in proportion."""
     found = taken(name, counts)
     memory = ", ".join(f"{count:,}: {one.memory / 1e6:,.1f} MB" for count, one in zip(counts, found, strict=True))
-    more = max(0, found[-1].memory - found[-2].memory) / (counts[-1] - counts[-2])
+    more = max(0, found[-1].memory - found[0].memory) / (counts[-1] - counts[0])
     yield Row(
         name=f"{name}, memory of each tile more", ratio=more, target=BYTES, detail=memory, unit="bytes", most=True
     )

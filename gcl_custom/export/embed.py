@@ -43,6 +43,8 @@ from gcl_custom.runs.run import Run
 from gcl_custom.training.launched import sent, shared
 
 FORMATS = (".parquet", ".npy")
+ROWS = 2**12
+"""Rows of a group in Parquet: a group is encoded in memory as a whole."""
 EXAMPLES = 5
 """Number of unusable files that a message names."""
 
@@ -78,7 +80,7 @@ def embed(
     if out.suffix == ".parquet":
         columns = arrow(table, known)
         with write_atomically(out, columns.nbytes) as part:
-            pyarrow.parquet.write_table(columns, part)
+            pyarrow.parquet.write_table(columns, part, row_group_size=ROWS)
     else:
         _write_array(table, out)
     placed = sum(place is not None for place in table.places)
