@@ -1,4 +1,5 @@
-"""Stage without a run: a folder or a collection of images -> a recipe that fits it, each choice with its reason.
+"""Stage without a run: a folder or a collection of images -> a recipe that fits it, each choice with its reason, and a
+card of what was found.
 
 The recipe begins with the shipped one that ``run FOLDER`` would take. Batches are then fitted to this machine's memory
 and epochs to a budget of minutes, by measured steps.
@@ -18,6 +19,7 @@ import torch
 from gcl_custom.check.band_choices import Chosen, band_choices
 from gcl_custom.check.estimates import FoundTiles, estimate
 from gcl_custom.check.folder_recipe import COLOUR, folder_recipe, shorter_sides
+from gcl_custom.check.found_card import YOURS, card_beside, found_card
 from gcl_custom.check.labels_found import FoundLabels, labels_below
 from gcl_custom.check.recipe_text import recipe_text
 from gcl_custom.check.step_costs import Costs, measure
@@ -29,7 +31,7 @@ from gcl_custom.imagery.decoding import Form, Unusable, reading
 from gcl_custom.imagery.folders import Layout, common_form, layout_of
 from gcl_custom.imagery.read_tile import header_of
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL
-from gcl_custom.recipe.file import band_names, check_values, load_recipe, parse_yaml, read_text, shipped
+from gcl_custom.recipe.file import band_names, check_values, load_card, load_recipe, parse_yaml, read_text, shipped
 from gcl_custom.recipe.imagery import RASTERS
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
@@ -71,30 +73,33 @@ class Fitted(NamedTuple):
 
 
 def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite: bool) -> None:
-    """Write a recipe for the images of a folder or a collection, and say what to type next.
+    """Write a recipe for the images of a folder or a collection, and a card beside it; say what to type next.
+
+    A card that is there already stays as it is, and the images are read by it.
 
     Args:
         out: file to write; without it, the images' name with .yaml here.
         minutes: that all stages together should take; without it, the shipped recipe's steps.
 
     Raises:
-        UserError: there is no usable image, or the file is there already.
+        UserError: there is no usable image, the recipe is there already, or the card that is there has mistakes.
     """
     path = out or Path(f"{run_name(folder)}.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {path}: a recipe is a .yaml file; let it end so")
     require_free(path, overwrite)
-    kind, first = folder_recipe(folder, [])
-    cut: Values = {}
+    card = card_beside(path)
+    cut: Values = {"data.card": str(card)} if card.exists() else {}
+    kind, first = folder_recipe(folder, _typed(cut))
     if _are_scenes(first):
-        cut = {"data.scenes": {"tile": first.data.size, "overlap": 0}}
+        cut["data.scenes"] = {"tile": first.data.size, "overlap": 0}
         kind, first = folder_recipe(folder, _typed(cut))
-    labelled = _has_labels(layout_of(first.data, None))
-    labels = labels_below(folder, bool(cut)) if folder.is_dir() and not labelled else None
+    labelled = _has_labels(_layout_of(first))
+    labels = labels_below(folder, first.data.scenes is not None) if folder.is_dir() and not labelled else None
     if labels and labels.given:
         cut["data.labels"] = labels.given
         kind, first = folder_recipe(folder, _typed(cut))
-    tiles, layout = survey(first.data), layout_of(first.data, None)
+    tiles, layout = survey(first.data), _layout_of(first)
     bands = _bands(first, tiles, layout)
     if bands.values:
         kind, first = folder_recipe(folder, _typed({**cut, **bands.values}))
@@ -107,6 +112,7 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
     say("measuring a few steps of each network ...")
     fitted, costs = _for_memory(fitted, tiles)
     fitted, seconds = _for_minutes(fitted, tiles, costs, minutes)
+    fitted = fitted.but({"data.card": str(card)}, {"data.card": _of_card(card)})
     for key, value in fitted.chosen.items():
         _set(values, key, value)
     typed = shlex.quote(str(path))
@@ -118,6 +124,9 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
     text = recipe_text(head, values, fitted.reasons)
     recipe = check_values(Recipe, {"name": "r", **parse_yaml(text, str(path))}, str(path))
     assert recipe == fitted.recipe.model_copy(update={"name": "r"}), "the text holds what was chosen"
+    if not card.exists():
+        write_text(card, found_card(recipe, tiles, layout))
+        say(f"wrote {card}: what was found. State source and licence there, which only you know")
     write_text(path, text)
     say(f"wrote {path}: {recipe.pretrain.epochs} epochs of tiles of {recipe.data.size} px, about {duration(seconds)}")
     if tiles.faults:
@@ -173,8 +182,7 @@ def _form(recipe: Recipe, layout: Layout) -> Form:
 
 def _are_scenes(recipe: Recipe) -> bool:
     """Whether the files are rasters far larger than a tile."""
-    data = recipe.data
-    layout = layout_of(data, None)
+    data, layout = recipe.data, _layout_of(recipe)
     rasters = sum(tile.source.path.lower().endswith(RASTERS) for tile in layout.tiles)
     with reading():
         sides = sorted(shorter_sides(Path(data.root), layout.tiles))
@@ -185,6 +193,18 @@ def _are_scenes(recipe: Recipe) -> bool:
 
 def _has_labels(layout: Layout) -> bool:
     return any(tile.label is not None for tile in layout.tiles)
+
+
+def _layout_of(recipe: Recipe) -> Layout:
+    card = recipe.data.card
+    return layout_of(recipe.data, load_card(card) if card else None)
+
+
+def _of_card(card: Path) -> str:
+    """Why the recipe names a card."""
+    if card.exists():
+        return "your card, as it was; the images are read as it says"
+    return f"what was found, and lines for what no file says: {YOURS}. It changes nothing of how the images are read"
 
 
 def _layout(tiles: FoundTiles, layout: Layout, labels: FoundLabels | None) -> str:

@@ -47,7 +47,7 @@ def init(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Look at images and write a recipe that fits them, with a reason for each choice."""
+    """Look at images and write a recipe that fits them, with a reason for each choice, and a card of what was found."""
     jobs.do("init", folder, out, minutes, overwrite)
 
 

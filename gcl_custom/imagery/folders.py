@@ -77,8 +77,9 @@ class Layout:
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """Find the tiles of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
     labels = None if data.labels_beside else data.labels
+    stating = card if card and card.layout == "stated" else None
     layout = find_tiles(
-        Path(data.root), card, labels, kind_in_recipe(data), data.masks, data.labels_on_ground, data.scenes
+        Path(data.root), stating, labels, kind_in_recipe(data), data.masks, data.labels_on_ground, data.scenes
     )
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
@@ -87,6 +88,11 @@ def layout_of(data: DataSettings, card: Card | None) -> Layout:
     if layout.kind.dense:
         stated = card.classes if card and isinstance(card.classes, list) else []
         layout = replace(layout, classes=data.mask_classes or stated)
+    elif card and card.classes and not stating:
+        raise UserError(
+            f"card {card.name}: with layout: recognised, classes name the values of masks, and {data.root} has none. "
+            f"Take classes out, or layout, so that the card states the class folders"
+        )
     elif data.mask_classes and not data.labels_on_ground:
         raise UserError(f"data.mask_classes: no masks are found in {data.root}. Name their folder: data.masks")
     return _windows(layout, data) if data.scenes else layout

@@ -350,7 +350,11 @@ class Card(Section):
     title: str
     source: str
     licence: str
-    bands: list[str]
+    layout: Literal["stated", "recognised"] = "stated"
+    """Whether folders give the splits and classes that stand here and no others, or those that they give without a
+    card."""
+    bands: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the bands, in the order in the files. Without it, data.bands or the files say them."""
     splits: dict[Literal["train", "valid", "test"], str] | None = None
     """Folder of each given split below the root. Without it, tiles are split by the recipe's shares."""
     classes: list[str] | Literal["folders"] | None = None
@@ -358,3 +362,12 @@ class Card(Section):
     and so on. Without it, tiles are unlabelled."""
     notes: str = ""
     """What a reader of results should know, for example that the classes come from different places."""
+
+    @model_validator(mode="after")
+    def _layout(self) -> "Card":
+        if self.layout == "recognised" and (self.splits is not None or self.classes == "folders"):
+            key = "splits" if self.splits is not None else "classes"
+            raise ValueError(
+                f"{key} state a layout, and layout: recognised leaves it to the folders. Take one of them out"
+            )
+        return self

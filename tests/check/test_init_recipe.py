@@ -1,5 +1,6 @@
 """The recipe that init writes: it fits what lies there, runs without an edit, and says why."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from collected_images import files_below, parquet, png, zipped
 from drawn_imagery import draw
 from PIL import Image
@@ -17,9 +19,9 @@ from gcl_custom.check import init_recipe, step_costs
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles
-from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.tile_store import INDEX, TileStore
 from gcl_custom.pretraining.suitable import require_suitable
-from gcl_custom.recipe.file import load_recipe
+from gcl_custom.recipe.file import load_card, load_recipe
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -104,6 +106,44 @@ def few_small_scenes(root: Path) -> None:
     tiff(root / "cover.tif", np.broadcast_to(rows[None, :, None], (1, 250, 250)), **placed)
 
 
+def splits_alone(root: Path) -> None:
+    for split, count in (("train", 12), ("val", 6), ("test", 6)):
+        (root / "pictures" / split).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.random.default_rng(100 * count + number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "pictures" / split / f"{number}.png")
+
+
+def named_bands(root: Path) -> None:
+    """GeoTIFFs that name their bands, in class folders below a lone one, one of them deeper, others unlabelled."""
+    places = [*(f"top/{name}/{number}" for name in ("wet", "dry") for number in range(10)), "top/wet/deeper/0"]
+    for place in (*places, "top/unlabelled/0", "top/unlabelled/1", "top/unlabelled/2"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(place)).integers(0, 9000, (4, 32, 32)).astype(np.uint16)
+        tiff(root / f"{place}.tif", pixels + len(list(root.rglob("*.tif"))), crs="EPSG:32633",
+             transform=Affine(10, 0, 5e5, 0, -10, 5e6))  # fmt: skip
+        with rasterio.open(root / f"{place}.tif", "r+") as file:
+            for number, name in enumerate(("blue", "green", "red", "nir"), start=1):
+                file.set_band_description(number, name)
+
+
+def scenes_with_polygons(root: Path) -> None:
+    scenes(root)
+    at = rasterio.warp.transform_geom
+    halves = [(5e5, "west"), (5e5 + 1650, "east"), (5e5 + 9000, "west"), (5e5 + 10650, "east")]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": name},
+            "geometry": at("EPSG:32633", "EPSG:4326", {"type": "Polygon", "coordinates": [
+                [(x, 5e6), (x + 1650, 5e6), (x + 1650, 5e6 - 2600), (x, 5e6 - 2600), (x, 5e6)]
+            ]}),
+        }
+        for x, name in halves
+    ]  # fmt: skip
+    (root / "cover.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
     "kaggle": (kaggle, "small-rgb", 40, ["36 tiles of 3 classes", "the one that the folders give", "uint8"]),
     "flat": (flat, "small-rgb", 40, ["24 tiles without labels", "labels: FILE.csv"]),
@@ -118,14 +158,26 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], str, int, list[str]]] = {
         64,
         ["of 3 classes (0, 1, 2)", "cut into windows", "labels: cover.tif", "without band 7", "quicklook: [3, 2, 1]"],
     ),
+    "splits alone": (splits_alone, "small-rgb", 32, ["24 tiles without labels", "the one that the folders give"]),
+    "named bands": (named_bands, "small-bands", 32, ["2 classes (dry, wet)", "4 bands of uint16, called blue, green"]),
+    "scenes with polygons": (scenes_with_polygons, "small-bands", 64, ["labels: cover.geojson", "2 classes (east, we"]),
     "single band of 16 bits": (single_band, "small-bands", 32, ["1 band of uint16", "percentiles of each band"]),
 }
 """Layout -> how it is made, the recipe and the size that fit, and what the reasons say."""
 
 
+def packed(run: Run) -> dict[str, bytes | object]:
+    """The packed tiles, labels, bands and splits; the settings' digest and that of the card are left out."""
+    stage = plan.tiles(run)
+    files = {path.name: path.read_bytes() for path in stage.path.iterdir() if path.suffix != ".json"}
+    assert files
+    return {**files, "index": (stage.path / INDEX).read_bytes(), "facts": stage.facts}
+
+
 @pytest.mark.usefixtures("priced")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_recipe_fits_the_folder_and_packs_it(layout: str, tmp_path: Path) -> None:
+    """With the card and without it, the tiles, labels, bands and splits are the same."""
     make, kind, size, said = LAYOUTS[layout]
     make(tmp_path / "tiles")
     recipe, text = written(tmp_path / "tiles")
@@ -136,8 +188,11 @@ def test_a_recipe_fits_the_folder_and_packs_it(layout: str, tmp_path: Path) -> N
     pack_tiles.pack_tiles(run)
     require_suitable(run)
     store = TileStore(plan.tiles(run).path)
+    plain = Run(tmp_path / "runs" / "plain", load_recipe(tmp_path / "mine.yaml", ["data.card=null"]))
+    pack_tiles.pack_tiles(plain)
+    assert packed(run) == packed(plain)
     if recipe.data.scenes:
-        assert len(store) == {"scenes": 2 * 4 * 5, "few small scenes": 2 * 3 * 3}[layout]
+        assert len(store) == 2 * 3 * 3 if layout == "few small scenes" else 2 * 4 * 5
         return
     assert len(store) == len(list((tmp_path / "tiles").rglob("*.*"))) - len(list((tmp_path / "tiles").glob("masks/*")))
 
@@ -224,6 +279,8 @@ def test_a_file_is_only_replaced_if_told(tmp_path: Path, monkeypatch: pytest.Mon
     init_recipe.init_recipe(Path("tiles"), None, None, overwrite=False)
     before = Path("tiles.yaml").read_text()
     assert load_recipe("tiles.yaml").name == "tiles"
+    assert load_recipe("tiles.yaml").data.card == "tiles.card.yaml"
+    assert load_card("tiles.card.yaml").licence == "not stated"
     with pytest.raises(UserError, match=r"tiles\.yaml exists already\. Add --overwrite"):
         init_recipe.init_recipe(Path("tiles"), None, 1.0, overwrite=False)
     assert Path("tiles.yaml").read_text() == before
@@ -233,6 +290,22 @@ def test_a_file_is_only_replaced_if_told(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="there is no folder tiles"):
         init_recipe.init_recipe(Path("tiles"), Path("other.yaml"), None, overwrite=False)
     assert not Path("other.yaml").exists()
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_card_that_is_there_stays_and_says_how_the_images_are_read(tmp_path: Path) -> None:
+    draw(tmp_path / "tiles", 3, 8, 32)
+    card = tmp_path / "mine.card.yaml"
+    text = "name: c\ntitle: t\nsource: mine\nlicence: CC0\nclasses: [lake, field]\n"
+    card.write_text(text)
+    recipe, said = written(tmp_path / "tiles")
+    assert card.read_text() == text
+    assert recipe.data.card == str(card)
+    assert "2 classes (lake, field), 16 labelled" in said
+    assert "your card, as it was" in said
+    card.write_text("name: c\n")
+    with pytest.raises(UserError, match="licence: missing"):
+        written(tmp_path / "tiles")
 
 
 def test_steps_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
