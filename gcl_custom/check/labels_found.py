@@ -1,6 +1,5 @@
 """Labels that lie below a folder of images in a file of their own: a table, polygons, or a raster of class numbers."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from rasterio.errors import RasterioError
 
 from gcl_custom.counted import examples
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.collections.folder_walk import walk
+from gcl_custom.imagery.collections.folder_walk import folders, walk
 from gcl_custom.imagery.label_table import read_labels
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.polygons import read_polygons
@@ -54,11 +53,12 @@ def labels_below(root: Path, scenes: bool) -> FoundLabels | None:
 
 
 def _below(root: Path, ends: Sequence[str]) -> Iterator[str]:
-    for folder, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(tuple(ends)) and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+    """Files below the root with such names; those that links lead out of it to are no labels for a recipe."""
+    for folder, names in folders(root):
+        for name in names or ():  # none of a run, whose tables are no labels
+            path = folder / name
+            if name.lower().endswith(tuple(ends)) and path.resolve().is_relative_to(root.resolve()):
+                yield path.relative_to(root).as_posix()
 
 
 def _tables(root: Path, images: Sequence[str]) -> Iterator[FoundLabels]:

@@ -103,3 +103,19 @@ def test_of_several_none_is_chosen(tmp_path: Path) -> None:
     raster(tmp_path / "cover.tif")
     polygons(tmp_path / "fields.geojson", {"class": "wheat"})
     assert "fields.geojson, cover.tif" in why_none(tmp_path)
+
+
+def test_labels_are_looked_for_where_images_are(tmp_path: Path) -> None:
+    """Not in the folder of a run, and not behind a link out of the root, where a recipe may name none."""
+    root, theirs, table = tmp_path / "mine", tmp_path / "theirs", "file,labels\na.tif,wheat\n"
+    scenes(root, "a.tif")
+    scenes(theirs, "b.tif")
+    (theirs / "some.csv").write_text(table)
+    (root / "linked").symlink_to(theirs)
+    (root / "runs" / "r" / "tiles").mkdir(parents=True)
+    for name in ("stage.json", "some.csv"):
+        (root / "runs" / "r" / "tiles" / name).write_text(table)
+    assert labels_below(root, False) is None
+    (root / "deeper").mkdir()
+    (root / "deeper" / "some.csv").write_text(table)
+    assert given(root, cut=False) == "deeper/some.csv"
