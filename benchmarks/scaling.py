@@ -7,8 +7,7 @@ Floating-point operations of each kind of batch are counted on the recipe's real
 what a device does in a second, which is its matrix units' rate times a utilisation. Assumed:
 
 - an A100's rate in bf16, 312 TFLOP/s by its data sheet, with ``UTILISATION`` of it;
-- what all processes share takes a share of the time each, without a loss to communication; encoding tiles as tokens is
-  the first device's alone, as in the code;
+- all processes share every part, and each takes a share of the time, without a loss to communication;
 - reading, augmentation, waiting for the disk, packing, probes' fits and the report take nothing;
 - the generator is the recipe's own, of this size at all scales. Public weights would save its training;
 - operations are those of matrix products, convolutions and attention; they grow with the tiles of a batch.
@@ -116,17 +115,15 @@ class Work:
 
     name: str
     operations: float
-    shared: bool = True
-    """Whether all devices take part; otherwise the first one alone."""
 
 
 def seconds(work: Iterable[Work], devices: int, rate: float = RATE * UTILISATION) -> float:
-    """Time of a study's parts, one after another.
+    """Time of a study's parts, one after another, each shared by all devices.
 
     Args:
         rate: operations that a device does in a second.
     """
-    return sum(part.operations / (devices if part.shared else 1) for part in work) / rate
+    return sum(part.operations for part in work) / devices / rate
 
 
 def operations(recipe: Recipe, costs: Costs, tiles: int, classes: int) -> list[Work]:
@@ -155,7 +152,7 @@ def operations(recipe: Recipe, costs: Costs, tiles: int, classes: int) -> list[W
         if name in whole:
             trained = parts(replace(costs, tokens=nothing))[name]
             works = [part for part in works if part.name != name]
-            works += [Work("encoding", whole[name] - trained, shared=False), Work(name, trained)]
+            works += [Work("encoding", whole[name] - trained), Work(name, trained)]
     return works
 
 

@@ -125,3 +125,55 @@ class Texts(Sequence[str]):
         number = range(len(self))[place]
         start = self.ends[number - 1] if number else 0
         return self.content[start : self.ends[number]].tobytes().decode("utf-8", "surrogateescape")
+
+
+class BlockedArray:
+    """An array that is written block by block. After a kill, the blocks that are not on the disk are made again.
+
+    A block is so many entries along the first dimension. A second file says which blocks are on the disk. Any process
+    may make a block, and one process keeps them all.
+
+    Args:
+        path, marks: the files of the array and of its blocks. The latter is written last, so that both are there.
+        block: entries of a block.
+        remedy: the command that makes both files again.
+    """
+
+    def __init__(self, path: Path, marks: Path, block: int, remedy: str) -> None:
+        self._block = block
+        self._entries, self._done = written_array(path, remedy), written_array(marks, remedy)
+        require_shape(marks, self._done, (math.ceil(len(self._entries) / block),), remedy)
+
+    @staticmethod
+    def begin(path: Path, marks: Path, dtype: Any, shape: tuple[int, ...], block: int) -> None:
+        """Make both files, unless they are there.
+
+        Raises:
+            OSError: the disk has not enough room for them.
+        """
+        if not marks.is_file():
+            new_array(path, dtype, shape)
+            save_array(marks, np.zeros(math.ceil(shape[0] / block), dtype=bool))
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the blocks that are not on the disk."""
+        found: list[int] = np.flatnonzero(~self._done).tolist()
+        return found
+
+    @property
+    def written(self) -> int:
+        """Number of entries in blocks that are on the disk."""
+        short = len(self._done) * self._block - len(self._entries) if self._done[-1:].any() else 0
+        return int(self._done.sum()) * self._block - short
+
+    def within(self, number: int) -> slice:
+        """The entries of a block."""
+        return slice(number * self._block, (number + 1) * self._block)
+
+    def keep(self, number: int, entries: np.ndarray) -> None:
+        """Write a block. It is on the disk when this returns."""
+        self._entries[self.within(number)] = entries
+        self._entries.flush()
+        self._done[number] = True
+        self._done.flush()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from full_disks import limited
 
-from gcl_custom.arrays import Texts, new_array, read_array, require_shape, save_array
+from gcl_custom.arrays import BlockedArray, Texts, new_array, read_array, require_shape, save_array
 from gcl_custom.errors import UserError
 from gcl_custom.machine_faults import explained
 
@@ -69,3 +69,28 @@ def test_texts_are_those_they_were_made_of_whatever_their_bytes() -> None:
         again[6]
     with pytest.raises(ValueError, match="bytes of text"):
         Texts(made.content[1:], made.ends)
+
+
+def test_blocks_are_written_in_any_order_and_those_that_are_there_stay(tmp_path: Path) -> None:
+    path, marks = tmp_path / "a.npy", tmp_path / "blocks.npy"
+    BlockedArray.begin(path, marks, np.uint16, (8, 2), 3)
+    blocks = BlockedArray(path, marks, 3, "")
+    assert (blocks.pending, blocks.written) == ([0, 1, 2], 0)
+    blocks.keep(2, np.full((2, 2), 7))  # the last one is shorter
+    blocks.keep(0, np.full((3, 2), 5))
+    BlockedArray.begin(path, marks, np.uint16, (8, 2), 3)
+    again = BlockedArray(path, marks, 3, "")
+    assert (again.pending, again.written) == ([1], 5)
+    assert again.within(1) == slice(3, 6)
+    again.keep(1, np.full((3, 2), 6))
+    assert (again.pending, again.written) == ([], 8)
+    assert np.load(path)[:, 0].tolist() == [5, 5, 5, 6, 6, 6, 7, 7]
+    with pytest.raises(UserError, match=r"blocks\.npy"):
+        BlockedArray(path, marks, 4, "gcl-custom run")
+
+
+def test_an_array_that_finds_no_room_has_no_blocks(tmp_path: Path) -> None:
+    path, marks = tmp_path / "a.npy", tmp_path / "blocks.npy"
+    with limited(1000), pytest.raises(OSError, match=re.escape(str(path))):
+        BlockedArray.begin(path, marks, np.float64, (1000,), 10)
+    assert not list(tmp_path.iterdir())

@@ -31,17 +31,16 @@ def test_twice_the_tiles_take_twice_the_time(recipe: Recipe, tiles: int) -> None
     assert cost(recipe, 2 * tiles) == pytest.approx(2 * cost(recipe, tiles), rel=0.01)
 
 
-def test_eight_devices_take_an_eighth_of_what_they_share() -> None:
-    shared, alone = Work("pretrain", 8e15), Work("encoding", 1e15, shared=False)
-    assert seconds([shared], 8) == pytest.approx(seconds([shared], 1) / 8)
-    assert seconds([shared, alone], 8) == pytest.approx(seconds([alone], 1) * 2)
+def test_eight_devices_take_an_eighth_of_the_time() -> None:
+    works = [Work("pretrain", 8e15), Work("encoding", 1e15)]
+    assert seconds(works, 8) == pytest.approx(seconds(works, 1) / 8)
+    assert seconds(works, 1) == pytest.approx(9e15 / (312e12 * 0.3))
 
 
-def test_only_encoding_is_one_devices_alone(recipe: Recipe) -> None:
+def test_encoding_is_apart_from_the_training_on_tokens(recipe: Recipe) -> None:
     works = operations(recipe, COSTS, 48_000, 2)
-    assert [part.name for part in works if not part.shared] == ["encoding"]
     encoded = 48_000 * 8  # each in all the ways that a tile can be turned and mirrored
-    (encoding,) = (part.operations for part in works if not part.shared)
+    (encoding,) = (part.operations for part in works if part.name == "encoding")
     assert encoding == pytest.approx(encoded / recipe.views.batch * COST.seconds)
 
 

@@ -1,8 +1,13 @@
 """Stage: caption the training and validation tiles once, for a generator that reads captions."""
 
-import torch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from gcl_custom.console import progress, say
+from jaxtyping import Int
+from torch import Tensor
+
+from gcl_custom.console import say
 from gcl_custom.counted import counted
 from gcl_custom.generator.public.captions import Captioner, CaptionFile
 from gcl_custom.generator.token_store import tokenised
@@ -10,7 +15,9 @@ from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.generator import ImageToImageSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
 from gcl_custom.training.devices import pick_device, precision_of
+from gcl_custom.training.shared_blocks import Hands, each, following
 
 STAGE = "captions"
 SHOWN = 3
@@ -22,29 +29,49 @@ def caption_tiles(run: Run) -> None:
     Raises:
         UserError: stale output, tiles of other bands than three, or a model that cannot be read.
     """
-    stage, settings = plan.captions(run), run.recipe.generator
+    stage = plan.captions(run)
     if stage.done:
         say(f"{STAGE}: done before, in {stage.path}")
         return
-    assert isinstance(settings, ImageToImageSettings)
-    assert settings.captions is not None
     stage.begin()
-    store, file = TileStore(plan.tiles(run).path), CaptionFile(stage.path / plan.CAPTIONS)
-    device, tiles = pick_device(run.recipe.hardware), tokenised(store)
-    precision = precision_of(run.recipe.hardware, device)
-    captioner = Captioner(
-        settings.captions, "generator.captions", bands=store.bands, device=device, precision=precision
-    )
-    missing = file.missing(tiles)
-    with progress(len(tiles), STAGE) as ticker:
-        ticker.skip(len(tiles) - len(missing))
-        for some in torch.split(missing, run.recipe.views.batch):
-            file.append(some, captioner.captions(store.unit(store.read(some))))
-            stage.tick()
-            ticker.advance(len(some))
-    captions = file.read(tiles)
+    tiles = tokenised(TileStore(plan.tiles(run).path))
+    blocks = _file(stage).missing(tiles).split(run.recipe.views.batch)
+    if len(blocks[0]):
+        each(partial(_captioning, run, stage, blocks), range(len(blocks)), run.recipe.hardware)
+    captions = _file(stage).read(tiles)
     stage.finish(tiles=len(tiles), distinct=len(set(captions)))
     say(
         f"{STAGE}: {len(set(captions)):,} different ones of {counted(len(tiles), 'tile')}, such as "
         f"{'; '.join(captions[:SHOWN])}"
     )
+
+
+def _file(stage: Stage) -> CaptionFile:
+    return CaptionFile(stage.path / plan.CAPTIONS)
+
+
+@contextmanager
+def _captioning(run: Run, stage: Stage, blocks: tuple[Int[Tensor, " _"], ...]) -> Iterator[Hands]:
+    """Gives what captions the tiles of a block, and writes their lines, in one of several processes."""
+    settings, hardware = run.recipe.generator, run.recipe.hardware
+    assert isinstance(settings, ImageToImageSettings)
+    assert settings.captions is not None
+    store, file, device = TileStore(plan.tiles(run).path), _file(stage), pick_device(hardware)
+    captioner = Captioner(
+        settings.captions,
+        "generator.captions",
+        bands=store.bands,
+        device=device,
+        precision=precision_of(hardware, device),
+    )
+    tiles = tokenised(store)
+    with following(stage, len(tiles), STAGE, "tiles", lambda: len(tiles) - len(file.missing(tiles))) as follow:
+
+        def make(number: int) -> list[str]:
+            return captioner.captions(store.unit(store.read(blocks[number])))
+
+        def keep(number: int, captions: list[str]) -> None:
+            file.append(blocks[number], captions)
+            follow()
+
+        yield Hands(make, keep)

@@ -4,7 +4,6 @@ They are made once, of whole and upright tiles, enlarged to what the network kno
 the first block that is not on the disk.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gcl_custom.arrays import new_array, read_array, save_array, written_array
+from gcl_custom.arrays import BlockedArray, save_array
 from gcl_custom.console import say
 from gcl_custom.counted import counted
 from gcl_custom.imagery.tile_store import TileStore
@@ -49,16 +48,17 @@ def make_targets(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     tiles = store.index("train")
     network, width = _network(run, store)
-    if not (stage.path / BLOCKS).is_file():
-        save_array(stage.path / TILES, tiles.numpy())
-        new_array(stage.path / FEATURES, np.float32, (len(tiles), width))
-        save_array(stage.path / BLOCKS, np.zeros(math.ceil(len(tiles) / BLOCK), dtype=bool))
-    pending = np.flatnonzero(~read_array(stage.path / BLOCKS, MADE_BY))
+    save_array(stage.path / TILES, tiles.numpy())
+    BlockedArray.begin(stage.path / FEATURES, stage.path / BLOCKS, np.float32, (len(tiles), width), BLOCK)
     # With several processes each process loads a network of its own.
     known = network if run.recipe.hardware.processes == 1 else None
-    each(partial(_writing, run, stage, known), pending.tolist(), run.recipe.hardware)
+    each(partial(_writing, run, stage, known), _blocks(stage).pending, run.recipe.hardware)
     stage.finish(width=width)
     say(f"{stage.name}: {width} features of each of {counted(len(tiles), 'tile')}")
+
+
+def _blocks(stage: Stage) -> BlockedArray:
+    return BlockedArray(stage.path / FEATURES, stage.path / BLOCKS, BLOCK, MADE_BY)
 
 
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
@@ -77,25 +77,18 @@ def _writing(run: Run, stage: Stage, known: nn.Module | None) -> Iterator[Hands]
     hardware = run.recipe.hardware
     store, device = TileStore(plan.tiles(run).path), pick_device(hardware)
     tiles, network = store.index("train"), (known or _network(run, store)[0]).to(device)
-    features, blocks = (written_array(stage.path / name, MADE_BY) for name in (FEATURES, BLOCKS))
-
-    def written() -> int:
-        return min(len(tiles), BLOCK * int(blocks.sum()))
-
-    with following(stage, len(tiles), stage.name, "tiles", written) as follow:
+    blocks = _blocks(stage)
+    with following(stage, len(tiles), stage.name, "tiles", lambda: blocks.written) as follow:
 
         @torch.inference_mode()
-        def make(block: int) -> np.ndarray:
-            some = store.unit(store.read(tiles[block * BLOCK : (block + 1) * BLOCK]).to(device))
+        def make(number: int) -> np.ndarray:
+            some = store.unit(store.read(tiles[blocks.within(number)]).to(device))
             with autocast(hardware, device):
                 found: Tensor = network(some.contiguous(memory_format=torch.channels_last))
             return found.float().cpu().numpy()
 
-        def keep(block: int, found: np.ndarray) -> None:
-            features[block * BLOCK : (block + 1) * BLOCK] = found
-            features.flush()
-            blocks[block] = True
-            blocks.flush()
+        def keep(number: int, found: np.ndarray) -> None:
+            blocks.keep(number, found)
             follow()
 
         yield Hands(make, keep)

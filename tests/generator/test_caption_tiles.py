@@ -4,12 +4,14 @@ import json
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
 from drawn_imagery import draw
+from launched_processes import Two
 from torch import Tensor
 
 from gcl_custom.errors import UserError
@@ -70,6 +72,29 @@ def test_a_killed_run_goes_on_to_the_same_file(settings: Recipe, tmp_path: Path)
     whole, killed = (plan.captions(Run(tmp_path / name, settings)) for name in ("whole", "killed"))
     assert (whole.path / plan.CAPTIONS).read_bytes() == (killed.path / plan.CAPTIONS).read_bytes()
     assert whole.facts == killed.facts
+
+
+def test_two_processes_write_the_file_of_one(settings: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware = settings.hardware.model_copy(update={"nodes": 2})
+    one, two = (
+        Run(tmp_path / name, settings.model_copy(update={"hardware": each}))
+        for name, each in (("one", settings.hardware), ("two", hardware))
+    )
+    for run in (one, two):
+        pack_tiles.pack_tiles(run)
+    caption_tiles.caption_tiles(one)
+    make = Captioner.captions
+
+    def noted(captioner: Captioner, tiles: Tensor) -> list[str]:
+        (tmp_path / f"by-{os.getpid()}").touch()
+        return make(captioner, tiles)
+
+    monkeypatch.setattr(Captioner, "captions", noted)
+    done = Two(partial(caption_tiles.caption_tiles, two), folder=tmp_path)
+    assert (done.codes(), done.error) == ([0, 0], "")
+    files = [(plan.captions(run).path / plan.CAPTIONS).read_bytes() for run in (one, two)]
+    assert files[0] == files[1]
+    assert len(list(tmp_path.glob("by-*"))) == 2
 
 
 def test_training_and_validation_tiles_have_their_own_captions(

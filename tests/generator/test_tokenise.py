@@ -1,15 +1,26 @@
-"""The stage that tokenises: once, in every way, and never half."""
+"""The stage that tokenises: once, in every way, and with exact resumption."""
 
+import multiprocessing
+import os
+import shutil
+import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from launched_processes import Two
 from token_runs import continued, with_tokenizer
+from torch import Tensor
 
+from gcl_custom.arrays import BlockedArray
 from gcl_custom.generator import tokenise
-from gcl_custom.generator.token_store import tokenised
+from gcl_custom.generator.build_networks import AnyTokenizer
+from gcl_custom.generator.token_store import FILE, tokenised
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
 
 
 def test_every_tile_in_every_way(tmp_path: Path) -> None:
@@ -31,16 +42,61 @@ def test_only_upright_where_no_transformer_is_trained_on_the_tokens(tmp_path: Pa
 
 def test_it_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = with_tokenizer(tmp_path / "r")
-    monkeypatch.setattr(tokenise, "write_tokens", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(tokenise, "load_tokenizer", lambda *_: pytest.fail("tokenised again"))
     tokenise.tokenise(run)
 
 
-def test_a_failure_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def work(run: Run, killed_at: int | None) -> None:
+    """Tokenise, and die once the tokens of a block were found but before they are kept."""
+    torch.set_num_threads(1)
+    keep, found = BlockedArray.keep, list[int]()
+
+    def dying(blocks: BlockedArray, number: int, tokens: np.ndarray) -> None:
+        found.append(number)
+        if len(found) == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        keep(blocks, number, tokens)
+
+    BlockedArray.keep = dying  # type: ignore[method-assign]
+    tokenise.tokenise(run)
+    assert len(found) == 2, "what was kept is not found again"
+
+
+def test_a_killed_run_goes_on_to_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenise, "BLOCK", 3)
     run = with_tokenizer(tmp_path / "r")
     stage = plan.tokens(run)
-    for path in stage.path.iterdir():
-        path.unlink()
-    monkeypatch.setattr(tokenise, "turn", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        tokenise.tokenise(run)
-    assert [path.name for path in stage.path.iterdir()] == ["working.json"]
+    whole, facts, count = (stage.path / FILE).read_bytes(), stage.facts, len(np.load(stage.path / FILE))
+    assert count == 10, "blocks of 3, 3, 3 and 1"
+    shutil.rmtree(stage.path)
+    for killed_at in (1, 3, None):
+        process = multiprocessing.get_context("fork").Process(target=work, args=(run, killed_at))
+        process.start()
+        process.join()
+        assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
+    stage = plan.tokens(run)
+    assert (stage.path / FILE).read_bytes() == whole
+    assert stage.facts == facts
+
+
+def test_two_processes_make_the_tokens_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenise, "BLOCK", 3)
+    run = with_tokenizer(tmp_path / "r")
+    stage, make = plan.tokens(run), tokenise._tokens
+    whole, facts = (stage.path / FILE).read_bytes(), stage.facts
+    shutil.rmtree(stage.path)
+
+    def noted(run: Run, store: TileStore, tokenizer: AnyTokenizer, tiles: Tensor) -> np.ndarray:
+        (tmp_path / f"{len(tiles)}-{tiles[0]}-{os.getpid()}").touch()
+        return make(run, store, tokenizer, tiles)
+
+    monkeypatch.setattr(tokenise, "_tokens", noted)
+    hardware = run.recipe.hardware.model_copy(update={"nodes": 2})
+    together = Run(run.path, run.recipe.model_copy(update={"hardware": hardware}))
+    two = Two(partial(tokenise.tokenise, together), folder=tmp_path)
+    assert (two.codes(), two.error) == ([0, 0], "")
+    stage = plan.tokens(run)
+    assert (stage.path / FILE).read_bytes() == whole
+    assert stage.facts == facts
+    makers = [path.name.rpartition("-")[2] for path in tmp_path.glob("[0-9]*-*")]
+    assert sorted(map(makers.count, set(makers))) == [2, 3], "two blocks each, and one tile for the shape"
