@@ -79,18 +79,51 @@ class Run:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Write the resolved recipe, and mark the run as the latest. If a stage refuses it, the recipe before stays."""
-        kept = self.path / "recipe.yaml"
-        before = kept.read_text(encoding="utf-8") if kept.is_file() else None
+        """Write the resolved recipe, and mark the run as the latest.
+
+        If a mistake of the user ends the work before anything was begun, the recipe before stays. A new run then keeps
+        none, so that a value of ``--set`` that was refused is in no later command.
+        """
+        kept, latest = self.path / "recipe.yaml", self.path.parent / "latest"
+        before, last = (path.read_text(encoding="utf-8") if path.is_file() else None for path in (kept, latest))
+        begun = self._begun
         write_text(kept, dump_recipe(self.recipe))
         with locked(self.path.parent, wait=True):  # cells of a study share this file, and may begin at the same moment
-            write_text(self.path.parent / "latest", self.path.name)
+            write_text(latest, self.path.name)
         try:
             yield
-        except Refused:
-            if before is not None:
-                write_text(kept, before)
+        except UserError as error:
+            if (isinstance(error, Refused) and before is not None) or self._begun == begun:
+                _restore(kept, before)
+                if before is None:
+                    with locked(self.path.parent, wait=True):
+                        _restore(latest, last)
             raise
+
+    @property
+    def _begun(self) -> set[tuple[Path, int]]:
+        """The records of stages with their times of change. Nothing is made from an unfinished packing."""
+        home = self.path if self.pool is None else self.pool.path
+        found = set()
+        for record in _records(home):
+            if record.name == "working.json" and _packs(record.parent):
+                continue
+            with suppress(FileNotFoundError):  # another cell of a study has just finished that stage
+                found.add((record, record.stat().st_mtime_ns))
+        return found
+
+
+def _packs(folder: Path) -> bool:
+    """Whether a folder is that of the stage tiles, in a run or in a pool."""
+    return folder.name.partition("-")[0] == "tiles"
+
+
+def _restore(path: Path, text: str | None) -> None:
+    """Give a file the text that it had; None if there was no file."""
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_text(path, text)
 
 
 def _records(folder: Path) -> Iterator[Path]:

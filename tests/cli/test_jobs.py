@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from tiny_recipe import TINY as TINY_RECIPE
 
 from gcl_custom.cli import jobs
+from gcl_custom.errors import UserError
 from gcl_custom.files import locked
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.runs import plan
@@ -50,6 +52,23 @@ def test_the_command_that_a_message_names_goes_on_without_a_recipe(project: Path
     said = gcl_custom(tmp_path, *remedy.split()).stdout
     assert said.count("tiles: done before") == 1
     assert "next:   gcl-custom pretrain --run tiny" in said
+
+
+def test_a_value_that_was_refused_is_in_no_later_command(tmp_path: Path) -> None:
+    draw(tmp_path / "tiles", bands=3, each=8, size=32)
+
+    def pack(*overrides: str) -> Run:
+        return jobs.work("tiles", None, [*overrides], False, Path("runs"), lambda run: jobs.do("tiles", run))
+
+    with chdir(tmp_path):
+        with pytest.raises(UserError, match="there is no band 9"):
+            pack("data.use_bands=[9]")
+        run = pack()
+        assert run.recipe.data.use_bands is None
+        assert plan.tiles(run).done
+        with pytest.raises(UserError, match="was made from something else"):
+            pack("data.use_bands=[9]")
+        assert pack().recipe == run.recipe
 
 
 def test_without_labels_all_else_is_done_and_the_next_command_uses_the_backbone(tmp_path: Path) -> None:

@@ -43,6 +43,46 @@ def test_a_refused_recipe_does_not_replace_the_one_before(tmp_path: Path) -> Non
     assert load_recipe(run.path / "recipe.yaml").seed == 0
 
 
+def fail(run: Run, begun: str | None) -> None:
+    """Begin a stage, perhaps, and end with a mistake."""
+    if begun:
+        run.stage(begun, {}).begin()
+    raise UserError("there is no band 9")
+
+
+@pytest.mark.parametrize(("begun", "stays"), [(None, 0), ("tiles", 0), ("views", 5)])
+def test_a_mistake_before_anything_was_begun_leaves_the_recipe_as_it_was(
+    begun: str | None, stays: int, tmp_path: Path
+) -> None:
+    """Nothing is made from an unfinished packing; of other stages the output needs the recipe that made it."""
+    run = Run(tmp_path / "r", RECIPE)
+    run.path.mkdir()
+    with run.saved():
+        pass
+    changed = Run(run.path, RECIPE.model_copy(update={"seed": 5}))
+    with pytest.raises(UserError, match="no band 9"), changed.saved():
+        fail(changed, begun)
+    assert load_recipe(run.path / "recipe.yaml").seed == stays
+
+
+def test_a_new_run_in_which_nothing_was_begun_keeps_no_recipe(tmp_path: Path) -> None:
+    first, second = Run(tmp_path / "first", RECIPE), Run(tmp_path / "second", RECIPE)
+    for run in (first, second):
+        run.path.mkdir()
+    with pytest.raises(UserError), first.saved():
+        raise UserError
+    assert not (first.path / "recipe.yaml").exists()
+    assert not (tmp_path / "latest").exists()
+    with second.saved():
+        pass
+    with pytest.raises(UserError), first.saved():
+        raise UserError
+    assert open_run(tmp_path, None, None).path == second.path
+    with pytest.raises(UserError), first.saved():
+        fail(first, "tokenizer")
+    assert open_run(tmp_path, None, None).path == first.path
+
+
 @pytest.mark.parametrize("record", ["tiles/stage.json", "tiles/working.json"])
 def test_a_run_of_another_version_is_named_as_such(tmp_path: Path, record: str) -> None:
     """Not as a recipe with mistakes, which nobody made."""
