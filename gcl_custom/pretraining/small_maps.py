@@ -46,7 +46,7 @@ class SmallMapConv2d(nn.Conv2d):
         return rearrange(nn.functional.linear(rows, kernels, bias), "b (h w) d -> b d h w", h=len(windows))
 
 
-class _FewTapsConv2d(nn.Conv2d):
+class FewTapsConv2d(nn.Conv2d):
     """A depthwise convolution that, on a map smaller than its kernel reaches, leaves out the taps that only meet zeros.
 
     On 2 by 2 pixels a kernel of 5 by 5 is one of 3 by 3, which takes a third of the time.
@@ -61,7 +61,7 @@ class _FewTapsConv2d(nn.Conv2d):
         return nn.functional.conv2d(x, kernels, self.bias, padding=needed, groups=self.groups)
 
 
-class SmallDepthwiseConv2d(DepthwiseConv2d, _FewTapsConv2d):
+class SmallDepthwiseConv2d(DepthwiseConv2d, FewTapsConv2d):
     """A depthwise convolution that leaves such taps out and trains in fp32 on a CPU."""
 
     @staticmethod
