@@ -1,11 +1,12 @@
-"""Views a second: our in-painting against the plain loop of parallel decoding, with the same weights.
+"""Views for the time of one: our in-painting against the plain loop of parallel decoding, with the same weights.
 
     python -m benchmarks.views [RUN_FOLDER [ROUNDS]]
 
 The plain loop computes all tokens' logits in fp32 in each of 12 steps and draws by torch.multinomial, as public MaskGIT
-samplers do. Ours are the defaults of a recipe, in bf16 where the hardware has it. Both are timed in turn, several
-rounds with other tiles in each, and only their ratio counts; encoding and decoding tiles is in neither. With the folder
-of a finished run its generator and tokens are used, in as many rounds as asked for, and views are compared by their
+samplers do. Ours are in bf16 where the hardware has it: the defaults of a recipe with a quarter and with half of the
+tokens hidden, and a quarter in fewer steps. All are done in turn, several rounds with other tiles in each, and only
+ratios count, on a CPU those of processor time; encoding and decoding tiles is in none. With the folder of a finished
+run its generator and tokens are used, in as many rounds as asked for, and views are compared by their
 pseudo-log-likelihood under the fp32 model and by their feature distance to the reconstructed tiles. Otherwise the
 weights are random, for which neither says anything.
 """
@@ -16,12 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from benchmarks.record import Row
 from gcl_custom.generator.augment.inpainting import inpaint
 from gcl_custom.generator.augment.masks import hide, still_hidden
 from gcl_custom.generator.build_networks import transformer
@@ -36,10 +37,16 @@ from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.views import ViewsSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import open_run
+from gcl_custom.training.allocator import keep_freed_memory
 from gcl_custom.training.devices import pick_device, uses_bf16
 
-TARGET = 5.0
-SETTINGS = ViewsSettings(mask_probability=0.25, decoding_steps=12)
+QUARTER, HALF = ViewsSettings(mask_probability=0.25), ViewsSettings(mask_probability=0.5)
+CASES: dict[str, tuple[ViewsSettings, float]] = {
+    "a quarter in 12 steps": (QUARTER, 12.0),
+    "a quarter in 4 steps": (QUARTER.model_copy(update={"decoding_steps": 4}), 20.0),
+    "half in 12 steps": (HALF, 10.0),
+}
+"""What is in-painted: settings, and how many times as fast as the plain loop of 12 steps they should be."""
 BATCH = 4096
 """Tokens of a batch: 64 tiles of 8x8 tokens, 16 of 16x16."""
 
@@ -88,87 +95,103 @@ Pooled = Callable[[Int[Tensor, "b h w"]], Float[Tensor, "b d"]]
 
 
 def compare(
-    model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: HardwareSettings, pooled: Pooled | None
-) -> dict[str, Any]:
-    """Interleaved timing of both, and the likelihood and feature distance of their views where features are given."""
+    what: str, model: MaskGIT, rounds: Sequence[Int[Tensor, "b h w"]], hardware: HardwareSettings, pooled: Pooled | None
+) -> list[Row]:
+    """Interleaved timing of all cases, and the likelihood and feature distance of views where features are given.
+
+    Args:
+        what: the weights, in words.
+        rounds: tokens of tiles, others in each round.
+    """
     device = pick_device(hardware)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     model = model.to(device).eval()
     precision = torch.bfloat16 if uses_bf16(hardware, device) else torch.float32
     quick = copy.deepcopy(model).to(precision)
-    ways: dict[str, Callable[[Tensor, Tensor, Randomness], Tensor]] = {
-        "ours": lambda tokens, hidden, rng: inpaint(quick, tokens, hidden, rng, SETTINGS),
-        "plain": lambda tokens, hidden, rng: plain_loop(model, tokens, hidden, SETTINGS),
+    plain = {settings.mask_probability: f"plain {settings.mask_probability:g}" for settings, _ in CASES.values()}
+    ways: dict[str, tuple[ViewsSettings, MaskGIT | None]] = {
+        name: (settings, quick) for name, (settings, _) in CASES.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    made: dict[str, list[Tensor]] = {name: [] for name in ways}
+    ways |= {name: (ViewsSettings(mask_probability=share), None) for share, name in plain.items()}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     likelihood: dict[str, list[Tensor]] = {name: [] for name in ways}
+    features: dict[str, list[Tensor]] = {name: [] for name in ways}
     for number, tokens in enumerate([rounds[0][:2], *rounds]):
-        rng = Randomness(0, "benchmark", number, torch.arange(len(tokens), device=device))
-        hidden = hide(rng, SETTINGS.mask_probability, model.grid, model.grid)
-        for name, way in ways.items():
-            start = time.perf_counter()
-            views = way(tokens.to(device), hidden, rng)
+        tokens, rng = tokens.to(device), Randomness(0, "benchmark", number, torch.arange(len(tokens), device=device))
+        for name, (settings, network) in ways.items():
+            hidden = hide(rng, settings.mask_probability, model.grid, model.grid)
+            start = clock()
+            if network is None:
+                views = plain_loop(model, tokens, hidden, settings)
+            else:
+                views = inpaint(network, tokens, hidden, rng, settings)
             views.sum().item()  # waits for a GPU
             if number:  # two tiles warm up
-                seconds[name].append(time.perf_counter() - start)
+                taken[name].append(clock() - start)
                 if pooled is not None:
                     likelihood[name].append(pseudo_log_likelihood(model, views, hidden).cpu())
-                    made[name].append(pooled(views))
-    ratio = statistics.median(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True))
-    rates = [f"{len(rounds[0]) / statistics.median(taken):.3g}" for taken in seconds.values()]
-    detail = f"{' against '.join(rates)} views a second"
-    if pooled is not None:
-        logs = {name: torch.cat(values) for name, values in likelihood.items()}
-        gain = (logs["ours"] - logs["plain"])[~logs["ours"].isnan()]
-        means = [f"{log.nanmean().item():.3f}" for log in logs.values()]
-        plain = torch.cat([pooled(tokens) for tokens in rounds])
-        distances = [f"{frechet_distance(plain, torch.cat(features)):.1f}" for features in made.values()]
-        detail += (
-            f"; pseudo-log-likelihood {' against '.join(means)} nats a token (difference {gain.mean().item():+.3f}, "
-            f"standard error {gain.std().item() / len(gain) ** 0.5:.3f}, {len(gain)} tiles); feature distance "
-            f"{' against '.join(distances)}"
+                    features[name].append(pooled(views))
+    rows = []
+    for name, (settings, target) in CASES.items():
+        other = plain[settings.mask_probability]
+        ratio = statistics.median(p / o for p, o in zip(taken[other], taken[name], strict=True))
+        seconds = [f"{statistics.median(taken[way]) / len(rounds[0]):.3g}" for way in (name, other)]
+        detail = f"{' against '.join(seconds)} s a view, {what}, {str(precision).removeprefix('torch.')}"
+        if pooled is not None:
+            real = torch.cat([pooled(tokens) for tokens in rounds])
+            ours, others = (torch.cat(likelihood[way]) for way in (name, other))
+            gain = (ours - others)[~ours.isnan()]
+            distances = [f"{frechet_distance(real, torch.cat(features[way])):.1f}" for way in (name, other)]
+            detail += (
+                f"; pseudo-log-likelihood {ours.nanmean().item():.3f} against {others.nanmean().item():.3f} nats a "
+                f"token (difference {gain.mean().item():+.3f}, standard error "
+                f"{gain.std().item() / len(gain) ** 0.5:.3f}, {len(gain)} tiles); feature distance "
+                f"{' against '.join(distances)}"
+            )
+        rows.append(
+            Row(name=f"in-painting {model.grid}x{model.grid} tokens, {name}", ratio=ratio, target=target, detail=detail)
         )
-    return {"ratio": ratio, "detail": detail}
+    return rows
 
 
-def rows(folder: Path | None = None, rounds: int = 3) -> list[dict[str, Any]]:
-    """One row a grid of tokens: name, ratio, target (None where none is set) and detail."""
+def rows(folder: Path | None = None, rounds: int = 3) -> list[Row]:
+    """A row for each case and grid of tokens."""
+    keep_freed_memory()  # as the stage that makes views does
     hardware = HardwareSettings()
-    cases: list[tuple[str, MaskGIT, Tensor, Pooled | None]] = []
     if folder is not None:
-        run = open_run(folder.parent, None, folder.name)
-        store = TileStore(plan.tiles(run).path)
-        settings, device = run.recipe.tokens, pick_device(hardware)
-        tokenizer = load_tokenizer(run, store).to(device).eval()
-        network = feature_network(run.recipe.generator.features).to(device)
-        grid = store.size // settings.tokenizer.pixels_per_token
-        model = transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
-        assert isinstance(model, MaskGIT), "the plain loop is that of the own MaskGIT"
-        numbers = tokenised(store)
-        some = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))]
-        tokens = Tokens(plan.tokens(run).path, store).read(some)[:, 0]
+        return compare(*_of_run(folder, hardware, rounds))
+    found = []
+    for grid in (16, 8):
+        torch.manual_seed(0)
+        model = MaskGIT(1024, grid, MaskGITSettings(width=256, depth=6, heads=4))
+        tokens = torch.randint(1024, (rounds * BATCH // grid**2, grid, grid))
+        found += compare("random weights of width 256", model, tokens.split(BATCH // grid**2), hardware, None)
+    return found
 
-        @torch.inference_mode()
-        def pooled(views: Int[Tensor, "b h w"]) -> Float[Tensor, "b d"]:
-            return network.pooled(tokenizer.decode_tokens(views.to(device)).float())
 
-        cases.append((run.path.name, model, tokens, pooled))
-    else:
-        for grid in (16, 8):
-            torch.manual_seed(0)
-            model = MaskGIT(1024, grid, MaskGITSettings(width=256, depth=6, heads=4))
-            tokens = torch.randint(1024, (rounds * BATCH // grid**2, grid, grid))
-            cases.append(("random weights, width 256, depth 6", model, tokens, None))
-    return [
-        {
-            "name": f"in-painting {model.grid}x{model.grid} tokens ({what})",
-            "target": TARGET if model.grid >= 16 else None,
-        }
-        | compare(model, tokens.split(BATCH // model.grid**2)[:rounds], hardware, features)
-        for what, model, tokens, features in cases
-    ]
+def _of_run(
+    folder: Path, hardware: HardwareSettings, rounds: int
+) -> tuple[str, MaskGIT, Sequence[Int[Tensor, "b h w"]], HardwareSettings, Pooled]:
+    """What ``compare`` takes, from a finished run."""
+    run = open_run(folder.parent, None, folder.name)
+    store = TileStore(plan.tiles(run).path)
+    settings, device = run.recipe.tokens, pick_device(hardware)
+    tokenizer = load_tokenizer(run, store).to(device).eval()
+    network = feature_network(run.recipe.generator.features).to(device)
+    grid = store.size // settings.tokenizer.pixels_per_token
+    model = transformer(settings.maskgit, tokenizer.codes, grid, plan.maskgit(run).path / plan.MASKGIT)
+    assert isinstance(model, MaskGIT), "the plain loop is that of the own MaskGIT"
+    numbers = tokenised(store)
+    some = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))]
+    tokens = Tokens(plan.tokens(run).path, store).read(some)[:, 0]
+
+    @torch.inference_mode()
+    def pooled(views: Int[Tensor, "b h w"]) -> Float[Tensor, "b d"]:
+        return network.pooled(tokenizer.decode_tokens(views.to(device)).float())
+
+    return run.path.name, model, tokens.split(BATCH // grid**2)[:rounds], hardware, pooled
 
 
 if __name__ == "__main__":
     for row in rows(*(kind(given) for kind, given in zip((Path, int), sys.argv[1:], strict=False))):
-        print(f"{row['name']}: {row['ratio']:.1f} times (target {row['target'] or 'none'}); {row['detail']}")
+        print(f"{row['name']}: {row['ratio']:.1f} times (goal {row['target']}); {row['detail']}")

@@ -5,6 +5,7 @@ m  most of them in one tile
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +42,22 @@ def attention(
 ) -> Float[Tensor, "b heads m e"]:
     """Scaled dot-product attention.
 
-    It is written out where a CPU computes a gradient. There the fused kernel's backward pass in bf16 took 3 to 9 times
-    as long (64 tokens, 3 to 8 heads), which is more than the rest of a training step.
+    On a CPU it is written out in two cases, where the fused kernel takes longer. With a gradient in bf16, its backward
+    pass took 3 to 9 times as long (64 tokens, 3 to 8 heads), which is more than the rest of a training step. In bf16
+    without AMX it is no faster than in fp32, and took 1.7 to 2.4 times as long (64 and 256 tokens, 2 and 4 heads).
     """
-    if queries.device.type == "cpu" and torch.is_grad_enabled():
+    if queries.device.type == "cpu" and (torch.is_grad_enabled() or _fused_is_slow(queries.dtype)):
+        if not torch.is_grad_enabled():  # the product would copy them to a slower order
+            keys, values = keys.contiguous(), values.contiguous()
         weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
         return torch.matmul(weights.softmax(dim=-1), values)
     return F.scaled_dot_product_attention(queries, keys, values)
+
+
+@cache
+def _fused_is_slow(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies matrices of a type faster than its fused attention does."""
+    return dtype is torch.bfloat16 and not torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """Packed positions and the cache of decoding, against full computation."""
 
+import pytest
 import torch
 from small_maskgit import CODES, GRID, example, small
 
+from gcl_custom.generator.augment import packed_attention
 from gcl_custom.generator.augment.packed_attention import Cache, PackedPositions, attention
 
 
@@ -11,6 +13,18 @@ def test_written_out_attention_equals_the_fused_one() -> None:
     with torch.no_grad():
         fused = attention(q, k, v)
     torch.testing.assert_close(attention(q.requires_grad_(), k, v), fused)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_attention_in_bf16_is_that_in_fp32_up_to_rounding(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways that a CPU may choose, with keys that lie as projections leave them."""
+    monkeypatch.setattr(packed_attention, "_fused_is_slow", lambda dtype: slow and dtype is torch.bfloat16)
+    torch.manual_seed(0)
+    q, k, v = (some.transpose(1, 2) for some in torch.randn(3, 4, 6, 2, 8).bfloat16())
+    with torch.no_grad():
+        exact = attention(q.float(), k.float(), v.float())
+        torch.testing.assert_close(attention(q, k, v).float(), exact, atol=0.03, rtol=0)
+        assert (exact - v.float().mean(dim=2, keepdim=True)).abs().max() > 0.5, "queries make a difference"
 
 
 def some(seed: int) -> torch.Tensor:
