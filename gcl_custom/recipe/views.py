@@ -142,7 +142,7 @@ class ViewsSettings(Section):
     mask_probability: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of tokens hidden, each independently."""
     decoding_steps: Annotated[int, Field(ge=1, le=64)] = 12
-    """Steps in which the hidden tokens are filled in."""
+    """Steps in which the hidden tokens are filled in. Fewer take less time and fit the rest of a tile less well."""
     order: Literal["confidence", "halton"] = "confidence"
     """Which tokens are kept after a decoding step: the most confident, or the next of the Halton sequence."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
