@@ -142,7 +142,8 @@ def compare(
         other = plain[settings.mask_probability]
         ratio = statistics.median(p / o for p, o in zip(taken[other], taken[name], strict=True))
         seconds = [f"{statistics.median(taken[way]) / len(rounds[0]):.3g}" for way in (name, other)]
-        detail = f"{' against '.join(seconds)} s a view, {what}, {str(precision).removeprefix('torch.')}, {counted(len(rounds), 'round')}"
+        kind = str(precision).removeprefix("torch.")
+        detail = f"{' against '.join(seconds)} s a view, {what}, {kind}, {counted(len(rounds), 'round')}"
         if pooled is not None:
             real = torch.cat([pooled(tokens) for tokens in rounds])
             logs = [torch.cat(kept) for kept in (likelihood[name], likelihood[other], own[other])]

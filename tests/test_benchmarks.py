@@ -1,14 +1,18 @@
 """What benchmarks keep, and the table made of it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import peers, record
+from benchmarks import peers, record, views
 from benchmarks.__main__ import NAMES, PAGE, main, page
 from benchmarks.record import Kept, Row
+from gcl_custom.generator.own.maskgit import MaskGIT
+from gcl_custom.recipe.generator import MaskGITSettings
+from gcl_custom.recipe.hardware import HardwareSettings
 
 ROWS = [
     Row(name="fast", ratio=6.92, target=5.0, detail="a | b"),
@@ -52,6 +56,27 @@ def test_kept_files_are_of_benchmarks_that_there_are(path: Path) -> None:
     assert kept.keys() == Kept.__annotations__.keys()
     assert path.stem == kept["benchmark"]
     assert kept["benchmark"] in NAMES
+
+
+def test_each_case_of_views_has_a_row_with_its_goal_and_what_views_are_like() -> None:
+    torch.manual_seed(0)
+    model, tokens = MaskGIT(13, 4, MaskGITSettings(width=32, depth=2, heads=2)), torch.randint(13, (6, 4, 4))
+    found = views.compare("tiny", model, tokens.split(3), HardwareSettings(), lambda tokens: tokens.flatten(1).float())
+    assert [row["target"] for row in found] == [goal for _, goal in views.CASES.values()]
+    assert all(
+        row["ratio"] > 0 and "feature distance" in row["detail"] and "2 rounds" in row["detail"] for row in found
+    )
+
+
+def test_where_all_codes_are_alike_the_likelihood_of_a_token_is_one_in_their_number() -> None:
+    model, tokens = MaskGIT(13, 4, MaskGITSettings(width=32, depth=2, heads=2)), torch.randint(13, (3, 4, 4))
+    with torch.no_grad():
+        model.embedding.weight.zero_()
+    painted = torch.arange(16).view(1, 4, 4).expand(3, 4, 4) < 5
+    painted = painted & (torch.arange(3) < 2)[:, None, None]
+    found = views.pseudo_log_likelihood(model.eval(), tokens, painted)
+    torch.testing.assert_close(found[:2], torch.full((2,), -math.log(13)))
+    assert found[2].isnan(), "a tile without in-painted tokens has none"
 
 
 def test_a_name_that_is_none_is_refused() -> None:
