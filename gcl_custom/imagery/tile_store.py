@@ -107,11 +107,9 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     """
     path = folder / INDEX
     if not path.is_file():
-        earlier = (folder / EARLIER).is_file()
-        raise UserError(
-            f"{folder} {'was packed by an earlier version' if earlier else 'holds no packed tiles'} ({INDEX} is "
-            f"missing). Run: {MADE_BY} RECIPE"
-        )
+        if (folder / EARLIER).is_file():
+            raise UserError(f"{folder} was packed by an earlier version. Run: {MADE_BY} RECIPE")
+        raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {MADE_BY} RECIPE")
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()[ABOUT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from finished_cells import LABELS, PREDICTED, REPLICATED, STUDY, finish, study
+from written_index import read_lists, write_lists
 
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.verdict import score
-from gcl_custom.files import read_json, write_json
-from gcl_custom.imagery.tile_store import INDEX
 from gcl_custom.measures.statistics import Right
 from gcl_custom.reporting.study_scores import gains, scores_of
 from gcl_custom.runs import plan
@@ -53,9 +52,9 @@ def test_cells_of_different_seeds_are_not_compared(cells: list[Cell]) -> None:
 def test_cells_of_other_test_tiles_are_refused(cells: list[Cell], tmp_path: Path) -> None:
     _, other = finished(tmp_path / "other", REPLICATED)
     assert gains(other, cells[0]), "the same files in another place"
-    index = plan.tiles(other.run).path / INDEX
-    about = read_json(index)
-    write_json(index, about | {"labels": about["labels"][::-1]})
+    tiles = plan.tiles(other.run).path
+    about = read_lists(tiles)
+    write_lists(tiles, about | {"labels": about["labels"][::-1]})
     with pytest.raises(UserError, match=r"different test tiles, in .* Take what changes the tiles out of"):
         gains(other, cells[0])
     with pytest.raises(UserError, match="different test tiles"):
