@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -38,3 +39,10 @@ def test_a_batch_without_statistics_is_normalised_alike_and_leaves_none() -> Non
         assert torch.equal(net[place].running_var, variance)
     assert torch.equal(found, net(other))
     assert not torch.equal(net[4].running_mean, means[1])
+
+
+def test_momenta_come_back_after_an_error() -> None:
+    norm = nn.BatchNorm1d(2)
+    with pytest.raises(ValueError, match="more than 1 value"), batch_norm.without_statistics(norm):
+        norm(torch.zeros(1, 2))
+    assert norm.momentum == 0.1
