@@ -90,7 +90,7 @@ def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
         return hardware.precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capable = torch.cpu.get_capabilities()
+    capable = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
     return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
 
 

@@ -57,7 +57,8 @@ def attention(
 @cache
 def _fused_is_slow(dtype: torch.dtype) -> bool:
     """Whether this CPU multiplies matrices of a type faster than its fused attention does."""
-    return dtype is torch.bfloat16 and not torch.cpu.get_capabilities().get("amx_bf16", False)
+    capable = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
+    return dtype is torch.bfloat16 and not capable.get("amx_bf16", False)
 
 
 @dataclass
