@@ -35,9 +35,9 @@ def caption_tiles(run: Run) -> None:
         return
     stage.begin()
     tiles = tokenised(TileStore(plan.tiles(run).path))
-    blocks = _file(stage).missing(tiles).split(run.recipe.views.batch)
-    if len(blocks[0]):
-        each(partial(_captioning, run, stage, blocks), range(len(blocks)), run.recipe.hardware)
+    missing = _file(stage).missing(tiles)
+    blocks = missing.split(run.recipe.views.batch) if len(missing) else ()
+    each(partial(_captioning, run, stage, len(tiles), blocks), range(len(blocks)), run.recipe.hardware)
     captions = _file(stage).read(tiles)
     stage.finish(tiles=len(tiles), distinct=len(set(captions)))
     say(
@@ -51,7 +51,7 @@ def _file(stage: Stage) -> CaptionFile:
 
 
 @contextmanager
-def _captioning(run: Run, stage: Stage, blocks: tuple[Int[Tensor, " _"], ...]) -> Iterator[Hands]:
+def _captioning(run: Run, stage: Stage, total: int, blocks: tuple[Int[Tensor, " _"], ...]) -> Iterator[Hands]:
     """Gives what captions the tiles of a block, and writes their lines, in one of several processes."""
     settings, hardware = run.recipe.generator, run.recipe.hardware
     assert isinstance(settings, ImageToImageSettings)
@@ -64,8 +64,7 @@ def _captioning(run: Run, stage: Stage, blocks: tuple[Int[Tensor, " _"], ...]) -
         device=device,
         precision=precision_of(hardware, device),
     )
-    tiles = tokenised(store)
-    with following(stage, len(tiles), STAGE, "tiles", lambda: len(tiles) - len(file.missing(tiles))) as follow:
+    with following(stage, total, STAGE, "tiles", lambda: len(file)) as follow:
 
         def make(number: int) -> list[str]:
             return captioner.captions(store.unit(store.read(blocks[number])))

@@ -91,6 +91,10 @@ class CaptionFile:
                     f"{path}, line {number}, is no caption: {line[:80]!r}. Delete the file, and captions are made anew"
                 ) from None
 
+    def __len__(self) -> int:
+        """Number of tiles that have a caption."""
+        return len(self._captions)
+
     def missing(self, tiles: Int[Tensor, " b"]) -> Int[Tensor, " m"]:
         """Those of some tiles that have no caption yet, in their order."""
         return torch.tensor([tile for tile in tiles.tolist() if tile not in self._captions], dtype=torch.long)

@@ -68,6 +68,7 @@ def test_captions_are_kept_by_the_number_of_the_tile(tmp_path: Path) -> None:
     assert file.missing(torch.tensor([5, 2])).tolist() == [5, 2]
     file.append(torch.tensor([5, 2]), ["ein Wald über dem See", 'a "lake"'])
     file.append(torch.tensor([9]), ["森"])
+    assert (len(CaptionFile(tmp_path / "none")), len(file), len(CaptionFile(path))) == (0, 3, 3)
     assert "über" in path.read_text(encoding="utf-8")
     again = CaptionFile(path)
     assert again.read(torch.tensor([9, 2, 5, 2])) == ["森", 'a "lake"', "ein Wald über dem See", 'a "lake"']
