@@ -146,6 +146,11 @@ UNREADABLE = (
 """What torch raises for a file that is truncated, or no file of its kind."""
 
 
+def in_run(folder: Path) -> bool:
+    """Whether a stage's folder lies in that of a run, whose name ``--run`` takes."""
+    return (folder.parent / "recipe.yaml").is_file()
+
+
 def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
     """The error for a file of a run that cannot be read, with what to remove so that it is made again.
 
@@ -154,10 +159,9 @@ def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
     """
     folder = path.parent
     is_run = (folder / "recipe.yaml").is_file()
-    if remedy and (folder.parent / "recipe.yaml").is_file():
-        remedy = f"type: {remedy} --run {folder.parent.name}"
-    else:
-        remedy = "type the same command again"
+    remedy = (
+        f"type: {remedy} --run {folder.parent.name}" if remedy and in_run(folder) else "type the same command again"
+    )
     why = re.split(r"[.:]\s|\n", str(error).strip())[0].rstrip(".:")[:150] or type(error).__name__
     return UserError(
         f"{path} is damaged or was changed: {why}. Remove {'it' if is_run else f'the folder {folder}'}, then {remedy}: "

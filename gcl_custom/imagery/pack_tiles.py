@@ -90,6 +90,12 @@ def pack_tiles(run: Run) -> None:
     if stage.done and news is None:
         say("tiles: packed by an earlier version; their index is written anew, and no file is read again")
     elif stage.done:
+        if earlier and run.uses(stage) and not run.redo:
+            raise UserError(
+                f"{news}, and that was done by an earlier version, whose index can be written anew for the files as "
+                f"they were alone. Bring them back, or add --redo, which packs the present ones and replaces what was "
+                f"made from the old ones"
+            )
         if run.uses(stage) and not run.redo:
             warn(
                 f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
@@ -220,9 +226,12 @@ def _small(path: Path) -> str:
 
 def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
-    _, columns = read_index(folder)
-    before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
     records, counts, state = packed(folder), Counter[str](), States(root, data)
+    if (folder / INDEX).is_file():
+        _, columns = read_index(folder)
+        before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
+    else:  # packed by an earlier version
+        before = {str(record.source) for record in records.values() if record.slot is not None}
     for tile in tiles:
         record = records.get(tile.source)
         if record is None or (record.slot is not None and str(tile.source) not in before):

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from gcl_custom.arrays import Texts
 from gcl_custom.errors import UserError
-from gcl_custom.files import UNREADABLE, damaged, write_bytes
+from gcl_custom.files import UNREADABLE, damaged, in_run, write_bytes
 from gcl_custom.imagery.places.coordinates import Places
 from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
@@ -107,9 +107,10 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     """
     path = folder / INDEX
     if not path.is_file():
+        made_by = f"{MADE_BY} {f'--run {folder.parent.name}' if in_run(folder) else 'RECIPE'}"
         if (folder / EARLIER).is_file():
-            raise UserError(f"{folder} was packed by an earlier version. Run: {MADE_BY} RECIPE")
-        raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {MADE_BY} RECIPE")
+            raise UserError(f"{folder} was packed by an earlier version. Run: {made_by}")
+        raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {made_by}")
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()[ABOUT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

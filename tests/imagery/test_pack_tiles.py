@@ -145,6 +145,22 @@ def test_tiles_of_an_earlier_version_get_an_index_and_nothing_is_read_again(
     assert run.stage("later", {}, [plan.tiles(run)]).done, "what was made from the tiles stays"
 
 
+def test_tiles_of_an_earlier_version_whose_files_have_changed_are_replaced_if_the_user_says_so(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root")
+    run = run_on(root)
+    before = packed(run)
+    later = run.stage("later", {}, [plan.tiles(run)])
+    later.begin()
+    later.finish()
+    index = plan.tiles(run).path / INDEX
+    index.rename(index.with_name("tiles.json"))
+    (root / str(before.sources[0])).unlink()
+    with pytest.raises(UserError, match=r"packed: 1 gone, and that was done by an earlier version.* add --redo"):
+        pack_tiles.pack_tiles(run)
+    run.redo = True
+    assert packed(run).count == before.count - 1
+
+
 def test_tiles_are_looked_for_again_only_if_a_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = class_folders(tmp_path / "root")
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))

@@ -153,9 +153,14 @@ def test_sources_are_made_when_they_are_asked_for(tmp_path: Path, monkeypatch: p
 
 
 def test_a_store_of_an_earlier_version_says_so(tmp_path: Path) -> None:
-    (tmp_path / "tiles.json").write_text("{}")
+    folder = tmp_path / "r" / "tiles"
+    folder.mkdir(parents=True)
+    (folder / "tiles.json").write_text("{}")
     with pytest.raises(UserError, match="earlier version. Run: gcl-custom fit-generator RECIPE"):
-        TileStore(tmp_path)
+        TileStore(folder)
+    (tmp_path / "r" / "recipe.yaml").touch()
+    with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator --run r$"):
+        TileStore(folder)
 
 
 def test_each_tile_has_the_row_of_its_place_in_the_list() -> None:
