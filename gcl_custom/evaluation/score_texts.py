@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, score_text
 from gcl_custom.evaluation.figures import OF_DRAWS
 from gcl_custom.measures.label_kinds import kind_scored_by
-from gcl_custom.percent import score_text
 
 
 def above(scores: Mapping[str, Any]) -> list[str]:

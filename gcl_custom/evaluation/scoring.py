@@ -20,7 +20,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from gcl_custom import console
-from gcl_custom.counted import either
+from gcl_custom.counted import either, percent
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.classifier import EVALUATIONS, PATIENCE, Classifier
 from gcl_custom.evaluation.curves import Training
@@ -35,7 +35,6 @@ from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.label_kinds import LAST_MAP, TOP_5, kind_scored_by
 from gcl_custom.measures.pixel_features import PixelFeatures
 from gcl_custom.measures.probes import Labelled, knn, linear_probe, probes_of_few
-from gcl_custom.percent import percent
 from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, LEAST_SUPERVISED_STEPS, WITH_LABELS, Arm, CompareSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, percent, points, signed
 from gcl_custom.evaluation.curves import Training, unsettled
 from gcl_custom.evaluation.figures import (
     CAUTION,
@@ -42,7 +42,6 @@ from gcl_custom.evaluation.figures import (
 )
 from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.measures.statistics import FEW_SEEDS, Comparison, Result, compare, mean_interval, seeds_can_show
-from gcl_custom.percent import percent, points, signed
 from gcl_custom.recipe.evaluation import WITH_LABELS
 
 SUPERVISED = Figure("supervised", "supervised@all")

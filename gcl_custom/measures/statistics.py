@@ -31,10 +31,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, points, signed
 from gcl_custom.measures import block_bootstrap, overlap
 from gcl_custom.measures.average_precision import mean_average_precision, resampled
-from gcl_custom.percent import points, signed
 
 CONFIDENCE = 0.95
 PERCENTILES = (100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, score_text
 from gcl_custom.evaluation.figures import (
     FLOORS,
     column_title,
@@ -26,7 +26,6 @@ from gcl_custom.evaluation.score_texts import (
 )
 from gcl_custom.measures.label_kinds import kind_scored_by
 from gcl_custom.measures.statistics import FEW_SEEDS
-from gcl_custom.percent import score_text
 from gcl_custom.recipe.evaluation import WITH_LABELS
 from gcl_custom.reporting import html
 from gcl_custom.reporting.html import Cell, text

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gcl_custom.bf16_units import has_units
 from gcl_custom.console import warn
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
@@ -90,8 +91,7 @@ def uses_bf16(hardware: HardwareSettings, device: torch.device) -> bool:
         return hardware.precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capable = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
-    return device.type == "cpu" and bool(capable.get("amx_bf16") or capable.get("avx512_bf16"))
+    return device.type == "cpu" and has_units("amx_bf16", "avx512_bf16")
 
 
 def autocast(hardware: HardwareSettings, device: torch.device, cache: bool = True) -> AbstractContextManager[object]:

@@ -156,7 +156,7 @@ def test_a_store_of_an_earlier_version_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "r" / "tiles"
     folder.mkdir(parents=True)
     (folder / "tiles.json").write_text("{}")
-    with pytest.raises(UserError, match="earlier version. Run: gcl-custom fit-generator RECIPE"):
+    with pytest.raises(UserError, match=r"earlier version\. Run: gcl-custom fit-generator RECIPE"):
         TileStore(folder)
     (tmp_path / "r" / "recipe.yaml").touch()
     with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator --run r$"):

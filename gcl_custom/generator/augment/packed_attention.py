@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from gcl_custom.bf16_units import has_units
+
 
 class PackedPositions:
     """Some positions of each tile, packed one after another, so that no tile pays for a tile with more of them.
@@ -57,8 +59,7 @@ def attention(
 @cache
 def _fused_is_slow(dtype: torch.dtype) -> bool:
     """Whether this CPU multiplies matrices of a type faster than its fused attention does."""
-    capable = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
-    return dtype is torch.bfloat16 and not capable.get("amx_bf16", False)
+    return dtype is torch.bfloat16 and not has_units("amx_bf16")
 
 
 @dataclass
