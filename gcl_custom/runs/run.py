@@ -97,7 +97,8 @@ class Run:
                 _restore(kept, before)
                 if before is None:
                     with locked(self.path.parent, wait=True):
-                        _restore(latest, last)
+                        if latest.read_text(encoding="utf-8") == self.path.name:  # no other run has begun meanwhile
+                            _restore(latest, last)
             raise
 
     @property

@@ -50,6 +50,13 @@ def fail(run: Run, begun: str | None) -> None:
     raise UserError("there is no band 9")
 
 
+def begin_and_fail(other: Run) -> None:
+    """End with a mistake after another process has begun a run."""
+    with other.saved():
+        pass
+    raise UserError
+
+
 @pytest.mark.parametrize(("begun", "stays"), [(None, 0), ("tiles", 0), ("views", 5)])
 def test_a_mistake_before_anything_was_begun_leaves_the_recipe_as_it_was(
     begun: str | None, stays: int, tmp_path: Path
@@ -78,6 +85,11 @@ def test_a_new_run_in_which_nothing_was_begun_keeps_no_recipe(tmp_path: Path) ->
     with pytest.raises(UserError), first.saved():
         raise UserError
     assert open_run(tmp_path, None, None).path == second.path
+    third = Run(tmp_path / "third", RECIPE)
+    third.path.mkdir()
+    with pytest.raises(UserError), first.saved():
+        begin_and_fail(third)
+    assert open_run(tmp_path, None, None).path == third.path
     with pytest.raises(UserError), first.saved():
         fail(first, "tokenizer")
     assert open_run(tmp_path, None, None).path == first.path
