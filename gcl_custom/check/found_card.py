@@ -45,20 +45,18 @@ def found_card(recipe: Recipe, tiles: FoundTiles, layout: Layout) -> str:
         "layout": "recognised",
     }
     bands = f"{counted(tiles.form.bands, 'band')} of {tiles.form.dtype}{of_a_file(tiles.form)}"
+    names = tiles.form.names if tiles.form.choice is None else None
+    found = [*_found(tiles, layout), *([] if names else [f"{bands}{_names(tiles)}"])]
     reasons = {
         "title": "the folder's name; reports and exported model cards call the data set so",
         "source": f"{YOURS}: where the images come from, and whom to name for them",
         "licence": f"{YOURS}: under which licence they may be used. Exported model cards repeat it",
-        "layout": "\n".join(
-            [*_found(tiles, layout), "recognised: splits and classes are those that the folders, or a table, give"]
-        ),
+        "layout": "\n".join([*found, "recognised: splits and classes are those that the folders, or a table, give"]),
         "notes": f"{YOURS}: what a reader of scores should know, such as classes that come from different places",
     }
-    if tiles.form.names and tiles.form.choice is None:
-        values["bands"] = list(tiles.form.names)
+    if names:
+        values["bands"] = list(names)
         reasons["bands"] = f"{bands}, as all files call them"
-    else:
-        reasons["layout"] += f"\n{bands}{_names(tiles)}"
     values["notes"] = ""
     head = (
         f"The card of the images in {root}, written by gcl-custom init: what was found there, and what only you know, "

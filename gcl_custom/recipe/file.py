@@ -141,6 +141,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: there are mistakes. Every one is listed, with its place and what is allowed.
     """
     path, values = read_mapping(path, "recipe")
+    if "licence" in values and "data" not in values:
+        raise RecipeError(f"{path} is a card, which describes images. Give a recipe, which may name it as data.card")
     for override in overrides:
         _override(values, override)
     return check_values(Recipe, values, str(path))
@@ -242,7 +244,7 @@ def check_values(model: type[S], values: object, where: str) -> S:
 
 def _explain(model: type[Section], values: object, mistake: Any) -> str:
     place = _place(mistake["loc"], values)
-    name = ".".join(str(part) for part in place) or "the recipe"
+    name = ".".join(str(part) for part in place) or f"the {model.__name__.lower()}"
     kind = mistake["type"]
     if kind == "extra_forbidden":
         section = _section_at(model, mistake["loc"][:-1])

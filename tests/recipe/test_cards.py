@@ -31,6 +31,11 @@ def test_every_card_states_source_licence_and_bands(name: str) -> None:
         assert "train" in card.splits
 
 
+def test_a_card_is_no_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"coco\.yaml is a card, .* Give a recipe"):
+        load_recipe(shipped("datasets")["coco"])
+
+
 def test_folders_are_the_classes_of_data_sets_with_very_many() -> None:
     assert {name for name in shipped("datasets") if load_card(name).classes == "folders"} == {
         "imagenet-1k",
