@@ -41,6 +41,7 @@ Where at most 12 of 128 answers differ, at least 4 of 16 bytes agree, and two of
 """
 
 Hashes = UInt64[np.ndarray, "n 2"]
+Rows = Int[np.ndarray, " p"]
 
 
 def difference_hashes(tiles: Real[Tensor, "b c h w"]) -> tuple[Hashes, Bool[np.ndarray, " b"]]:
@@ -90,9 +91,6 @@ def near_pairs(
             found.append(np.stack([ours[mine], theirs[other]], axis=1)[total <= most])
     pairs: Int[np.ndarray, "m 2"] = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     return pairs
-
-
-Rows = Int[np.ndarray, " p"]
 
 
 def _half_alike(ours: Hashes, theirs: UInt64[np.ndarray, "m 2"], most: int) -> Iterator[tuple[Rows, Rows]]:
