@@ -99,6 +99,14 @@ def write_index(folder: Path, about: Mapping[str, Any], columns: Mapping[str, Te
     write_bytes(folder / INDEX, save(tensors, {ABOUT: json.dumps(about, ensure_ascii=False)}))
 
 
+def _named(folder: Path) -> str:
+    """What names the run of a store on the command line. Those of a study's pool belong to many runs."""
+    if in_run(folder):
+        return f"--run {folder.parent.name}"
+    study = folder.parent.parent
+    return f"--run {study.name}/cells/CELL" if (study / "cells").is_dir() else "RECIPE"
+
+
 def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     """What ``write_index`` wrote: what holds for all tiles, and the columns, mapped into memory.
 
@@ -107,7 +115,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     """
     path = folder / INDEX
     if not path.is_file():
-        made_by = f"{MADE_BY} {f'--run {folder.parent.name}' if in_run(folder) else 'RECIPE'}"
+        made_by = f"{MADE_BY} {_named(folder)}"
         if (folder / EARLIER).is_file():
             raise UserError(f"{folder} was packed by an earlier version. Run: {made_by}")
         raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {made_by}")

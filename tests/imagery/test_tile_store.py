@@ -161,6 +161,11 @@ def test_a_store_of_an_earlier_version_says_so(tmp_path: Path) -> None:
     (tmp_path / "r" / "recipe.yaml").touch()
     with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator --run r$"):
         TileStore(folder)
+    (tmp_path / "study" / "cells").mkdir(parents=True)
+    folder.parent.rename(tmp_path / "study" / "stages")
+    (tmp_path / "study" / "stages" / "recipe.yaml").unlink()
+    with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator --run study/cells/CELL$"):
+        TileStore(tmp_path / "study" / "stages" / "tiles")
 
 
 def test_each_tile_has_the_row_of_its_place_in_the_list() -> None:
