@@ -17,12 +17,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from benchmarks.steps import in_turn, step_of
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.training.allocator import keep_freed_memory
 
-BATCH, STEPS, ROUNDS = 128, 8, 3
+STEPS, ROUNDS = 8, 3
 
 
 def steps(kept: bool, size: int) -> dict[str, float]:
@@ -31,15 +30,7 @@ def steps(kept: bool, size: int) -> dict[str, float]:
         keep_freed_memory()
     network, _ = backbones.build("tf_efficientnet_lite0", 3)
     start.fix_norms(network, "frozen")
-    tiles = torch.rand(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
-
-    def step() -> float:
-        began = time.perf_counter()
-        network(tiles).square().mean().backward()
-        return time.perf_counter() - began
-
-    step()
-    seconds = statistics.median(step() for _ in range(STEPS))
+    (seconds,) = in_turn([step_of(network, size, clock=time.perf_counter)], STEPS)
     return {"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -6,46 +6,33 @@ The network is EfficientNet-Lite0, as ``recipes/objects-small.yaml`` continues i
 steps of both in turn. Both compute the same function. Small depthwise maps are cut on both sides.
 """
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from benchmarks.record import Row
+from benchmarks.steps import BATCH, Step, in_turn, step_of
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.pretraining.folded_norms import fold_norms
 from gcl_custom.training.allocator import keep_freed_memory
 
-BATCH, STEPS = 128, 12
+STEPS = 12
 TARGET = 1.17
 """What was measured by hand before it was built."""
 
 
-def _step(folded: bool, size: int) -> Callable[[], float]:
+def _step(folded: bool, size: int) -> Step:
     network: nn.Module = backbones.build("tf_efficientnet_lite0", 3)[0]
     start.fix_norms(network, "frozen")
     if folded:
         fold_norms(network, 3, size)
-    tiles = torch.rand(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
-
-    def step() -> float:
-        began = time.process_time()
-        network(tiles).square().mean().backward()
-        return time.process_time() - began
-
-    step()
-    return step
+    return step_of(network, size)
 
 
 def rows(size: int = 64) -> list[Row]:
     """One row with name, ratio, target and detail; in processor time."""
     keep_freed_memory()
-    sides = [_step(folded, size) for folded in (False, True)]
-    taken = [[side() for side in sides] for _ in range(STEPS)]
-    plain, ours = (statistics.median(times) for times in zip(*taken, strict=True))
+    plain, ours = in_turn([_step(folded, size) for folded in (False, True)], STEPS)
     detail = f"{plain:.2f} -> {ours:.2f} s of processor time a step of {BATCH} tiles"
     return [Row(name="fixed norms folded", ratio=plain / ours, target=TARGET, detail=detail)]
 

@@ -6,15 +6,12 @@ Forward and back, batch 128, steps of all sides in turn, in processor time. With
 ``hardware.precision: auto`` is fp32, and there is nothing to measure.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from benchmarks.record import Row
+from benchmarks.steps import BATCH, Step, in_turn, step_of
 from gcl_custom.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.pretraining.small_maps import FewTapsConv2d, SmallDepthwiseConv2d
@@ -22,7 +19,7 @@ from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.training import devices
 from gcl_custom.training.allocator import keep_freed_memory
 
-BATCH, STEPS = 128, 8
+STEPS = 8
 CASES = (("tf_efficientnet_lite0", 64), ("tf_efficientnet_lite0", 128), ("mobilenetv3_small_100", 64))
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {
     DepthwiseConv2d: nn.Conv2d,
@@ -31,23 +28,13 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def _step(name: str, size: int, precision: str, mixed: bool) -> Callable[[], float]:
+def _step(name: str, size: int, precision: str, mixed: bool) -> Step:
     network: nn.Module = backbones.build(name, 3)[0]
     start.fix_norms(network, "frozen")
     for module in () if mixed else network.modules():
         module.__class__ = PLAIN.get(type(module), type(module))
-    tiles = torch.rand(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
     hardware = HardwareSettings(precision=precision, accelerator="cpu")  # type: ignore[arg-type]
-
-    def step() -> float:
-        began = time.process_time()
-        with devices.autocast(hardware, torch.device("cpu")):
-            said = network(tiles)
-        said.float().square().mean().backward()
-        return time.process_time() - began
-
-    step()
-    return step
+    return step_of(network, size, lambda: devices.autocast(hardware, torch.device("cpu")))
 
 
 def rows() -> list[Row]:
@@ -62,8 +49,7 @@ def rows() -> list[Row]:
             _step(name, size, "fp32", False),
             _step(name, size, "bf16", False),
         ]
-        taken = [[side() for side in sides] for _ in range(STEPS)]
-        ours, *others = (statistics.median(times) for times in zip(*taken, strict=True))
+        ours, *others = in_turn(sides, STEPS)
         for other, what in zip(others, ("fp32", "bf16"), strict=True):
             detail = f"{other:.2f} -> {ours:.2f} s of processor time a step of {BATCH} tiles"
             title = f"depthwise in fp32, the rest in bf16; all in {what}: {name}, {size} px"

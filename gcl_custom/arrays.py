@@ -97,8 +97,9 @@ class Texts(Sequence[str]):
     """
 
     def __init__(self, content: UInt8[np.ndarray, " b"], ends: Int64[np.ndarray, " n"]) -> None:
-        if (ends[-1] if len(ends) else 0) != len(content):
-            raise ValueError(f"it holds {len(content)} bytes of text, not {ends[-1] if len(ends) else 0}")
+        wanted = ends[-1] if len(ends) else 0
+        if wanted != len(content):
+            raise ValueError(f"it holds {len(content)} bytes of text, not {wanted}")
         self.content, self.ends = content, ends
 
     @classmethod

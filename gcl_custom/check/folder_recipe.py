@@ -8,7 +8,7 @@ from gcl_custom.imagery.decoding import Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, common_form, layout_of
 from gcl_custom.imagery.read_tile import side_of
 from gcl_custom.imagery.values.bands import is_rgb
-from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
+from gcl_custom.recipe.file import band_names, card_of, load_recipe, shipped
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
 
@@ -35,7 +35,7 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     """
     own = [f"name={json.dumps(run_name(folder))}", f"data.root={json.dumps(str(folder))}"]
     data = load_recipe(shipped("recipes")[OTHER], [*own, *overrides]).data
-    tiles = layout_of(data, load_card(data.card) if data.card else None).tiles
+    tiles = layout_of(data, card_of(data)).tiles
     with reading():
         form = common_form(Path(data.root), tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
         sides = [data.scenes.side(data.size)] if data.scenes else sorted(shorter_sides(Path(data.root), tiles))

@@ -31,7 +31,7 @@ from gcl_custom.imagery.decoding import Form, Unusable, reading
 from gcl_custom.imagery.folders import Layout, common_form, layout_of
 from gcl_custom.imagery.read_tile import header_of
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL
-from gcl_custom.recipe.file import band_names, check_values, load_card, load_recipe, parse_yaml, read_text, shipped
+from gcl_custom.recipe.file import band_names, card_of, check_values, load_recipe, parse_yaml, read_text, shipped
 from gcl_custom.recipe.imagery import RASTERS
 from gcl_custom.recipe.names import run_name
 from gcl_custom.recipe.recipe import Recipe
@@ -196,8 +196,7 @@ def _has_labels(layout: Layout) -> bool:
 
 
 def _layout_of(recipe: Recipe) -> Layout:
-    card = recipe.data.card
-    return layout_of(recipe.data, load_card(card) if card else None)
+    return layout_of(recipe.data, card_of(recipe.data))
 
 
 def _of_card(card: Path) -> str:

@@ -36,7 +36,7 @@ from gcl_custom.imagery.splits import apart, divide, in_words, needs_places, of_
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.imagery.values.bands import is_rgb, with_bands
 from gcl_custom.imagery.values.summary import lacking, require_values
-from gcl_custom.recipe.file import band_names, load_card
+from gcl_custom.recipe.file import band_names, card_of
 from gcl_custom.recipe.imagery import DataSettings
 
 MOST_FORMS = 12
@@ -69,7 +69,7 @@ def survey(data: DataSettings) -> FoundTiles:
         UserError: packing would raise it, too.
     """
     root = Path(data.root)
-    card = load_card(data.card) if data.card else None
+    card = card_of(data)
     if data.synthetic and not (root.is_dir() and any(root.iterdir())):
         say(f"data.root: {data.synthetic.tiles} synthetic scenes would be drawn into {root}")
         names = list(synthetic_scenes.CLASSES)

@@ -18,7 +18,7 @@ from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.trained_backbone import network_of
 from gcl_custom.recipe.evaluation import WITH_LABELS, Arm
-from gcl_custom.recipe.file import load_card
+from gcl_custom.recipe.file import card_of
 from gcl_custom.recipe.imagery import Card
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
@@ -81,8 +81,7 @@ class TrainedBackbone:
     @cached_property
     def card(self) -> Card | None:
         """The card of the data set, if the recipe names one."""
-        name = self.run.recipe.data.card
-        return load_card(name) if name else None
+        return card_of(self.run.recipe.data)
 
     @property
     def bands(self) -> str:

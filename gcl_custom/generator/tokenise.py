@@ -55,7 +55,7 @@ def tokenise(run: Run) -> None:
 
 
 def _blocks(stage: Stage) -> BlockedArray:
-    return BlockedArray(stage.path / FILE, stage.path / BLOCKS, BLOCK, "gcl-custom fit-generator")
+    return BlockedArray(stage.path / FILE, stage.path / BLOCKS, BLOCK, stage.remedy)
 
 
 def _loaded(run: Run, store: TileStore) -> AnyTokenizer:

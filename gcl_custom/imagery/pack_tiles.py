@@ -4,7 +4,6 @@ A killed packing continues where it stopped.
 """
 
 import hashlib
-import json
 import shlex
 import shutil
 from collections import Counter
@@ -52,7 +51,7 @@ from gcl_custom.imagery.tile_store import EARLIER, INDEX, PIXELS, SPLITS, TileSt
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.imagery.values.scaling import edges
 from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
-from gcl_custom.recipe.file import band_names, load_card
+from gcl_custom.recipe.file import band_names, card_of
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -107,7 +106,7 @@ def pack_tiles(run: Run) -> None:
     root = Path(data.root)
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
-    card = load_card(data.card) if data.card else None
+    card = card_of(data)
     seen = _seen(data)  # before anything is read, so that what changes meanwhile is noticed
     layout = layout_of(data, card)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
@@ -187,7 +186,7 @@ def changed(run: Run) -> str | None:
         seen = _seen(data)
         if kept.is_file() and read_json(kept) == seen:
             return None
-        layout = layout_of(data, load_card(data.card) if data.card else None)
+        layout = layout_of(data, card_of(data))
     except UserError as error:
         return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
     if _listing(root, data, layout) == stage.facts["listing"]:
@@ -210,9 +209,8 @@ def _seen(data: DataSettings) -> str:
     root = Path(data.root)
     named = [data.labels, *(data.split.lists.given.values() if data.split.lists else ())]
     texts = [_small(root / given) for given in named if given is not None]
-    card = load_card(data.card).model_dump() if data.card else None
-    text = json.dumps([card, states_of_files(root), texts])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    card = card_of(data)
+    return json_digest([], [card and card.model_dump(), states_of_files(root), texts])
 
 
 def _small(path: Path) -> str:

@@ -151,9 +151,9 @@ class Contrastive(Trainable):
         large = 1 + self._settings.generative_views
         with layers.at_rest(self.backbone) if self._share_done < self._settings.heads_first else nullcontext():
             seen = [self(view) for view in views[:large]]
-            # Networks are used on whole tiles, which small crops do not resemble.
-            with without_statistics(self.backbone):
-                seen += [self(view) for view in views[large:]]
+            if small := views[large:]:
+                with without_statistics(self.backbone):  # it is used on whole tiles, which small crops do not resemble
+                    seen += [self(view) for view in small]
         terms = self._terms(seen, views, batch.step)
         if "targets" in batch.data:
             terms["targets"] = self.prediction(seen, batch.data["targets"])

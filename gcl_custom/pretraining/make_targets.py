@@ -18,7 +18,7 @@ from gcl_custom.counted import counted
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
-from gcl_custom.pretraining.targets import FEATURES, MADE_BY, TILES
+from gcl_custom.pretraining.targets import FEATURES, TILES
 from gcl_custom.pretraining.word_targets import patch_words
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.pretraining import FeatureTargetsSettings, WordTargetsSettings
@@ -58,7 +58,7 @@ def make_targets(run: Run) -> None:
 
 
 def _blocks(stage: Stage) -> BlockedArray:
-    return BlockedArray(stage.path / FEATURES, stage.path / BLOCKS, BLOCK, MADE_BY)
+    return BlockedArray(stage.path / FEATURES, stage.path / BLOCKS, BLOCK, stage.remedy)
 
 
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:

@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.depthwise import DepthwiseConv2d
+from gcl_custom.depthwise import DepthwiseConv2d, is_depthwise
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -68,6 +68,6 @@ class SmallDepthwiseConv2d(DepthwiseConv2d, FewTapsConv2d):
     def suits(convolution: nn.Conv2d) -> bool:
         """Whether each channel has a square kernel of odd size of its own, and the map keeps its size."""
         side = convolution.kernel_size[0]
-        own = convolution.groups == convolution.in_channels == convolution.out_channels > 1
+        own = is_depthwise(convolution) and convolution.in_channels == convolution.out_channels
         steady = convolution.stride == convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
         return own and steady and convolution.kernel_size == (side, side) and convolution.padding == (side // 2,) * 2

@@ -189,13 +189,19 @@ def load_card(name: str) -> Card:
     return check_values(Card, parse_yaml(read_text(path), str(path)), str(path))
 
 
+def card_of(data: DataSettings) -> Card | None:
+    """The card that a recipe names; None if it names none. Raises as ``load_card`` does."""
+    return load_card(data.card) if data.card else None
+
+
 def band_names(data: DataSettings) -> list[str] | None:
     """The names of the bands, in the order in the files, as the recipe or its card states them; None if neither does.
 
     Raises:
         RecipeError: they state different ones, or there is no such card.
     """
-    of_card = load_card(data.card).bands if data.card else None
+    card = card_of(data)
+    of_card = card.bands if card else None
     if data.bands and of_card and data.bands != of_card:
         raise RecipeError(
             f"data.bands {data.bands} are not those of the card {data.card}, {of_card}. Leave data.bands out "

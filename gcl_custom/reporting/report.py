@@ -20,7 +20,7 @@ from gcl_custom.evaluation import neighbours
 from gcl_custom.evaluation.so_far import so_far
 from gcl_custom.evaluation.stage_warnings import of_stages
 from gcl_custom.files import read_json, write_text
-from gcl_custom.recipe.file import dump_recipe, load_card
+from gcl_custom.recipe.file import card_of, dump_recipe
 from gcl_custom.reporting import bands_seen, examples, html, progress, score_tables, split_map
 from gcl_custom.reporting.html import Cell
 from gcl_custom.reporting.plots import Line, curves
@@ -305,8 +305,7 @@ def _record(run: Run) -> str:
         "System": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "Libraries": ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
     }
-    if run.recipe.data.card:
-        card = load_card(run.recipe.data.card)
+    if card := card_of(run.recipe.data):
         about |= {"Data": f"{card.title}. {card.notes}", "Source": card.source, "Licence": card.licence}
     pairs = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in about.items())
     recipe = escape(dump_recipe(run.recipe))

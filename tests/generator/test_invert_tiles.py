@@ -1,16 +1,15 @@
 """The stage of latents: exact resumption, and that nothing afterwards inverts a training tile again."""
 
 import multiprocessing
-import os
 import signal
 from pathlib import Path
 
 import biggan_file
-import numpy as np
 import pytest
 import swav_file
 import torch
 from drawn_imagery import draw
+from dying import dies_at
 
 from gcl_custom.errors import UserError
 from gcl_custom.generator import fit_edit, invert_tiles
@@ -73,15 +72,7 @@ def packed(path: Path, recipe: Recipe) -> tuple[Run, TileStore]:
 def work(run: Run, killed_at: int | None) -> None:
     """Invert, and die once a block was found but before it is kept."""
     torch.set_num_threads(1)
-    write, found = LatentWriter.write, list[int]()
-
-    def dying(writer: LatentWriter, number: int, rows: np.ndarray) -> None:
-        found.append(number)
-        if len(found) == killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(writer, number, rows)
-
-    LatentWriter.write = dying  # type: ignore[method-assign]
+    found = dies_at(LatentWriter, "write", killed_at)
     invert_tiles.invert_tiles(run)
     assert found == list(range(3 - len(found), 3)), "what was kept is not found again"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dying import dies_at
 from launched_processes import Two
 from token_runs import continued, with_tokenizer
 from torch import Tensor
@@ -49,15 +50,7 @@ def test_it_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def work(run: Run, killed_at: int | None) -> None:
     """Tokenise, and die once the tokens of a block were found but before they are kept."""
     torch.set_num_threads(1)
-    keep, found = BlockedArray.keep, list[int]()
-
-    def dying(blocks: BlockedArray, number: int, tokens: np.ndarray) -> None:
-        found.append(number)
-        if len(found) == killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        keep(blocks, number, tokens)
-
-    BlockedArray.keep = dying  # type: ignore[method-assign]
+    found = dies_at(BlockedArray, "keep", killed_at)
     tokenise.tokenise(run)
     assert len(found) == 2, "what was kept is not found again"
 

@@ -1,7 +1,6 @@
 """The stage of views: what it writes is what the generator gives, and a killed run ends with the same bytes."""
 
 import multiprocessing
-import os
 import signal
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawn_imagery import draw
+from dying import dies_at
 from stored_tiles import tile_store
 from token_runs import SETTINGS, with_generator, with_views
 
@@ -75,15 +75,7 @@ def test_reconstructions_are_encoded_and_decoded_tiles(tmp_path: Path) -> None:
 
 def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
-    written, note = [], view_store.ViewWriter._note
-
-    def dying(writer: view_store.ViewWriter, number: int, *noted: float) -> None:
-        written.append(number)
-        if len(written) == killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        note(writer, number, *noted)
-
-    view_store.ViewWriter._note = dying
+    dies_at(view_store.ViewWriter, "_note", killed_at)
     make_views.make_views(Run(folder, SETTINGS))
 
 

@@ -84,10 +84,9 @@ def near_pairs(
         theirs = np.concatenate([np.empty(0, np.int64), *members[place + 1 :]])
         if not len(theirs):
             continue
-        for mine, other in _sharing(hashes[ours], hashes[theirs], most) or _half_alike(
-            hashes[ours], hashes[theirs], most
-        ):
-            total = np.bitwise_count(hashes[ours[mine]] ^ hashes[theirs[other]]).sum(axis=1)
+        sides = hashes[ours], hashes[theirs]
+        for mine, other in _sharing(*sides, most) or _half_alike(*sides, most):
+            total = np.bitwise_count(sides[0][mine] ^ sides[1][other]).sum(axis=1)
             found.append(np.stack([ours[mine], theirs[other]], axis=1)[total <= most])
     pairs: Int[np.ndarray, "m 2"] = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     return pairs
