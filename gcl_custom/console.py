@@ -150,11 +150,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+LEAST_ROUNDED_UP = 999.5
+"""With three digits this is 1,000, which ``g`` writes as 1e+03."""
+
+
 def in_bytes(count: int) -> str:
     """A number of bytes, for a reader."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+        if size < LEAST_ROUNDED_UP or unit == "GB":
             break
         size /= 1000
-    return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"
+    return f"{size:,.3g} {unit}" if size < LEAST_ROUNDED_UP else f"{size:,.0f} {unit}"

@@ -87,3 +87,4 @@ def test_bytes_are_shown_to_three_digits() -> None:
     assert [console.in_bytes(count) for count in (7, 1999, 1_710_000_000, 252 * 10**9, 2 * 10**12)] == [
         "7 B", "2 kB", "1.71 GB", "252 GB", "2,000 GB",
     ]  # fmt: skip
+    assert [console.in_bytes(count) for count in (999, 999_499_999, 999_500_000)] == ["999 B", "999 MB", "1 GB"]
