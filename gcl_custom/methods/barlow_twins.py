@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.methods.heads import projector
-from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.method import Projected, Scalar
 from gcl_custom.methods.multi_crop import over_pairs
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import BarlowTwinsSettings
@@ -29,22 +28,17 @@ EPSILON = 1e-5
 """Added to the variance, as batch normalisation does in the authors' code."""
 
 
-class BarlowTwins(Method):
+class BarlowTwins(Projected):
     """The projector and the two terms."""
 
     def __init__(self, backbone: nn.Module, width: int, settings: BarlowTwinsSettings) -> None:
-        super().__init__()
+        super().__init__(backbone, width, settings)
         self.settings = settings
-        self.projector = projector([width, *settings.projector])
 
-    def forward(
-        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
-    ) -> dict[str, Scalar]:
-        projections = [self.projector(representation) for representation in representations]
-        with torch.autocast(projections[0].device.type, enabled=False):
-            z = [standardised(whole_batch(full(projection))) for projection in projections]
-            on, off = over_pairs(lambda *two: torch.stack(cross_correlation(*two)), z)
-            return {"invariance": on, "redundancy": self.settings.redundancy * off}
+    def terms(self, z: Sequence[Float[Tensor, "b d"]]) -> dict[str, Scalar]:
+        z = [standardised(whole_batch(view)) for view in z]
+        on, off = over_pairs(lambda *two: torch.stack(cross_correlation(*two)), z)
+        return {"invariance": on, "redundancy": self.settings.redundancy * off}
 
 
 def standardised(z: Projections) -> Projections:

@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.methods.heads import projector
-from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.method import Projected, Scalar
 from gcl_custom.methods.multi_crop import LARGE, over_views
 from gcl_custom.methods.whole_batch import mean_of_shares
 from gcl_custom.randomness import Randomness
@@ -40,29 +39,24 @@ POINTS, FARTHEST = 17, 3.0
 """Of the integral, from 0 on."""
 
 
-class LeJEPA(Method):
+class LeJEPA(Projected):
     """The projector and the two terms."""
 
     drawn: Int[Tensor, ""]
     """The number of the next direction. It begins at random, so that seeds differ."""
 
     def __init__(self, backbone: nn.Module, width: int, settings: LeJEPASettings) -> None:
-        super().__init__()
+        super().__init__(backbone, width, settings)
         self.settings = settings
-        self.projector = projector([width, *settings.projector])
         self.register_buffer("drawn", torch.randint(2**40, ()))
 
-    def forward(
-        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
-    ) -> dict[str, Scalar]:
-        projections = [self.projector(representation) for representation in representations]
-        with torch.autocast(projections[0].device.type, enabled=False):
-            z = torch.stack([full(projection) for projection in projections])
-            test = partial(sigreg, directions=self._directions(z))
-            return {
-                "prediction": (1 - self.settings.regularisation) * (z - z[:LARGE].mean(0)).square().mean(),
-                "sigreg": self.settings.regularisation * over_views(test, z.unbind()),
-            }
+    def terms(self, z: Sequence[Float[Tensor, "b d"]]) -> dict[str, Scalar]:
+        views = torch.stack(list(z))
+        test = partial(sigreg, directions=self._directions(views))
+        return {
+            "prediction": (1 - self.settings.regularisation) * (views - views[:LARGE].mean(0)).square().mean(),
+            "sigreg": self.settings.regularisation * over_views(test, z),
+        }
 
     def _directions(self, z: Float[Tensor, "_v _b d"]) -> Float[Tensor, "k d"]:
         """Those of this step; in training, the next step has others."""

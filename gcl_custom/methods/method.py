@@ -1,14 +1,17 @@
-"""The interface between the training loop and a contrastive method.
+"""The interface between the training loop and a contrastive method, and what methods of a projector alone share.
 
-b  tiles in the batch of this process     s  side of a view     width  of a representation
+b  tiles in the batch of this process     s  side of a view     width  of a representation     d  of a projection
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from gcl_custom.methods.heads import projector
 
 Scalar = Float[Tensor, ""]
 
@@ -43,3 +46,34 @@ class Method(nn.Module, ABC):
     def kept(self, backbone: nn.Module) -> nn.Module:
         """The backbone to keep: the trained one, or a teacher's."""
         return backbone
+
+
+@runtime_checkable
+class WithProjector(Protocol):
+    """The part of a method's settings that is read here."""
+
+    projector: list[int]
+    """Widths of its layers."""
+
+
+class Projected(Method):
+    """A projector, and terms of the views' projections, in fp32."""
+
+    def __init__(self, backbone: nn.Module, width: int, settings: WithProjector) -> None:
+        super().__init__()
+        self.projector = projector([width, *settings.projector])
+
+    def forward(
+        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
+    ) -> dict[str, Scalar]:
+        projections = [self.projector(representation) for representation in representations]
+        with torch.autocast(projections[0].device.type, enabled=False):
+            return self.terms([full(projection) for projection in projections])
+
+    @abstractmethod
+    def terms(self, z: Sequence[Float[Tensor, "b d"]]) -> dict[str, Scalar]:
+        """Named terms, whose sum is the loss.
+
+        Args:
+            z: projections of the two large views, then of the small crops, if any.
+        """

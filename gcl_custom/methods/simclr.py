@@ -18,28 +18,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.methods.heads import projector
-from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.method import Projected, Scalar
 from gcl_custom.methods.multi_crop import over_pairs
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import SimCLRSettings
 
 
-class SimCLR(Method):
+class SimCLR(Projected):
     """The projector and the loss."""
 
     def __init__(self, backbone: nn.Module, width: int, settings: SimCLRSettings) -> None:
-        super().__init__()
+        super().__init__(backbone, width, settings)
         self.settings = settings
-        self.projector = projector([width, *settings.projector])
 
-    def forward(
-        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
-    ) -> dict[str, Scalar]:
-        projections = [self.projector(representation) for representation in representations]
-        with torch.autocast(projections[0].device.type, enabled=False):
-            z = [whole_batch(full(projection)) for projection in projections]
-            return {"contrast": over_pairs(partial(nt_xent, temperature=self.settings.temperature), z)}
+    def terms(self, z: Sequence[Float[Tensor, "b d"]]) -> dict[str, Scalar]:
+        z = [whole_batch(view) for view in z]
+        return {"contrast": over_pairs(partial(nt_xent, temperature=self.settings.temperature), z)}
 
 
 def nt_xent(z: Float[Tensor, "n d"], z_other: Float[Tensor, "n d"], temperature: float) -> Scalar:

@@ -21,8 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.methods.heads import projector
-from gcl_custom.methods.method import Method, Scalar, full
+from gcl_custom.methods.method import Projected, Scalar
 from gcl_custom.methods.multi_crop import over_pairs, over_views
 from gcl_custom.methods.whole_batch import whole_batch
 from gcl_custom.recipe.methods import VICRegSettings
@@ -33,25 +32,20 @@ EPSILON = 1e-4
 """ε of eq. 2, under the root of the variance."""
 
 
-class VICReg(Method):
+class VICReg(Projected):
     """The projector and the weighted terms of the loss, in fp32."""
 
     def __init__(self, backbone: nn.Module, width: int, settings: VICRegSettings) -> None:
-        super().__init__()
+        super().__init__(backbone, width, settings)
         self.settings = settings
-        self.projector = projector([width, *settings.projector])
 
-    def forward(
-        self, representations: Sequence[Tensor], views: Sequence[Tensor], share_done: float
-    ) -> dict[str, Scalar]:
-        projections = [self.projector(representation) for representation in representations]
-        with torch.autocast(projections[0].device.type, enabled=False):
-            z = [whole_batch(full(projection)) for projection in projections]
-            return {
-                "invariance": self.settings.invariance * over_pairs(invariance, z),
-                "variance": self.settings.variance * over_views(variance, z),
-                "covariance": self.settings.covariance * 2 * over_views(covariance, z),
-            }
+    def terms(self, z: Sequence[Float[Tensor, "b d"]]) -> dict[str, Scalar]:
+        z = [whole_batch(view) for view in z]
+        return {
+            "invariance": self.settings.invariance * over_pairs(invariance, z),
+            "variance": self.settings.variance * over_views(variance, z),
+            "covariance": self.settings.covariance * 2 * over_views(covariance, z),
+        }
 
 
 def invariance(z: Projections, z_other: Projections) -> Scalar:
