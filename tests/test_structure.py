@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "views": {ROOT, "recipe", "generator.augment", "runs", "measures", "imagery", "training", "generator"},
     "pretraining": {
         *{ROOT, "recipe", "weights", "runs", "measures", "imagery.values", "imagery", "training", "methods", "views"},
+        *{"generator.own", "generator"},
     },
     "evaluation.segmentation": {ROOT, "recipe", "measures", "imagery", "training", "pretraining"},
     "evaluation": {

@@ -89,15 +89,16 @@ def estimate(recipe: Recipe, tiles: FoundTiles, costs: Costs, weights: Mapping[s
     train = tiles.count("train")
     tile = tiles.form.bands * data.size**2 * np.dtype(tiles.form.dtype).itemsize
     yield StageCost("tiles", counted(len(tiles.split), "tile"), 0.0, 0, len(tiles.split) * tile)
-    if arms.needs_generator(recipe):
-        for name in recipe.generator_stages:
-            yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
-        yield from _made(recipe, train, tile, costs.tokens, weights)
+    for name in arms.awaited_of_generator(recipe):
+        yield from OF_GENERATOR[name](recipe, tiles, costs.tokens, weights)
+    yield from _made(recipe, train, tile, costs.tokens, weights)
 
+    of_targets = f"of {counted(train, 'tile')}"
     if costs.targets:
         block, width = costs.targets
-        seconds = train / BLOCK * block.seconds
-        yield StageCost("targets", f"features of {counted(train, 'tile')}", seconds, block.memory, 4 * train * width)
+        yield StageCost("targets", of_targets, train / BLOCK * block.seconds, block.memory, 4 * train * width)
+    elif settings.predicted:
+        yield StageCost("targets", of_targets, None, None, 4 * train * recipe.tokens.tokenizer.codes, UNKNOWN)
     steps = settings.epochs * _per_epoch(train, settings.tiles_per_step)
     seconds = steps * costs.pretrain.seconds
     number = len(arms.pretrainings(recipe))

@@ -19,6 +19,7 @@ from gcl_custom.evaluation.classifier import Classifier
 from gcl_custom.evaluation.inference import infer_batch
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.build_networks import AnyTokenizer
+from gcl_custom.generator.own.as_backbone import TokenHistogram
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.token_store import Tokens
 from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraining
@@ -35,7 +36,7 @@ from gcl_custom.pretraining.pairs import Reader
 from gcl_custom.pretraining.targets import TargetStore
 from gcl_custom.pretraining.word_targets import patch_words
 from gcl_custom.randomness import Randomness
-from gcl_custom.recipe.pretraining import PretrainSettings, WordTargetsSettings
+from gcl_custom.recipe.pretraining import TokenTargetsSettings, WordTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
@@ -89,7 +90,7 @@ class Costs:
     floors: Cost
     """Features that need no network, of as many."""
     targets: tuple[Cost, int] | None = None
-    """What is predicted of a block of tiles, and its width; None without targets."""
+    """What is predicted of a block of tiles, and its width; None without targets, and where weights are missing."""
 
 
 class MadeUpTiles(TileStore):
@@ -124,9 +125,12 @@ class MadeUpTokens(Tokens):
 class MadeUpTargets(TargetStore):
     """Noise of the width of the targets."""
 
-    def __init__(self, settings: PretrainSettings, bands: int) -> None:
+    def __init__(self, recipe: Recipe, bands: int) -> None:
+        settings = recipe.pretrain
         if isinstance(settings.targets, WordTargetsSettings):
             self._width = settings.targets.words + 4 * bands
+        elif isinstance(settings.targets, TokenTargetsSettings):
+            self._width = recipe.tokens.tokenizer.codes
         else:
             _, self._width = backbones.build(settings.taught_by.backbone, bands=3)
 
@@ -145,7 +149,7 @@ class MadeUpReader(Reader):
         self._store, self._settings = store, recipe.pretrain
         self._per_tile = {"inpainted": recipe.views.per_tile}
         self._views, self._least = {}, None
-        self.targets = MadeUpTargets(recipe.pretrain, store.bands) if recipe.pretrain.predicted else None
+        self.targets = MadeUpTargets(recipe, store.bands) if recipe.pretrain.predicted else None
 
     def __call__(self, tiles: Int[Tensor, " b"]) -> dict[str, Tensor]:
         raw, sources = self._store.read(tiles)[:, None], {self._settings.anchor, self._settings.source}
@@ -268,7 +272,8 @@ def measure(
         pretrain = _pretrain(on)
         supervised, embed = _supervised(on)
         below = _floors(on)
-        targets = _targets(on) if recipe.pretrain.predicted else None
+        of_tokens = isinstance(recipe.pretrain.targets, TokenTargetsSettings)
+        targets = _targets(on) if recipe.pretrain.predicted and (tokens or not of_tokens) else None
     return Costs(generator, pretrain, supervised, embed, below, targets)
 
 
@@ -336,6 +341,9 @@ def _targets(bench: Bench) -> tuple[Cost, int]:
     settings = bench.recipe.pretrain
     if isinstance(settings.targets, WordTargetsSettings):
         seeing: tuple[nn.Module, int] = patch_words(bench.store, settings.targets.words, seed=0)
+    elif isinstance(settings.targets, TokenTargetsSettings):
+        tokenizer = build_networks.tokenizer(bench.recipe.tokens.tokenizer, bench.bands)
+        seeing = TokenHistogram(tokenizer), tokenizer.codes
     else:
         assert settings.feature_targets
         size, taught_by = settings.feature_targets.size, settings.taught_by

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,14 @@ def fit_generator(run: Run) -> None:
             f"it, stop here and type: gcl-custom pretrain {run.options}"
         )
     _begin(run)
-    _generator(run)
+    _generator(run, plan.generator(run))
 
 
-def _generator(run: Run) -> None:
+def _generator(run: Run, stages: Sequence[Stage]) -> None:
+    """Stages of the generator, which begin with the tiles."""
     if not run.recipe.generator.trained:
         do("generator", run)
-    for stage in plan.generator(run)[1:]:
+    for stage in stages[1:]:
         do(stage.name, run)
 
 
@@ -128,7 +129,7 @@ def make_views(run: Run) -> None:
 def _views(run: Run, asked: bool = False) -> None:
     wanted, controls = asked or arms.needs_views(run.recipe), arms.needs_reconstructions(run.recipe)
     if run.redo and (wanted or controls) and any(stage.stale for stage in plan.generator(run)):
-        _generator(run)  # such as one of tiles that were just packed anew
+        _generator(run, plan.generator(run))  # such as one of tiles that were just packed anew
     if wanted:
         do("views", run)
     if controls:
@@ -199,7 +200,7 @@ def everything(run: Run) -> None:
     if labelled:
         do("labels", run)  # what is wrong with them is said before hours are spent
     if arms.needs_generator(run.recipe):
-        _generator(run)
+        _generator(run, plan.awaited(run))
     if not labelled or "gcl" not in run.recipe.compare.arms:  # otherwise the comparison begins with it
         _pretrain(run)
     if labelled:
@@ -213,7 +214,7 @@ def score_cell(run: Run) -> None:
     """All stages of a cell of a study. The study has one table for all cells, so a cell has no report."""
     _begin(run)
     if arms.needs_generator(run.recipe):
-        _generator(run)
+        _generator(run, plan.awaited(run))
     _pretrain_and_score(run)
 
 

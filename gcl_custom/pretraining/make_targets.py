@@ -1,4 +1,4 @@
-"""Stage: what pretraining predicts of each training tile from views of it: a frozen network's features, or its words.
+"""Stage: what pretraining predicts of a training tile from its views: what a frozen network sees, or a bag of words.
 
 They are made once, of whole and upright tiles, enlarged to what the network knows. An interrupted stage goes on with
 the first block that is not on the disk.
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from gcl_custom.arrays import BlockedArray, save_array
 from gcl_custom.console import say
 from gcl_custom.counted import counted
+from gcl_custom.generator.loading import load_tokenizer
+from gcl_custom.generator.own.as_backbone import TokenHistogram
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import start
 from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.targets import FEATURES, TILES
 from gcl_custom.pretraining.word_targets import patch_words
 from gcl_custom.randomness import derive
-from gcl_custom.recipe.pretraining import FeatureTargetsSettings, WordTargetsSettings
+from gcl_custom.recipe.pretraining import FeatureTargetsSettings, TokenTargetsSettings, WordTargetsSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -38,7 +40,7 @@ def make_targets(run: Run) -> None:
     """Write the features of every training tile.
 
     Raises:
-        UserError: the weights of the network are missing or do not fit.
+        UserError: the weights of the network are missing or do not fit, or the tokenizer is not finished.
     """
     stage = plan.targets(run)
     if stage.done:
@@ -62,8 +64,14 @@ def _blocks(stage: Stage) -> BlockedArray:
 
 
 def _network(run: Run, store: TileStore) -> tuple[nn.Module, int]:
-    """What gives the targets of tiles, and their width. A frozen network enlarges the tiles itself."""
+    """What gives the targets of tiles, and their width. A frozen network enlarges the tiles itself.
+
+    Tokens are not read from their store: it holds each tile in all its ways, and no other stage of a raw pair needs it.
+    """
     targets = run.recipe.pretrain.targets
+    if isinstance(targets, TokenTargetsSettings):
+        tokenizer = load_tokenizer(run, store)
+        return TokenHistogram(tokenizer).eval(), tokenizer.codes
     if isinstance(targets, WordTargetsSettings):
         return patch_words(store, targets.words, derive(run.recipe.seed, "targets"))
     assert isinstance(targets, FeatureTargetsSettings)

@@ -125,10 +125,21 @@ class WordTargetsSettings(Section):
     """Weight of the loss, which is 1 less the cosine between predicted and true words, beside the method's terms."""
 
 
+class TokenTargetsSettings(Section):
+    """Bags of words, whose words are the codes of the generator's tokenizer: from the representation of each view, a
+    linear head predicts the share of each code among the tokens of the whole tile (BoWNet, arXiv:2002.12247)."""
+
+    name: Literal["tokens"]
+    weight: Positive = 20.0
+    """Weight of the loss, which is 1 less the cosine between predicted and true shares, beside the method's terms."""
+
+
+PredictedSettings = FeatureTargetsSettings | WordTargetsSettings | TokenTargetsSettings
 TargetsSettings = Annotated[
     Annotated[NoTargetsSettings, Tag("none")]
     | Annotated[FeatureTargetsSettings, Tag("features")]
-    | Annotated[WordTargetsSettings, Tag("words")],
+    | Annotated[WordTargetsSettings, Tag("words")]
+    | Annotated[TokenTargetsSettings, Tag("tokens")],
     named("none"),
 ]
 
@@ -292,7 +303,7 @@ class PretrainSettings(Section):
         return self.start.name != "none"
 
     @property
-    def predicted(self) -> FeatureTargetsSettings | WordTargetsSettings | None:
+    def predicted(self) -> PredictedSettings | None:
         """What views predict of their tile; None where they predict nothing."""
         return None if isinstance(self.targets, NoTargetsSettings) else self.targets
 

@@ -12,7 +12,7 @@ from gcl_custom.recipe.generator import GeneratorSettings, TokenGeneratorSetting
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.names import LONGEST, NAME
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import PretrainSettings, TokenTargetsSettings
 from gcl_custom.recipe.section import Section, Seed
 from gcl_custom.recipe.views import OutpaintingSettings, ViewsSettings
 
@@ -108,6 +108,15 @@ class Recipe(Section):
             raise ValueError(
                 f"the generator {self.generator.name} does not reconstruct a tile: leave reconstructed out of "
                 f"compare.arms, pretrain.anchor and pretrain.source"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _token_targets(self) -> "Recipe":
+        if isinstance(self.pretrain.targets, TokenTargetsSettings) and not self.generator.has_tokens:
+            raise ValueError(
+                f"pretrain.targets.name tokens: the generator {self.generator.name} has no tokens. Take words, or a "
+                f"generator of tokens"
             )
         return self
 

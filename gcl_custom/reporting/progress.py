@@ -84,7 +84,7 @@ def card(run: Run, found: Awaited) -> str:
 
 def _next(run: Run, found: Awaited) -> str:
     """The command that finishes the comparison. It makes no generator, which ``run`` does."""
-    made = plan.generator(run) if arms.needs_generator(run.recipe) else []
+    made = plan.awaited(run)[1:]  # packing is a part of every command
     verb = "compare-supervised" if all(stage.done for stage in made) else "run"
     outdated = any(state(stage) == "outdated" for stage in found.stages)
     return f"gcl-custom {verb} {run.options}{' --redo' * outdated}"

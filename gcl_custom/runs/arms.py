@@ -3,7 +3,7 @@
 from typing import Any
 
 from gcl_custom.recipe.evaluation import WITH_LABELS, Arm
-from gcl_custom.recipe.pretraining import Norms, PretrainSettings
+from gcl_custom.recipe.pretraining import Norms, PretrainSettings, TokenTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 
 
@@ -86,6 +86,16 @@ def needs_reconstructions(recipe: Recipe) -> bool:
     return any(map(reads_reconstructions, _arms(recipe)))
 
 
+def awaited_of_generator(recipe: Recipe) -> list[str]:
+    """The generator's stages that some pretraining waits for, in the order of their work: all of them if it shows views
+    or reconstructions, the tokenizer if it predicts tokens alone."""
+    if needs_views(recipe) or needs_reconstructions(recipe):
+        return recipe.generator_stages
+    predicts = isinstance(recipe.pretrain.targets, TokenTargetsSettings) and bool(pretrained(recipe))
+    return recipe.generator_stages[:1] if predicts else []
+
+
 def needs_generator(recipe: Recipe) -> bool:
-    """Whether some pretraining of the recipe shows views or reconstructions of the generator."""
-    return needs_views(recipe) or needs_reconstructions(recipe)
+    """Whether some pretraining of the recipe waits for the generator, or for its tokenizer."""
+    generative = needs_views(recipe) or needs_reconstructions(recipe)
+    return generative or bool(awaited_of_generator(recipe))

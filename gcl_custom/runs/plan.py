@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from gcl_custom.recipe.evaluation import FEW_NEIGHBOURS, PENALTY_OF_FEW, PIXEL_PROBING, Arm
+from gcl_custom.recipe.pretraining import TokenTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section
 from gcl_custom.runs.arms import (
     BEGINNINGS,
     arm_settings,
+    awaited_of_generator,
     mixes_views,
-    needs_generator,
     needs_reconstructions,
     needs_views,
     normalised,
@@ -150,6 +151,11 @@ def generator(run: Run) -> list[Stage]:
     return [tiles(run), *(OF_GENERATOR[name](run) for name in run.recipe.generator_stages)]
 
 
+def awaited(run: Run) -> list[Stage]:
+    """The tiles, and those stages of the generator that some pretraining of the recipe waits for."""
+    return [tiles(run), *(OF_GENERATOR[name](run) for name in awaited_of_generator(run.recipe))]
+
+
 def _made(run: Run) -> list[Stage]:
     """Inputs of the views. Where the generator in-paints, its last stage stands for the others."""
     made = _after(run, run.recipe.generator_stages)
@@ -178,7 +184,7 @@ def reconstructions(run: Run) -> Stage:
 
 
 def targets(run: Run) -> Stage:
-    """What views predict of each training tile: what a frozen network sees, or its words."""
+    """What views predict of each training tile: what a frozen network sees, its words, or its tokens."""
     settings = run.recipe.pretrain
     plain = _with_contents(run, "pretrain", settings)["targets"]
     del plain["weight"]
@@ -193,7 +199,8 @@ def targets(run: Run) -> Stage:
             known |= start(run)
     else:
         known = {"seed": run.recipe.seed, "hardware": _compute(run.recipe)}
-    return run.stage("targets", {"pretrain.targets": plain, **known}, [tiles(run)], "gcl-custom pretrain")
+    made = tokenizer(run) if isinstance(settings.targets, TokenTargetsSettings) else tiles(run)
+    return run.stage("targets", {"pretrain.targets": plain, **known}, [made], "gcl-custom pretrain")
 
 
 def pretrain(run: Run, arm: Arm, seed: int) -> Stage:
@@ -312,9 +319,8 @@ def cost_benefit(run: Run, tiles: int) -> Stage:
 def stages(run: Run) -> list[Stage]:
     """All stages of a run, in the order of their work; cost_benefit is no part of it, since nothing waits for it."""
     recipe = run.recipe
-    made = generator(run) if needs_generator(recipe) else [tiles(run)]
     generative = [views(run)] if needs_views(recipe) else []
     controls = [reconstructions(run)] if needs_reconstructions(recipe) else []
     predicted = [targets(run)] if recipe.pretrain.predicted else []
     arms = [pretrain(run, arm, seed) for arm, seed in pretrainings(recipe)]
-    return [*made, *generative, *controls, *predicted, *arms, compare(run)]
+    return [*awaited(run), *generative, *controls, *predicted, *arms, compare(run)]

@@ -9,8 +9,10 @@ from gcl_custom.check.estimates import CAPTION, MEASURED, UNKNOWN, FoundTiles, S
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
+from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.recipe.file import check_values, load_recipe
 from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.pretraining import TokenTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
 
 GB = 10**9
@@ -174,3 +176,15 @@ def test_an_edit_of_tokens_latents_trains_no_transformer() -> None:
     rows = rows_of(recipe, replace(COSTS, tokens=TokenCosts(ONE, ONE, None, ONE, None)))
     assert list(rows) == ["tiles", "tokenizer", "tokens", "views", "pretrain"]
     assert rows["views"].seconds is None
+
+
+def test_targets_of_tokens_cost_the_tokenizer_and_no_maskgit() -> None:
+    pretrain = TINY.pretrain.model_copy(update={"targets": TokenTargetsSettings(name="tokens"), "source": "raw"})
+    compare = TINY.compare.model_copy(update={"arms": ["gcl"], "seeds": [0]})
+    recipe = TINY.model_copy(update={"pretrain": pretrain, "compare": compare})
+    rows = rows_of(recipe, replace(COSTS, targets=(ONE, 16)))
+    assert list(rows) == ["tiles", "tokenizer", "targets", "pretrain"]
+    assert rows["targets"].seconds == 1_281_167 / BLOCK
+    assert rows["targets"].disk == 4 * 16 * 1_281_167
+    unknown = rows_of(recipe, BARE)["targets"]
+    assert (unknown.seconds, unknown.source) == (None, UNKNOWN)

@@ -11,7 +11,7 @@ from gcl_custom.check import step_costs
 from gcl_custom.check.step_costs import Bench, TokenCosts, extrapolated, measure
 from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.recipe.methods import MethodSettings
-from gcl_custom.recipe.pretraining import SmallCropsSettings
+from gcl_custom.recipe.pretraining import SmallCropsSettings, TokenTargetsSettings
 from gcl_custom.recipe.views import LatentNoiseSettings
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.steps import Steps
@@ -108,3 +108,14 @@ def test_the_trainings_own_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Steps, "take", watched)
     measure(TINY, 3, rgb=True, tokens=True)
     assert taken == {"TokenizerTraining", "MaskGITTraining", "Contrastive", "Classifier"}
+
+
+def test_targets_of_tokens_are_measured_where_their_tokenizer_is_there() -> None:
+    pretrain = TINY.pretrain.model_copy(update={"targets": TokenTargetsSettings(name="tokens")})
+    recipe = TINY.model_copy(update={"pretrain": pretrain})
+    assert measure(recipe, 3, rgb=True, tokens=False).targets is None
+    found = measure(recipe, 3, rgb=True, tokens=True).targets
+    assert found is not None
+    cost, width = found
+    assert width == TINY.tokens.tokenizer.codes
+    assert cost.seconds > 0

@@ -9,23 +9,28 @@ import pytest
 import timm
 import torch
 import torchvision
+from planned_runs import finish
 from safetensors.torch import load_file
 from started_runs import LITE0, started_run
+from token_runs import RECIPE, with_tokenizer
 from torchvision.transforms import v2
 
+from gcl_custom.errors import UserError
 from gcl_custom.files import read_json
+from gcl_custom.generator.token_store import Tokens
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import make_targets as module
 from gcl_custom.pretraining.backbones import Enlarged
 from gcl_custom.pretraining.make_targets import make_targets
 from gcl_custom.pretraining.pretrain import pretrain
 from gcl_custom.pretraining.targets import FEATURES
-from gcl_custom.recipe.pretraining import PretrainSettings
+from gcl_custom.recipe.pretraining import PretrainSettings, TokenTargetsSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.weights.starts import packaged
 
 TARGETS = {"name": "features", "size": 48}
+OF_TOKENS = PretrainSettings(targets=TokenTargetsSettings(name="tokens"), source="raw")
 PUBLIC = torchvision.transforms.Normalize([127 / 255] * 3, [128 / 255] * 3)
 
 
@@ -137,3 +142,21 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
     values = {"backbone": LITE0, "start": {"name": "package"}, "targets": {"name": "features"}, **changes}
     with pytest.raises(ValueError, match=message):
         PretrainSettings.model_validate(values)
+
+
+def test_targets_may_be_the_share_of_each_code_among_a_tiles_tokens(tmp_path: Path) -> None:
+    run = with_tokenizer(tmp_path / "r", RECIPE.model_copy(update={"pretrain": OF_TOKENS}))
+    make_targets(run)
+    store = TileStore(plan.tiles(run).path)
+    train = store.index("train")
+    upright = Tokens(plan.tokens(run).path, store).read(train)[:, 0].flatten(1).numpy()
+    counted = [np.bincount(tokens, minlength=8) / len(tokens) for tokens in upright]
+    np.testing.assert_allclose(features_of(run), counted, atol=1e-7)
+    assert len({tuple(row) for row in features_of(run).tolist()}) > 1
+
+
+def test_targets_of_tokens_wait_for_the_tokenizer(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", RECIPE.model_copy(update={"pretrain": OF_TOKENS}))
+    finish(plan.tiles(run))
+    with pytest.raises(UserError, match=r"targets needs tokenizer.*Run: gcl-custom fit-generator"):
+        make_targets(run)

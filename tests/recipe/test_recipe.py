@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from generator_sections import ARMS, ICGAN
 from pydantic import ValidationError
 
-from gcl_custom.recipe.file import _sections_in
+from gcl_custom.errors import RecipeError
+from gcl_custom.recipe.file import _sections_in, check_values
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.pretraining import PretrainSettings, SmallCropsSettings
@@ -52,3 +54,11 @@ def test_small_crops_are_no_larger_than_large_views() -> None:
         Recipe(name="r", data=data, pretrain=PretrainSettings(small_crops=small, crop_size=24))
     for fitting in (PretrainSettings(small_crops=small, crop_size=72), PretrainSettings()):
         assert Recipe(name="r", data=data, pretrain=fitting).pretrain == fitting
+
+
+def test_targets_of_tokens_need_a_generator_of_tokens() -> None:
+    values = {"name": "r", "data": {"root": "x", "size": 128}, "pretrain": {"targets": {"name": "tokens"}}}
+    values["compare"] = ARMS
+    check_values(Recipe, values, "here")
+    with pytest.raises(RecipeError, match=r"targets\.name tokens: the generator icgan has no tokens"):
+        check_values(Recipe, {**values, "generator": ICGAN}, "here")

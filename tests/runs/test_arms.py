@@ -4,7 +4,7 @@ from pathlib import Path
 
 from planned_runs import RECIPE, changed
 
-from gcl_custom.recipe.pretraining import PackageStartSettings
+from gcl_custom.recipe.pretraining import PackageStartSettings, TokenTargetsSettings
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
 
@@ -39,3 +39,15 @@ def test_scratch_is_an_arm_only_where_supervised_begins_elsewhere(tmp_path: Path
     assert arms.with_labels(started.recipe) == ["supervised", "scratch"]
     assert arms.pretrained(started.recipe) == ["gcl"]
     assert [arm for arm, _ in arms.pretrainings(started.recipe)] == ["gcl"] * 3
+
+
+def test_targets_of_tokens_wait_for_the_tokenizer_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", RECIPE)
+    tokens = TokenTargetsSettings(name="tokens")
+    raw = changed(run, pretrain={"targets": tokens, "source": "raw"}, compare={"arms": ["gcl"], "seeds": [0]})
+    assert [stage.name for stage in plan.stages(raw)] == ["tiles", "tokenizer", "targets", "pretrain/gcl-0", "compare"]
+    assert arms.needs_generator(raw.recipe)
+    shown = changed(raw, pretrain={"targets": tokens, "source": "inpainted"})
+    assert [stage.name for stage in plan.stages(shown)][:5] == ["tiles", "tokenizer", "tokens", "maskgit", "views"]
+    labels_alone = changed(raw, compare={"arms": ["supervised"]})
+    assert arms.awaited_of_generator(labels_alone.recipe) == []

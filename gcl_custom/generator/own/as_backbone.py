@@ -5,6 +5,8 @@
 Nobody has to pretrain for them, so they tell what the generator itself has learned before any contrastive training.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,7 +18,10 @@ from gcl_custom.generator.own.vqgan import VQGAN
 class TokenHistogram(nn.Module):
     """The share of each code among a tile's tokens: a bag of words whose words the tokenizer learned."""
 
-    def __init__(self, tokenizer: VQGAN) -> None:
+    tokenizer: Any
+    """One of ``build_networks``, own or public: ``tokenise`` gives the numbers of its ``codes``."""
+
+    def __init__(self, tokenizer: nn.Module) -> None:
         super().__init__()
         self.tokenizer = tokenizer.requires_grad_(False)
 
