@@ -26,7 +26,8 @@ from benchmarks.record import Row
 from gcl_custom.export.embed import embed
 from gcl_custom.files import read_json, write_json
 from gcl_custom.imagery import pack_tiles
-from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore, write_index
+from gcl_custom.imagery.shards.shard_files import shard_name
+from gcl_custom.imagery.tile_store import INDEX, TileStore, write_index
 from gcl_custom.pretraining.pretrain import pretrain
 from gcl_custom.recipe.evaluation import CompareSettings
 from gcl_custom.recipe.hardware import HardwareSettings
@@ -80,7 +81,7 @@ def store(folder: Path, count: int) -> TileStore:
         return TileStore(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = min(count, 1000)
-    np.random.default_rng(0).integers(0, 256, (kept, 3, SIDE, SIDE), np.uint8).tofile(folder / PIXELS)
+    np.random.default_rng(0).integers(0, 256, (kept, 3, SIDE, SIDE), np.uint8).tofile(folder / shard_name(0))
     numbers = torch.arange(count)
     about = {
         "dtype": "uint8", "bands": 3, "size": SIDE, "rgb": True, "low": [0] * 3, "high": [255] * 3,

@@ -21,9 +21,10 @@ ROOMS: dict[str, set[str]] = {
     "imagery.collections": {ROOT, "measures"},
     "imagery.places": {ROOT, "recipe"},
     "imagery.scenes": {ROOT, "recipe", "measures", "imagery.values"},
+    "imagery.shards": {ROOT, "recipe", "runs"},
     "imagery": {
         *{ROOT, "recipe", "runs", "measures", "imagery.values", "imagery.collections", "imagery.places"},
-        "imagery.scenes",
+        *{"imagery.scenes", "imagery.shards"},
     },
     "training.boards": {ROOT, "recipe", "runs"},
     "training": {ROOT, "recipe", "runs", "training.boards"},
@@ -44,7 +45,9 @@ ROOMS: dict[str, set[str]] = {
         *{ROOT, "recipe", "weights", "runs", "measures", "imagery", "training", "generator", "views", "pretraining"},
         "evaluation.segmentation",
     },
-    "reporting": {ROOT, "recipe", "runs", "measures", "imagery", "training", "views", "evaluation"},
+    "reporting": {
+        *{ROOT, "recipe", "runs", "measures", "imagery.shards", "imagery", "training", "views", "evaluation"},
+    },
     "check": {
         *{ROOT, "recipe", "weights", "generator.augment", "runs", "measures", "imagery", "training", "methods"},
         *{

@@ -30,10 +30,11 @@ from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
 from gcl_custom.imagery.mask_files import digest_of, keep_masks, mask_states, read_labels
-from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, packed
+from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, differences
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
+from gcl_custom.imagery.shards.shard_files import MappedShards, into_shards, tile_bytes
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
     Division,
@@ -47,7 +48,7 @@ from gcl_custom.imagery.splits import (
     told,
     twins,
 )
-from gcl_custom.imagery.tile_store import EARLIER, INDEX, PIXELS, SPLITS, TileStore, read_index, texts_in, write_index
+from gcl_custom.imagery.tile_store import EARLIER, INDEX, NEAR, SPLITS, TileStore, write_index
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.imagery.values.scaling import edges
 from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
@@ -58,8 +59,6 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 UNUSABLE, DUPLICATES = "unusable.txt", "duplicates.txt"
-NEAR = "near_another_split"
-"""A column of the index: files whose tiles were left out, since they lay too near another split."""
 SEEN = "seen.json"
 """Digest of the files as they were when tiles were packed, or last found to be the same: while it holds, none is
 opened."""
@@ -81,6 +80,8 @@ def pack_tiles(run: Run) -> None:
         UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
     stage, data = plan.tiles(run), run.recipe.data
+    if stage.done and into_shards(stage.path, tile_bytes(stage.facts["bands"], data.size, stage.facts["dtype"])):
+        say("tiles: packed by an earlier version; their pixels are divided into shards, and no file is read again")
     news = changed(run)
     earlier = stage.done and not (stage.path / INDEX).is_file()
     if stage.done and news is None and not earlier:
@@ -194,7 +195,7 @@ def changed(run: Run) -> str | None:
             write_json(kept, seen)
         return None
     return (
-        f"the files in {root} have changed since they were packed: {_differences(stage.path, root, data, layout.tiles)}"
+        f"the files in {root} have changed since they were packed: {differences(stage.path, root, data, layout.tiles)}"
     )
 
 
@@ -220,24 +221,6 @@ def _small(path: Path) -> str:
         if size <= SMALL and path.is_file():
             return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     return f"{size} {time}"
-
-
-def _differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
-    """How many files were added, altered and taken away since a store was packed."""
-    records, counts, state = packed(folder), Counter[str](), States(root, data)
-    if (folder / INDEX).is_file():
-        _, columns = read_index(folder)
-        before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
-    else:  # packed by an earlier version
-        before = {str(record.source) for record in records.values() if record.slot is not None}
-    for tile in tiles:
-        record = records.get(tile.source)
-        if record is None or (record.slot is not None and str(tile.source) not in before):
-            counts["added"] += 1
-        elif record.state != state.of(tile.source):
-            counts["altered"] += 1
-    counts["gone"] = len(before - {str(tile.source) for tile in tiles})
-    return ", ".join(f"{count:,} {how}" for how, count in counts.items() if count) or "other labels or splits"
 
 
 def _fill(
@@ -350,7 +333,7 @@ def _index(
         write_text(folder / UNUSABLE, (folder / UNUSABLE).read_text(encoding="utf-8") + "".join(lines))
     split = division.split
     slots = torch.tensor([journal.records[tile.source].slot for tile in usable])
-    pixels = np.memmap(folder / PIXELS, dtype=form.dtype, mode="r").reshape(-1, form.bands, data.size, data.size)
+    pixels = MappedShards(folder, form.dtype, (form.bands, data.size, data.size))
     low, high = edges(pixels, slots[split == 0].tolist(), form, data.scaling)
     about = {
         **form.entries(),

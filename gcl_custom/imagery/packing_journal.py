@@ -1,12 +1,13 @@
 """Packed tiles and their journal on the disk, written so that a kill loses one block at most.
 
-``tiles.bin`` is only appended to, a block at a time. Once a block is on the disk, the journal ``packing.jsonl`` gets a
-line for each of its sources. A slot belongs to a digest, so a source that was renamed, touched or left as it was is not
-decoded again.
+Shards of pixels are only appended to, a block at a time. Once a block is on the disk, the journal ``packing.jsonl``
+gets a line for each of its sources. A slot belongs to a digest, so a source that was renamed, touched or left as it was
+is not decoded again.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,12 @@ from jaxtyping import Real
 from gcl_custom.files import damaged
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.folders import FoundTile
 from gcl_custom.imagery.scenes.remote import Remote, located
 from gcl_custom.imagery.scenes.scene import mask_beside
+from gcl_custom.imagery.shards.shard_files import MADE_BY, ShardWriter, tile_bytes
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.tile_store import MADE_BY, PIXELS
+from gcl_custom.imagery.tile_store import INDEX, NEAR, read_index, texts_in
 from gcl_custom.machine_faults import writing
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -35,7 +38,7 @@ class Record(NamedTuple):
     mtime_ns: int
     digest: str
     slot: int | None
-    """Position of its tile in tiles.bin; None if it has no tile."""
+    """Position of its tile in the shards; None if it has no tile."""
     kind: str = ""
     detail: str = ""
     """Why it has no tile: the kind of problem, and details of this one."""
@@ -76,18 +79,18 @@ def packed(folder: Path) -> dict[Source, Record]:
 
 
 class PackingJournal:
-    """``tiles.bin`` and its journal, all made with the same settings. Other settings start both anew.
+    """The shards of a store and their journal, all made with the same settings. Other settings start both anew.
 
     Attributes:
         records: the last line of each source.
         digests: the first line of each digest.
-        slots: number of tiles in tiles.bin.
+        slots: number of tiles in the shards.
         tile_bytes: size of a tile there.
     """
 
     def __init__(self, folder: Path, form: Form, data: DataSettings) -> None:
-        self._pixels, self._journal = folder / PIXELS, folder / JOURNAL
-        self.tile_bytes = form.bands * data.size**2 * np.dtype(form.dtype).itemsize
+        self.tile_bytes = tile_bytes(form.bands, data.size, form.dtype)
+        self._pixels, self._journal = ShardWriter(folder, self.tile_bytes), folder / JOURNAL
         self.records: dict[Source, Record] = {}
         self.digests: dict[str, Record] = {}
         self.slots = 0
@@ -97,17 +100,15 @@ class PackingJournal:
         lines = self._whole_lines()
         if not lines or lines[0] != header:
             with writing(folder):
-                self._pixels.write_bytes(b"")
+                self._pixels.begin()
                 self._journal.write_text(f"{header}\n", encoding="utf-8")
         try:
             for line in lines[1:] if lines and lines[0] == header else []:
                 self._learn(Record.of_line(line))
         except (ValueError, TypeError) as error:
             raise damaged(self._journal, error, MADE_BY) from None
-        if not self._pixels.is_file() or self._pixels.stat().st_size < self.slots * self.tile_bytes:
-            raise damaged(self._pixels, ValueError(f"it should hold {self.slots} tiles"), MADE_BY)
         # A kill may leave the pixels of a block without its lines; the block is then written again.
-        os.truncate(self._pixels, self.slots * self.tile_bytes)
+        self._pixels.go_on(self.slots)
 
     def _whole_lines(self) -> list[str]:
         """Lines of the journal. A last line that a kill left unfinished is cut off.
@@ -129,19 +130,18 @@ class PackingJournal:
 
     def append(self, block: Sequence[tuple[Record, Real[np.ndarray, "c h w"] | None]]) -> None:
         """Put a block on the disk, pixels first. A digest that is there already keeps its slot, or its reason."""
-        with writing(self._pixels), self._pixels.open("ab") as pixels, self._journal.open("ab") as journal:
-            lines = []
-            for fresh, tile in block:
-                record = fresh
-                if known := self.digests.get(fresh.digest):
-                    record = known._replace(source=fresh.source, size=fresh.size, mtime_ns=fresh.mtime_ns)
-                elif tile is not None:
-                    record = fresh._replace(slot=self.slots)
-                    pixels.write(tile.tobytes())
-                self._learn(record)
-                lines.append(f"{record.line()}\n")
-            pixels.flush()
-            os.fsync(pixels.fileno())
+        lines, tiles = list[str](), list[np.ndarray]()
+        for fresh, tile in block:
+            record = fresh
+            if known := self.digests.get(fresh.digest):
+                record = known._replace(source=fresh.source, size=fresh.size, mtime_ns=fresh.mtime_ns)
+            elif tile is not None:
+                record = fresh._replace(slot=self.slots)
+                tiles.append(tile)
+            self._learn(record)
+            lines.append(f"{record.line()}\n")
+        self._pixels.append(tiles)
+        with writing(self._journal), self._journal.open("ab") as journal:
             journal.write("".join(lines).encode("utf-8", "surrogateescape"))
             journal.flush()
             os.fsync(journal.fileno())
@@ -168,3 +168,21 @@ class States:
             sizes, times = zip(*map(state_of, [Path(path), *mask]), strict=True)
             self._known[path] = sum(sizes), max(times)
         return self._known[path]
+
+
+def differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
+    """How many files were added, altered and taken away since a store was packed."""
+    records, counts, state = packed(folder), Counter[str](), States(root, data)
+    if (folder / INDEX).is_file():
+        _, columns = read_index(folder)
+        before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
+    else:  # packed by an earlier version
+        before = {str(record.source) for record in records.values() if record.slot is not None}
+    for tile in tiles:
+        record = records.get(tile.source)
+        if record is None or (record.slot is not None and str(tile.source) not in before):
+            counts["added"] += 1
+        elif record.state != state.of(tile.source):
+            counts["altered"] += 1
+    counts["gone"] = len(before - {str(tile.source) for tile in tiles})
+    return ", ".join(f"{count:,} {how}" for how, count in counts.items() if count) or "other labels or splits"

@@ -1,12 +1,12 @@
-"""The tile store: all tiles of a run, resized once and kept in a memory-mapped file.
+"""The tile store: all tiles of a run, resized once and kept in memory-mapped files.
 
     b  tiles in a batch     c  bands     h w  pixels (h = w = data.size)     n  tiles in the store
 
-A store is a folder with two files. ``tiles.bin`` holds the pixels (slot, c, h, w), of one type. The index,
+A store is a folder. Its shards hold the pixels (slot, c, h, w), of one type, see ``shards.shard_files``. The index,
 ``tiles.safetensors``, holds for each tile, in the order of the relative paths, its slot, label, split and, under
 ``files``, its source; what holds for all tiles is JSON in its header. It is mapped into memory, so a store of a
 million tiles opens at once. Slots are only ever appended, so a second packing after files were added or taken away
-reuses what is there. Where tiles have masks, a third file ``masks.bin`` holds them (tile, h, w), a class number or 255
+reuses what is there. Where tiles have masks, the file ``masks.bin`` holds them (tile, h, w), a class number or 255
 a pixel.
 """
 
@@ -28,22 +28,24 @@ from gcl_custom.arrays import Texts
 from gcl_custom.errors import UserError
 from gcl_custom.files import UNREADABLE, damaged, in_run, write_bytes
 from gcl_custom.imagery.places.coordinates import Places
+from gcl_custom.imagery.shards.shard_files import MADE_BY, WHOLE, MappedShards
 from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
 from gcl_custom.imagery.values.forms import Form
-from gcl_custom.measures.label_kinds import kind_stored
+from gcl_custom.measures.label_kinds import kind_stored, within
 from gcl_custom.pictures import Quicklook
 
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
-PIXELS = "tiles.bin"
 INDEX = "tiles.safetensors"
 EARLIER = "tiles.json"
 """The index of stores that earlier versions packed."""
 ABOUT, BYTES, ENDS = "about", ".bytes", ".ends"
 """In the index: the key of what holds for all tiles, and the two columns of texts behind their name."""
+NEAR = "near_another_split"
+"""A column of the index: files whose tiles were left out, since they lay too near another split."""
 MASKS = "masks.bin"
-MADE_BY = "gcl-custom fit-generator"
+MOST_SLOTS = 2**40
 MOMENTS_SAMPLE = 1000
 STRETCH, STRETCH_SAMPLE = (2.0, 98.0), 2**20
 """The percentiles that are black and white in pictures, and how many values of a band they are taken of."""
@@ -113,11 +115,10 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    path = folder / INDEX
+    path, made_by = folder / INDEX, f"{MADE_BY} {_named(folder)}"
+    if (folder / WHOLE).is_file() or (not path.is_file() and (folder / EARLIER).is_file()):
+        raise UserError(f"{folder} was packed by an earlier version. Run: {made_by}")
     if not path.is_file():
-        made_by = f"{MADE_BY} {_named(folder)}"
-        if (folder / EARLIER).is_file():
-            raise UserError(f"{folder} was packed by an earlier version. Run: {made_by}")
         raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {made_by}")
     try:
         with safe_open(path, "pt") as file:
@@ -182,6 +183,8 @@ class TileStore:
         for name in ("labels", "split", "slots", "places", "blocks"):
             if name in columns and len(columns[name]) != self.count:
                 raise ValueError(f"it holds {len(columns[name])} {name} of {self.count} tiles")
+        if not within(self.split, 0, len(SPLITS) - 1) or not within(columns["slots"], 0, MOST_SLOTS):
+            raise ValueError("a tile of it has a split or a slot that there is not")
 
     def __reduce__(self) -> tuple[type["TileStore"], tuple[Path]]:
         return TileStore, (self.path,)
@@ -194,14 +197,10 @@ class TileStore:
         return self.kind.has_label(self.labels)
 
     @cached_property
-    def _pixels(self) -> np.ndarray:
-        path, shape = self.path / PIXELS, (-1, self.bands, self.size, self.size)
-        try:
-            pixels = np.memmap(path, dtype=self.dtype, mode="r").reshape(shape)
-        except (OSError, ValueError) as error:
-            raise damaged(path, error, MADE_BY) from None
-        if len(self._slots) and not 0 <= self._slots.min() <= self._slots.max() < len(pixels):
-            raise damaged(path, ValueError(f"it holds {len(pixels)} tiles, too few"), MADE_BY)
+    def _pixels(self) -> MappedShards:
+        pixels = MappedShards(self.path, self.dtype, (self.bands, self.size, self.size))
+        if len(self._slots) and self._slots.max() >= len(pixels):
+            raise damaged(self.path / INDEX, ValueError(f"the shards hold {len(pixels)} tiles, too few"), MADE_BY)
         return pixels
 
     @cached_property
@@ -253,7 +252,7 @@ class TileStore:
         if self.rgb and self.dtype == "uint8":
             return Quicklook(places, [0.0] * len(places), [1.0] * len(places))
         few = self._slots[spread(self.index("train"), max(8, STRETCH_SAMPLE // self.size**2)).numpy()]
-        tiles = np.stack([self._pixels[slot][places] for slot in few])
+        tiles = self._pixels[few][:, places]
         edges = [scaling.band_edges(values, *STRETCH) for values in scaling.sampled(tiles, range(len(tiles)))]
         low, high = scaled(torch.tensor(edges).T[:, :, None, None], self.low[places], self.high[places])[..., 0, 0]
         return Quicklook(places, low.tolist(), torch.maximum(high, low + 1 / 255).tolist())

@@ -29,6 +29,15 @@ TOP_5 = "linear_top5"
 """The column of the linear probe that counts a tile as right if its class is among the five likeliest."""
 
 
+MOST_PIXELS = 2**20
+"""Of a tile."""
+
+
+def within(numbers: Shaped[Tensor, "*_"], low: int, high: int) -> bool:
+    """Whether all numbers lie between two others, both included."""
+    return not numbers.numel() or bool(low <= numbers.min() and numbers.max() <= high)
+
+
 class SingleLabel(NamedKind):
     """One class a tile, stored as its number, -1 for none: cross-entropy, and top-1 accuracy."""
 
@@ -49,7 +58,7 @@ class SingleLabel(NamedKind):
         return torch.tensor([-1 if text is None else numbers.get(text, -1) for text in texts], dtype=torch.int64)
 
     def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
-        return (labels.ndim, labels.dtype) == (1, torch.int64)
+        return (labels.ndim, labels.dtype) == (1, torch.int64) and within(labels, -1, classes - 1)
 
     def has_label(self, labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
         return labels >= 0
@@ -150,7 +159,7 @@ class MultiLabel(NamedKind):
         return torch.tensor([[name in names for name in classes] for names in borne], dtype=torch.bool)
 
     def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
-        return (labels.shape[1:], labels.dtype) == ((classes,), torch.bool)
+        return (labels.shape[1:], labels.dtype) == ((classes,), torch.bool) and within(labels.view(torch.uint8), 0, 1)
 
     def listed(self, labels: Bool[Tensor, "n c"]) -> list[list[int]]:
         return [row.nonzero().flatten().tolist() for row in labels]
@@ -234,7 +243,7 @@ class Masks(LabelKind):
     )
 
     def stores(self, labels: Shaped[Tensor, "n *_"], classes: int) -> bool:
-        return (labels.shape[1:], labels.dtype) == ((classes,), torch.int64)
+        return (labels.shape[1:], labels.dtype) == ((classes,), torch.int64) and within(labels, 0, MOST_PIXELS)
 
     def has_label(self, labels: Int[Tensor, "n c"]) -> Bool[Tensor, "n"]:
         return labels.any(1)
@@ -322,12 +331,14 @@ def kind_stored(name: bool | str, labels: Shaped[Tensor, "n *_"], classes: int) 
     """The kind of the labels in a tile store.
 
     Raises:
-        ValueError: there is no kind of this name, or it stores other labels.
+        ValueError: there is no kind of this name, it stores other labels, or a number among them is no class.
     """
     for kind in KINDS:
         if kind.stored_as == name and kind.stores(labels, classes):
             return kind
-    raise ValueError(f"it holds labels of {labels.dtype} {tuple(labels.shape)}, which are not of kind {name}")
+    raise ValueError(
+        f"its labels, {labels.dtype} {tuple(labels.shape)}, are not of kind {name} or not of {classes} classes"
+    )
 
 
 def kind_scored_by(measure: str) -> LabelKind:

@@ -15,7 +15,8 @@ from gcl_custom.evaluation.figures import TITLES
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.evaluation.scoring import MASKS_SHOWN, SHOWN_MASKS
 from gcl_custom.files import read_json
-from gcl_custom.imagery.tile_store import INDEX, PIXELS, TileStore, spread
+from gcl_custom.imagery.shards.shard_files import has_shards
+from gcl_custom.imagery.tile_store import INDEX, TileStore, spread
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.measures.overlap import IGNORED
 from gcl_custom.pictures import Quicklook, class_colours, grid, png
@@ -30,7 +31,7 @@ PAIRS, TILES = 4, 6
 def examples(run: Run) -> str:
     """Both kinds of tiles, as far as there are any."""
     tiles = plan.tiles(run)
-    if not tiles.done or not ((tiles.path / INDEX).is_file() and (tiles.path / PIXELS).is_file()):
+    if not tiles.done or not ((tiles.path / INDEX).is_file() and has_shards(tiles.path)):
         return ""
     store = TileStore(tiles.path)
     quicklook = store.quicklook(run.recipe.data.quicklook)

@@ -83,11 +83,11 @@ def test_a_killed_packing_resumes_to_the_same_bytes(
             pack_tiles.pack_tiles(killed)
     # A kill in the middle of a write leaves a part of a block, or of a line.
     path = plan.tiles(killed).path
-    with (path / ("tiles.bin" if torn == "pixels" else "packing.jsonl")).open("ab") as file:
+    with (path / ("tiles-00000.bin" if torn == "pixels" else "packing.jsonl")).open("ab") as file:
         file.write(b'["forest/0')
     assert not plan.tiles(killed).done
     pack_tiles.pack_tiles(killed)
-    for name in ("tiles.bin", "tiles.safetensors", "packing.jsonl", "unusable.txt"):
+    for name in ("tiles-00000.bin", "tiles.safetensors", "packing.jsonl", "unusable.txt"):
         assert (path / name).read_bytes() == (plan.tiles(whole).path / name).read_bytes()
     assert content(whole) == content(killed)
 

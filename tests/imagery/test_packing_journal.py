@@ -32,7 +32,7 @@ def test_a_content_is_kept_once_and_reopening_gives_the_same(tmp_path: Path) -> 
     journal = filled(tmp_path)
     slots = {str(source): found.slot for source, found in journal.records.items()}
     assert slots == {"a": 0, "b": None, "c": 1, "copy of a": 0}
-    assert (tmp_path / "tiles.bin").stat().st_size == 2 * journal.tile_bytes == 2 * 512
+    assert (tmp_path / "tiles-00000.bin").stat().st_size == 2 * journal.tile_bytes == 2 * 512
     again = PackingJournal(tmp_path, FORM, DATA)
     assert (again.records, again.digests, again.slots) == (journal.records, journal.digests, 2)
 
@@ -40,13 +40,13 @@ def test_a_content_is_kept_once_and_reopening_gives_the_same(tmp_path: Path) -> 
 @pytest.mark.parametrize("torn", [b"", b"[", b'["d", 10, 1, "D", 2, "", "", fal'])
 def test_half_written_blocks_are_cut_off(tmp_path: Path, torn: bytes) -> None:
     filled(tmp_path)
-    pixels, lines = ((tmp_path / name).read_bytes() for name in ("tiles.bin", "packing.jsonl"))
-    with (tmp_path / "tiles.bin").open("ab") as file:
+    pixels, lines = ((tmp_path / name).read_bytes() for name in ("tiles-00000.bin", "packing.jsonl"))
+    with (tmp_path / "tiles-00000.bin").open("ab") as file:
         file.write(b"half a tile")
     with (tmp_path / "packing.jsonl").open("ab") as file:
         file.write(torn)
     assert PackingJournal(tmp_path, FORM, DATA).slots == 2
-    assert (tmp_path / "tiles.bin").read_bytes() == pixels
+    assert (tmp_path / "tiles-00000.bin").read_bytes() == pixels
     assert (tmp_path / "packing.jsonl").read_bytes() == lines
 
 
@@ -60,12 +60,12 @@ def test_other_settings_share_nothing(tmp_path: Path) -> None:
     ]:
         assert filled(tmp_path).slots == 2
         assert PackingJournal(tmp_path, form, data).records == {}
-        assert (tmp_path / "tiles.bin").stat().st_size == 0
+        assert (tmp_path / "tiles-00000.bin").stat().st_size == 0
     filled(tmp_path)
     assert PackingJournal(tmp_path, FORM, DATA.model_copy(update={"bad_files": 0.9})).slots == 2
 
 
-@pytest.mark.parametrize(("name", "content"), [("tiles.bin", bytes(700)), ("packing.jsonl", None)])
+@pytest.mark.parametrize(("name", "content"), [("tiles-00000.bin", bytes(700)), ("packing.jsonl", None)])
 def test_a_damaged_packing_is_not_filled_up_with_zeros(tmp_path: Path, name: str, content: bytes | None) -> None:
     filled(tmp_path)
     header = (tmp_path / "packing.jsonl").read_bytes().splitlines()[0]

@@ -9,14 +9,17 @@ from safetensors.torch import load_file, save_file
 from written_index import read_lists, write_lists
 
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.shards.shard_files import shard_name
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import INDEX, TileRows, TileStore, read_index, spread, texts_in, thinned, write_index
+
+SHARD = shard_name(0)
 
 
 def store(path: Path, dtype: str = "uint16") -> tuple[TileStore, np.ndarray]:
     top = 256 if dtype == "uint8" else 50000
     pixels = np.random.default_rng(0).integers(0, top, (6, 4, 16, 16)).astype(dtype)
-    pixels.tofile(path / "tiles.bin")
+    pixels.tofile(path / SHARD)
     edges = (
         ([0.0] * 4, [255.0] * 4)
         if dtype == "uint8"
@@ -72,7 +75,7 @@ def test_moments_are_those_of_all_pixels_of_the_training_tiles(tmp_path: Path, d
 
 def test_the_deviation_of_a_constant_band_is_no_zero(tmp_path: Path) -> None:
     tiles, _ = store(tmp_path, "uint8")
-    np.zeros((6, 4, 16, 16), np.uint8).tofile(tmp_path / "tiles.bin")
+    np.zeros((6, 4, 16, 16), np.uint8).tofile(tmp_path / SHARD)
     assert torch.allclose(tiles.moments[1], torch.tensor(1 / 255))
 
 
@@ -92,12 +95,15 @@ def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("tiles.bin", b""), ("tiles.bin", bytes(1000)), ("tiles.bin", bytes(4 * 16 * 16 * 2)), (INDEX, b""),
-        (INDEX, b"{}"), (INDEX, b"\xff" * 100), (INDEX, "cut"), (INDEX, "header"), (INDEX, "split"), (INDEX, "labels"),
-        (INDEX, "text"), (INDEX, "kind"),
+        (SHARD, b""), (SHARD, bytes(1000)), (INDEX, b""), (INDEX, b"{}"), (INDEX, b"\xff" * 100), (INDEX, "cut"),
+        (INDEX, "header"), (INDEX, "split"), (INDEX, "labels"), (INDEX, "text"), (INDEX, "kind"),
+        (INDEX, {"labels": 2}), (INDEX, {"labels": -2}), (INDEX, {"split": 3}), (INDEX, {"slots": -1}),
+        (INDEX, {"slots": 6}),
     ],
 )  # fmt: skip
-def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, name: str, content: bytes | str) -> None:
+def test_a_damaged_store_says_what_to_remove_and_the_command(
+    tmp_path: Path, name: str, content: bytes | str | dict[str, int]
+) -> None:
     folder = tmp_path / "run" / "tiles"
     folder.mkdir(parents=True)
     (tmp_path / "run" / "recipe.yaml").touch()
@@ -105,6 +111,10 @@ def test_a_damaged_store_says_what_to_remove_and_the_command(tmp_path: Path, nam
     columns = load_file(folder / INDEX)
     if isinstance(content, bytes):
         (folder / name).write_bytes(content)
+    elif isinstance(content, dict):
+        ((column, value),) = content.items()
+        lists = read_lists(folder)
+        write_lists(folder, lists | {column: [value, *lists[column][1:]]})
     elif content == "cut":
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
     elif content == "header":

@@ -21,7 +21,7 @@ def store_in(folder: Path, count: int = 24, size: int = 24) -> TileStore:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     noise = rng.integers(0, 100, (count, 3, size, size))
-    (labels[:, None, None, None] * 120 + noise).astype(np.uint8).tofile(folder / "tiles.bin")
+    (labels[:, None, None, None] * 120 + noise).astype(np.uint8).tofile(folder / "tiles-00000.bin")
     about = {
         "dtype": "uint8",
         "bands": 3,

@@ -43,7 +43,7 @@ def store_in(folder: Path, count: int = 24, side: int = 16, ignored: float = 0.0
     """A store of blocks, split 4 : 1 : 1, with a share of pixels that have no class."""
     pictures, masks = blocks(count, side)
     masks[np.random.default_rng(1).random(masks.shape) < ignored] = 255
-    np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).tofile(folder / "tiles.bin")
+    np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).tofile(folder / "tiles-00000.bin")
     masks.tofile(folder / "masks.bin")
     counts = torch.from_numpy(np.stack([(masks == label).sum((1, 2)) for label in (0, 1)], axis=1))
     about = {

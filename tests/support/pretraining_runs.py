@@ -64,7 +64,7 @@ def run_in(folder: Path) -> Run:
     tiles = plan.tiles(run)
     tiles.begin()
     noise = np.random.default_rng(0).integers(0, 40, (TILE_COUNT, 3, SIZE, SIZE))
-    (noise + 50 * labels[:, None, None, None]).astype(np.uint8).tofile(tiles.path / "tiles.bin")
+    (noise + 50 * labels[:, None, None, None]).astype(np.uint8).tofile(tiles.path / "tiles-00000.bin")
     about = {
         "dtype": "uint8",
         "bands": 3,

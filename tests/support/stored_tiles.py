@@ -11,7 +11,7 @@ from gcl_custom.imagery.tile_store import TileStore
 def tile_store(folder: Path, dtype: str = "uint8", tiles: int = 15) -> TileStore:
     """Tiles of 2 bands and 16 px; every third one is a test tile."""
     folder.mkdir(parents=True)
-    np.random.default_rng(0).integers(0, 200, (tiles, 2, 16, 16)).astype(dtype).tofile(folder / "tiles.bin")
+    np.random.default_rng(0).integers(0, 200, (tiles, 2, 16, 16)).astype(dtype).tofile(folder / "tiles-00000.bin")
     about = {
         "dtype": dtype, "bands": 2, "size": 16, "rgb": False, "classes": [], "labels": [-1] * tiles,
         "files": [f"{number}.tif" for number in range(tiles)], "slots": list(range(tiles)), "low": [0, 0],

@@ -35,7 +35,7 @@ def tile_store(folder: Path, bands: int = 2) -> TileStore:
     folder.mkdir(parents=True)
     coarse = torch.rand(24, bands, 4, 4, generator=torch.Generator().manual_seed(0))
     fields = nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
-    (fields * 255).to(torch.uint8).numpy().tofile(folder / "tiles.bin")
+    (fields * 255).to(torch.uint8).numpy().tofile(folder / "tiles-00000.bin")
     about = {
         "dtype": "uint8", "bands": bands, "size": 16, "rgb": bands == 3, "classes": [], "labels": [-1] * 24,
         "files": [f"{number:02d}.tif" for number in range(24)], "multi_label": False, "slots": list(range(24)),

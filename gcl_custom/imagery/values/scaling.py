@@ -3,7 +3,9 @@
 n  tiles     c  bands     h w  pixels of a tile
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Real
@@ -15,13 +17,25 @@ SAMPLE = 2**24
 """Number of values of each band that percentiles are taken of."""
 
 
+@runtime_checkable
+class PackedTiles(Protocol):
+    """Tiles (n c h w), an array or what is indexed like one, by places and a band."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __getitem__(self, wanted: tuple[Any, int], /) -> np.ndarray: ...
+
+
 def edges(
-    tiles: Real[np.ndarray, "n c h w"], slots: Sequence[int], form: Form, settings: ScalingSettings
+    tiles: PackedTiles, slots: Sequence[int], form: Form, settings: ScalingSettings
 ) -> tuple[list[float], list[float]]:
     """The values of each band that become 0 and 1.
 
     Args:
-        tiles: memory-mapped.
         slots: places of the training tiles.
     """
     if settings.low is not None and settings.high is not None:
@@ -45,9 +59,9 @@ def band_edges(values: Real[np.ndarray, " m"], lowest: float, highest: float) ->
     return low, high if np.float32(high) > np.float32(low) else low + max(1.0, abs(low) / 1000)
 
 
-def sampled(tiles: Real[np.ndarray, "n c h w"], slots: Sequence[int]) -> Iterator[Real[np.ndarray, " m"]]:
+def sampled(tiles: PackedTiles, slots: Sequence[int]) -> Iterator[Real[np.ndarray, " m"]]:
     """The values of each band that hold data, of every k-th tile, so that not many more than SAMPLE are read."""
-    step = -(-len(slots) * tiles[0, 0].size // SAMPLE)
+    step = -(-len(slots) * math.prod(tiles.shape[2:]) // SAMPLE)
     for band in range(tiles.shape[1]):
-        values = tiles[sorted(slots)[::step], band]
+        values = tiles[np.array(sorted(slots)[::step], dtype=np.int64), band]
         yield values[values != missing(READ[tiles.dtype.name])]

@@ -87,7 +87,7 @@ def test_packing_and_check_see_the_same_labels_and_a_change_of_them(
     store, facts = packed(tmp_path, data)
     assert "other labels or splits" in capsys.readouterr().out.replace("\n", " ")
     assert (store.classes, facts["content"] == before) == (["lake", "town", "wood"], False)
-    assert (store.path / "tiles.bin").stat().st_size == 48 * 2 * 256 * 2
+    assert (store.path / "tiles-00000.bin").stat().st_size == 48 * 2 * 256 * 2
 
 
 def test_a_raster_for_all_scenes_is_no_scene_itself(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_server_that_dies_ends_the_packing_which_then_goes_on(server: RangeSer
         assert not plan.tiles(run_of(tmp_path, data)).done
     server.dies_after = None
     again = packed(tmp_path, data)
-    for name in ("tiles.bin", "tiles.safetensors"):
+    for name in ("tiles-00000.bin", "tiles.safetensors"):
         assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 

@@ -144,7 +144,7 @@ def test_only_windows_that_changed_are_packed_again(tmp_path: Path) -> None:
     write_scene(tmp_path / "scenes" / "a.tif", pixels, compress="lzw")
     store = packed(tmp_path, data)
     assert store.count == 16
-    assert (store.path / "tiles.bin").stat().st_size == 17 * 2 * 256 * 2
+    assert (store.path / "tiles-00000.bin").stat().st_size == 17 * 2 * 256 * 2
 
 
 def test_a_killed_packing_of_scenes_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_killed_packing_of_scenes_resumes_to_the_same_bytes(tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             packed(tmp_path, data, "killed")
     killed = packed(tmp_path, data, "killed")
-    for name in ("tiles.bin", "tiles.safetensors"):
+    for name in ("tiles-00000.bin", "tiles.safetensors"):
         assert (killed.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 

@@ -1,0 +1,185 @@
+"""The pixels of packed tiles on the disk, in files of bounded size: appended to, and read through memory maps.
+
+    b  tiles asked for     c  bands     h w  pixels of a tile     n  tiles in all shards
+
+``tiles-00000.bin`` and those after it hold the same number of tiles each, but for the last, which may hold fewer. A
+tile's slot is its place among all of them.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Real
+
+from gcl_custom.files import damaged, write_bytes
+from gcl_custom.machine_faults import writing
+
+SHARD_BYTES = 256 * 2**20
+"""Bytes of a shard, at the most."""
+WHOLE = "tiles.bin"
+"""The file of all pixels that earlier versions wrote."""
+MAPPED = 256
+"""Shards that are mapped at a time, at the most: each takes an open file, and systems often allow 1,024."""
+MADE_BY = "gcl-custom fit-generator"
+
+
+def shard_name(number: int) -> str:
+    return f"tiles-{number:05}.bin"
+
+
+def has_shards(folder: Path) -> bool:
+    return (folder / shard_name(0)).is_file()
+
+
+def tile_bytes(bands: int, size: int, dtype: str) -> int:
+    """Bytes of a tile."""
+    return bands * size**2 * np.dtype(dtype).itemsize
+
+
+def in_a_shard(each: int) -> int:
+    """Number of tiles in a full shard."""
+    return max(1, SHARD_BYTES // each)
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The shards that lie in a folder, the first one first."""
+    return sorted(folder.glob("tiles-*.bin"), key=lambda path: (len(path.name), path.name))
+
+
+class MappedShards:
+    """All tiles (n c h w), indexed like an array: ``shards[slots]``, or ``shards[slots, band]`` for one band of them.
+
+    Attributes:
+        shape: n, c, h, w.
+        dtype: of a value.
+
+    Raises:
+        UserError: a shard is damaged or missing.
+    """
+
+    def __init__(self, folder: Path, dtype: str, tile: tuple[int, int, int]) -> None:
+        self.dtype, self._tile, self._paths = np.dtype(dtype), tile, _shards(folder) or [folder / shard_name(0)]
+        each, counts = math.prod(tile) * self.dtype.itemsize, list[int]()
+        for number, path in enumerate(self._paths):
+            if path.name != shard_name(number) or not path.is_file():
+                raise damaged(folder / shard_name(number), ValueError("it is missing"), MADE_BY)
+            count, rest = divmod(path.stat().st_size, each)
+            counts.append(count)
+            full = count == counts[0] or (count < counts[0] and path == self._paths[-1])
+            if rest or not count or not full:
+                raise damaged(path, ValueError(f"it holds {count} tiles and {rest} bytes"), MADE_BY)
+        self._in_a_shard, self.shape = counts[0], (sum(counts), *tile)
+        self._shard = lru_cache(MAPPED)(self._map)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _map(self, number: int) -> Real[np.ndarray, "m c h w"]:
+        path = self._paths[number]
+        try:
+            return np.memmap(path, self.dtype, "r").reshape(-1, *self._tile)
+        except (OSError, ValueError) as error:
+            raise damaged(path, error, MADE_BY) from None
+
+    def __getitem__(
+        self, wanted: Int[np.ndarray, " b"] | tuple[Int[np.ndarray, " b"], int]
+    ) -> Real[np.ndarray, "b *_"]:
+        slots, band = wanted if isinstance(wanted, tuple) else (wanted, None)
+        part = slice(None) if band is None else band
+        shards, rows = np.divmod(np.asarray(slots), self._in_a_shard)
+        numbers = np.unique(shards).tolist()
+        if len(numbers) == 1:
+            return np.asarray(self._shard(numbers[0])[rows, part])
+        found = np.empty((len(rows), *(self._tile if band is None else self._tile[1:])), self.dtype)
+        for number in numbers:
+            there = np.flatnonzero(shards == number)
+            found[there] = self._shard(number)[rows[there], part]
+        return found
+
+
+class ShardWriter:
+    """Appends tiles to the shards of a folder.
+
+    Args:
+        each: bytes of a tile.
+    """
+
+    def __init__(self, folder: Path, each: int) -> None:
+        self._folder, self._bytes, self._in_a_shard, self._tiles = folder, each, in_a_shard(each), 0
+
+    def begin(self) -> None:
+        """Remove what is there, and leave a first shard without tiles.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        with writing(self._folder):
+            for path in [self._folder / WHOLE, *_shards(self._folder)]:
+                path.unlink(missing_ok=True)
+            (self._folder / shard_name(0)).touch()
+
+    def go_on(self, tiles: int) -> None:
+        """Keep so many tiles, and cut off what a kill left behind them.
+
+        Raises:
+            UserError: there are fewer.
+        """
+        into_shards(self._folder, self._bytes)
+        full, rest = divmod(tiles, self._in_a_shard)
+        sizes = [self._in_a_shard] * full + ([rest] if rest or not full else [])
+        for number, size in enumerate(sizes):
+            path = self._folder / shard_name(number)
+            if not path.is_file() or path.stat().st_size < size * self._bytes:
+                raise damaged(path, ValueError(f"it should hold {size} tiles"), MADE_BY)
+            os.truncate(path, size * self._bytes)
+        for path in _shards(self._folder)[len(sizes) :]:
+            path.unlink()
+        self._tiles = tiles
+
+    def append(self, tiles: Sequence[Real[np.ndarray, "c h w"]]) -> None:
+        """Write tiles behind those that are there. They are on the disk when this returns.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        while tiles:
+            number, row = divmod(self._tiles, self._in_a_shard)
+            some, tiles = tiles[: self._in_a_shard - row], tiles[self._in_a_shard - row :]
+            path = self._folder / shard_name(number)
+            with writing(path), path.open("ab") as file:
+                for tile in some:
+                    file.write(tile.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            self._tiles += len(some)
+
+
+def into_shards(folder: Path, each: int) -> bool:
+    """Divide the one file of pixels that an earlier version wrote. After a kill it is divided again.
+
+    Args:
+        each: bytes of a tile.
+
+    Returns:
+        Whether there was such a file.
+
+    Raises:
+        OSError: the shards cannot be written.
+    """
+    whole, most = folder / WHOLE, in_a_shard(each) * each
+    if not whole.is_file():
+        return False
+    if whole.stat().st_size <= most:
+        whole.replace(folder / shard_name(0))
+        return True
+    with whole.open("rb") as pixels:
+        number = 0
+        while content := pixels.read(most):
+            write_bytes(folder / shard_name(number), content)
+            number += 1
+    whole.unlink()
+    return True
