@@ -66,6 +66,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "export": {
         *{ROOT, "recipe", "weights", "runs", "imagery.values", "imagery.collections", "imagery.scenes", "imagery"},
+        "imagery.shards",
         "training",
         "pretraining",
         "evaluation",
@@ -96,6 +97,7 @@ STAGES = {
     "check.init_recipe",
     "weights.list_weights",
     "export.embed",
+    "export.push_tiles",
     "export.export",
     "maps.map_scenes",
     "maps.similar",

@@ -56,6 +56,8 @@ def check(run: Run, map_to: Path | None = None, page_to: Path | None = None) -> 
     require_loggers(recipe.hardware)
     if map_to is not None and not (map_to.parent.is_dir() and not map_to.is_dir()):
         raise UserError(f"--map: {map_to} is a folder, or its folder is missing. Give a file such as splits.png")
+    if recipe.data.store:
+        raise UserError("check looks at the files below data.root. Where they are, leave out data.store")
     tiles = survey(recipe.data)
     show_tiles(tiles, recipe)
     if map_to is not None:

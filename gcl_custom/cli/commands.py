@@ -245,6 +245,19 @@ def export(
 
 
 @app.command()
+def push(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="Where to, such as s3://BUCKET/PREFIX or file:///FOLDER.")
+    ],
+    run: KnownName = None,
+    shard_mb: Annotated[float, typer.Option("--shard-mb", min=1e-3, help="Megabytes of a shard, at the most.")] = 256.0,
+    overwrite: Overwrite = False, runs: Folder = RUNS,
+) -> None:  # fmt: skip
+    """Put the packed tiles of a run into object storage, in shards, for training on other machines (data.store)."""
+    jobs.do("push", open_run(runs, None, run), address, shard_mb, overwrite)
+
+
+@app.command()
 def weights(
     recipe: GivenRecipe,
     download: Annotated[

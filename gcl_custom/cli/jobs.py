@@ -45,6 +45,7 @@ STAGES = {
     "study_results": ("reporting.study_results", "show_study"),
     "embed": ("export.embed", "embed"),
     "export": ("export.export", "export"),
+    "push": ("export.push_tiles", "push_tiles"),
     "map": ("maps.map_scenes", "map_scenes"),
     "similar": ("maps.similar", "show_similar"),
     "weights": ("weights.list_weights", "list_weights"),

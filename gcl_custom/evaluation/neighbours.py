@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from gcl_custom.evaluation.inference import infer
 from gcl_custom.files import write_json
-from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import trained_backbone
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -48,7 +48,7 @@ def find(run: Run) -> None:
     stage.begin()
     store = TileStore(plan.tiles(run).path)
     asked = next(index for split in ("test", "valid", "train") if len(index := store.index(split)))
-    queries, bank = spread(asked, QUERIES), spread(store.index("train"), BANK)
+    queries, bank = store.sample(asked, QUERIES), store.sample(store.index("train"), BANK)
     network, _ = trained_backbone.network_of(run, pretrained, store.bands)
     ours, theirs = (F.normalize(infer(network, store, tiles, run.recipe.hardware), dim=1) for tiles in (queries, bank))
     similarity, places = (ours @ theirs.T).topk(min(NEAREST, len(bank)), dim=1)

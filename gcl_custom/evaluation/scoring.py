@@ -240,7 +240,7 @@ def _train(
     index = train_tiles(store, share, seed)
     processes = recipe.hardware.processes
     batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
-    batches = Batches(index, batch, seed, store.read)
+    batches = Batches(index, batch, seed, store.read, store)
     if share == "all":
         epochs = recipe.compare.epochs_on_all(recipe.pretrain.epochs, batches.steps_per_epoch)
     else:

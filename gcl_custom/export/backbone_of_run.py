@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gcl_custom import __version__
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import infer_batch
-from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.description import Description
 from gcl_custom.pretraining.trained_backbone import network_of
@@ -122,7 +122,7 @@ class TrainedBackbone:
 
     def tiles(self) -> Float[Tensor, "b c h w"]:
         """A few unit tiles of the run, spread evenly, on which networks are compared."""
-        return self.store.unit(self.store.read(spread(torch.arange(len(self.store)), SAMPLE)))
+        return self.store.unit(self.store.read(self.store.sample(torch.arange(len(self.store)), SAMPLE)))
 
     def about(self) -> dict[str, str]:
         """Facts for a reader of the weights, as texts."""

@@ -33,7 +33,7 @@ def fit_tokenizer(run: Run) -> None:
     stage.begin()
     recipe, settings = run.recipe, run.recipe.tokens.tokenizer
     store = TileStore(plan.tiles(run).path)
-    batches = Batches(store.index("train"), settings.batch, recipe.seed, store.read)
+    batches = Batches(store.index("train"), settings.batch, recipe.seed, store.read, store)
     training = TokenizerTraining(recipe, store, batches.steps_per_epoch)
     if settings.epochs:
         fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)

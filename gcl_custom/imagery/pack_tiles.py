@@ -35,6 +35,7 @@ from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
 from gcl_custom.imagery.shards.shard_files import MappedShards, into_shards, tile_bytes
+from gcl_custom.imagery.shards.take_store import take_store
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
     Division,
@@ -80,6 +81,9 @@ def pack_tiles(run: Run) -> None:
         UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
     stage, data = plan.tiles(run), run.recipe.data
+    if data.store:
+        take_store(stage, data.store, INDEX)
+        return
     if stage.done and into_shards(stage.path, tile_bytes(stage.facts["bands"], data.size, stage.facts["dtype"])):
         say("tiles: packed by an earlier version; their pixels are divided into shards, and no file is read again")
     news = changed(run)

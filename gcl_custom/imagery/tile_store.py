@@ -29,6 +29,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import UNREADABLE, damaged, in_run, write_bytes
 from gcl_custom.imagery.places.coordinates import Places
 from gcl_custom.imagery.shards.shard_files import MADE_BY, WHOLE, MappedShards
+from gcl_custom.imagery.shards.streamed_shards import Shard, StreamedShards, record_type
 from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
 from gcl_custom.imagery.values.forms import Form
@@ -81,15 +82,21 @@ Columns = dict[str, Shaped[Tensor, "n *_"]]
 
 
 def write_index(folder: Path, about: Mapping[str, Any], columns: Mapping[str, Tensor | Sequence[str]]) -> None:
-    """Write the index of a store, whole or not at all.
+    """Write the index of a store, whole or not at all. It takes what ``index_bytes`` takes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_bytes(folder / INDEX, index_bytes(about, columns))
+
+
+def index_bytes(about: Mapping[str, Any], columns: Mapping[str, Tensor | Sequence[str]]) -> bytes:
+    """The content of an index.
 
     Args:
         about: what holds for all tiles: form, size, ``rgb``, edges, ``classes`` and the kind of label.
         columns: what each tile has: ``files``, ``slots``, ``labels``, ``split``, and ``places`` and ``blocks`` if there
             are any. Further columns may have any length.
-
-    Raises:
-        OSError: it cannot be written.
     """
     tensors: Columns = {}
     for name, column in columns.items():
@@ -98,7 +105,7 @@ def write_index(folder: Path, about: Mapping[str, Any], columns: Mapping[str, Te
         else:
             texts = Texts.of(column)
             tensors[name + BYTES], tensors[name + ENDS] = torch.from_numpy(texts.content), torch.from_numpy(texts.ends)
-    write_bytes(folder / INDEX, save(tensors, {ABOUT: json.dumps(about, ensure_ascii=False)}))
+    return save(tensors, {ABOUT: json.dumps(about, ensure_ascii=False)})
 
 
 def _named(folder: Path) -> str:
@@ -151,10 +158,13 @@ class TileStore:
         places: longitude and latitude of each tile, NaN where unknown; None where all are unknown.
         blocks: number of the block or scene that each tile was divided with, -1 for none; None for other splits.
         low, high: the values of each band that ``unit`` maps to 0 and 1.
+        streamed: the shards in object storage that hold the pixels; None where they lie in the folder.
 
     Raises:
         UserError: the folder holds no finished store, or a damaged one.
     """
+
+    streamed: list[Shard] | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -180,6 +190,8 @@ class TileStore:
         self.low: Float[Tensor, " c"] = torch.tensor(about["low"], dtype=torch.float32)
         self.high: Float[Tensor, " c"] = torch.tensor(about["high"], dtype=torch.float32)
         self._slots = columns["slots"].numpy()
+        if "shards" in about:
+            self.streamed = [Shard(*shard) for shard in about["shards"]]
         for name in ("labels", "split", "slots", "places", "blocks"):
             if name in columns and len(columns[name]) != self.count:
                 raise ValueError(f"it holds {len(columns[name])} {name} of {self.count} tiles")
@@ -197,8 +209,12 @@ class TileStore:
         return self.kind.has_label(self.labels)
 
     @cached_property
-    def _pixels(self) -> MappedShards:
-        pixels = MappedShards(self.path, self.dtype, (self.bands, self.size, self.size))
+    def _pixels(self) -> MappedShards | StreamedShards:
+        tile = (self.bands, self.size, self.size)
+        if self.streamed is None:
+            pixels: MappedShards | StreamedShards = MappedShards(self.path, self.dtype, tile)
+        else:
+            pixels = StreamedShards(self.path, self.streamed, self.dtype, tile, self.kind.dense)
         if len(self._slots) and self._slots.max() >= len(pixels):
             raise damaged(self.path / INDEX, ValueError(f"the shards hold {len(pixels)} tiles, too few"), MADE_BY)
         return pixels
@@ -214,7 +230,12 @@ class TileStore:
     def targets(self, index: Int[Tensor, " b"]) -> Shaped[Tensor, "b *_"]:
         """What a network is to say of tiles, on the CPU: their labels, or their masks (b h w)."""
         index = index.cpu()
-        return torch.from_numpy(self._masks[index.numpy()]) if self.kind.dense else self.labels[index]
+        return torch.from_numpy(self._masks_of(index)) if self.kind.dense else self.labels[index]
+
+    def _masks_of(self, index: Int[Tensor, " b"]) -> UInt8[np.ndarray, "b h w"]:
+        if isinstance(self._pixels, StreamedShards):
+            return self._pixels.masks(self._slots[index.numpy()])
+        return np.asarray(self._masks[index.numpy()])
 
     def classes_of(self, tile: int) -> str:
         """The classes of a tile, in words."""
@@ -229,12 +250,19 @@ class TileStore:
         """At most ``most`` validation tiles, spread evenly; training tiles if there are no others."""
         index = self.index("valid")
         index = index if len(index) else self.index("train")
-        return spread(index, most)
+        return self.sample(index, most)
+
+    def sample(self, index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+        """At most so many of some tiles, spread evenly. Of a streamed store the first ones, which lie in few shards:
+        their order is random there."""
+        return spread(index, most) if self.streamed is None else index[:most]
 
     @cached_property
     def moments(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
         """Mean and standard deviation of each band, in unit floats, over at most 1,000 training tiles."""
-        tiles = (self.unit(self.read(tile[None]))[0].double() for tile in spread(self.index("train"), MOMENTS_SAMPLE))
+        tiles = (
+            self.unit(self.read(tile[None]))[0].double() for tile in self.sample(self.index("train"), MOMENTS_SAMPLE)
+        )
         sums = [torch.stack([tile.mean((1, 2)), tile.square().mean((1, 2))]) for tile in tiles]
         mean, square = torch.stack(sums).mean(0)
         deviation = (square - mean**2).clamp(min=1 / 255**2).sqrt()  # a band may be constant
@@ -251,7 +279,7 @@ class TileStore:
         places = bands.shown(self.form, wanted)
         if self.rgb and self.dtype == "uint8":
             return Quicklook(places, [0.0] * len(places), [1.0] * len(places))
-        few = self._slots[spread(self.index("train"), max(8, STRETCH_SAMPLE // self.size**2)).numpy()]
+        few = self._slots[self.sample(self.index("train"), max(8, STRETCH_SAMPLE // self.size**2)).numpy()]
         tiles = self._pixels[few][:, places]
         edges = [scaling.band_edges(values, *STRETCH) for values in scaling.sampled(tiles, range(len(tiles)))]
         low, high = scaled(torch.tensor(edges).T[:, :, None, None], self.low[places], self.high[places])[..., 0, 0]
@@ -260,6 +288,31 @@ class TileStore:
     def read(self, index: Int[Tensor, " b"]) -> Real[Tensor, "b c h w"]:
         """Read tiles as they are stored, in the type of ``tensor_of``."""
         return tensor_of(self._pixels[self._slots[index.cpu().numpy()]])
+
+    @property
+    def record(self) -> np.dtype:
+        """What ``records`` holds of a tile."""
+        return record_type(self.dtype, (self.bands, self.size, self.size), self.kind.dense)
+
+    def records(self, index: Int[Tensor, " b"]) -> Shaped[np.ndarray, " b"]:
+        """Pixels and masks of tiles as they lie in a streamed shard."""
+        found = np.empty(len(index), self.record)
+        found["pixels"] = self._pixels[self._slots[index.numpy()]]
+        if self.kind.dense:
+            found["mask"] = self._masks_of(index)
+        return found
+
+    def order(self, index: Int[Tensor, " n"], rng: torch.Generator) -> Int[Tensor, " n"]:
+        """The order in which an epoch takes tiles, as their places in ``index``: random. That of a streamed store goes
+        through its shards, see ``StreamedShards.order``."""
+        if isinstance(self._pixels, StreamedShards):
+            return self._pixels.order(self._slots[index.numpy()], rng)
+        return torch.randperm(len(index), generator=rng)
+
+    def fetch(self, index: Int[Tensor, " b"]) -> None:
+        """Tell a streamed store which tiles will be read soon."""
+        if isinstance(self._pixels, StreamedShards):
+            self._pixels.fetch(self._slots[index.numpy()])
 
     def unit(self, raw: Real[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Map stored values to float32 in [0, 1], as ``scaled`` does."""

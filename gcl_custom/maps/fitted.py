@@ -15,7 +15,7 @@ from torch import Tensor
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.export.backbone_of_run import TrainedBackbone
 from gcl_custom.files import damaged, locked
-from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.maps.representations import representations_of, stage_of
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.measures.probes import Labelled, Turned, choose_probe
@@ -101,7 +101,7 @@ def _fit(stage: Stage, store: TileStore, representations: Float[np.ndarray, "n d
     def of(index: Tensor) -> Tensor:
         return torch.from_numpy(representations[index.numpy()]).double()
 
-    kept = _axes(of(spread(store.index("train"), SAMPLE)))
+    kept = _axes(of(store.sample(store.index("train"), SAMPLE)))
     facts = {}
     if why_no_probe(store) is None:
         index = [labelled(store, "train"), labelled(store, "valid")]

@@ -33,7 +33,7 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
     stage.begin()
     settings = arms.arm_settings(run.recipe, arm)
     store, reader = TileStore(plan.tiles(run).path), Reader(run, settings)
-    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader)
+    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader, store)
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)

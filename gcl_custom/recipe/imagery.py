@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gcl_custom.counted import counted
 from gcl_custom.recipe.section import CountOrZero, Pixels, Positive, Section, Seed, Share
+from gcl_custom.recipe.store import StoreSettings
 
 
 class SyntheticScenesSettings(Section):
@@ -267,6 +268,8 @@ class DataSettings(Section):
     split: SplitSettings = SplitSettings()
     synthetic: SyntheticScenesSettings | None = None
     """Draw this imagery into an empty root first."""
+    store: StoreSettings | None = None
+    """Train on packed tiles in object storage."""
 
     @property
     def mask_band(self) -> int | None:

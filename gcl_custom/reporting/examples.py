@@ -15,7 +15,7 @@ from gcl_custom.evaluation.figures import TITLES
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.evaluation.scoring import MASKS_SHOWN, SHOWN_MASKS
 from gcl_custom.files import read_json
-from gcl_custom.imagery.shards.shard_files import has_shards
+from gcl_custom.imagery.shards.streamed_shards import has_pixels
 from gcl_custom.imagery.tile_store import INDEX, TileStore, spread
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.measures.overlap import IGNORED
@@ -31,7 +31,7 @@ PAIRS, TILES = 4, 6
 def examples(run: Run) -> str:
     """Both kinds of tiles, as far as there are any."""
     tiles = plan.tiles(run)
-    if not tiles.done or not ((tiles.path / INDEX).is_file() and has_shards(tiles.path)):
+    if not tiles.done or not ((tiles.path / INDEX).is_file() and has_pixels(tiles.path)):
         return ""
     store = TileStore(tiles.path)
     quicklook = store.quicklook(run.recipe.data.quicklook)

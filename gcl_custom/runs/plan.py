@@ -63,6 +63,11 @@ def tiles(run: Run) -> Stage:
         del data["label_column"], data["label_share"], data["label_ignore"]
     if data["fill"] is None:
         del data["fill"]
+    if data["store"]:  # what is there is known by its content
+        data["store"] = {"mixed_shards": data["store"]["mixed_shards"]}
+        del data["root"]
+    else:
+        del data["store"]
     # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
     del data["split"]["near_km"]
     if data["scenes"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -24,15 +24,40 @@ class Batch(NamedTuple):
     """Read for these tiles."""
 
 
+AHEAD = 16
+"""Batches that a store is told of before they are read."""
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A store that says in which order an epoch takes its tiles, since not all of them may be at hand."""
+
+    def order(self, index: Int[Tensor, " n"], rng: torch.Generator) -> Int[Tensor, " n"]:
+        """The places of the tiles in ``index``, each once."""
+
+    def fetch(self, index: Int[Tensor, " b"]) -> None:
+        """Take note of tiles that will be read soon, and return at once."""
+
+
 class Batches:
     """Batches whose order depends on (seed, epoch) alone. Iterating ends with the current epoch.
 
     The last, incomplete batch of an epoch is dropped. A batch larger than the data shrinks to it. Set ``step`` to go
     on from there. Under DDP each process gets its share of every batch.
+
+    Args:
+        store: what tiles are read from, where it has a say in their order; without it, that is wholly random.
     """
 
-    def __init__(self, index: Int[Tensor, " n"], batch: int, seed: int, read: Callable[[Tensor], Any]) -> None:
-        self.index, self.seed, self._read = index, seed, read
+    def __init__(
+        self,
+        index: Int[Tensor, " n"],
+        batch: int,
+        seed: int,
+        read: Callable[[Tensor], Any],
+        store: Ordered | None = None,
+    ) -> None:
+        self.index, self.seed, self._read, self._store = index, seed, read, store
         self.batch = min(batch, len(index))
         self.steps_per_epoch = len(index) // self.batch
         self.step = 0
@@ -42,9 +67,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.step // self.steps_per_epoch
-        order = torch.randperm(
-            len(self.index), generator=torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        )
+        rng = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        store = self._store
+        order = store.order(self.index, rng) if store else torch.randperm(len(self.index), generator=rng)
         rank, world = processes.rank(), processes.count()
         if self.batch % world:
             raise UserError(
@@ -52,12 +77,20 @@ class Batches:
             )
         share = self.batch // world
 
-        def fetch(step: int) -> tuple[Tensor, Any]:
+        last = (epoch + 1) * self.steps_per_epoch
+
+        def of(step: int) -> Tensor:
             start = step % self.steps_per_epoch * self.batch + rank * share
-            tiles = self.index[order[start : start + share]]
+            return self.index[order[start : start + share]]
+
+        def fetch(step: int) -> tuple[Tensor, Any]:
+            tiles = of(step)
+            if store and step + AHEAD < last:
+                store.fetch(of(step + AHEAD))
             return tiles, self._read(tiles)
 
-        last = (epoch + 1) * self.steps_per_epoch
+        if store:
+            store.fetch(torch.cat([of(step) for step in range(self.step, min(self.step + AHEAD, last))]))
         with ThreadPoolExecutor(1) as reader:
             pending = reader.submit(fetch, self.step)
             while self.step < last:

@@ -33,6 +33,8 @@ FILLED = {
     "TILE": "burn_scar/burn_scar_00000.tif",
     "FOLDER": "scenes",
     "FILE": "tiny.safetensors",
+    "ADDRESS": "file:///tiles",
+    "⟨settings.address⟩": "data.store.address=file:///tiles",
 }
 """The end of a word -> what stands for it here."""
 QUICK = ("--set", "pretrain.epochs=1", "--set", "compare.arms=[gcl]", "--set", "compare.fractions=[]", "--set",

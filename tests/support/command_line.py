@@ -41,9 +41,15 @@ hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9}
 """
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """That of a command: small computations on one thread, and further variables."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"} | variables
+
+
 def gcl_custom(folder: Path, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     """Type a command in a folder, with further variables of the environment; ``check`` wants it to succeed."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"} | variables
-    done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=environment(**variables), capture_output=True, text=True
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done

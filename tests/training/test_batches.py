@@ -21,3 +21,30 @@ def test_batches_go_on_in_mid_epoch() -> None:
     resumed.step = 4
     found = [batch.tiles for _ in range(2) for batch in resumed]
     assert all(torch.equal(a, b) for a, b in zip(found, expected[4:], strict=True))
+
+
+class Backwards:
+    """A store that wants its tiles last first, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def order(self, index: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        return torch.arange(len(index)).flip(0)
+
+    def fetch(self, index: torch.Tensor) -> None:
+        self.told += index.tolist()
+
+
+def test_a_store_says_the_order_and_is_told_of_tiles_before_they_are_read() -> None:
+    store = Backwards()
+
+    def read(tiles: torch.Tensor) -> torch.Tensor:
+        assert set(tiles.tolist()) <= set(store.told)
+        return tiles
+
+    batches = Batches(torch.arange(100, 226), 4, 5, read, store)
+    batches.step = 2
+    found = torch.cat([batch.tiles for batch in batches]).tolist()
+    assert found == list(range(225 - 8, 101, -1))
+    assert store.told == found, "each once, in order"

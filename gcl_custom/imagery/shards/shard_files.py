@@ -8,12 +8,13 @@ tile's slot is its place among all of them.
 
 import math
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Real
+from jaxtyping import Int, Real, Shaped
 
 from gcl_custom.files import damaged, write_bytes
 from gcl_custom.machine_faults import writing
@@ -50,20 +51,67 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("tiles-*.bin"), key=lambda path: (len(path.name), path.name))
 
 
-class MappedShards:
+class Shards(ABC):
     """All tiles (n c h w), indexed like an array: ``shards[slots]``, or ``shards[slots, band]`` for one band of them.
+
+    Args:
+        counts: number of tiles in each shard.
 
     Attributes:
         shape: n, c, h, w.
         dtype: of a value.
+    """
+
+    def __init__(self, counts: Sequence[int], dtype: str, tile: tuple[int, int, int]) -> None:
+        self._begins, self.dtype = np.cumsum([0, *counts]), np.dtype(dtype)
+        self.shape = (int(self._begins[-1]), *tile)
+
+    @abstractmethod
+    def _shard(self, number: int) -> Real[np.ndarray, "m c h w"]:
+        """The tiles of a shard, mapped into memory."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(
+        self, wanted: Int[np.ndarray, " b"] | tuple[Int[np.ndarray, " b"], int]
+    ) -> Real[np.ndarray, "b *_"]:
+        if isinstance(wanted, tuple):
+            slots, band = wanted
+            return self._gathered(slots, lambda number: self._shard(number)[:, band])
+        return self._gathered(wanted, self._shard)
+
+    def _places(self, slots: Int[np.ndarray, " b"]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
+        """The number of each slot's shard, and its place there."""
+        shards = np.searchsorted(self._begins, slots, "right") - 1
+        return shards, slots - self._begins[shards]
+
+    def _gathered(
+        self, slots: Int[np.ndarray, " b"], shard: Callable[[int], Shaped[np.ndarray, "m *_"]]
+    ) -> Shaped[np.ndarray, "b *_"]:
+        """Entries of some slots, out of what ``shard`` gives for each number."""
+        shards, rows = self._places(slots)
+        numbers = np.unique(shards).tolist() or [0]
+        first = shard(numbers[0])
+        if len(numbers) == 1:
+            return np.asarray(first[rows])
+        found = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for number in numbers:
+            there = np.flatnonzero(shards == number)
+            found[there] = shard(number)[rows[there]]
+        return found
+
+
+class MappedShards(Shards):
+    """The shards of a folder.
 
     Raises:
         UserError: a shard is damaged or missing.
     """
 
     def __init__(self, folder: Path, dtype: str, tile: tuple[int, int, int]) -> None:
-        self.dtype, self._tile, self._paths = np.dtype(dtype), tile, _shards(folder) or [folder / shard_name(0)]
-        each, counts = math.prod(tile) * self.dtype.itemsize, list[int]()
+        self._tile, self._paths = tile, _shards(folder) or [folder / shard_name(0)]
+        each, counts = math.prod(tile) * np.dtype(dtype).itemsize, list[int]()
         for number, path in enumerate(self._paths):
             if path.name != shard_name(number) or not path.is_file():
                 raise damaged(folder / shard_name(number), ValueError("it is missing"), MADE_BY)
@@ -72,11 +120,11 @@ class MappedShards:
             full = count == counts[0] or (count < counts[0] and path == self._paths[-1])
             if rest or not count or not full:
                 raise damaged(path, ValueError(f"it holds {count} tiles and {rest} bytes"), MADE_BY)
-        self._in_a_shard, self.shape = counts[0], (sum(counts), *tile)
-        self._shard = lru_cache(MAPPED)(self._map)
+        super().__init__(counts, dtype, tile)
+        self._mapped = lru_cache(MAPPED)(self._map)
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    def _shard(self, number: int) -> Real[np.ndarray, "m c h w"]:
+        return self._mapped(number)
 
     def _map(self, number: int) -> Real[np.ndarray, "m c h w"]:
         path = self._paths[number]
@@ -84,21 +132,6 @@ class MappedShards:
             return np.memmap(path, self.dtype, "r").reshape(-1, *self._tile)
         except (OSError, ValueError) as error:
             raise damaged(path, error, MADE_BY) from None
-
-    def __getitem__(
-        self, wanted: Int[np.ndarray, " b"] | tuple[Int[np.ndarray, " b"], int]
-    ) -> Real[np.ndarray, "b *_"]:
-        slots, band = wanted if isinstance(wanted, tuple) else (wanted, None)
-        part = slice(None) if band is None else band
-        shards, rows = np.divmod(np.asarray(slots), self._in_a_shard)
-        numbers = np.unique(shards).tolist()
-        if len(numbers) == 1:
-            return np.asarray(self._shard(numbers[0])[rows, part])
-        found = np.empty((len(rows), *(self._tile if band is None else self._tile[1:])), self.dtype)
-        for number in numbers:
-            there = np.flatnonzero(shards == number)
-            found[there] = self._shard(number)[rows[there], part]
-        return found
 
 
 class ShardWriter:

@@ -1,0 +1,165 @@
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from command_line import COMMAND, environment
+from masked_tiles import draw
+from object_store import BUCKET, ObjectStore
+from small_images import class_folders
+
+from gcl_custom.errors import UserError
+from gcl_custom.export.push_tiles import push_tiles
+from gcl_custom.imagery import pack_tiles
+from gcl_custom.imagery.tile_store import SPLITS, TileStore
+from gcl_custom.recipe.file import load_recipe
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.store import StoreSettings
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+
+RECIPE = """
+data: {root: images, size: 16}
+pretrain:
+  backbone: test_resnet
+  anchor: raw
+  source: raw
+  epochs: 3
+  batch: 4
+  optimizer: {name: adamw, learning_rate: 1e-3}
+  method: {projector: [16, 16]}
+  probe_every: 3
+compare: {seeds: [0], arms: [gcl, supervised]}
+hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9}
+"""
+TILE_BYTES = 3 * 16 * 16
+FOUR = 4 * TILE_BYTES / 1e6
+"""Megabytes of four tiles."""
+
+
+def packed(folder: Path, root: Path) -> Run:
+    run = Run(folder / "here", Recipe(name="here", data=DataSettings(root=str(root), size=16)))
+    pack_tiles.pack_tiles(run)
+    return run
+
+
+def elsewhere(folder: Path, address: str, **store: object) -> Run:
+    """A run on another machine, without the files."""
+    settings = StoreSettings(address=address, cache=str(folder / "cache"), **store)
+    return Run(folder / "there", Recipe(name="there", data=DataSettings(root="gone", size=16, store=settings)))
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_what_was_pushed_is_what_was_packed(tmp_path: Path, masks: bool) -> None:
+    run = packed(tmp_path, draw(tmp_path / "root", 24) if masks else class_folders(tmp_path / "root", 24))
+    address = f"file://{tmp_path}/shared"
+    push_tiles(run, address, FOUR, overwrite=False)
+    there = elsewhere(tmp_path, address)
+    pack_tiles.pack_tiles(there)
+    old, new = (TileStore(plan.tiles(one).path) for one in (run, there))
+    assert new.streamed is not None
+    assert max(path.stat().st_size for path in (tmp_path / "shared" / "shards").iterdir()) <= FOUR * 1e6
+    number = {str(source): place for place, source in enumerate(old.sources)}
+    same = torch.tensor([number[str(source)] for source in new.sources])
+    assert sorted(same.tolist()) == list(range(24))
+    every = torch.arange(24)
+    assert torch.equal(new.read(every), old.read(same))
+    assert torch.equal(new.targets(every), old.targets(same))
+    assert torch.equal(new.split, old.split[same])
+    assert (new.classes, new.low.tolist(), new.high.tolist()) == (old.classes, old.low.tolist(), old.high.tolist())
+    assert plan.tiles(there).facts["tiles"] == plan.tiles(run).facts["tiles"]
+    for split in SPLITS:  # in shards of its own, and in another order than that of the files
+        tiles = new.index(split)
+        assert torch.equal(tiles, torch.arange(int(tiles[0]), int(tiles[-1]) + 1))
+    assert not torch.equal(same[new.index("train")], old.index("train"))
+
+
+def test_a_second_push_writes_no_shard_again_and_replaces_only_if_the_user_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = packed(tmp_path, class_folders(tmp_path / "root", 24))
+    address = f"file://{tmp_path}/shared"
+    push_tiles(run, address, FOUR, overwrite=False)
+    written = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "shared/shards").iterdir()}
+    with pytest.raises(UserError, match=r"holds packed tiles already\. Add --overwrite"):
+        push_tiles(run, address, FOUR, overwrite=False)
+    push_tiles(run, address, FOUR, overwrite=True)
+    assert written == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in written}
+    assert f"{len(written)} of them there before" in capsys.readouterr().out
+    there = elsewhere(tmp_path, address)
+    with pytest.raises(UserError, match=r"no packed tiles of its own\. Pack them where the files are"):
+        push_tiles(there, address, FOUR, overwrite=True)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    store = ObjectStore(monkeypatch)
+    for name, value in store.variables.items():
+        monkeypatch.setenv(name, value)
+    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    files.mkdir(BUCKET)
+    yield store
+    store.stop()
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "runs" / "tiny" / "pretrain" / "gcl-0" / "backbone.safetensors").read_bytes()
+
+
+def test_training_from_object_storage_outlives_a_lost_connection(
+    tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process is another machine. All but the first have no images, and room for a part of the shards alone."""
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "images", 60)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    run = Run(tmp_path / "runs" / "here", load_recipe("tiny.yaml"))
+    pack_tiles.pack_tiles(run)
+    address = f"s3://{BUCKET}/tiny"
+    push_tiles(run, address, FOUR, overwrite=False)
+    push_tiles(run, f"file://{tmp_path}/shared", FOUR, overwrite=False)
+
+    def machine(name: str, address: str) -> subprocess.Popen[str]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "tiny.yaml").write_text(RECIPE)
+        store = {"address": address, "cache": "cache", "cache_gb": 4 * FOUR / 1e3, "mixed_shards": 2, "retries": 2}
+        given = [part for key, value in store.items() for part in ("--set", f"data.store.{key}={value}")]
+        command = [*COMMAND, "pretrain", "tiny.yaml", *given]
+        return subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    undisturbed = machine("undisturbed", f"file://{tmp_path}/shared")
+    server.break_at(20)
+    broken = machine("broken", address)
+    server.stop_when_asked(broken)
+    server.start()
+    said, _ = broken.communicate(timeout=300)
+    assert broken.returncode == 0, said
+    assert "Trying again in 0.5 s" in said
+    assert server.fetched > 20
+    said, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, said
+
+    server.break_at(30)
+    lost = machine("lost", address)
+    server.stop_when_asked(lost)
+    said, _ = lost.communicate(timeout=300)
+    assert lost.returncode == 1, said
+    assert "Traceback" not in said
+    assert said.count("error: ") == 1
+    assert "cannot be had in 3 attempts" in said
+    assert "type the same command again" in said
+    server.start()
+    server.break_at(0)
+    resumed = machine("lost", address)
+    said, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, said
+    assert "going on from step" in said
+    assert weights(tmp_path / "undisturbed") == weights(tmp_path / "broken") == weights(tmp_path / "lost")
+    for name in ("undisturbed", "broken", "lost"):
+        assert sum(path.stat().st_size for path in (tmp_path / name / "cache").glob("*.bin")) <= 4 * FOUR * 1e6

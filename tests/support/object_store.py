@@ -1,0 +1,62 @@
+"""A server of object storage as S3 has it, which a test can take away in the middle of a download."""
+
+import subprocess
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from moto.moto_server import threaded_moto_server
+from moto.server import ThreadedMotoServer
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+BUCKET = "bucket"
+
+
+class ObjectStore:
+    """moto's server. What is in it outlives a stop.
+
+    Attributes:
+        variables: what the environment of a client needs.
+        fetched: number of shards that were asked for.
+        asked: set when the shard of the number ``breaks_at`` is asked for; its connection is then cut.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        make = threaded_moto_server.make_server
+
+        def counting(host: str, port: int, app: Any, *rest: Any, **options: Any) -> Any:
+            def counted(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+                if environ["REQUEST_METHOD"] == "GET" and "/shards/" in environ["PATH_INFO"]:
+                    self.fetched += 1
+                    if self.fetched == self.breaks_at:
+                        self.asked.set()
+                        environ["werkzeug.socket"].shutdown(2)
+                        return []
+                return app(environ, start)
+
+            return make(host, port, counted, *rest, **options)
+
+        patch.setattr(threaded_moto_server, "make_server", counting)
+        self.fetched, self.breaks_at, self.asked, self._port = 0, 0, threading.Event(), 0
+        self.start()
+        self.variables = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}"}
+
+    def start(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server.start()
+        self._port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def stop_when_asked(self, client: subprocess.Popen[str]) -> None:
+        """Wait until the client has asked for the shard, and stop."""
+        while not self.asked.wait(0.1):
+            assert client.poll() is None, client.communicate()[0]
+        self.stop()
+
+    def break_at(self, fetch: int) -> None:
+        """Cut the connection at a shard, counted from now."""
+        self.asked.clear()
+        self.fetched, self.breaks_at = 0, fetch
