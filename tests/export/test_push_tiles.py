@@ -126,7 +126,7 @@ def test_training_from_object_storage_outlives_a_lost_connection(
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "tiny.yaml").write_text(RECIPE)
-        store = {"address": address, "cache": "cache", "cache_gb": 4 * FOUR / 1e3, "mixed_shards": 2, "retries": 2}
+        store = {"address": address, "cache": "cache", "cache_gb": 4 * FOUR / 1e3, "mixed_shards": 2, "retries": 3}
         given = [part for key, value in store.items() for part in ("--set", f"data.store.{key}={value}")]
         command = [*COMMAND, "pretrain", "tiny.yaml", *given]
         return subprocess.Popen(
@@ -134,32 +134,26 @@ def test_training_from_object_storage_outlives_a_lost_connection(
         )
 
     undisturbed = machine("undisturbed", f"file://{tmp_path}/shared")
-    server.break_at(20)
+    server.break_at(15)
     broken = machine("broken", address)
     server.stop_when_asked(broken)
+    server.break_at(15)
     server.start()
+    server.stop_when_asked(broken)
     said, _ = broken.communicate(timeout=300)
-    assert broken.returncode == 0, said
-    assert "Trying again in 0.5 s" in said
-    assert server.fetched > 20
-    said, _ = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, said
-
-    server.break_at(30)
-    lost = machine("lost", address)
-    server.stop_when_asked(lost)
-    said, _ = lost.communicate(timeout=300)
-    assert lost.returncode == 1, said
+    assert broken.returncode == 1, said
+    assert said.count("Trying again in 0.5 s") > 1
     assert "Traceback" not in said
     assert said.count("error: ") == 1
-    assert "cannot be had in 3 attempts" in said
+    assert "cannot be had in 4 attempts" in said
     assert "type the same command again" in said
-    server.start()
     server.break_at(0)
-    resumed = machine("lost", address)
+    server.start()
+    resumed = machine("broken", address)
     said, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, said
     assert "going on from step" in said
-    assert weights(tmp_path / "undisturbed") == weights(tmp_path / "broken") == weights(tmp_path / "lost")
-    for name in ("undisturbed", "broken", "lost"):
+    assert undisturbed.communicate(timeout=300)[0].count("epoch 3/3") == 1
+    assert weights(tmp_path / "undisturbed") == weights(tmp_path / "broken")
+    for name in ("undisturbed", "broken"):
         assert sum(path.stat().st_size for path in (tmp_path / name / "cache").glob("*.bin")) <= 4 * FOUR * 1e6
