@@ -28,7 +28,7 @@ from gcl_custom.arrays import Texts
 from gcl_custom.errors import UserError
 from gcl_custom.files import UNREADABLE, damaged, in_run, write_bytes
 from gcl_custom.imagery.places.coordinates import Places
-from gcl_custom.imagery.shards.shard_files import MADE_BY, WHOLE, MappedShards
+from gcl_custom.imagery.shards.shard_files import MADE_BY, WHOLE, MappedShards, Shards
 from gcl_custom.imagery.shards.streamed_shards import Shard, StreamedShards, record_type
 from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
@@ -209,12 +209,18 @@ class TileStore:
         return self.kind.has_label(self.labels)
 
     @cached_property
-    def _pixels(self) -> MappedShards | StreamedShards:
+    def _stream(self) -> StreamedShards | None:
+        """The shards in object storage, if the pixels are there."""
         tile = (self.bands, self.size, self.size)
         if self.streamed is None:
-            pixels: MappedShards | StreamedShards = MappedShards(self.path, self.dtype, tile)
-        else:
-            pixels = StreamedShards(self.path, self.streamed, self.dtype, tile, self.kind.dense)
+            return None
+        return StreamedShards(self.path, self.streamed, self.dtype, tile, self.kind.dense)
+
+    @cached_property
+    def _pixels(self) -> Shards:
+        pixels: Shards | None = self._stream
+        if pixels is None:
+            pixels = MappedShards(self.path, self.dtype, (self.bands, self.size, self.size))
         if len(self._slots) and self._slots.max() >= len(pixels):
             raise damaged(self.path / INDEX, ValueError(f"the shards hold {len(pixels)} tiles, too few"), MADE_BY)
         return pixels
@@ -233,8 +239,8 @@ class TileStore:
         return torch.from_numpy(self._masks_of(index)) if self.kind.dense else self.labels[index]
 
     def _masks_of(self, index: Int[Tensor, " b"]) -> UInt8[np.ndarray, "b h w"]:
-        if isinstance(self._pixels, StreamedShards):
-            return self._pixels.masks(self._slots[index.numpy()])
+        if self._stream is not None:
+            return self._stream.masks(self._slots[index.numpy()])
         return np.asarray(self._masks[index.numpy()])
 
     def classes_of(self, tile: int) -> str:
@@ -305,14 +311,14 @@ class TileStore:
     def order(self, index: Int[Tensor, " n"], rng: torch.Generator) -> Int[Tensor, " n"]:
         """The order in which an epoch takes tiles, as their places in ``index``: random. That of a streamed store goes
         through its shards, see ``StreamedShards.order``."""
-        if isinstance(self._pixels, StreamedShards):
-            return self._pixels.order(self._slots[index.numpy()], rng)
+        if self._stream is not None:
+            return self._stream.order(self._slots[index.numpy()], rng)
         return torch.randperm(len(index), generator=rng)
 
     def fetch(self, index: Int[Tensor, " b"]) -> None:
         """Tell a streamed store which tiles will be read soon."""
-        if isinstance(self._pixels, StreamedShards):
-            self._pixels.fetch(self._slots[index.numpy()])
+        if self._stream is not None:
+            self._stream.fetch(self._slots[index.numpy()])
 
     def unit(self, raw: Real[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Map stored values to float32 in [0, 1], as ``scaled`` does."""

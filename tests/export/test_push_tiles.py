@@ -69,6 +69,8 @@ def test_what_was_pushed_is_what_was_packed(tmp_path: Path, masks: bool) -> None
     assert torch.equal(new.read(every), old.read(same))
     assert torch.equal(new.targets(every), old.targets(same))
     assert torch.equal(new.split, old.split[same])
+    torch.testing.assert_close(new.moments, old.moments)
+    assert new.watched(2).tolist() == new.index("valid")[:2].tolist(), "few shards are fetched for a few tiles"
     assert (new.classes, new.low.tolist(), new.high.tolist()) == (old.classes, old.low.tolist(), old.high.tolist())
     assert plan.tiles(there).facts["tiles"] == plan.tiles(run).facts["tiles"]
     for split in SPLITS:  # in shards of its own, and in another order than that of the files

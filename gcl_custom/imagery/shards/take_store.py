@@ -7,7 +7,7 @@ from typing import Any
 from gcl_custom.console import in_bytes, say
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_bytes
+from gcl_custom.files import discard, write_bytes
 from gcl_custom.imagery.shards.object_storage import ObjectStorage, digest_of
 from gcl_custom.imagery.shards.streamed_shards import keep_settings
 from gcl_custom.recipe.store import StoreSettings
@@ -35,6 +35,8 @@ def settings_to_fit(data: dict[str, Any]) -> dict[str, Any]:
 def take_store(stage: Stage, settings: StoreSettings, index: str) -> None:
     """Take what says which tiles there are. Their pixels are fetched by those that read them.
 
+    Once it was taken it stays, until --redo asks for what is there now.
+
     Args:
         stage: that of the tiles.
         index: name of the index's file.
@@ -43,12 +45,17 @@ def take_store(stage: Stage, settings: StoreSettings, index: str) -> None:
         UserError: there is no such store, it was packed with other settings, the cache holds too few of its shards, or
             the connection is lost.
     """
-    if stage.done:
+    done = f"tiles: done before, in {stage.path}; pixels come from {settings.address}"
+    if stage.done and not stage.redo:
         keep_settings(stage.path, settings)
-        say(f"tiles: done before, in {stage.path}; pixels come from {settings.address}")
+        say(done)
         return
     storage = ObjectStorage(settings.address, settings.retries)
     about = json.loads(storage.read(STORE))
+    if stage.done and stage.facts["content"] == about["facts"]["content"]:
+        keep_settings(stage.path, settings)
+        say(done)
+        return
     if about["form"] != FORM:
         raise UserError(f"{settings.address} was pushed by another version. Push it again: gcl-custom push ADDRESS")
     mine, theirs = settings_to_fit(dict(stage.settings["data"])), about["data"]
@@ -71,6 +78,8 @@ def take_store(stage: Stage, settings: StoreSettings, index: str) -> None:
             f"{settings.address}/{index} does not belong to {STORE} beside it: somebody is pushing, or a push was "
             f"stopped. Push the tiles again: gcl-custom push ADDRESS"
         )
+    if stage.done:
+        discard(stage.path)
     stage.begin()
     for name in LISTS:
         write_bytes(stage.path / name, storage.read(name))

@@ -55,6 +55,20 @@ def test_where_a_store_lies_and_how_it_is_cached_can_change_later(
     assert plan.tiles(run).fingerprint != plan.tiles(taking_settings(run, mixed_shards=3)).fingerprint
 
 
+def test_other_tiles_in_the_same_place_are_taken_only_if_the_user_says_so(far: Path) -> None:
+    before = plan.tiles(taking(far)).output
+    other = Run(far.parent / "other", Recipe(name="other", data=data(class_folders(far.parent / "more", 32))))
+    pack_tiles.pack_tiles(other)
+    push_tiles(other, f"file://{far}", 4 * 3 * 16 * 16 / 1e6, overwrite=True)
+    run = taking(far)
+    assert (plan.tiles(run).output, len(TileStore(plan.tiles(run).path))) == (before, 24)
+    for _ in range(2):
+        again = Run(run.path, run.recipe, redo=True)
+        pack_tiles.pack_tiles(again)
+        assert len(TileStore(plan.tiles(again).path)) == 32
+    assert plan.tiles(again).output != before
+
+
 def taking_settings(run: Run, **store: object) -> Run:
     """The same run with other settings of the store; nothing is done."""
     assert run.recipe.data.store is not None
