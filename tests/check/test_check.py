@@ -12,6 +12,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs.run import Run
 
 
@@ -61,6 +62,12 @@ def test_a_backbone_that_does_not_take_the_tiles_is_refused(tmp_path: Path) -> N
     )
     with pytest.raises(UserError, match="halonet_h1 does not take pictures of 16 px"):
         check.check(Run(tmp_path / "runs" / "r", refused))
+
+
+def test_files_are_checked_where_they_are(tmp_path: Path) -> None:
+    data = DataSettings(root="gone", size=16, store=StoreSettings(address="s3://bucket/tiles"))
+    with pytest.raises(UserError, match=r"files below data\.root\. Where they are, leave out data\.store"):
+        check.check(Run(tmp_path / "runs" / "r", recipe_for(data)))
 
 
 def test_a_study_on_imagenet_is_reported_before_anything_is_there(
