@@ -83,6 +83,9 @@ class Ticker(Protocol):
     def skip(self, n: int) -> None:
         """Count what an earlier process did, without including it in the rate."""
 
+    def limit(self, total: int) -> None:
+        """Set how much there is to do, where it has become less."""
+
     def note(self, text: str) -> None: ...
 
 
@@ -98,6 +101,9 @@ class _Bar:
 
     def skip(self, n: int) -> None:
         self._bar.update(self._task, advance=n)
+
+    def limit(self, total: int) -> None:
+        self._bar.update(self._task, total=total)
 
     def note(self, text: str) -> None:
         self._bar.update(self._task, note=text)
@@ -120,6 +126,9 @@ class _Lines:
 
     def skip(self, n: int) -> None:
         self._skipped += n
+
+    def limit(self, total: int) -> None:
+        self._total = total
 
     def note(self, text: str) -> None:
         self._note = text

@@ -53,12 +53,23 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(log: io.StringIO, mo
     ]
 
 
+def test_the_time_left_is_that_of_what_there_is_left_to_do(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 10.0, 20.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress(100, "views") as ticker:
+        ticker.advance(10)
+        ticker.limit(30)
+        ticker.advance(10)
+    assert log.getvalue().splitlines() == ["views: 20/30 tiles, 1/s, 10 s left  "]
+
+
 def test_in_a_terminal_progress_is_a_bar_with_rate_and_note(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=out, width=160, force_terminal=True))
-    with console.progress(10, "views") as ticker:
+    with console.progress(20, "views") as ticker:
         ticker.skip(5)
         ticker.advance(5)
+        ticker.limit(10)
         ticker.note("loss 3")
     assert "10/10" in out.getvalue()
     assert "tiles/s" in out.getvalue()

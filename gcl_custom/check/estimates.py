@@ -153,7 +153,7 @@ def _maskgit(
     size = weights.get("generator.maskgit.weights", 0)
     steps = maskgit.epochs * _per_epoch(tiles.count("train"), maskgit.batch)
     what = (
-        f"{counted(steps, 'step')} of {maskgit.batch}"
+        f"{'at most ' * bool(maskgit.patience)}{counted(steps, 'step')} of {maskgit.batch}"
         if steps
         else f"taken as it is; {counted(encoded, 'tile')} encoded"
     )

@@ -30,8 +30,10 @@ def fit_maskgit(run: Run) -> None:
     tokens = Tokens(plan.tokens(run).path, store)
     batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
     training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)
+    trained = 0
     if settings.epochs:
-        fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
+        history = fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
+        trained = int(history[-1]["epoch"])
     else:
         training.to(pick_device(recipe.hardware)).judge_start()
     save_weights(stage.path / plan.MASKGIT, training.kept)
@@ -41,11 +43,17 @@ def fit_maskgit(run: Run) -> None:
         masked_token_loss=loss,
         marginal_entropy=entropy,
         gap=entropy - loss,
+        epochs=trained,
         kept_epoch=epoch,
         parameters=sum(parameter.numel() for parameter in training.net.parameters()),
         warnings=[line] if (line := warning(entropy - loss, 1.0)) else [],
     )
     say(
         f"{stage.name}: masked-token loss {loss:.3f} nats on validation tiles, where the marginal entropy is "
-        f"{entropy:.3f}; the weights are those of epoch {epoch} of {settings.epochs}"
+        f"{entropy:.3f}; the weights are those of epoch {epoch} of {trained}"
     )
+    if trained < settings.epochs:
+        say(
+            f"{stage.name}: ended after epoch {trained} of at most {settings.epochs}, since the held-out loss had "
+            f"hardly fallen (generator.maskgit.patience)"
+        )

@@ -5,16 +5,21 @@
 MaskGIT over-fits small data sets: with a few thousand tiles the validation loss rises long before the training loss
 stops falling. So the weights that are kept are those of the moving average at the evaluation with the lowest
 masked-token loss on the validation tiles. They are part of the checkpoints, so a resumed run keeps the same ones.
+
+Nor is it known beforehand how many epochs MaskGIT needs. With ``patience`` the learning rate stays at its highest until
+that loss has hardly fallen for a share of the epochs so far. It then falls to 0, and training ends. What decides is the
+history alone, so a resumed run ends where an undisturbed one does, and so do all processes.
 """
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.console import warn
+from gcl_custom.console import say, warn
 from gcl_custom.counted import counted
 from gcl_custom.generator import build_networks
 from gcl_custom.generator.augment.masks import training_mask
@@ -32,7 +37,7 @@ from gcl_custom.pictures import grid
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe.features import WithoutNetworkSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.schedules import rise_times_cosine
+from gcl_custom.schedules import flat_since, rise_stay_fall, rise_times_cosine
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.optimizers import without_decay
 from gcl_custom.training.steps import Trainable
@@ -51,8 +56,18 @@ TOKENIZER_WARMUP, MASKGIT_WARMUP = 0.02, 0.05
 BETAS = (0.9, 0.96)
 WEIGHT_DECAY = 0.05
 """Of MaskGIT's matrices; betas and decay are about those of its paper."""
-PATIENCE, LEAST_GAP = 0.2, 0.1
+LEAST_FALL = 0.01
+"""Nats by which the held-out masked-token loss falls where more training is of use."""
+LEAST_STEPS = 1000
+"""With fewer steps done nothing is decided by it."""
+FALLING = 0.2
+"""Share of all steps over which the learning rate falls, once it is known how many there are."""
+RISING_STEPS = 500
+"""Most steps over which it rises where that is not known beforehand."""
+DUE, LEAST_GAP = 0.2, 0.1
 """Share of the run after which the masked-token loss should lie so many nats below the marginal entropy."""
+SITS = 2000
+"""Steps after which it should at the latest. A small network has stayed at that entropy for 1,239 of them."""
 SHOWN = 8
 """Tiles in a picture of MaskGIT's views."""
 
@@ -223,7 +238,7 @@ class MaskGITTraining(Trainable):
     ) -> None:
         super().__init__()
         self._recipe, self._settings, self._steps_per_epoch = recipe, recipe.tokens.maskgit, steps_per_epoch
-        self._steps = self._settings.epochs * steps_per_epoch
+        self._last_epoch: int | None = None
         self._store, self._tokens = store, tokens
         self._tokenizer = (tokenizer,)  # in a tuple, so that checkpoints do not hold it
         self._step, self._warned = 0, False
@@ -243,10 +258,43 @@ class MaskGITTraining(Trainable):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         rate = self._settings.learning_rate
-        return torch.optim.AdamW(without_decay(self.net), rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        return torch.optim.AdamW(without_decay(self.net), rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
 
     def schedule(self, step: int) -> float:
-        return rise_times_cosine(step / self._steps, MASKGIT_WARMUP)
+        if not self._settings.patience:
+            return rise_times_cosine(step / self._steps, MASKGIT_WARMUP)
+        most = self._settings.epochs * self._steps_per_epoch
+        return rise_stay_fall(step, self._steps, min(MASKGIT_WARMUP * most, RISING_STEPS), FALLING)
+
+    @property
+    def _steps(self) -> int:
+        """Of the whole run, as far as it is known."""
+        return (self._last_epoch or self._settings.epochs) * self._steps_per_epoch
+
+    def evaluates(self, epoch: int) -> bool:
+        """With patience, after each of the first 31 epochs, then every second one, from 64 on every fourth one, ..."""
+        if not self._settings.patience:
+            return super().evaluates(epoch)
+        return epoch % max(1, 2 ** (epoch.bit_length() - 5)) == 0
+
+    def heed(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Decide how many epochs there are. A network that sits at the marginal entropy has not begun to learn."""
+        if not self._settings.patience or self._last_epoch:
+            return
+        first = LEAST_STEPS / self._steps_per_epoch
+        learning = (row for row in history if row["epoch"] >= first and row.get("gap", 0) >= LEAST_GAP)
+        losses = [(int(row["epoch"]), row["masked_token_loss"]) for row in learning]
+        flat = flat_since(losses, self._settings.patience, LEAST_FALL)
+        if flat is not None and (last := math.ceil(flat / (1 - FALLING))) < self._settings.epochs:
+            self._last_epoch = last
+            say(
+                f"{MASKGIT}: at epoch {flat} the held-out loss had fallen by less than {LEAST_FALL} nats in the last "
+                f"{self._settings.patience:.0%} of the epochs. The learning rate falls to 0 until epoch {last}, the last"
+            )
+
+    @property
+    def last_epoch(self) -> int | None:
+        return self._last_epoch
 
     def training_step(self, batch: Batch) -> Tensor:
         self._step = batch.step
@@ -290,7 +338,8 @@ class MaskGITTraining(Trainable):
             self.kept.load_state_dict(self.average.state_dict())
             self.kept_loss.fill_(loss)
             self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
-        line = warning(gap, (self._step + 1) / self._steps if self._steps else 1.0)
+        due = min(DUE, SITS / max(self._steps, 1)) if self._settings.patience else DUE
+        line = warning(gap, (self._step + 1) / self._steps if self._steps else 1.0, due)
         if line and not self._warned:
             warn(line)
         self._warned = self._warned or line is not None
@@ -325,9 +374,9 @@ class MaskGITTraining(Trainable):
         return {"views": grid(rows, self._store.quicklook(self._recipe.data.quicklook))}
 
 
-def warning(gap: float, share_done: float) -> str | None:
-    """A line for a reader if nothing is learnt from context."""
-    if share_done <= PATIENCE or gap >= LEAST_GAP:
+def warning(gap: float, share_done: float, due: float = DUE) -> str | None:
+    """A line for a reader if nothing is learnt from context after a share of the run that is due."""
+    if share_done <= due or gap >= LEAST_GAP:
         return None
     where = f"only {gap:.2f} nats below" if gap > 0 else f"{-gap:.2f} nats above"
     return (

@@ -101,14 +101,23 @@ class PublicTokenizerSettings(TokenizerLossesSettings):
         return CODES[self.name]
 
 
-class MaskGITSettings(Section):
+class MaskGITTrainingSettings(Section):
+    """How long a transformer over tokens is trained."""
+
+    patience: Annotated[float, Field(ge=0, le=0.9)] = 0.25
+    """Share of the epochs so far in which the held-out masked-token loss must fall by 0.01 nats. Where it does not, the
+    learning rate falls to 0 over a last fifth of the training, which then ends, at the latest with the last epoch. 0
+    trains for all epochs, along a cosine."""
+
+
+class MaskGITSettings(MaskGITTrainingSettings):
     """The label-free transformer that predicts hidden tokens."""
 
     name: Literal["maskgit"] = "maskgit"
     weights: str | None = None
     """maskgit.safetensors of another run with the same architecture, to go on from; none starts from nothing."""
     epochs: CountOrZero = 3000
-    """Epochs of training; 0 takes weights as they are."""
+    """Most epochs of training, which `patience` may end earlier; 0 takes weights as they are."""
     batch: Batch = 48
     """Tiles in a training step."""
     learning_rate: LearningRate = 3e-4
@@ -141,7 +150,7 @@ class MaskGITSettings(Section):
         return self
 
 
-class PublicMaskGITSettings(Section):
+class PublicMaskGITSettings(MaskGITTrainingSettings):
     """A transformer over tokens that others trained, used without any label; its sizes are read from its file."""
 
     name: Literal["halton", "mage"]
@@ -150,7 +159,7 @@ class PublicMaskGITSettings(Section):
     heads: Count | None = None
     """Of attention, which no tensor tells; without it, those of the public model of this width."""
     epochs: CountOrZero = 0
-    """Of further training on the own tiles; 0 takes the weights as they are."""
+    """Most epochs of further training on the own tiles, which `patience` may end; 0 takes the weights as they are."""
     batch: Batch = 48
     """Tiles in a training step."""
     learning_rate: LearningRate = 1e-4

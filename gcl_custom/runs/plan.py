@@ -97,8 +97,11 @@ def tokens(run: Run) -> Stage:
 
 def maskgit(run: Run) -> Stage:
     recipe = run.recipe
+    plain = _with_contents(run, "generator.maskgit", recipe.tokens.maskgit)
+    if not (plain["epochs"] and plain["patience"]):  # then it does nothing, and no record of an earlier version has it
+        del plain["patience"]
     settings = {
-        "generator.maskgit": _with_contents(run, "generator.maskgit", recipe.tokens.maskgit),
+        "generator.maskgit": plain,
         "seed": recipe.seed,
         "hardware": _compute(recipe),
     }

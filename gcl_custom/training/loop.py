@@ -103,11 +103,11 @@ def _train(
     training = _Training(fabric, module, batches, stage, hardware, epochs)
     module.begin()
     training.begin()
-    progress = console.progress(epochs * len(batches) * batches.batch, stage.name)
+    progress = console.progress(training.epochs * len(batches) * batches.batch, stage.name)
     with closing(training), progress as ticker:
         ticker.skip(batches.step * batches.batch)
         # All processes end with the first one, which alone evaluates.
-        while batches.step < epochs * len(batches) and not fabric.broadcast(module.ended):
+        while batches.step < training.epochs * len(batches) and not fabric.broadcast(module.ended):
             for batch in batches:
                 torch.manual_seed(derive(seed, stage.name, batch.step, fabric.global_rank))
                 training.steps.take(fabric.to_device(batch))
@@ -164,12 +164,18 @@ class _Training:
                 self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
             except UNREADABLE as error:
                 raise damaged(stage.path / CHECKPOINT, error) from None
+            module.heed(self._history)
             console.say(f"{stage.name}: going on from step {batches.step}")
         self.complete = False
         self._board = SummaryWriter(str(stage.path / "tensorboard")) if fabric.is_global_zero else None
         self._boards = Boards(hardware, stage) if fabric.is_global_zero else None
         if self._boards:
             self._boards.send(self._history)
+
+    @property
+    def epochs(self) -> int:
+        """With which training ends, as far as it is known."""
+        return self._module.last_epoch or self._epochs
 
     def close(self) -> None:
         """Release TensorBoard's file and thread, and other boards; a comparison has dozens of trainings."""
@@ -213,17 +219,18 @@ class _Training:
             assert isinstance(mean, Tensor)
             row[name] = mean.item()
         self._sums = {}
-        evaluated = epoch % self._module.evaluate_every == 0 or epoch == self._epochs
-        if evaluated and self._fabric.is_global_zero:
-            row |= self._evaluate(epoch)
-        self._fabric.barrier()
+        evaluated = self._module.evaluates(epoch) or epoch == self.epochs
+        if evaluated:  # on all ranks, since the module may decide by it
+            row |= self._fabric.broadcast(self._evaluate(epoch) if self._fabric.is_global_zero else {})
         self._history.append(row)
+        self._module.heed(self._history)
+        ticker.limit(self.epochs * len(self._batches) * self._batches.batch)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
         ticker.note(figures)
         # In a log a line for each epoch, but epochs of a step or two do not each deserve one.
         long_ago = not console.console.is_terminal and time.monotonic() - self._said > LINE_SECONDS
         if self._module.says_epochs and (evaluated or long_ago):
-            console.say(f"{self._stage.name} epoch {epoch}/{self._epochs}  {figures}")
+            console.say(f"{self._stage.name} epoch {epoch}/{self.epochs}  {figures}")
             self._said = time.monotonic()
         if self._board:
             for name, value in row.items():

@@ -1,7 +1,7 @@
 """One training step, the same wherever it is taken: by ``fit``, which trains, and by ``check``, which times it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,19 @@ class Trainable(nn.Module, ABC):
     def ended(self) -> bool:
         """Whether training stops at the end of an epoch although steps are left. It must follow from the state."""
         return False
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The epoch with which training ends, where the history has decided that it is an earlier one than asked for."""
+        return None
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether there is an evaluation after an epoch, counted from 1."""
+        return epoch % self.evaluate_every == 0
+
+    def heed(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Called with the rows so far on every rank: before the first step, after each epoch, and on going on."""
+        return
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,6 @@
 """The stage that fits MaskGIT: exact resumption, and weights of another run."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from token_runs import RECIPE, continued, with_tokenizer
 
-from gcl_custom.generator import fit_maskgit
+from gcl_custom.generator import fit_maskgit, token_training
 from gcl_custom.generator.token_training import MaskGITTraining
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
@@ -32,8 +33,9 @@ def test_weights_of_another_run_are_kept_until_there_are_better_ones(tmp_path: P
     assert plan.maskgit(further).facts["masked_token_loss"] <= before["masked_token_loss"] + 1e-6
 
 
-def work(folder: Path, killed_at: int | None) -> None:
+def work(folder: Path, killed_at: int | None, least_fall: float) -> None:
     torch.set_num_threads(1)
+    token_training.LEAST_FALL, token_training.LEAST_STEPS, token_training.LEAST_GAP = least_fall, 1, -math.inf
     step = MaskGITTraining.training_step
 
     def dying(self: MaskGITTraining, batch: Batch) -> torch.Tensor:
@@ -45,12 +47,23 @@ def work(folder: Path, killed_at: int | None) -> None:
     fit_maskgit.fit_maskgit(Run(folder, RECIPE))
 
 
-def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """Killed in mid-epoch, with dropout, a moving average, and weights kept before and after the kill."""
-    for name, kills in (("whole", (None,)), ("killed", (3, 8, None))):
+@pytest.mark.parametrize(
+    ("least_fall", "epochs", "kills"),
+    [(-math.inf, 6, (3, 8)), (math.inf, 3, (3, 5))],
+    ids=["all epochs", "flat after two of them"],
+)
+def test_a_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, least_fall: float, epochs: int, kills: tuple[int, int]
+) -> None:
+    """Killed in mid-epoch, with dropout, a moving average, and weights kept before and after the kill.
+
+    With a loss that counts as flat, the second kill comes after the rate has begun to fall.
+    """
+    for name, killed in (("whole", ()), ("killed", kills)):
         with_tokenizer(tmp_path / name)
-        for killed_at in kills:
-            process = multiprocessing.get_context("fork").Process(target=work, args=(tmp_path / name, killed_at))
+        for killed_at in (*killed, None):
+            arguments = (tmp_path / name, killed_at, least_fall)
+            process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
             process.start()
             process.join()
             assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
@@ -60,5 +73,6 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     facts = plan.maskgit(Run(tmp_path / "whole", RECIPE)).facts
     assert facts == plan.maskgit(Run(tmp_path / "killed", RECIPE)).facts
     assert facts["gap"] == pytest.approx(facts["marginal_entropy"] - facts["masked_token_loss"])
-    assert 1 <= facts["kept_epoch"] <= 6
+    assert facts["epochs"] == epochs
+    assert 1 <= facts["kept_epoch"] <= epochs
     assert list((tmp_path / "whole" / "maskgit" / "pictures").glob("views-*.png"))

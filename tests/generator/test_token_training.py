@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,22 @@ from torch import Tensor, nn
 
 from gcl_custom.generator.own.vqgan import VQGAN
 from gcl_custom.generator.token_store import Tokens
-from gcl_custom.generator.token_training import MaskGITTraining, Quality, TokenizerTraining, evenly, warning
+from gcl_custom.generator.token_training import (
+    MASKGIT_WARMUP,
+    RISING_STEPS,
+    MaskGITTraining,
+    Quality,
+    TokenizerTraining,
+    evenly,
+    warning,
+)
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.feature_networks import FeatureNetwork
-from gcl_custom.recipe.generator import TokenizerSettings
+from gcl_custom.recipe.generator import MaskGITSettings, TokenizerSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
+from gcl_custom.schedules import rise_times_cosine
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.engine import engine
 from gcl_custom.training.steps import Steps
@@ -172,6 +182,82 @@ def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> 
         assert torch.equal(value, states[best][name])
 
 
+def patient(patience: float, epochs: int, steps_per_epoch: int) -> MaskGITTraining:
+    """A training that is only asked how long it takes."""
+    training = MaskGITTraining.__new__(MaskGITTraining)
+    nn.Module.__init__(training)
+    training._settings = MaskGITSettings(patience=patience, epochs=epochs)
+    training._steps_per_epoch, training._last_epoch = steps_per_epoch, None
+    return training
+
+
+def losing(falls: Sequence[float], gap: float = 1.0) -> list[dict[str, float]]:
+    """A history whose held-out loss falls from epoch to epoch."""
+    losses = [5.0 - sum(falls[:number]) for number in range(len(falls) + 1)]
+    return [{"epoch": float(number + 1), "masked_token_loss": loss, "gap": gap} for number, loss in enumerate(losses)]
+
+
+FLAT = losing([0.1] * 29 + [0.0] * 10)
+"""Flat from epoch 30 on: epoch 40 is the first of which the last quarter brought nothing."""
+
+
+def test_it_winds_down_once_the_held_out_loss_is_flat() -> None:
+    training = patient(0.25, 3000, 100)
+    training.heed(FLAT[:39])
+    assert training.last_epoch is None
+    assert training.schedule(3999) == 1
+    training.heed(FLAT)
+    assert training.last_epoch == 50, "the rate falls over the last fifth"
+    assert [training.schedule(step) for step in (4000, 4500, 4999)] == pytest.approx([1, 0.5, 1e-3])
+    training.heed(FLAT + losing([1.0] * 45)[40:])
+    assert training.last_epoch == 50, "what was decided stays"
+
+
+def test_a_resumed_training_decides_as_an_undisturbed_one() -> None:
+    whole, resumed = patient(0.25, 3000, 100), patient(0.25, 3000, 100)
+    for number in range(len(FLAT)):
+        whole.heed(FLAT[: number + 1])
+    resumed.heed(FLAT)
+    assert whole.last_epoch == resumed.last_epoch == 50
+
+
+@pytest.mark.parametrize(
+    ("training", "history"),
+    [
+        (patient(0.0, 3000, 100), FLAT),
+        (patient(0.25, 49, 100), FLAT),  # it has begun to fall by then anyway
+        (patient(0.25, 3000, 100), losing([0.1] * 29 + [0.0] * 10, gap=0.05)),  # it sits at the marginal entropy
+        (patient(0.25, 3000, 25), FLAT),  # a thousand steps are done, but no quarter of them after the thousandth
+    ],
+    ids=["no patience", "few epochs", "nothing learnt", "few steps"],
+)
+def test_it_trains_for_all_epochs_where_a_flat_loss_says_nothing(
+    training: MaskGITTraining, history: list[dict[str, float]]
+) -> None:
+    training.heed(history)
+    assert training.last_epoch is None
+
+
+def test_without_patience_the_rate_follows_a_cosine_to_the_last_epoch() -> None:
+    training = patient(0.0, 40, 10)
+    assert [training.schedule(step) for step in range(400)] == [
+        rise_times_cosine(step / 400, MASKGIT_WARMUP) for step in range(400)
+    ]
+
+
+def test_with_patience_the_rate_rises_soon_though_there_may_be_many_epochs() -> None:
+    assert patient(0.25, 3000, 100).schedule(RISING_STEPS) == 1
+    assert patient(0.25, 10, 10).schedule(5) == 1, "of a short training the same share as without"
+
+
+def test_evaluations_lie_as_close_as_the_share_that_is_judged_asks_for() -> None:
+    training = patient(0.25, 3000, 100)
+    evaluated = [epoch for epoch in range(1, 3001) if training.evaluates(epoch)]
+    assert evaluated[:32] == [*range(1, 33)]
+    assert all(after - before <= before / 16 for before, after in zip(evaluated[31:], evaluated[32:], strict=False))
+    assert len(evaluated) < 150
+
+
 def test_weight_decay_is_on_matrices_only(tmp_path: Path) -> None:
     training = training_on(with_tokenizer(tmp_path / "r"))
     decayed, others = training.make_optimizer().param_groups
@@ -203,6 +289,7 @@ def test_the_recipe_s_label_smoothing_reaches_any_network(
 def test_it_warns_where_nothing_is_learnt_from_context() -> None:
     assert warning(gap=0.02, share_done=0.1) is None
     assert warning(gap=0.9, share_done=0.9) is None
+    assert warning(gap=0.02, share_done=0.1, due=0.05) is not None
     line = warning(gap=0.02, share_done=0.5)
     assert line is not None
     assert "0.02 nats" in line

@@ -38,6 +38,19 @@ def test_a_change_makes_stale_what_follows_from_it_and_nothing_else(run: Run) ->
     assert not plan.compare(other).done
 
 
+def test_patience_is_a_setting_only_where_it_may_end_a_training(run: Run) -> None:
+    """Records of earlier versions have none: what was trained for all its epochs, or not at all, stays valid."""
+
+    def known(**keys: object) -> dict[str, object]:
+        maskgit = MaskGITSettings.model_validate({"weights": "w", **keys})
+        settings = plan.maskgit(changed(run, generator={"maskgit": maskgit})).settings["generator.maskgit"]
+        return {key: value for key, value in settings.items() if key == "patience"}
+
+    assert known(epochs=9) == {"patience": MaskGITSettings().patience}
+    assert known(epochs=9, patience=0.5) == {"patience": 0.5}
+    assert known(epochs=9, patience=0.0) == known(epochs=0) == {}
+
+
 def test_a_threshold_of_similarity_changes_only_what_reads_the_views(run: Run) -> None:
     measured, other = (changed(run, views={"least_similarity": least}) for least in (0.5, 0.6))
     assert not plan.views(measured).done

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,65 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path, killed_at: int, m
     assert histories[0] == histories[1]
 
 
+class Plain(Regression):
+    """Without noise and dropout, so that the mean gradient of two halves is the gradient of the whole batch."""
+
+    def training_step(self, batch: Batch) -> Tensor:
+        self.net[1].p = 0.0
+        loss = (self.net(batch.data) - batch.data.sum(1, keepdim=True)).square().mean()
+        self.record({"loss": loss})
+        return loss
+
+
+class Deciding(Plain):
+    """Decides by the history that the third epoch is the last one, and by that, how fast it learns."""
+
+    last: int | None = None
+
+    def training_step(self, batch: Batch) -> Tensor:
+        if batch.step == self.killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().training_step(batch)
+
+    def heed(self, history: Sequence[Mapping[str, float]]) -> None:
+        self.last = 3 if any("weight" in row for row in history) else None
+
+    @property
+    def last_epoch(self) -> int | None:
+        return self.last
+
+    def schedule(self, step: int) -> float:
+        return 0.1 if self.last else 1.0
+
+
+@pytest.mark.parametrize("killed_at", [13, 30])
+def test_the_history_may_end_a_training_early_after_a_kill_too(
+    tmp_path: Path, killed_at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of five epochs of 13 steps are over before it is decided."""
+    train(tmp_path / "whole", kind=Deciding)
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "regression epoch 2/3", "regression epoch 3/3",
+    ]  # fmt: skip
+    arguments = (tmp_path / "killed", killed_at, 1e-9, 1, Deciding)
+    process = multiprocessing.get_context("fork").Process(target=train, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train(tmp_path / "killed", kind=Deciding)
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    rows = [json.loads((tmp_path / run / "regression" / "history.json").read_text()) for run in ("whole", "killed")]
+    assert rows[0] == rows[1]
+    assert [row["epoch"] for row in rows[0]] == [1, 2, 3]
+
+
+def test_processes_decide_alike(tmp_path: Path) -> None:
+    """Only the first one evaluates. If the second did not know of it, it would train on, at another rate."""
+    for devices in (1, 2):
+        train(tmp_path / str(devices), devices=devices, kind=Deciding)
+    torch.testing.assert_close(weights(tmp_path / "1"), weights(tmp_path / "2"), rtol=1e-4, atol=1e-6)
+
+
 def test_where_there_are_many_short_trainings_none_prints_its_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,16 +131,6 @@ def test_pictures_are_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "regression" / "pictures").iterdir()) == [
         "squares-00002.png", "squares-00004.png", "squares-00005.png",
     ]  # fmt: skip
-
-
-class Plain(Regression):
-    """Without noise and dropout, so that the mean gradient of two halves is the gradient of the whole batch."""
-
-    def training_step(self, batch: Batch) -> Tensor:
-        self.net[1].p = 0.0
-        loss = (self.net(batch.data) - batch.data.sum(1, keepdim=True)).square().mean()
-        self.record({"loss": loss})
-        return loss
 
 
 def test_two_processes_train_as_one_and_say_so_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -153,12 +153,14 @@ class MaskGIT(nn.Module):
         """Input of the blocks.
 
         The convolution gathers the 3x3 vectors around each position and multiplies once: on a CPU its bf16 gradient is
-        several times cheaper than a convolution's.
+        several times cheaper than a convolution's. They are gathered by slices, whose gradient costs less than unfold's.
         """
-        vectors = F.pad(self.embedding(ids), (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-        around = rearrange(vectors, "b h w d i j -> b (h w) (i j) d")
-        mixed: Tensor = self.neighbours(rearrange(around, "b n k d -> b n (k d)"))
-        embedded: Tensor = self.norm(around[:, :, 4] + mixed + self.position)
+        vectors: Tensor = self.embedding(ids)
+        height, width = ids.shape[1:]
+        beyond = F.pad(vectors, (0, 0, 1, 1, 1, 1))
+        around = [beyond[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        mixed: Tensor = self.neighbours(torch.cat(around, dim=3).flatten(1, 2))
+        embedded: Tensor = self.norm(vectors.flatten(1, 2) + mixed + self.position)
         return embedded
 
     def _looked_up(
