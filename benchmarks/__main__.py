@@ -15,7 +15,19 @@ from rich.table import Table
 
 from benchmarks import record
 
-NAMES = ("start", "contention", "reading", "pretraining", "norms", "precision", "memory", "scenes", "views", "scaling")
+NAMES = (
+    "start",
+    "contention",
+    "reading",
+    "pretraining",
+    "norms",
+    "precision",
+    "memory",
+    "scenes",
+    "generator",
+    "views",
+    "scaling",
+)
 """Modules with ``rows``."""
 PAGE = Path(__file__).parents[1] / "docs" / "many-devices.md"
 BETWEEN = re.compile(r"(<!-- (benchmarks|scaling) -->\n).*?(<!-- /\2 -->)", re.DOTALL)

@@ -1,17 +1,21 @@
 """What benchmarks keep, and the table made of it."""
 
+import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import peers, record, views
+from benchmarks import generator, peers, record, views
 from benchmarks.__main__ import NAMES, PAGE, main, page
+from benchmarks.plain_generator import Attention, PlainMaskGIT, PlainTokenizerTraining, PlainVQGAN, ResidualBlock
 from benchmarks.record import Kept, Row
 from gcl_custom.generator.own.maskgit import MaskGIT
-from gcl_custom.recipe.generator import MaskGITSettings
+from gcl_custom.generator.own.vqgan_loss import Reconstruction, adversarial_gradient
+from gcl_custom.recipe.generator import MaskGITSettings, TokenizerSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 
 ROWS = [
@@ -113,3 +117,74 @@ def test_without_lightly_train_it_is_said_what_to_install(
         peers.main([str(tmp_path), str(tmp_path / "kept")])
     assert "pip install lightly-train==" in capsys.readouterr().err
     assert not (tmp_path / "kept").exists()
+
+
+def side(name: str, seconds: float, figures: Callable[[int], dict[str, float]]) -> generator.Side:
+    """A training whose steps take so long by a clock of its own."""
+    times = itertools.count()
+    made = generator.Side(name, lambda: None, lambda: figures(made.steps), lambda: (next(times) + 1) // 2 * seconds)
+    return made
+
+
+def test_a_step_that_takes_a_third_of_the_time_is_three_times_as_fast() -> None:
+    row = generator.timed("step", [side("ours", 2.0, lambda _: {}), side("plain", 6.0, lambda _: {})], rounds=4)
+    assert row["ratio"] == 3
+    assert row["detail"].startswith("6.000 against 2.000 s")
+
+
+def test_seconds_to_a_level_are_those_of_the_steps_up_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours needs 20 steps of a second, the plain side 30 of three; a level that is not reached is said not to be."""
+    monkeypatch.setattr(generator, "CHUNK", 10)
+    ours = side("ours", 1.0, lambda steps: {"psnr": steps, "gap": steps / 100})
+    plain = side("plain", 3.0, lambda steps: {"psnr": steps / 1.5, "gap": 0.01})
+    levels = {"psnr": 20.0, "gap": 0.3, "recognised": 0.5}
+    reached, missed = generator.trained([ours, plain], levels, most=40)
+    assert reached["ratio"] == pytest.approx(90 / 20)
+    assert "more" not in reached["detail"]
+    assert missed["ratio"] == pytest.approx(120 / 30)
+    assert missed["detail"].startswith("120.0 s of processor time and more (after 40 steps at 0.01) against 30.0 s")
+
+
+TOKENIZER = TokenizerSettings(codes=11, code_width=4, channels=16, pixels_per_token=8, adversary_channels=8)
+
+
+def test_the_plain_vqgan_has_the_blocks_of_taming_transformers() -> None:
+    """For 8 px a token there are four resolutions, each with two blocks down and three up, and two in each middle."""
+    torch.manual_seed(0)
+    net = PlainVQGAN(2, TOKENIZER)
+    blocks = [sum(isinstance(part, ResidualBlock) for part in half.modules()) for half in (net.encoder, net.decoder)]
+    attention = [sum(isinstance(part, Attention) for part in half.modules()) for half in (net.encoder, net.decoder)]
+    assert blocks == [4 * 2 + 2, 4 * 3 + 2]
+    assert attention == [3, 4]
+    tiles = torch.rand(3, 2, 32, 32)
+    tokens = net.tokenise(tiles)
+    assert tokens.shape == (3, 4, 4)
+    assert int(tokens.max()) < 11
+    torch.testing.assert_close(net(tiles)[0].clamp(0, 1), net.decode_tokens(tokens), msg="as its tokens say")
+
+
+def test_the_plain_adaptive_weight_is_ours_at_one_pass_more() -> None:
+    torch.manual_seed(0)
+    net, tiles = PlainVQGAN(2, TOKENIZER), torch.rand(3, 2, 32, 32)
+    loss = Reconstruction(0.03, None)
+    training = PlainTokenizerTraining(net, 2, TOKENIZER, loss)
+    fake, _ = net(tiles)
+    pixels = fake.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(pixels, tiles)[0], pixels)
+    (adversarial,) = torch.autograd.grad(-training.discriminator(pixels).mean(), pixels)
+    ours = adversarial_gradient(fake, gradient, adversarial, net.last_layer, weight=1.0).adaptive
+    before = [each.clone() for each in training.discriminator.parameters()]
+    torch.testing.assert_close(training.step(tiles, joined=True), ours, rtol=1e-4, atol=0.0)
+    assert not all(torch.equal(*pair) for pair in zip(before, training.discriminator.parameters(), strict=True))
+    assert training.step(tiles, joined=False) == 0
+
+
+def test_the_plain_maskgit_is_judged_at_hidden_tokens_and_sees_none_of_them() -> None:
+    torch.manual_seed(0)
+    net = PlainMaskGIT(13, 4, MaskGITSettings(width=32, depth=2, heads=2, dropout=0.0)).eval()
+    tokens, hidden = torch.randint(13, (3, 4, 4)), torch.rand(3, 4, 4) < 0.5
+    alone = [net.loss(tokens[[i]], hidden[[i]], 0.0) * hidden[i].sum() for i in range(3)]
+    torch.testing.assert_close(net.loss(tokens, hidden, 0.0), sum(alone) / hidden.sum())
+    with torch.no_grad():
+        net.embedding.weight.zero_()
+    assert net.loss(tokens, hidden, 0.0).item() == pytest.approx(math.log(13), rel=1e-5)

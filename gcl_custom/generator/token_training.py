@@ -289,7 +289,7 @@ class MaskGITTraining(Trainable):
             self._last_epoch = last
             say(
                 f"{MASKGIT}: at epoch {flat} the held-out loss had fallen by less than {LEAST_FALL} nats in the last "
-                f"{self._settings.patience:.0%} of the epochs. The learning rate falls to 0 until epoch {last}, the last"
+                f"{self._settings.patience:.0%} of the epochs. The learning rate falls to 0 by epoch {last}, the last"
             )
 
     @property
@@ -330,7 +330,7 @@ class MaskGITTraining(Trainable):
 
     def evaluate(self) -> dict[str, float]:
         total, count = 0.0, 0
-        for tokens, hidden in self._hidden_validation():
+        for tokens, hidden in self.hidden_validation():
             total += self.average.loss(tokens, hidden, smoothing=0.0).item() * int(hidden.sum())
             count += int(hidden.sum())
         loss, gap = total / count, self.marginal_entropy() - total / count
@@ -351,10 +351,10 @@ class MaskGITTraining(Trainable):
         It is averaged over the same hidden tokens as the masked-token loss. The gap between the two is what MaskGIT
         learnt from context.
         """
-        tokens = torch.cat([tokens[hidden].cpu() for tokens, hidden in self._hidden_validation()])
+        tokens = torch.cat([tokens[hidden].cpu() for tokens, hidden in self.hidden_validation()])
         return self._code_length[tokens].mean().item()
 
-    def _hidden_validation(self) -> list[tuple[Int[Tensor, "b h w"], Bool[Tensor, "b h w"]]]:
+    def hidden_validation(self) -> list[tuple[Int[Tensor, "b h w"], Bool[Tensor, "b h w"]]]:
         """The upright validation tokens, hidden as in training, but the same ones at each evaluation."""
         batches = []
         for tiles in torch.split(self._validation, self._settings.batch):

@@ -39,7 +39,7 @@ class Trainable(nn.Module, ABC):
 
     @property
     def last_epoch(self) -> int | None:
-        """The epoch with which training ends, where the history has decided that it is an earlier one than asked for."""
+        """The epoch with which training ends, where the history has decided that it is earlier than asked for."""
         return None
 
     def evaluates(self, epoch: int) -> bool:

@@ -1,6 +1,7 @@
 """When the adversary joins, which weights are kept, what is measured, and what is said where training goes wrong."""
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,11 +157,11 @@ def test_marginal_entropy_is_the_code_length_of_validation_tokens(tmp_path: Path
     training = training_on(with_tokenizer(tmp_path / "r"))
     counts = training._tokens.counts(training._store.index("train"), 8).double() + 1
     terms = []
-    for tokens, hidden in training._hidden_validation():
+    for tokens, hidden in training.hidden_validation():
         terms += [-math.log(counts[token] / counts.sum()) for token in tokens[hidden].tolist()]
     assert training.marginal_entropy() == pytest.approx(sum(terms) / len(terms))
     # The same tokens are hidden at each evaluation.
-    first, second = training._hidden_validation(), training._hidden_validation()
+    first, second = training.hidden_validation(), training.hidden_validation()
     assert all(torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
 
 
@@ -254,7 +255,7 @@ def test_evaluations_lie_as_close_as_the_share_that_is_judged_asks_for() -> None
     training = patient(0.25, 3000, 100)
     evaluated = [epoch for epoch in range(1, 3001) if training.evaluates(epoch)]
     assert evaluated[:32] == [*range(1, 33)]
-    assert all(after - before <= before / 16 for before, after in zip(evaluated[31:], evaluated[32:], strict=False))
+    assert all(after - before <= before / 16 for before, after in itertools.pairwise(evaluated[31:]))
     assert len(evaluated) < 150
 
 

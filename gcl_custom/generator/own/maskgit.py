@@ -153,7 +153,7 @@ class MaskGIT(nn.Module):
         """Input of the blocks.
 
         The convolution gathers the 3x3 vectors around each position and multiplies once: on a CPU its bf16 gradient is
-        several times cheaper than a convolution's. They are gathered by slices, whose gradient costs less than unfold's.
+        several times cheaper than a convolution's. Slices gather them, since their gradient is cheaper than unfold's.
         """
         vectors: Tensor = self.embedding(ids)
         height, width = ids.shape[1:]
