@@ -119,7 +119,10 @@ def timed(what: str, sides: Sequence[Side], rounds: int) -> Row:
 
 
 def trained(sides: Sequence[Side], levels: Mapping[str, float], most: int) -> list[Row]:
-    """Train two sides, ours first, in turn until each has reached all levels, or has taken the most steps."""
+    """Train two sides, ours first, in turn until each has reached all levels, or has taken the most steps.
+
+    A level that ours has not reached has no row: nothing can be said of it.
+    """
     last: dict[str, Mapping[str, float]] = {}
     while going := [side for side in sides if side.steps < most and not levels.keys() <= side.reached.keys()]:
         for side in going:
@@ -130,18 +133,13 @@ def trained(sides: Sequence[Side], levels: Mapping[str, float], most: int) -> li
                 if last[side.name].get(name, -1.0) >= level:
                     side.reached.setdefault(name, side.spent)
     rows = []
-    for name, level in levels.items():
-        if not any(name in figures for figures in last.values()):
-            continue
-        ours, theirs = sides
-        seconds = [side.reached.get(name, side.spent) for side in sides]
-        detail = " against ".join(
-            f"{seconds[sides.index(side)]:.1f} s of processor time"
-            + ("" if name in side.reached else f" and more (after {side.steps} steps at {last[side.name][name]:.3g})")
-            for side in (theirs, ours)
-        )
-        title = f"generator: seconds to {level:g} {UNITS[name]}"
-        rows.append(Row(name=title, ratio=seconds[1] / seconds[0], target=TARGET, detail=detail))
+    ours, theirs = sides
+    for name in ours.reached:
+        seconds = theirs.reached.get(name, theirs.spent)
+        more = "" if name in theirs.reached else f" and more (at {last[theirs.name][name]:.3g} after {theirs.steps} steps)"
+        detail = f"{seconds:.1f} s of processor time{more} against {ours.reached[name]:.1f} s"
+        title = f"generator: seconds to {levels[name]:g} {UNITS[name]}"
+        rows.append(Row(name=title, ratio=seconds / ours.reached[name], target=TARGET, detail=detail))
     return rows
 
 

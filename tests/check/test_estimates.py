@@ -73,6 +73,7 @@ def test_steps_time_and_disk_have_known_answers() -> None:
     assert rows["tokenizer"].memory == 20
     assert rows["maskgit"].seconds == 3 * 25 + 120 * 2 / 4  # and tokens of 120 tiles in two ways
     assert rows["maskgit"].disk == 16 * 7 + 240 * 16 * 2
+    assert rows["maskgit"].what == "at most 75 steps of 4", "its held-out loss may end it earlier"
     assert (rows["views"].seconds, rows["views"].disk) == (25, 100 * 3 * 16 * 16 * 2)
     assert rows["pretrain"].seconds == rows["other arms and seeds"].seconds == 4 * 25
     # Three trainings each (two seeds, a second learning rate): 10 half batches and 10 whole ones for both arms,
