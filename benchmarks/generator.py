@@ -136,7 +136,8 @@ def trained(sides: Sequence[Side], levels: Mapping[str, float], most: int) -> li
     ours, theirs = sides
     for name in ours.reached:
         seconds = theirs.reached.get(name, theirs.spent)
-        more = "" if name in theirs.reached else f" and more (at {last[theirs.name][name]:.3g} after {theirs.steps} steps)"
+        short = f" and more (at {last[theirs.name][name]:.3g} after {theirs.steps} steps)"
+        more = "" if name in theirs.reached else short
         detail = f"{seconds:.1f} s of processor time{more} against {ours.reached[name]:.1f} s"
         title = f"generator: seconds to {levels[name]:g} {UNITS[name]}"
         rows.append(Row(name=title, ratio=seconds / ours.reached[name], target=TARGET, detail=detail))
