@@ -166,7 +166,7 @@ def report(run: KnownName = None, runs: Folder = RUNS) -> None:
 @app.command()
 def study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")],
-    cell: Annotated[str | None, typer.Option(help="Do only this cell, for a scheduler; see --list.")] = None,
+    cell: Annotated[str | None, typer.Option(help="Do only this cell, or run of a cell; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the command of each cell and do nothing.")] = False,
     set_: Overrides = None, redo: Redo = False, runs: Folder = RUNS,
 ) -> None:  # fmt: skip

@@ -216,17 +216,27 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def override_of(text: str) -> tuple[str, Any]:
+    """The key and the value of a text ``key.path=value``.
+
+    Raises:
+        RecipeError: it is written otherwise.
+    """
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise RecipeError(f"--set {text!r}: write it as key.path=value, such as --set pretrain.epochs=10")
+    return key, parse_yaml(value, f"--set {text}")
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, value = override_of(text)
     *parents, last = key.split(".")
     here = values
     for parent in parents:
         here = here.setdefault(parent, {})
         if not isinstance(here, dict):
             raise RecipeError(f"--set {text!r}: {parent} is a value, not a section")
-    here[last] = parse_yaml(value, f"--set {text}")
+    here[last] = value
 
 
 def check_values(model: type[S], values: object, where: str) -> S:

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from gcl_custom.console import duration, say
 from gcl_custom.errors import Busy, RecipeError
 from gcl_custom.files import locked
-from gcl_custom.recipe.file import check_values, load_recipe, read_mapping
+from gcl_custom.recipe.file import check_values, load_recipe, override_of, read_mapping
 from gcl_custom.recipe.names import NAME, folder_name, with_digest
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.section import Section, Seed
@@ -158,11 +158,11 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
     beside = path.parent / study.recipe
     recipe = beside if beside.is_file() else study.recipe
     for override in overrides:
-        key = override.partition("=")[0]
-        if key in study.grid:
-            raise RecipeError(f"--set {override}: this key is an axis of the study's grid")
-        if study.seeds and key in SEEDS:
-            raise RecipeError(f"--set {override}: the seeds of the study set this key. Change them in {path}")
+        for key in _keys(dict([override_of(override)])):
+            if key in study.grid:
+                raise RecipeError(f"--set {override}: {key} is an axis of the study's grid")
+            if study.seeds and key in SEEDS:
+                raise RecipeError(f"--set {override}: the seeds of the study set {key}. Change them in {path}")
     cells: list[Cell] = []
     for place in itertools.product(*([(axis, value) for value in values] for axis, values in study.grid.items())):
         changes = {**study.settings}
@@ -225,13 +225,14 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
     returns, whichever process did it.
 
     Args:
-        only: name of the one run to do, which is its cell's, with the seed where the study has seeds; None for all.
+        only: name of the one cell to do, with all of its seeds, or of one of its runs; None for all.
         job: does the work of one run.
 
     Raises:
-        UserError: there is no run of that name, or another process is doing it.
+        UserError: there is no cell or run of that name, or another process is doing that one run.
     """
-    runs = [run for run in grid.runs if only in (None, run.path.name)]
+    of_cell = [run.path.name for cell in grid.cells if cell.name == only for run in cell.runs]
+    runs = [run for run in grid.runs if only in (None, run.path.name) or run.path.name in of_cell]
     if not runs:
         names = "\n".join(f"  {run.path.name}" for run in grid.runs)
         raise RecipeError(f"The study {grid.study.name} has no cell {only!r}. There are:\n{names}")
@@ -243,7 +244,7 @@ def run_cells(grid: Grid, only: str | None, job: Callable[[Run], None]) -> None:
             if not _do(title, run, job):
                 continue
         except Busy:
-            if only is not None:
+            if len(runs) == 1:
                 raise
             say(f"{title}: passed over, another process is working on it")
             passed.append((title, run))

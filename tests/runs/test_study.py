@@ -172,8 +172,15 @@ def test_each_seed_has_a_generator_that_its_cells_share_and_the_tiles_of_all(tmp
     assert all(cell.done for cell in grid.cells)
     assert len({plan.tiles(run).path for run in grid.runs}) == 1
     assert len({plan.tokenizer(run).path for run in grid.runs}) == 2
-    with pytest.raises(RecipeError, match=r"no cell 'second_view=raw'(?s:.*)second_view=raw,seed=3"):
-        run_cells(grid, "second_view=raw", lambda run: None)
+    with pytest.raises(RecipeError, match=r"no cell 'second_view=noise'(?s:.*)second_view=raw,seed=3"):
+        run_cells(grid, "second_view=noise", lambda run: None)
+
+
+def test_a_cell_without_a_seed_is_all_of_its_runs(tmp_path: Path) -> None:
+    grid, log = study(tmp_path, REPLICATED), list[str]()
+    run_cells(grid, "second_view=raw", lambda run: everything(run, log))
+    assert [cell.done for cell in grid.cells] == [True, False, False]
+    assert log.count("compare") == 2
 
 
 @pytest.mark.parametrize(
@@ -193,9 +200,14 @@ def test_nothing_but_the_seeds_sets_the_seed(tmp_path: Path, change: str, key: s
 
 def test_seeds_are_not_overridden_and_do_not_repeat(tmp_path: Path) -> None:
     study(tmp_path, overrides=["seed=7"])
-    for override in ("seed=7", "compare.seeds=[7]"):
-        with pytest.raises(RecipeError, match=r"the seeds of the study set this key. Change them in .*grid\.yaml"):
+    for override, key in (
+        ("seed=7", "seed"),
+        ("compare.seeds=[7]", "compare.seeds"),
+        ("compare={seeds: [7]}", "compare.seeds"),
+    ):
+        with pytest.raises(RecipeError, match=rf"the seeds of the study set {key}\. Change them in .*grid\.yaml"):
             study(tmp_path, REPLICATED, overrides=[override])
+    study(tmp_path, REPLICATED, overrides=["compare={arms: [gcl]}"])
     with pytest.raises(RecipeError, match="seeds must not repeat"):
         study(tmp_path, REPLICATED.replace("[3, 5]", "[3, 3]"))
 
