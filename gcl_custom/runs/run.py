@@ -99,6 +99,8 @@ class Run:
                     with locked(self.path.parent, wait=True):
                         if latest.read_text(encoding="utf-8") == self.path.name:  # no other run has begun meanwhile
                             _restore(latest, last)
+                    if not self._is_cell:  # another process may wait for a cell's lock, but none for a run's
+                        _remove_if_empty(self.path)
             raise
 
     @property
@@ -125,6 +127,16 @@ def _restore(path: Path, text: str | None) -> None:
         path.unlink(missing_ok=True)
     else:
         write_text(path, text)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a run in which nothing was begun."""
+    nothing = {".lock", WEIGHTS}
+    if {path.name for path in folder.iterdir()} <= nothing:
+        with suppress(OSError):  # Windows keeps a lock that is held
+            for name in nothing:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _records(folder: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import StaleStage, UserError
-from gcl_custom.files import write_json
+from gcl_custom.files import locked, write_json
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
@@ -72,27 +72,35 @@ def test_a_mistake_before_anything_was_begun_leaves_the_recipe_as_it_was(
     assert load_recipe(run.path / "recipe.yaml").seed == stays
 
 
-def test_a_new_run_in_which_nothing_was_begun_keeps_no_recipe(tmp_path: Path) -> None:
+def test_a_new_run_in_which_nothing_was_begun_leaves_nothing(tmp_path: Path) -> None:
     first, second = Run(tmp_path / "first", RECIPE), Run(tmp_path / "second", RECIPE)
-    for run in (first, second):
-        run.path.mkdir()
-    with pytest.raises(UserError), first.saved():
+    second.path.mkdir()
+    with pytest.raises(UserError), locked(first.path), first.saved():
         raise UserError
-    assert not (first.path / "recipe.yaml").exists()
+    assert not first.path.exists()
     assert not (tmp_path / "latest").exists()
     with second.saved():
         pass
-    with pytest.raises(UserError), first.saved():
+    with pytest.raises(UserError), locked(first.path), first.saved():
         raise UserError
     assert open_run(tmp_path, None, None).path == second.path
     third = Run(tmp_path / "third", RECIPE)
     third.path.mkdir()
-    with pytest.raises(UserError), first.saved():
+    with pytest.raises(UserError), locked(first.path), first.saved():
         begin_and_fail(third)
     assert open_run(tmp_path, None, None).path == third.path
-    with pytest.raises(UserError), first.saved():
+    with pytest.raises(UserError), locked(first.path), first.saved():
         fail(first, "tokenizer")
     assert open_run(tmp_path, None, None).path == first.path
+
+
+def test_what_a_refused_run_finds_in_its_folder_stays(tmp_path: Path) -> None:
+    run = Run(tmp_path / "mine", RECIPE)
+    run.path.mkdir()
+    (run.path / "notes.txt").touch()
+    with pytest.raises(UserError), locked(run.path), run.saved():
+        raise UserError
+    assert (run.path / "notes.txt").is_file()
 
 
 @pytest.mark.parametrize("record", ["tiles/stage.json", "tiles/working.json"])
