@@ -70,9 +70,11 @@ def join_batch_norms(module: nn.Module) -> None:
 
 @contextmanager
 def without_statistics(module: nn.Module) -> Iterator[None]:
-    """Batches are normalised as in training, but running statistics stay as they are."""
+    """Batches are normalised as in training, but running statistics and the number of batches stay as they are."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    seen = [count.clone() for count in counts]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -80,3 +82,5 @@ def without_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for count, before in zip(counts, seen, strict=True):
+            count.copy_(before)

@@ -37,6 +37,7 @@ def test_a_batch_without_statistics_is_normalised_alike_and_leaves_none() -> Non
     for place, mean, variance in zip((1, 4), means, variances, strict=True):
         assert torch.equal(net[place].running_mean, mean)
         assert torch.equal(net[place].running_var, variance)
+        assert net[place].num_batches_tracked == 1, "a norm without momentum weighs a batch by their number"
     assert torch.equal(found, net(other))
     assert not torch.equal(net[4].running_mean, means[1])
 
