@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
-from gcl_custom.arrays import new_array, read_array, require_shape, save_array, written_array
+from gcl_custom.arrays import BlockedArray, read_array, require_shape, save_array, written_array
 from gcl_custom.console import in_bytes, progress
 from gcl_custom.errors import UserError
 from gcl_custom.files import damaged
@@ -32,6 +32,8 @@ VIEWS = "views.npy"
 TILES = "tiles.npy"
 SIMILARITY = "similarity.npy"
 BLOCKS = "blocks.npy"
+FIGURES = "figures.npy"
+"""A row for each block: its seconds, and its sum of what changed."""
 MADE_BY = "gcl-custom make-views"
 
 
@@ -114,54 +116,44 @@ class ViewWriter:
     """
 
     def __init__(self, path: Path, store: TileStore, per_tile: int, block: int) -> None:
-        self._path, self.tiles, self._per_tile, self._block = path, store.index("train"), per_tile, block
+        self._path, self.tiles, self._per_tile = path, store.index("train"), per_tile
         self._pieces = Pieces(block, path.name)
         shape = (len(self.tiles), per_tile, store.bands, store.size, store.size)
         if not (path / BLOCKS).is_file():
             _require_room(path, int(np.prod(shape)) * np.dtype(store.dtype).itemsize)
             save_array(path / TILES, self.tiles.numpy())
-            new_array(path / VIEWS, store.dtype, shape)
-            save_array(path / BLOCKS, np.full((math.ceil(len(self.tiles) / block), 2), np.nan))
-        self._views = written_array(path / VIEWS, MADE_BY)
-        # A row for each block: its seconds, nan until it is written, and its sum of what changed.
-        self._blocks = written_array(path / BLOCKS, MADE_BY)
+            save_array(path / FIGURES, np.zeros((math.ceil(len(self.tiles) / block), 2)))
+            BlockedArray.begin(path / VIEWS, path / BLOCKS, store.dtype, shape, block)
+        self._views = BlockedArray(path / VIEWS, path / BLOCKS, block, MADE_BY)
+        self._figures = written_array(path / FIGURES, MADE_BY)
 
     @property
     def pending(self) -> list[int]:
         """Numbers of the blocks that are not written yet."""
-        return [int(number) for number in np.flatnonzero(np.isnan(self._blocks[:, 0]))]
+        return self._views.pending
 
     @property
     def views(self) -> int:
         """The number of views written so far."""
-        whole = np.diff(np.append(np.arange(0, len(self.tiles), self._block), len(self.tiles)))
-        return int(whole[~np.isnan(self._blocks[:, 0])].sum()) * self._per_tile
+        return self._views.written * self._per_tile
 
     @property
     def written(self) -> Written:
         """The figures of a finished store."""
-        return Written(*self._blocks.sum(axis=0).tolist())
+        return Written(*self._figures.sum(axis=0).tolist())
 
     def made(self, number: int, make: Make) -> Block:
         """Make all views of a block's tiles."""
-        began, start = time.monotonic(), number * self._block
-        some = self.tiles[start : start + self._block]
+        began, some = time.monotonic(), self.tiles[self._views.within(number)]
         parts = [self._in_pieces(make, some, which) for which in range(self._per_tile)]
         views = torch.stack([made.cpu() for made, _ in parts], dim=1).numpy()
         return Block(views, time.monotonic() - began, sum(changed for _, changed in parts))
 
     def keep(self, number: int, block: Block) -> None:
-        """Write a block that was made."""
-        start = number * self._block
-        self._views[start : start + len(block.views)] = block.views
-        self._views.flush()
-        self._note(number, block.seconds, block.changed)
-
-    def _note(self, number: int, seconds: float, changed: float) -> None:
-        """Mark a block as written. The seconds come last, since they are the mark."""
-        self._blocks[number, 1] = changed
-        self._blocks[number, 0] = seconds
-        self._blocks.flush()
+        """Write a block that was made, its figures first: with its views it counts as written."""
+        self._figures[number] = block.seconds, block.changed
+        self._figures.flush()
+        self._views.keep(number, block.views)
 
     def _in_pieces(self, make: Make, tiles: Int[Tensor, " b"], which: int) -> tuple[Real[Tensor, "b c h w"], float]:
         parts = self._pieces(lambda some: make(some, which), tiles)
