@@ -7,35 +7,35 @@ whatever hardware.precision says, so representations are those of the exported n
 sees them in the recipe's precision; bf16 moves them by up to 2 %, and scores by as little.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from jaxtyping import Float
 
 from gcl_custom import console
-from gcl_custom.arrays import save_array
+from gcl_custom.arrays import Texts
 from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import backbone_of_run
-from gcl_custom.export.embedded_table import Table, arrow
-from gcl_custom.files import require_free, write_atomically, write_text
+from gcl_custom.export.embedded_files import Add, writing_to, written
+from gcl_custom.export.embedded_table import Table, columns, metadata
+from gcl_custom.export.geoparquet import Box, around
+from gcl_custom.files import require_free, write_text
 from gcl_custom.imagery.collections.folder_walk import suffixes, walk
 from gcl_custom.imagery.collections.open_collections import collection_at, is_of_arrays
 from gcl_custom.imagery.decoding import Tile, Unusable, reading
 from gcl_custom.imagery.left_out import remarks
 from gcl_custom.imagery.read_tile import Read, cut, read_all
 from gcl_custom.imagery.scenes.places import Place
-from gcl_custom.imagery.source import Source
+from gcl_custom.imagery.source import Source, Sources
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.imagery.values.summary import lacking
 from gcl_custom.recipe.imagery import DataSettings
@@ -43,10 +43,16 @@ from gcl_custom.runs.run import Run
 from gcl_custom.training.launched import sent, shared
 
 FORMATS = (".parquet", ".npy")
-ROWS = 2**12
-"""Rows of a group in Parquet: a group is encoded in memory as a whole."""
 EXAMPLES = 5
 """Number of unusable files that a message names."""
+
+
+class Flags(NamedTuple):
+    """What a reader should hear of a tile."""
+
+    grey: bool
+    alpha: bool
+    scene: bool
 
 
 class Seen(NamedTuple):
@@ -63,29 +69,23 @@ def embed(
     """Write the representations of all images below ``folder`` to ``out``, and a list of unusable files beside it.
 
     A ``.parquet`` has the columns file, representation (d floats), x, y, crs, longitude, latitude and geometry, and is
-    a GeoParquet file. A ``.npy`` holds the array (n, d), and a ``.csv`` of the same name the other columns. All
-    representations are held in memory until they are written: 4 n d bytes.
+    a GeoParquet file. A ``.npy`` holds the array (n, d), and a ``.csv`` of the same name the other columns. Rows are
+    written as they are computed, and the file is there when it is whole.
 
     Raises:
         UserError: there is no such backbone or no usable image, or ``out`` exists or is of another format.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out {out}: representations are written as {' or '.join(FORMATS)}; let it end so")
-    for path in _written(out):
+    for path in written(out):
         require_free(path, overwrite)
     sources = _sources(folder, run.recipe.data)
     known = backbone_of_run.load_backbone(run, arm, seed)
-    table, bad = _embed(known, folder, sources)
-    _state_unusable(bad, sources, folder, out.with_name(f"{out.name}.unusable.txt"))
-    if out.suffix == ".parquet":
-        columns = arrow(table, known)
-        with write_atomically(out, columns.nbytes) as part:
-            pyarrow.parquet.write_table(columns, part, row_group_size=ROWS)
-    else:
-        _write_array(table, out)
-    placed = sum(place is not None for place in table.places)
+    with writing_to(out, known, len(sources)) as add:
+        count, placed, bad = _embed(known, folder, sources, add)
+        _state_unusable(bad, sources, folder, out.with_name(f"{out.name}.unusable.txt"))
     console.say(
-        f"{counted(len(table.sources), 'representation')} of {known.width} numbers by {known.architecture} "
+        f"{counted(count, 'representation')} of {known.width} numbers by {known.architecture} "
         f"({known.arm}, seed "
         f"{known.seed}), {placed:,} with coordinates: {out}"
     )
@@ -99,21 +99,26 @@ def embedded(run: Run, folder: Path, arm: str = "gcl", seed: int | None = None) 
     """
     sources = _sources(folder, run.recipe.data)
     known = backbone_of_run.load_backbone(run, arm, seed)
-    table, bad = _embed(known, folder, sources)
+    parts: list[pa.Table] = []
+    box: Box | None = None
+
+    def add(table: Table) -> None:
+        nonlocal box
+        part, its_box = columns(table)
+        parts.append(part)
+        box = around(box, its_box)
+
+    _, _, bad = _embed(known, folder, sources, add)
     _state_unusable(bad, sources, folder)
-    return arrow(table, known)
+    return pa.concat_tables(parts).combine_chunks().replace_schema_metadata(metadata(known, box))
 
 
-def _written(out: Path) -> list[Path]:
-    return [out] if out.suffix == ".parquet" else [out, out.with_suffix(".csv")]
-
-
-def _sources(folder: Path, data: DataSettings) -> list[Source]:
+def _sources(folder: Path, data: DataSettings) -> Sources:
     scenes = data.scenes is not None
     if not (scenes and is_of_arrays(folder)) and (collection := collection_at(folder)):
         for note in collection.notes:
             console.warn(f"{folder}: {note}")
-        return [Source(path) for path in collection.images]
+        return Sources(Texts.of(collection.images))
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
     found = walk(folder, scenes=scenes)
@@ -124,42 +129,49 @@ def _sources(folder: Path, data: DataSettings) -> list[Source]:
         )
     if found.closed:
         console.warn(f"{folder}: folders that cannot be opened, left out: {', '.join(found.closed)}")
-    return cut(folder, found.images, data) if data.scenes else [Source(path) for path in found.images]
+    return Sources(Texts.of(map(str, cut(folder, found.images, data)) if data.scenes else found.images))
 
 
 def _embed(
-    known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sequence[Source]
-) -> tuple[Table, list[tuple[Source, Unusable]]]:
-    """Embed the sources; return the table, and the unusable sources with their reasons."""
-    representations = np.empty((len(sources), known.width), np.float32)
-    usable: list[Source] = []
-    places: list[Place | None] = []
+    known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sources, add: Add
+) -> tuple[int, int, list[tuple[Source, Unusable]]]:
+    """Embed the sources, and add the rows of each batch.
+
+    Returns:
+        The number of rows, the number of those with a place, and the unusable sources with their reasons.
+    """
+    placed = 0
     bad: list[tuple[Source, Unusable]] = []
-    made: list[Tile] = []
-    batches = [sources[first : first + INFERENCE_BATCH] for first in range(0, len(sources), INFERENCE_BATCH)]
+    flags, shares = Counter[Flags](), list[tuple[float, ...]]()
+    numbers = range(len(sources))
+    batches = [numbers[first : first + INFERENCE_BATCH] for first in numbers[::INFERENCE_BATCH]]
     known = replace(known, network=sent(known.network))
     with console.progress(len(sources), "embedding") as bar:
-        for seen, found in shared(partial(_represented, known, folder), batches):
+        for seen, found in shared(partial(_represented, known, folder, sources), batches):
+            usable, places = list[Source](), list[Place | None]()
             for source, tile, place in seen:
                 if isinstance(tile, Unusable):
                     bad.append((source, tile))
-                else:
-                    made.append(tile)
-                    usable.append(source)
-                    places.append(place)
-            representations[len(usable) - len(found) : len(usable)] = found
+                    continue
+                usable.append(source)
+                places.append(place)
+                flags[Flags(tile.grey, tile.alpha, tile.scene)] += 1
+                shares.append(tile.lacking)
+            placed += sum(place is not None for place in places)
+            add(Table(usable, places, found))
             bar.advance(len(seen))
-    for note in (*remarks(made), *lacking([tile.lacking for tile in made], known.store.form)):
+    for note in (*remarks(flags.elements()), *lacking(shares, known.store.form)):
         console.warn(note)
-    return Table(usable, places, representations[: len(usable)]), bad
+    return len(shares), placed, bad
 
 
 def _represented(
-    known: backbone_of_run.TrainedBackbone, folder: Path, batches: Sequence[Sequence[Source]]
+    known: backbone_of_run.TrainedBackbone, folder: Path, sources: Sources, batches: Sequence[range]
 ) -> Iterator[tuple[list[Seen], Float[np.ndarray, "n d"]]]:
     """What was seen of each batch of sources, without the pixels, and the representations of those with a tile."""
     store = known.store
-    read = read_all(folder, list(chain.from_iterable(batches)), store.form, known.run.recipe.data, _seen)
+    asked = (sources[number] for batch in batches for number in batch)
+    read = read_all(folder, asked, store.form, known.run.recipe.data, _seen)
     with reading():
         for batch in batches:
             seen = list(islice(read, len(batch)))
@@ -204,17 +216,3 @@ def _state_unusable(
     where = listing or f"\n{examples}"
     are = either(len(bad), "is", "are")
     console.warn(f"{len(bad)} of {count} {what} {are} unusable and left out ({summary}): {where}")
-
-
-def _write_array(table: Table, out: Path) -> None:
-    """Write both files, or neither where one finds the disk full."""
-    listing = out.with_suffix(".csv")
-    with write_atomically(listing) as part:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["file", *Place._fields])
-            rows.writerows(
-                [source, *(place or [None] * len(Place._fields))]
-                for source, place in zip(table.sources, table.places, strict=True)
-            )
-        save_array(out, table.representations)

@@ -14,8 +14,12 @@ POINT = struct.Struct("<BIdd")
 """Well-known binary of a point: the order of the bytes (1: the lowest first), the kind (1), east, north."""
 
 
-def points(places: Sequence[Place | None]) -> tuple[pa.BinaryArray, str]:
-    """The column ``geometry``, and the text for the key ``geo`` of the file's metadata.
+Box = tuple[float, float, float, float]
+"""West, south, east and north of points."""
+
+
+def points(places: Sequence[Place | None]) -> tuple[pa.BinaryArray, Box | None]:
+    """The column ``geometry``, and the box around all points, if there are any.
 
     Each place is the point (longitude, latitude) of OGC:CRS84, which holds where no crs is stated. A tile without a
     place has no geometry.
@@ -23,11 +27,18 @@ def points(places: Sequence[Place | None]) -> tuple[pa.BinaryArray, str]:
     known = [_on_earth(place) if place else None for place in places]
     wkb = [POINT.pack(1, 1, *at) if at else None for at in known]
     easts, norths = [at[0] for at in known if at], [at[1] for at in known if at]
-    box = [min(easts), min(norths), max(easts), max(norths)] if easts else None
-    return pa.array(wkb, pa.binary()), about(box)
+    box = (min(easts), min(norths), max(easts), max(norths)) if easts else None
+    return pa.array(wkb, pa.binary()), box
 
 
-def about(box: Sequence[float] | None = None) -> str:
+def around(one: Box | None, other: Box | None) -> Box | None:
+    """The box around two boxes, either of which may be of no point."""
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def about(box: Box | None = None) -> str:
     """The text for the key ``geo``; without the box around all points, which a reader may do without."""
     column = {"encoding": "WKB", "geometry_types": ["Point"], **({"bbox": list(box)} if box else {})}
     return json.dumps({"version": "1.1.0", "primary_column": COLUMN, "columns": {COLUMN: column}})

@@ -169,7 +169,7 @@ def read_tiles(root: Path, sources: Sequence[Source], form: Form, data: DataSett
 
 
 def read_all(
-    root: Path, sources: Sequence[Source], form: Form, data: DataSettings, look: Callable[[Read], Seen]
+    root: Path, sources: Iterable[Source], form: Form, data: DataSettings, look: Callable[[Read], Seen]
 ) -> Iterator[Seen]:
     """Read sources in threads, and yield what ``look`` makes of each, in their order. Few are held at a time.
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow.parquet
@@ -24,7 +24,8 @@ from sklearn.preprocessing import StandardScaler
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation import compare_supervised
 from gcl_custom.evaluation.inference import infer, labelled
-from gcl_custom.export import backbone_of_run, embed
+from gcl_custom.export import backbone_of_run, embed, embedded_files
+from gcl_custom.export.embedded_table import Table
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
@@ -139,8 +140,10 @@ def test_representations_are_those_of_the_exported_network_in_any_precision(run:
     with torch.inference_mode():
         expected = known.plain()(known.store.unit(known.store.read(torch.arange(96)))).numpy()
     folder = Path(run.recipe.data.root)
-    found, _ = embed._embed(replace(known, run=other), folder, embed._sources(folder, run.recipe.data))
-    np.testing.assert_allclose(found.representations, expected, rtol=1e-4, atol=1e-5)
+    parts: list[Table] = []
+    embed._embed(replace(known, run=other), folder, embed._sources(folder, run.recipe.data), parts.append)
+    found = np.concatenate([part.representations for part in parts])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     rounded = infer(known.network, known.store, torch.arange(96), hardware).numpy()
     assert np.abs(rounded - expected).max() > 1e-3, "the precision makes no difference here"
 
@@ -159,11 +162,13 @@ def test_an_array_and_its_list_are_written_both_or_not_at_all(
 ) -> None:
     """A list alone would be in the way of the same command."""
 
-    def full(path: Path, array: np.ndarray) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(file: BinaryIO, shape: tuple[int, int]) -> int:
+        if shape[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", file.name)
+        return 0
 
     with monkeypatch.context() as patched:
-        patched.setattr(embed, "save_array", full)
+        patched.setattr(embedded_files, "_write_header", full)
         with pytest.raises(OSError, match="No space"):
             embed.embed(run, Path(run.recipe.data.root), tmp_path / "all.npy")
     assert not list(tmp_path.iterdir())
@@ -185,6 +190,7 @@ def test_unusable_files_are_listed_and_the_rest_is_embedded(
     monkeypatch.setattr(embed, "INFERENCE_BATCH", 2)
     embed.embed(run, tmp_path / "images", tmp_path / "some.parquet")
     found = pyarrow.parquet.read_table(tmp_path / "some.parquet")
+    assert found.equals(embed.embedded(run, tmp_path / "images"), check_metadata=True)
     assert found["file"].to_pylist() == [f"a/b/{name}" for name in good]
     at = {file: row for row, file in enumerate(table["file"].to_pylist())}
     np.testing.assert_allclose(array(found), array(table)[[at[f"lake/{name}"] for name in good]], rtol=1e-5, atol=1e-6)

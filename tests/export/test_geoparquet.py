@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from gcl_custom.export.geoparquet import points
+from gcl_custom.export.geoparquet import about, around, points
 from gcl_custom.imagery.scenes.places import Place
 
 PLACES = [
@@ -28,15 +28,22 @@ def test_points_are_well_known_binary_in_longitude_and_latitude() -> None:
 
 
 def test_the_metadata_has_what_the_specification_asks_for() -> None:
-    about = json.loads(points(PLACES)[1])
-    assert about["version"] == "1.1.0"
-    column = about["columns"][about["primary_column"]]
+    found = json.loads(about(points(PLACES)[1]))
+    assert found["version"] == "1.1.0"
+    column = found["columns"][found["primary_column"]]
     assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Point"])
     assert column["bbox"] == [-70.25, -12.5, 15.1, 49.65]
     assert "crs" not in column, "without it, longitude and latitude of OGC:CRS84 are meant"
 
 
+def test_boxes_of_parts_make_that_of_all() -> None:
+    boxes = [points(PLACES[part])[1] for part in (slice(1), slice(1, 4), slice(4, 5))]
+    assert boxes[1] is None
+    assert around(around(boxes[0], boxes[1]), boxes[2]) == points(PLACES)[1]
+    assert around(None, boxes[2]) == boxes[2]
+
+
 def test_tiles_without_any_place_have_no_extent() -> None:
-    column, about = points([None, None])
+    column, box = points([None, None])
     assert column.to_pylist() == [None, None]
-    assert "bbox" not in json.loads(about)["columns"]["geometry"]
+    assert "bbox" not in json.loads(about(box))["columns"]["geometry"]
