@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import Row
 from gcl_custom.check import estimates, step_costs
-from gcl_custom.check.estimates import FoundTiles
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.step_costs import Bench, Cost, Costs, TokenCosts
 from gcl_custom.imagery.values.forms import Form
 from gcl_custom.measures.label_kinds import SINGLE_LABEL

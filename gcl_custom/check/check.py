@@ -7,13 +7,12 @@ measures a few steps of each network that can be built.
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.table import Table
 
-from gcl_custom.check.estimates import MEASURED, FoundTiles, StageCost, estimate
-from gcl_custom.check.imagery_page import imagery_page
-from gcl_custom.check.step_costs import measure
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.survey import survey
 from gcl_custom.console import console, duration, in_bytes, say, warn
 from gcl_custom.counted import counted, either
@@ -21,7 +20,6 @@ from gcl_custom.errors import UserError
 from gcl_custom.files import write_text
 from gcl_custom.imagery.tile_store import SPLITS
 from gcl_custom.imagery.values.summary import of_a_file
-from gcl_custom.pretraining.suitable import require_sizes
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.reporting import split_map
 from gcl_custom.runs import arms
@@ -30,6 +28,9 @@ from gcl_custom.training.boards.kinds import require_loggers
 from gcl_custom.training.devices import require_devices
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
+
+if TYPE_CHECKING:
+    from gcl_custom.check.estimates import StageCost
 
 MOST_CLASSES = 40
 """Most classes with a row of their own in the table of tiles."""
@@ -63,6 +64,12 @@ def check(run: Run, map_to: Path | None = None, page_to: Path | None = None) -> 
     if map_to is not None:
         _draw(tiles, map_to)
     sizes, there = show_weights(recipe)
+    # Here, since networks take seconds to import, and what is wrong with the tiles needs none.
+    from gcl_custom.check.estimates import estimate
+    from gcl_custom.check.imagery_page import imagery_page
+    from gcl_custom.check.step_costs import measure
+    from gcl_custom.pretraining.suitable import require_sizes
+
     require_sizes(recipe)
     say("measuring a few steps of each network ...")
     tokens = recipe.generator.has_tokens and there and arms.needs_generator(recipe)
@@ -77,7 +84,7 @@ def check(run: Run, map_to: Path | None = None, page_to: Path | None = None) -> 
         raise UserError(f"{recipe.name} would not run. {'. '.join(faults)}")
 
 
-def _room(rows: Sequence[StageCost], run: Run) -> list[str]:
+def _room(rows: "Sequence[StageCost]", run: Run) -> list[str]:
     """What is wrong with the room on the disk; nothing if there is enough."""
     disk = sum(row.disk for row in rows)
     place = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
@@ -163,8 +170,10 @@ def show_weights(recipe: Recipe) -> tuple[dict[str, int], bool]:
     return sizes, all(state.there for state in of_generator)
 
 
-def show_costs(rows: Sequence[StageCost], run: Run) -> None:
+def show_costs(rows: "Sequence[StageCost]", run: Run) -> None:
     """Show what each stage takes, where the figures come from, and whether there is room."""
+    from gcl_custom.check.estimates import MEASURED
+
     unmeasured = any(row.source != MEASURED for row in rows)
     table = Table("stage", "what", "time", "memory", "disk", *(["time is"] if unmeasured else []), box=None)
     for row in rows:

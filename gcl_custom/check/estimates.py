@@ -1,20 +1,14 @@
 """Time, memory and disk of a recipe's stages, computed from the tiles and the costs of single batches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
-from torch import Tensor
 
-from gcl_custom.check.inventory import Inventory
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.counted import counted
-from gcl_custom.imagery.decoding import Form
-from gcl_custom.imagery.places.coordinates import Places
 from gcl_custom.imagery.symmetry import WAYS
-from gcl_custom.imagery.tile_store import SPLITS, SplitName
-from gcl_custom.measures.label_kind import LabelKind
 from gcl_custom.pretraining.make_targets import BLOCK
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms
@@ -23,46 +17,6 @@ from gcl_custom.weights.needed import named, published_speed
 CAPTION = 100
 """Bytes of a caption, about."""
 MEASURED, UNKNOWN = "measured", "not known"
-
-
-@dataclass(frozen=True)
-class FoundTiles:
-    """The tiles that packing would find."""
-
-    form: Form
-    rgb: bool
-    classes: list[str]
-    labels: Shaped[Tensor, "n *_"]
-    """As in a tile store."""
-    kind: LabelKind
-    split: Int[Tensor, " n"]
-    places: Places | None = None
-    """Longitude and latitude of each tile."""
-    told: str = ""
-    """Which split this is, in words."""
-    inventory: Inventory | None = None
-    """What was seen of the files; None where none is there yet."""
-    faults: Sequence[str] = ()
-    """Why packing would stop."""
-
-    def count(self, split: SplitName, label: int | None = None) -> int:
-        chosen = self.split == SPLITS.index(split)
-        if label is not None:
-            chosen = chosen & (self.kind.bears(self.labels, label) if label >= 0 else ~self.has_label)
-        return int(chosen.sum())
-
-    @property
-    def has_label(self) -> Bool[Tensor, " n"]:
-        return self.kind.has_label(self.labels)
-
-    @property
-    def labelled(self) -> Shaped[Tensor, "m *_"]:
-        """Labels of the train tiles that have one."""
-        return self.labels[(self.split == 0) & self.has_label]
-
-    def share(self, fraction: float) -> int:
-        """Number of labelled train tiles that a label fraction leaves."""
-        return len(self.kind.subset(self.labelled, fraction, seed=0))
 
 
 @dataclass(frozen=True)

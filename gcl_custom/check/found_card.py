@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl_custom.check.estimates import FoundTiles
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.recipe_text import recipe_text
 from gcl_custom.console import plain
 from gcl_custom.counted import counted

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from gcl_custom import __version__
-from gcl_custom.check.estimates import FoundTiles, StageCost
+from gcl_custom.check.estimates import StageCost
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.inventory import Inventory, form_cells
 from gcl_custom.console import duration, in_bytes
 from gcl_custom.counted import counted, either

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import torch
 
 from gcl_custom.check.band_choices import Chosen, band_choices
-from gcl_custom.check.estimates import FoundTiles, estimate
+from gcl_custom.check.estimates import estimate
 from gcl_custom.check.folder_recipe import COLOUR, folder_recipe, shorter_sides
 from gcl_custom.check.found_card import YOURS, card_beside, found_card
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.labels_found import FoundLabels, labels_below
 from gcl_custom.check.recipe_text import recipe_text
 from gcl_custom.check.step_costs import Costs, measure

@@ -15,8 +15,8 @@ from rasterio.errors import RasterioError
 from rich.table import Table
 from torch import Tensor
 
-from gcl_custom.check.estimates import FoundTiles
 from gcl_custom.check.fill_values import fill_values
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.inventory import Inventory, Seen, form_cells, form_of_scene, seen
 from gcl_custom.console import console, progress, say, warn
 from gcl_custom.counted import counted, examples

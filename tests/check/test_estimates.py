@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_recipe import TINY
 
-from gcl_custom.check.estimates import CAPTION, MEASURED, UNKNOWN, FoundTiles, StageCost, estimate
+from gcl_custom.check.estimates import CAPTION, MEASURED, UNKNOWN, StageCost, estimate
+from gcl_custom.check.found_tiles import FoundTiles
 from gcl_custom.check.step_costs import Cost, Costs, TokenCosts
 from gcl_custom.imagery.decoding import Form
 from gcl_custom.measures.label_kinds import SINGLE_LABEL

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
-from lightning_fabric.loggers.csv_logs import CSVLogger
-
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
@@ -60,6 +58,8 @@ class Table(Board):
 
     def __init__(self, stage: Stage) -> None:
         (stage.path / "csv" / "metrics.csv").unlink(missing_ok=True)
+        from lightning_fabric.loggers.csv_logs import CSVLogger  # here, since it takes seconds to import
+
         self._logger = CSVLogger(stage.path, name="", version="csv")
 
     def send(self, epoch: int, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
