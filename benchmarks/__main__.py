@@ -16,16 +16,8 @@ from rich.table import Table
 from benchmarks import record
 
 NAMES = (
-    "start",
-    "contention",
-    "reading",
-    "pretraining",
-    "norms",
-    "precision",
-    "memory",
-    "scenes",
-    "generator",
-    "views",
+    *("start", "contention", "reading", "pretraining", "norms", "precision", "memory", "fsdp", "scenes"),
+    *("generator", "views"),
     "scaling",
 )
 """Modules with ``rows``."""

@@ -39,6 +39,7 @@ from gcl_custom.recipe.features import WithoutNetworkSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.schedules import flat_since, rise_stay_fall, rise_times_cosine
 from gcl_custom.training.batches import Batch
+from gcl_custom.training.fsdp import Large
 from gcl_custom.training.optimizers import without_decay
 from gcl_custom.training.steps import Trainable
 
@@ -241,8 +242,9 @@ class MaskGITTraining(Trainable):
         self._last_epoch: int | None = None
         self._store, self._tokens = store, tokens
         self._tokenizer = (tokenizer,)  # in a tuple, so that checkpoints do not hold it
-        self._step, self._warned = 0, False
+        self._step, self._warned = -1, False
         self.evaluate_every = math.ceil(self._settings.epochs / MASKGIT_EVALUATIONS)
+        self.evaluate_first = self._settings.weights is not None
         torch.manual_seed(derive(recipe.seed, MASKGIT, "weights"))
         codes, side = tokenizer.codes, store.size // recipe.tokens.tokenizer.pixels_per_token
         self.net = build_networks.transformer(self._settings, codes, side)
@@ -316,17 +318,15 @@ class MaskGITTraining(Trainable):
             for average, live in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 average.lerp_(live, 1 - decay)
 
-    def begin(self) -> None:
-        if self._settings.weights and self.kept_loss.isinf():
-            self.judge_start()
+    def large(self) -> Large:
+        return Large(self.net, (self.average, self.kept), self.average)
 
     @torch.no_grad()
     def judge_start(self) -> None:
         """Keep the initial weights, as those of epoch 0, until there are better ones."""
         self.average.eval()
-        self.evaluate()
+        self.keep(self.evaluate())
         self.average.train()
-        self.kept_epoch.zero_()
 
     def evaluate(self) -> dict[str, float]:
         total, count = 0.0, 0
@@ -334,16 +334,19 @@ class MaskGITTraining(Trainable):
             total += self.average.loss(tokens, hidden, smoothing=0.0).item() * int(hidden.sum())
             count += int(hidden.sum())
         loss, gap = total / count, self.marginal_entropy() - total / count
-        if loss < self.kept_loss:
-            self.kept.load_state_dict(self.average.state_dict())
-            self.kept_loss.fill_(loss)
-            self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
         due = min(DUE, SITS / max(self._steps, 1)) if self._settings.patience else DUE
         line = warning(gap, (self._step + 1) / self._steps if self._steps else 1.0, due)
         if line and not self._warned:
             warn(line)
         self._warned = self._warned or line is not None
         return {"masked_token_loss": loss, "gap": gap}
+
+    def keep(self, figures: Mapping[str, float]) -> None:
+        """Keep the average if its loss is the lowest so far."""
+        if figures["masked_token_loss"] < self.kept_loss:
+            self.kept.load_state_dict(self.average.state_dict())
+            self.kept_loss.fill_(figures["masked_token_loss"])
+            self.kept_epoch.fill_((self._step + 1) // self._steps_per_epoch)
 
     def marginal_entropy(self) -> float:
         """Nats a validation token costs if only the share of each code in the training tiles is known.

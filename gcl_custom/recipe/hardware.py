@@ -16,7 +16,10 @@ class HardwareSettings(Section):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Kind of device. auto takes a GPU if there is one, then Apple's MPS, then the CPU."""
     devices: Annotated[int, Field(ge=1, le=256)] = 1
-    """Number of GPUs, or of processes on a CPU, one for each core at most. More than one train together (DDP)."""
+    """Number of GPUs, or of processes on a CPU, one for each core at most. More than one train together."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How several devices train. With ddp each holds whole networks. With fsdp each holds an equal part of MaskGIT, for
+    one that is too large for a device; other networks train as with ddp."""
     checkpoint_minutes: Positive = 1.0
     """Longest time between two checkpoints. Each evaluation writes one too."""
     nodes: Annotated[int, Field(ge=1, le=4096)] = 1

@@ -85,6 +85,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _fsdp(self) -> "Recipe":
+        trained = "maskgit" in self.generator_stages and self.tokens.maskgit.epochs
+        if self.hardware.strategy == "fsdp" and not trained:
+            raise ValueError(
+                "hardware.strategy fsdp shares out a MaskGIT that is trained, and this recipe trains none: take ddp"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _strategy(self) -> "Recipe":
         strategy = self.views.strategy
         if strategy and (refusal := self.generator.refusal(strategy)):

@@ -6,7 +6,7 @@ undisturbed one. Lightning's Fabric does the precision, the devices and the proc
 
 import copy
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from gcl_custom.pictures import save_picture
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.runs.stage import Stage
-from gcl_custom.training import batch_norm, launched
+from gcl_custom.training import batch_norm, fsdp, launched
 from gcl_custom.training.allocator import freed_memory_kept
 from gcl_custom.training.batches import Batches
 from gcl_custom.training.boards.boards import Boards
@@ -101,7 +101,6 @@ def _train(
         else:
             batch_norm.join_batch_norms(module)
     training = _Training(fabric, module, batches, stage, hardware, epochs)
-    module.begin()
     training.begin()
     progress = console.progress(training.epochs * len(batches) * batches.batch, stage.name)
     with closing(training), progress as ticker:
@@ -117,16 +116,20 @@ def _train(
         training.complete = True
 
 
-def _load(stage: Stage) -> dict[str, Any]:
+def _load(stage: Stage, mapped: bool = False) -> dict[str, Any]:
     """The last checkpoint.
+
+    Args:
+        mapped: whether tensors stay in the file until they are read.
 
     Raises:
         UserError: it is damaged.
     """
+    path = stage.path / CHECKPOINT
     try:
-        checkpoint: dict[str, Any] = torch.load(stage.path / CHECKPOINT, map_location="cpu", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UNREADABLE as error:
-        raise damaged(stage.path / CHECKPOINT, error) from None
+        raise damaged(path, error) from None
     return checkpoint
 
 
@@ -157,11 +160,12 @@ class _Training:
         self._saved = self._said = time.monotonic()
         self.steps = Steps(module, fabric, hardware, stage.name, stage.path / CHECKPOINT)
         if (stage.path / CHECKPOINT).exists():
-            checkpoint = _load(stage)
+            checkpoint = _load(stage, mapped=self.steps.large is not None)
             try:
-                module.load_state_dict(checkpoint["state_dict"])
-                self.steps.optimizer.load_state_dict(checkpoint["optimizer"])
-                self._batches.step, self._history, self._sums = (checkpoint[key] for key in ("step", "history", "sums"))
+                fsdp.load_weights(module, checkpoint["state_dict"])
+                fsdp.load_optimizer(self.steps.optimizer, checkpoint["optimizer"])
+                self._batches.step, self._history = checkpoint["step"], checkpoint["history"]
+                self._sums = {name: value.clone() for name, value in checkpoint["sums"].items()}  # if it was mapped
             except UNREADABLE as error:
                 raise damaged(stage.path / CHECKPOINT, error) from None
             module.heed(self._history)
@@ -187,9 +191,7 @@ class _Training:
     def begin(self) -> None:
         """Evaluate what training begins with, if the module asks for it."""
         if self._module.evaluate_first and self._batches.step == 0:
-            if self._fabric.is_global_zero:
-                self._history.append({"epoch": 0.0, **self._evaluate(0)})
-            self._fabric.barrier()
+            self._history.append({"epoch": 0.0, **self._evaluate(0)})
 
     def follow(self, ticker: console.Ticker, asked: StopRequests) -> bool:
         """Take note of a step; at the end of an epoch, or when it is time, evaluate and write a checkpoint.
@@ -220,8 +222,8 @@ class _Training:
             row[name] = mean.item()
         self._sums = {}
         evaluated = self._module.evaluates(epoch) or epoch == self.epochs
-        if evaluated:  # on all ranks, since the module may decide by it
-            row |= self._fabric.broadcast(self._evaluate(epoch) if self._fabric.is_global_zero else {})
+        if evaluated:
+            row |= self._evaluate(epoch)
         self._history.append(row)
         self._module.heed(self._history)
         ticker.limit(self.epochs * len(self._batches) * self._batches.batch)
@@ -238,6 +240,14 @@ class _Training:
         return evaluated
 
     def _evaluate(self, epoch: int) -> Row:
+        """What the first process finds; then all keep what its figures decide."""
+        first, large = self._fabric.is_global_zero, self.steps.large
+        with fsdp.gathered(large.evaluated, first) if large else nullcontext():
+            figures: Row = self._fabric.broadcast(self._evaluate_here(epoch) if first else {})
+        self._module.keep(figures)
+        return figures
+
+    def _evaluate_here(self, epoch: int) -> Row:
         modes = {part: part.training for part in self._module.modules()}
         self._module.eval()
         with torch.no_grad(), autocast(self._hardware, self._fabric.device):
@@ -257,10 +267,12 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        state = {"state_dict": self._module.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
+        if self.steps.large:
+            state = fsdp.whole_state(state, self._fabric.is_global_zero)
         if self._fabric.is_global_zero:
             # First the history: one that is ahead of the checkpoint is written again, one that is behind might not be.
             write_json(self._stage.path / HISTORY, self._history)
-            state = {"state_dict": self._module.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
             with write_atomically(self._stage.path / CHECKPOINT, _size(state)) as part:
                 torch.save({**state, "step": self._batches.step, "history": self._history, "sums": self._sums}, part)
             self._stage.tick()

@@ -10,10 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gcl_custom.errors import UserError
 from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.training import fsdp
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast
-from gcl_custom.training.nonfinite_steps import require_finite
 
 
 class Trainable(nn.Module, ABC):
@@ -79,13 +80,17 @@ class Trainable(nn.Module, ABC):
         """Keep the figures of a training step; the history has their mean over each epoch."""
         self.recorded = figures
 
-    def begin(self) -> None:
-        """Called once before the first step, and again whenever training goes on."""
-        return
+    def large(self) -> fsdp.Large | None:
+        """The networks that FSDP shares out, where the recipe asks for it."""
+        return None
 
     def evaluate(self) -> dict[str, float]:
         """Figures to keep, computed on the first rank in evaluation mode, without gradients."""
         return {}
+
+    def keep(self, figures: Mapping[str, float]) -> None:
+        """Called on every rank after an evaluation, with its figures: what they decide is kept by all."""
+        return
 
     def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
         """Name -> RGB picture in [0, 1]."""
@@ -106,7 +111,11 @@ class Steps:
     ) -> None:
         self.module, self._fabric, self._hardware = module, fabric, hardware
         self._stage, self._checkpoint = stage, checkpoint
-        self._shared = fabric.setup_module(module)
+        self.large = module.large() if hardware.strategy == "fsdp" and fabric.world_size > 1 else None
+        if self.large:
+            fsdp.share_out(self.large, fabric.device)
+            module.to(fabric.device)
+        self._shared = module if self.large else fabric.setup_module(module)
         self.optimizer = module.make_optimizer()
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -126,10 +135,31 @@ class Steps:
         self._fabric.backward(loss)
         weights = (weight for group in self.optimizer.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        self._require_finite("gradient", nn.utils.get_total_norm(gradients), batch.step)
+        self._require_finite("gradient", fsdp.whole(nn.utils.get_total_norm(gradients)), batch.step)
         self.module.clip()
         self.optimizer.step()
         self.module.follow()
 
     def _require_finite(self, what: str, value: Float[Tensor, ""], step: int) -> None:
         require_finite(what, value, step, self._stage, self._checkpoint)
+
+
+def require_finite(what: str, value: Float[Tensor, ""], step: int, stage: str, checkpoint: Path | None = None) -> None:
+    """Raise if a value is not finite, before anything is computed from it. The last good checkpoint stays.
+
+    Args:
+        what: names the value, such as "loss".
+        step: of the whole training.
+        stage: its name.
+        checkpoint: named in the message if the file exists.
+
+    Raises:
+        UserError: the value is not finite.
+    """
+    if torch.isfinite(value):
+        return
+    kept = f"The last good checkpoint is {checkpoint}. " if checkpoint and checkpoint.exists() else ""
+    raise UserError(
+        f"{stage}: the {what} became {value.item()} at step {step}, so training stopped. {kept}"
+        f"Lower the learning rate, or use --set hardware.precision=fp32, and start again with --redo"
+    )

@@ -174,7 +174,9 @@ def test_the_average_with_the_lowest_validation_loss_is_kept(tmp_path: Path) -> 
         with torch.no_grad():
             for parameter in training.average.parameters():
                 parameter.add_(0.03 * torch.randn_like(parameter))
-            losses.append(training.evaluate()["masked_token_loss"])
+            figures = training.evaluate()
+        training.keep(figures)
+        losses.append(figures["masked_token_loss"])
         states.append(copy.deepcopy(training.average.state_dict()))
     best = losses.index(min(losses))
     assert training.kept_loss.item() == pytest.approx(min(losses))

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from gcl_custom.errors import RecipeError
 from gcl_custom.recipe.file import _sections_in, check_values
+from gcl_custom.recipe.generator import IcGanSettings, MaskGITSettings, TokenGeneratorSettings
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.pretraining import PretrainSettings, SmallCropsSettings
 from gcl_custom.recipe.recipe import Recipe
-from gcl_custom.recipe.views import ViewsSettings
+from gcl_custom.recipe.views import LatentNoiseSettings, ViewsSettings
 
 
 def test_every_key_is_read_somewhere() -> None:
@@ -32,6 +33,20 @@ def _keys(model: type) -> set[str]:
         sections = list(_sections_in(field.annotation))
         keys |= {name} | {key for section in sections for key in _keys(section)}
     return keys
+
+
+def test_fsdp_is_for_a_maskgit_that_is_trained() -> None:
+    fsdp = {"name": "r", "data": DataSettings(root="tiles"), "hardware": HardwareSettings(strategy="fsdp")}
+    assert Recipe(**fsdp).hardware.strategy == "fsdp"
+    taken = TokenGeneratorSettings(maskgit=MaskGITSettings(weights="maskgit.safetensors", epochs=0))
+    others = (
+        {"generator": IcGanSettings(name="icgan", weights="g.pth", encoder="e.pth")},
+        {"generator": taken},
+        {"views": ViewsSettings(strategy=LatentNoiseSettings(name="noise"))},
+    )
+    for other in others:
+        with pytest.raises(ValidationError, match=r"fsdp shares out a MaskGIT that is trained.*trains none: take ddp"):
+            Recipe(**fsdp, **other)
 
 
 def test_generative_views_in_a_step_must_exist_and_fit_the_processes() -> None:
