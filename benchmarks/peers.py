@@ -175,6 +175,10 @@ PEERS: dict[str, tuple[str, Train]] = {
         partial(lightly_train, rate=LIGHTLY_TRAIN_RATE / 10, size=64),
     ),
     "lightly-low": ("lightly, SimCLR, 64 px, batch norms trained, rate 0.006", partial(lightly, rate=0.006)),
+    "lightly-fixed-low": (
+        "lightly, SimCLR, 64 px, batch norms fixed, rate 0.006",
+        partial(lightly, rate=0.006, fixed=True),
+    ),
 }
 """Name -> what it is, and what trains it."""
 WITHOUT_TARGETS = ("--set", "pretrain.targets={name: none}")

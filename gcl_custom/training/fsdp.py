@@ -92,10 +92,13 @@ def whole_state(state: Any, here: bool) -> Any:
     return found.cpu() if here else None
 
 
-def load_weights(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load whole tensors into a network whose weights may be shared out."""
+def load_weights(network: nn.Module, state: dict[str, Any]) -> None:
+    """Load whole tensors, and the extra state of modules, into a network whose weights may be shared out."""
     here = network.state_dict()
-    network.load_state_dict({name: _part_as(here.get(name), value) for name, value in state.items()})
+    parts = {
+        name: _part_as(here.get(name), value) if isinstance(value, Tensor) else value for name, value in state.items()
+    }
+    network.load_state_dict(parts)
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:

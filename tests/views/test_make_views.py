@@ -75,12 +75,12 @@ def test_reconstructions_are_encoded_and_decoded_tiles(tmp_path: Path) -> None:
 
 def work(folder: Path, killed_at: int | None) -> None:
     torch.set_num_threads(1)
-    dies_at(view_store.ViewWriter, "_note", killed_at)
+    dies_at(view_store.BlockedArray, "keep", killed_at)
     make_views.make_views(Run(folder, SETTINGS))
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    """Killed twice, each time after a block's pixels were written but before that was noted down."""
+    """Killed twice, each time after a block's figures were written, but before its pixels were."""
     for name, kills in (("whole", (None,)), ("killed", (1, 2, None))):
         with_generator(tmp_path / name)
         for killed_at in kills:
