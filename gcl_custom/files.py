@@ -9,6 +9,7 @@ import shutil
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,25 @@ def require_free(path: Path, overwrite: bool, folder: bool = False) -> None:
         raise UserError(f"{path}: its folder cannot be made ({error.strerror}). Give another --out") from None
 
 
+DIGEST_SIZE = 16
+"""Bytes of a digest."""
+
+
+def bytes_digest(content: bytes) -> str:
+    """The digest by which the project knows a content."""
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The digest of a file's content, which is never whole in memory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=DIGEST_SIZE)).hexdigest()
+
+
 JOINED = 1024
 """Values that are JSON at a time in a digest."""
 
@@ -101,7 +121,7 @@ def json_digest(columns: Sequence[Iterable[object]], values: Iterable[object] = 
             lead = ", "
 
     wholes: list[Iterable[str]] = [chain("[", parts(column), "]") for column in columns]
-    found, lead = hashlib.blake2b(b"[", digest_size=16), ""
+    found, lead = hashlib.blake2b(b"[", digest_size=DIGEST_SIZE), ""
     for whole in [*wholes, parts(values)]:
         for part in whole:
             found.update((lead + part).encode())

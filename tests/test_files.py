@@ -55,6 +55,14 @@ def test_a_place_is_free_if_nothing_is_there_or_it_may_be_replaced_by_its_like(t
         require_free(file / "inside", overwrite=False)
 
 
+def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "f").write_bytes(content)
+    assert files.file_digest(tmp_path / "f") == files.bytes_digest(content)
+    assert files.bytes_digest(content) == hashlib.blake2b(content, digest_size=16).hexdigest()
+    assert files.bytes_digest(content[1:]) != files.bytes_digest(content)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
 @pytest.mark.parametrize("values", [[], ["x"], [["a", 1], None, 2.5, "é", [], {"b": []}]])
 @pytest.mark.parametrize("of", [0, 1, 2])

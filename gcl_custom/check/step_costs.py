@@ -38,6 +38,7 @@ from gcl_custom.pretraining.word_targets import patch_words
 from gcl_custom.randomness import Randomness
 from gcl_custom.recipe.pretraining import TokenTargetsSettings, WordTargetsSettings
 from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs.arms import awaited_of_generator
 from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
 from gcl_custom.training.engine import engine
@@ -289,7 +290,7 @@ def _tokens(bench: Bench) -> TokenCosts:
         net = training.net
     else:
         net = build_networks.tokenizer(settings, bench.bands)
-    if recipe.inpaints:
+    if "maskgit" in awaited_of_generator(recipe):
         return TokenCosts(plain, adversary, *_maskgit(bench, net))
     tiles = bench.tiles(recipe.views.batch)
     net = net.to(bench.device).eval()

@@ -19,7 +19,6 @@ tiles to 224 px first, for weights that have seen larger ones. A checkpoint may 
 a student and a teacher: ``:part=teacher`` chooses the one whose tensors lie under that name.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.figures import FLOORS
+from gcl_custom.files import file_digest
 from gcl_custom.generator.loading import PARTS, load_as_backbone
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
@@ -240,7 +240,7 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
     network, stem, normalised, at, part = _network(text, where, store, options)
     if not path.is_file():
         raise UserError(f"{where}: there is no file {path} (looked for from {Path.cwd()})")
-    content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    content = file_digest(path)
     identity: dict[str, Any] = {"network": network, "stem": stem, "content": content, **_enlarged(at)}
     if part is not None:
         identity["part"] = part

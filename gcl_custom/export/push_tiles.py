@@ -10,7 +10,8 @@ from torch import Tensor
 from gcl_custom.console import in_bytes, progress, say
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.shards.object_storage import ObjectStorage, digest_of
+from gcl_custom.files import bytes_digest
+from gcl_custom.imagery.shards.object_storage import ObjectStorage
 from gcl_custom.imagery.shards.streamed_shards import Shard
 from gcl_custom.imagery.shards.take_store import FORM, LISTS, STORE, settings_to_fit
 from gcl_custom.imagery.tile_store import INDEX, NEAR, SPLITS, TileStore, index_bytes, read_index, texts_in
@@ -49,7 +50,7 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
     with progress(len(store), "pushing tiles") as bar:
         for part in parts:
             content = store.records(part).tobytes()
-            shard = Shard(digest_of(content), len(part))
+            shard = Shard(bytes_digest(content), len(part))
             if storage.size(shard.name) == len(content):
                 before += 1
             else:
@@ -63,7 +64,7 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
     about = {
         "form": FORM,
         "data": settings_to_fit(dict(stage.settings["data"])),
-        "facts": {**stage.facts, "content": digest_of(index)},
+        "facts": {**stage.facts, "content": bytes_digest(index)},
         "shards": len(shards),
         "shard_bytes": max(shard.tiles for shard in shards) * store.record.itemsize,
     }

@@ -8,7 +8,6 @@ like the tile. 255, negative values and what the file calls nodata are no class.
 windows lie (``scenes.mask_windows``).
 """
 
-import hashlib
 import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from gcl_custom.console import plain, progress, warn
 from gcl_custom.errors import UserError
-from gcl_custom.files import write_atomically, write_text
+from gcl_custom.files import file_digest, write_atomically, write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
 from gcl_custom.imagery.decoding import Unusable
 from gcl_custom.imagery.folders import FoundTile, Layout
@@ -318,7 +317,4 @@ def mask_states(root: Path, layout: Layout) -> Iterator[tuple[str, int, int]]:
 
 def digest_of(folder: Path) -> str:
     """Digest of the masks that are kept in a folder; empty where there are none."""
-    if not (folder / MASKS).is_file():
-        return ""
-    with (folder / MASKS).open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    return file_digest(folder / MASKS) if (folder / MASKS).is_file() else ""

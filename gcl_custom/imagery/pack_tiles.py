@@ -3,7 +3,6 @@
 A killed packing continues where it stopped.
 """
 
-import hashlib
 import shlex
 import shutil
 from collections import Counter
@@ -22,7 +21,7 @@ from torch import Tensor
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
-from gcl_custom.files import json_digest, read_json, write_json, write_text
+from gcl_custom.files import file_digest, json_digest, read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
@@ -223,7 +222,7 @@ def _small(path: Path) -> str:
     size, time = state_of(path)
     with suppress(OSError):
         if size <= SMALL and path.is_file():
-            return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+            return file_digest(path)
     return f"{size} {time}"
 
 

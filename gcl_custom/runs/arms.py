@@ -86,16 +86,22 @@ def needs_reconstructions(recipe: Recipe) -> bool:
     return any(map(reads_reconstructions, _arms(recipe)))
 
 
-def awaited_of_generator(recipe: Recipe) -> list[str]:
-    """The generator's stages that some pretraining waits for, in the order of their work: all of them if it shows views
-    or reconstructions, the tokenizer if it predicts tokens alone."""
-    if needs_views(recipe) or needs_reconstructions(recipe):
-        return recipe.generator_stages
-    predicts = isinstance(recipe.pretrain.targets, TokenTargetsSettings) and bool(pretrained(recipe))
-    return recipe.generator_stages[:1] if predicts else []
+def _shows_generator(recipe: Recipe) -> bool:
+    return needs_views(recipe) or needs_reconstructions(recipe)
+
+
+def _predicts_tokens(recipe: Recipe) -> bool:
+    return isinstance(recipe.pretrain.targets, TokenTargetsSettings) and bool(pretrained(recipe))
 
 
 def needs_generator(recipe: Recipe) -> bool:
     """Whether some pretraining of the recipe waits for the generator, or for its tokenizer."""
-    generative = needs_views(recipe) or needs_reconstructions(recipe)
-    return generative or bool(awaited_of_generator(recipe))
+    return _shows_generator(recipe) or _predicts_tokens(recipe)
+
+
+def awaited_of_generator(recipe: Recipe) -> list[str]:
+    """The generator's stages that some pretraining waits for, in the order of their work: all of them if it shows views
+    or reconstructions, the tokenizer if it predicts tokens alone."""
+    if _shows_generator(recipe):
+        return recipe.generator_stages
+    return recipe.generator_stages[:1] if _predicts_tokens(recipe) else []

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from gcl_custom import threads
 from gcl_custom.console import say
 from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
-from gcl_custom.files import damaged, discard, read_json, write_json
+from gcl_custom.files import bytes_digest, damaged, discard, read_json, write_json
 from gcl_custom.weights.digests import require
 from gcl_custom.weights.needed import Needed
 
@@ -119,7 +119,7 @@ class Stage:
         """
         self.require_inputs()
         text = json.dumps([FORMAT, self.settings, [stage.output for stage in self.inputs]], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return bytes_digest(text.encode())
 
     def fits(self, record: Mapping[str, Any]) -> bool:
         """Whether the output that a record describes was made from these settings and inputs."""

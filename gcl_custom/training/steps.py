@@ -48,7 +48,7 @@ class Trainable(nn.Module, ABC):
         return epoch % self.evaluate_every == 0
 
     def heed(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Called with the rows so far on every rank: before the first step, after each epoch, and on going on."""
+        """Called with the rows so far on every rank, after each epoch and when a training that was stopped goes on."""
         return
 
     @property

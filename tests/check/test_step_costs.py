@@ -119,3 +119,13 @@ def test_targets_of_tokens_are_measured_where_their_tokenizer_is_there() -> None
     cost, width = found
     assert width == TINY.tokens.tokenizer.codes
     assert cost.seconds > 0
+
+
+def test_maskgit_is_not_measured_where_tokens_are_only_predicted() -> None:
+    pretrain = TINY.pretrain.model_copy(update={"targets": TokenTargetsSettings(name="tokens"), "source": "raw"})
+    compare = TINY.compare.model_copy(update={"arms": ["gcl"]})
+    recipe = TINY.model_copy(update={"pretrain": pretrain, "compare": compare})
+    found = measure(recipe, 3, rgb=True, tokens=True).tokens
+    assert found
+    assert found.tokenizer
+    assert (found.maskgit, found.views) == (None, None)

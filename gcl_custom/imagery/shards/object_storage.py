@@ -1,6 +1,5 @@
 """Files in object storage, through fsspec. If the connection breaks, there are new attempts, and then one message."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,21 +7,17 @@ from typing import Any, TypeVar
 
 from gcl_custom.console import warn
 from gcl_custom.errors import UserError
+from gcl_custom.files import file_digest
 from gcl_custom.machine_faults import explained
 
 PAUSES = (0.5, 30.0)
 """Seconds before the second attempt, and the most before a later one. Each pause is twice the one before."""
-DIGEST_SIZE = 16
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}}},  # ours are the attempts
     "file": {"auto_mkdir": True},
 }
 """Protocol -> what its file system is opened with. Keys and servers come from the environment."""
 Found = TypeVar("Found")
-
-
-def digest_of(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
 
 
 class ObjectStorage:
@@ -89,9 +84,7 @@ class ObjectStorage:
 
         def copy(path: str) -> None:
             self._files.get_file(path, str(to))
-            with to.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_SIZE)).hexdigest()
-            if found != digest:
+            if (found := file_digest(to)) != digest:
                 raise ValueError(f"what came has the digest {found}, and {digest} was pushed")
 
         self._tried(name, copy)
@@ -105,7 +98,7 @@ class ObjectStorage:
                 raise UserError(
                     f"{where} is not there. Check the address, or put the tiles there: gcl-custom push ADDRESS"
                 ) from None
-            except Exception as error:
+            except Exception as error:  # the clients of services have errors of their own, without a common base
                 if isinstance(error, OSError) and error.filename and explained(error):
                     raise  # a fault of this machine's disk
                 if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":

@@ -7,8 +7,8 @@ from typing import Any
 from gcl_custom.console import in_bytes, say
 from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
-from gcl_custom.files import discard, write_bytes
-from gcl_custom.imagery.shards.object_storage import ObjectStorage, digest_of
+from gcl_custom.files import bytes_digest, discard, write_bytes
+from gcl_custom.imagery.shards.object_storage import ObjectStorage
 from gcl_custom.imagery.shards.streamed_shards import keep_settings
 from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs.stage import Stage
@@ -73,7 +73,7 @@ def take_store(stage: Stage, settings: StoreSettings, index: str) -> None:
             f"more take {in_bytes(needed)}. Raise it, or lower data.store.mixed_shards"
         )
     content = storage.read(index)
-    if digest_of(content) != about["facts"]["content"]:
+    if bytes_digest(content) != about["facts"]["content"]:
         raise UserError(
             f"{settings.address}/{index} does not belong to {STORE} beside it: somebody is pushing, or a push was "
             f"stopped. Push the tiles again: gcl-custom push ADDRESS"

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
+from gcl_custom.files import bytes_digest
 from gcl_custom.imagery.shards import object_storage
-from gcl_custom.imagery.shards.object_storage import ObjectStorage, digest_of
+from gcl_custom.imagery.shards.object_storage import ObjectStorage
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_what_is_written_is_read_and_fetched(tmp_path: Path) -> None:
     storage.write("a/b.bin", b"content")
     assert (storage.read("a/b.bin"), storage.size("a/b.bin")) == (b"content", 7)
     assert (tmp_path / "new/folder/a/b.bin").read_bytes() == b"content"
-    storage.fetch("a/b.bin", digest_of(b"content"), tmp_path / "copy")
+    storage.fetch("a/b.bin", bytes_digest(b"content"), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"content"
 
 
@@ -69,11 +70,11 @@ def test_a_damaged_download_is_fetched_again(
             Path(to).write_bytes(damages.pop())
 
     monkeypatch.setattr(storage._files, "get_file", get)
-    storage.fetch("a", digest_of(b"content"), tmp_path / "copy")
+    storage.fetch("a", bytes_digest(b"content"), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"content"
     assert len(pauses) == 2
     with pytest.raises(UserError, match=r"in 3 attempts \(what came has the digest"):
-        storage.fetch("a", digest_of(b"other"), tmp_path / "copy")
+        storage.fetch("a", bytes_digest(b"other"), tmp_path / "copy")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gcl_custom.imagery.shards.object_storage import ObjectStorage, digest_of
+from gcl_custom.files import bytes_digest
+from gcl_custom.imagery.shards.object_storage import ObjectStorage
 from gcl_custom.imagery.shards.streamed_shards import Shard, StreamedShards, has_pixels, keep_settings, record_type
 from gcl_custom.recipe.store import StoreSettings
 
@@ -21,7 +22,7 @@ def pushed(folder: Path, mixed: int = 2) -> tuple[StreamedShards, np.ndarray]:
     records["mask"] = rng.integers(0, 256, records["mask"].shape)
     shards = []
     for part in np.split(records, np.cumsum(COUNTS)[:-1]):
-        shards.append(Shard(digest_of(part.tobytes()), len(part)))
+        shards.append(Shard(bytes_digest(part.tobytes()), len(part)))
         ObjectStorage(address, 0).write(shards[-1].name, part.tobytes())
     assert not has_pixels(folder)
     gigabytes = (mixed + 2) * 5 * RECORD.itemsize / 1e9
