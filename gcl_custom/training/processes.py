@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
+# Before there is a process group: its functions take the group of that moment as a default, and if they come later
+# (with torch.optim, say) they hold it for good. Its threads then outlive its destruction; see part_at_exit.
+import torch.distributed.nn.functional  # noqa: F401
 from torch import Tensor, distributed
 
 from gcl_custom.errors import UserError
