@@ -12,10 +12,10 @@ from torch import nn
 
 from benchmarks.record import Row
 from benchmarks.steps import BATCH, Step, in_turn, step_of
-from gcl_custom.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.pretraining.small_maps import FewTapsConv2d, SmallDepthwiseConv2d
 from gcl_custom.recipe.hardware import HardwareSettings
+from gcl_custom.slow_in_bf16 import DepthwiseConv2d, DepthwiseConv2dSame
 from gcl_custom.training import devices
 from gcl_custom.training.allocator import keep_freed_memory
 

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gcl_custom.depthwise import train_depthwise_in_fp32
 from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings, Vgg16Settings
+from gcl_custom.slow_in_bf16 import avoid_slow_kernels
 from gcl_custom.weights.starts import OF_LITE, packaged
 from gcl_custom.weights.state_dicts import fit_state, read_state
 
@@ -113,7 +113,7 @@ def efficientnet_lite0(maps: int = EfficientNetLite0Settings().maps) -> FeatureN
     net: Any = timm.create_model(name, pretrained=False).eval()
     net.load_state_dict(packaged(name, net))
     _fold_batch_norms(net)
-    train_depthwise_in_fp32(net)
+    avoid_slow_kernels(net)
     stages = [
         nn.Sequential(net.conv_stem, net.bn1, net.blocks[0]),
         net.blocks[1],

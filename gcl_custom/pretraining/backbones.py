@@ -12,11 +12,11 @@ from jaxtyping import Float
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
-from gcl_custom.depthwise import train_depthwise_in_fp32
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.small_maps import SmallDepthwiseConv2d, SmallMapConv2d
 from gcl_custom.resizing import resized
+from gcl_custom.slow_in_bf16 import avoid_slow_kernels
 
 ANY_SIZE = ("dynamic_img_size", "dynamic_img_pad")
 """Options of timm's transformers: interpolate position embeddings to the input, and pad it to whole tokens."""
@@ -118,7 +118,7 @@ def build(
         if type(module) is nn.Conv2d:
             kinds = (kind for kind in (SmallMapConv2d, SmallDepthwiseConv2d) if kind.suits(module))
             module.__class__ = next(kinds, nn.Conv2d)  # keeps its weights and their names
-    train_depthwise_in_fp32(network)
+    avoid_slow_kernels(network)
     width: Any = network.head_hidden_size
     return network.to(memory_format=torch.channels_last), int(width)
 

@@ -13,9 +13,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
-from gcl_custom.depthwise import DepthwiseConv2d, DepthwiseConv2dSame
 from gcl_custom.pretraining import layers
 from gcl_custom.pretraining.small_maps import SmallDepthwiseConv2d, SmallMapConv2d
+from gcl_custom.slow_in_bf16 import DepthwiseConv2d, DepthwiseConv2dSame
 
 Norm = nn.modules.batchnorm._BatchNorm
 

@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gcl_custom.depthwise import DepthwiseConv2d, is_depthwise
+from gcl_custom.slow_in_bf16 import DepthwiseConv2d, is_depthwise
 
 
 class SmallMapConv2d(nn.Conv2d):

@@ -155,9 +155,9 @@ class ViewsSettings(Section):
     fill: Fill = "generated"
     """What the hidden squares show. generated: tokens that the transformer fills in. Its controls, with the tile's own
     pixels around them: the tile's own reconstruction, another training tile, noise, or the mean of each band."""
-    refresh: CountOrZero = 2
-    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest
-    and a little less likely, 1 is exact. Of the own maskgit; public ones keep none and are exact."""
+    refresh: CountOrZero = 0
+    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest,
+    1 is exact. Of the own maskgit; public ones keep none and are exact."""
     batch: Batch = 64
     """Tiles whose views are made together."""
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
