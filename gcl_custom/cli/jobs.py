@@ -104,10 +104,12 @@ def _begin(run: Run) -> None:
 
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
-    if not arms.needs_generator(run.recipe):
+    awaited = arms.awaited_of_generator(run.recipe)
+    if awaited != run.recipe.generator_stages:
+        then = f"once the {awaited[0]} is done" if awaited else "here"
         console.warn(
-            f"no pretraining of this recipe shows generative views, so none waits for this generator. To go on without "
-            f"it, stop here and type: gcl-custom pretrain {run.options}"
+            f"no pretraining of this recipe shows generative views, so none waits for all of this generator. To go on "
+            f"without the rest, stop {then} and type: gcl-custom pretrain {run.options}"
         )
     _begin(run)
     _generator(run, plan.generator(run))

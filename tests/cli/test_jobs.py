@@ -225,7 +225,14 @@ def test_a_generator_that_no_pretraining_shows_is_warned_of(
 ) -> None:
     """It would be trained for hours, in vain."""
     monkeypatch.setattr(jobs, "do", lambda *given: None)
-    for name, warned in (("objects-small", True), ("eurosat-scratch", False)):
-        jobs.fit_generator(Run(Path("runs") / name, load_recipe(name)))
+    tokens = ["pretrain.targets={name: tokens}"]
+    for name, changes, stop in (
+        ("objects-small", [], "stop here and"),
+        ("objects-small", tokens, "stop once the tokenizer is done and"),
+        ("eurosat-scratch", [], None),
+        ("eurosat-scratch", tokens, None),
+    ):
+        jobs.fit_generator(Run(Path("runs") / name, load_recipe(name, changes)))
         said = " ".join(capsys.readouterr().out.split())
-        assert ("shows generative views" in said) == warned, name
+        assert ("shows generative views" in said) == bool(stop), name
+        assert not stop or stop in said
