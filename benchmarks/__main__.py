@@ -2,7 +2,7 @@
 
 python -m benchmarks              all of them, about half an hour on two quiet cores
 python -m benchmarks start views  some
-python -m benchmarks --page       only write the table into docs/many-devices.md
+python -m benchmarks --page       only write the table into docs/speed.md
 """
 
 import re
@@ -21,7 +21,7 @@ NAMES = (
     "scaling",
 )
 """Modules with ``rows``."""
-PAGE = Path(__file__).parents[1] / "docs" / "many-devices.md"
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 BETWEEN = re.compile(r"(<!-- (benchmarks|scaling) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 """Predictions have a table of their own."""
 

@@ -1,7 +1,7 @@
 """What a benchmark found, and where it is kept: ``benchmarks/results/NAME.json``, with what it takes to judge it.
 
 A file states the date, the commit, the processor, the versions, the threads, and the load of the machine before the
-benchmark. The table that is printed, and the one in docs/many-devices.md, are made of these files.
+benchmark. The table that is printed, and the one in docs/speed.md, are made of these files.
 """
 
 import json
