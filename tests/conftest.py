@@ -1,9 +1,9 @@
 """What several test modules need."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +11,9 @@ from command_line import TINY, gcl_custom
 from drawn_imagery import draw
 
 from gcl_custom.measures import fid
+
+if TYPE_CHECKING:
+    from object_store import ObjectStore
 
 pytest.register_assert_rewrite("families")
 
@@ -118,3 +121,17 @@ def fid_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.kaiming_normal_(convolution.weight)
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[ObjectStore]":
+    """A server of object storage with an empty bucket; the environment says to clients where it is."""
+    import fsspec  # here, since both take long
+    from object_store import BUCKET, ObjectStore
+
+    store = ObjectStore(monkeypatch)
+    for name, value in store.variables.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
+    yield store
+    store.stop()

@@ -1,7 +1,9 @@
 """Put the packed tiles of a run into object storage, from where several machines can train on them."""
 
 import json
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from jaxtyping import Int
@@ -12,13 +14,16 @@ from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.files import bytes_digest
 from gcl_custom.imagery.shards.object_storage import ObjectStorage
-from gcl_custom.imagery.shards.streamed_shards import Shard
+from gcl_custom.imagery.shards.streamed_shards import SHARDS, Shard
 from gcl_custom.imagery.shards.take_store import FORM, LISTS, STORE, settings_to_fit
 from gcl_custom.imagery.tile_store import INDEX, NEAR, SPLITS, TileStore, index_bytes, read_index, texts_in
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
+
+UPLOADS = 4
+"""Shards that are uploaded at a time. Each is held in memory meanwhile, and the next one is being made."""
 
 
 def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None:
@@ -46,17 +51,26 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
     if storage.size(STORE) is not None and not overwrite:
         raise UserError(f"{settings.address} holds packed tiles already. Add --overwrite, or give another address")
     parts = _parts(store, max(1, int(shard_mb * 1e6) // store.record.itemsize))
-    shards, before, size = [], 0, len(store) * store.record.itemsize
-    with progress(len(store), "pushing tiles") as bar:
-        for part in parts:
-            content = store.records(part).tobytes()
-            shard = Shard(bytes_digest(content), len(part))
-            if storage.size(shard.name) == len(content):
-                before += 1
-            else:
-                storage.write(shard.name, content)
-            shards.append(shard)
-            bar.advance(len(part))
+    shards, before, size = list[Shard](), 0, len(store) * store.record.itemsize
+    there = storage.sizes(SHARDS)
+    with progress(len(store), "pushing tiles") as bar, ThreadPoolExecutor(UPLOADS) as pool:
+        uploads: deque[Future[None]] = deque()
+        try:
+            for part in parts:
+                content = store.records(part).tobytes()
+                shards.append(Shard(bytes_digest(content), len(part)))
+                if there.get(shards[-1].name) == len(content):
+                    before += 1
+                else:
+                    if len(uploads) == UPLOADS:
+                        uploads.popleft().result()
+                    uploads.append(pool.submit(storage.write, shards[-1].name, content))
+                bar.advance(len(part))
+            for upload in uploads:
+                upload.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else what waits is uploaded first
+            raise
     index = _index(store, torch.cat(parts), shards)
     storage.write(INDEX, index)
     for name in LISTS:

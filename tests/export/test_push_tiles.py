@@ -1,18 +1,23 @@
+import signal
 import subprocess
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier
 
-import fsspec
 import pytest
 import torch
 from command_line import COMMAND, environment
+from dying import dies_at
 from masked_tiles import draw
 from object_store import BUCKET, ObjectStore
 from small_images import class_folders
 
 from gcl_custom.errors import UserError
-from gcl_custom.export.push_tiles import push_tiles
+from gcl_custom.export.push_tiles import UPLOADS, push_tiles
+from gcl_custom.files import file_digest
 from gcl_custom.imagery import pack_tiles
+from gcl_custom.imagery.shards.object_storage import ObjectStorage
 from gcl_custom.imagery.tile_store import SPLITS, TileStore
 from gcl_custom.recipe.file import load_recipe
 from gcl_custom.recipe.imagery import DataSettings
@@ -96,15 +101,85 @@ def test_a_second_push_writes_no_shard_again_and_replaces_only_if_the_user_says_
         push_tiles(there, address, FOUR, overwrite=True)
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    store = ObjectStore(monkeypatch)
-    for name, value in store.variables.items():
-        monkeypatch.setenv(name, value)
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
-    files.mkdir(BUCKET)
-    yield store
-    store.stop()
+def whole(run: Run, folder: Path, address: str) -> int:
+    """See to it that a store was pushed whole, and give the number of its shards."""
+    there = elsewhere(folder, address)
+    pack_tiles.pack_tiles(there)
+    old, new = (TileStore(plan.tiles(one).path) for one in (run, there))
+    number = {str(source): place for place, source in enumerate(old.sources)}
+    same = torch.tensor([number[str(source)] for source in new.sources])
+    assert torch.equal(new.read(torch.arange(len(new))), old.read(same))
+    assert new.streamed is not None
+    return len(new.streamed)
+
+
+def test_several_shards_are_uploaded_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, address = packed(tmp_path, class_folders(tmp_path / "root", 60)), f"file://{tmp_path}/shared"
+    real, together, begun, ended = ObjectStorage.write, Barrier(UPLOADS), list[str](), list[str]()
+
+    def write(storage: ObjectStorage, name: str, content: bytes) -> None:
+        begun.append(name)
+        assert len(begun) - len(ended) <= UPLOADS
+        if len(begun) <= UPLOADS:
+            together.wait(60)
+        real(storage, name, content)
+        ended.append(name)
+
+    monkeypatch.setattr(ObjectStorage, "write", write)
+    push_tiles(run, address, FOUR, overwrite=False)
+    shards = whole(run, tmp_path, address)
+    assert shards > UPLOADS
+    assert all(name.startswith("shards/") for name in ended[:shards]), "what says that it is whole comes last"
+    assert ended[-1] == "store.json"
+
+
+def test_an_upload_that_fails_ends_the_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, address = packed(tmp_path, class_folders(tmp_path / "root", 60)), f"file://{tmp_path}/shared"
+    asked: list[str] = []
+
+    def write(storage: ObjectStorage, name: str, content: bytes) -> None:
+        asked.append(name)
+        raise UserError("lost")
+
+    monkeypatch.setattr(ObjectStorage, "write", write)
+    with pytest.raises(UserError, match="lost"):
+        push_tiles(run, address, FOUR, overwrite=False)
+    assert len(asked) <= UPLOADS
+    assert not (tmp_path / "shared" / "store.json").exists()
+
+
+def test_a_push_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, address = packed(tmp_path, class_folders(tmp_path / "root", 60)), f"file://{tmp_path}/shared"
+
+    def dying() -> None:
+        dies_at(ObjectStorage, "write", 9)
+        push_tiles(run, address, FOUR, overwrite=False)
+
+    killed = get_context("fork").Process(target=dying)
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    there = sorted((tmp_path / "shared" / "shards").iterdir())
+    assert there
+    assert not (tmp_path / "shared" / "store.json").exists()
+    there[0].write_bytes(there[0].read_bytes()[:-1])  # as where half of a file may be written
+    full = sum(file_digest(path) == path.stem for path in there)
+    push_tiles(run, address, FOUR, overwrite=False)
+    assert whole(run, tmp_path, address) > len(there)
+    known = f", {full} of them there before" if full else ""
+    assert f"shards{known}: " in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_push_outlives_a_lost_connection(tmp_path: Path, server: ObjectStore) -> None:
+    run, address = packed(tmp_path, class_folders(tmp_path / "root", 60)), f"s3://{BUCKET}/pushed"
+    server.break_at(5, "PUT")
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(push_tiles, run, address, FOUR, overwrite=False)
+        assert server.asked.wait(60)
+        server.stop()
+        server.start()
+        pushing.result()
+    assert server.fetched > whole(run, tmp_path, address), "some were put there twice"
 
 
 def weights(folder: Path) -> bytes:

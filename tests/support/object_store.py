@@ -18,8 +18,8 @@ class ObjectStore:
 
     Attributes:
         variables: what the environment of a client needs.
-        fetched: number of shards that were asked for.
-        asked: set when the shard of the number ``breaks_at`` is asked for; its connection is then cut.
+        fetched: number of requests for shards.
+        asked: set at the request of the number ``breaks_at``; its connection is then cut.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ class ObjectStore:
 
         def counting(host: str, port: int, app: Any, *rest: Any, **options: Any) -> Any:
             def counted(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-                if environ["REQUEST_METHOD"] == "GET" and "/shards/" in environ["PATH_INFO"]:
+                if environ["REQUEST_METHOD"] == self._method and "/shards/" in environ["PATH_INFO"]:
                     self.fetched += 1
                     if self.fetched == self.breaks_at:
                         self.asked.set()
@@ -39,6 +39,7 @@ class ObjectStore:
 
         patch.setattr(threaded_moto_server, "make_server", counting)
         self.fetched, self.breaks_at, self.asked, self._port = 0, 0, threading.Event(), 0
+        self._method = "GET"
         self.start()
         self.variables = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}"}
 
@@ -56,7 +57,8 @@ class ObjectStore:
             assert client.poll() is None, client.communicate()[0]
         self.stop()
 
-    def break_at(self, fetch: int) -> None:
-        """Cut the connection at a shard, counted from now."""
+    def break_at(self, fetch: int, method: str = "GET") -> None:
+        """Cut the connection at a shard that is fetched, or put there with PUT, counted from now."""
         self.asked.clear()
+        self._method = method
         self.fetched, self.breaks_at = 0, fetch

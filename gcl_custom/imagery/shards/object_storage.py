@@ -75,6 +75,22 @@ class ObjectStorage:
 
         return self._tried(name, ask)
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of each file in a folder; empty if there is no such folder.
+
+        Raises:
+            UserError: the connection is lost.
+        """
+
+        def ask(path: str) -> dict[str, int]:
+            try:
+                found = self._files.ls(path, detail=True)
+            except FileNotFoundError:
+                return {}
+            return {f"{folder}/{one['name'].rpartition('/')[2]}": int(one["size"] or 0) for one in found}
+
+        return self._tried(folder, ask)
+
     def fetch(self, name: str, digest: str, to: Path) -> None:
         """Copy a file to this machine. If its digest is another one, it is fetched again.
 

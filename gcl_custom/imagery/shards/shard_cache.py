@@ -46,23 +46,28 @@ class ShardCache:
             locks.mkdir(parents=True, exist_ok=True)
             with FileLock(locks / digest):
                 if not path.is_file():
-                    self._make_room(size)
                     with write_atomically(path, size) as part:
+                        self._make_room(size, part)
                         fetch(part)
                 with suppress(FileNotFoundError):  # another process has just made room; the caller asks again
                     os.utime(path)
         return path
 
-    def _make_room(self, size: int) -> None:
-        """Remove shards, those that were used last stay, until one of this size fits in."""
+    def _make_room(self, size: int, part: Path) -> None:
+        """Remove shards, those that were used last stay, until one of this size fits in, and begin its file.
+
+        A shard that others fetch meanwhile counts as one of the largest here: its file is still growing.
+        """
         with FileLock(self._folder / LOCKS / ROOM):
-            found = []
+            found, largest = [], size
             for path in self._folder.iterdir():
                 with suppress(FileNotFoundError):
-                    if path.suffix in (".bin", ".part"):
+                    if path.suffix in (".bin", ".part") and path != part:
                         found.append((path.stat().st_mtime, path.stat().st_size, path))
+                        largest = max(largest, found[-1][1])
             left, killed = self._most - size, time.time() - KILLED
             for used, taken, path in sorted(found, reverse=True):
-                left -= taken
+                left -= largest if path.suffix == ".part" else taken
                 if left < 0 and (path.suffix == ".bin" or used < killed):
                     path.unlink(missing_ok=True)
+            part.touch()

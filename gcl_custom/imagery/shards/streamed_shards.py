@@ -27,6 +27,8 @@ from gcl_custom.recipe.store import StoreSettings
 
 STREAMED = "streamed.json"
 """In the folder of a store: where its shards come from."""
+SHARDS = "shards"
+"""Their folder below the address."""
 FETCHERS = 2
 """Shards that a process fetches at a time: one that is waited for, and one that will be."""
 
@@ -40,7 +42,7 @@ class Shard(NamedTuple):
     @property
     def name(self) -> str:
         """Its file below the address."""
-        return f"shards/{self.digest}.bin"
+        return f"{SHARDS}/{self.digest}.bin"
 
 
 def record_type(dtype: str, tile: tuple[int, int, int], masks: bool) -> np.dtype:

@@ -36,6 +36,8 @@ def test_what_is_written_is_read_and_fetched(tmp_path: Path) -> None:
     storage.write("a/b.bin", b"content")
     assert (storage.read("a/b.bin"), storage.size("a/b.bin")) == (b"content", 7)
     assert (tmp_path / "new/folder/a/b.bin").read_bytes() == b"content"
+    storage.write("a/c.bin", b"more")
+    assert (storage.sizes("a"), storage.sizes("none")) == ({"a/b.bin": 7, "a/c.bin": 4}, {})
     storage.fetch("a/b.bin", bytes_digest(b"content"), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"content"
 

@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -59,6 +60,24 @@ def test_processes_that_ask_at_the_same_time_share_one_download(tmp_path: Path) 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(8))) == {b"a"}
     assert fetched == [b"a"]
+
+
+def test_shards_that_are_fetched_at_the_same_time_have_room_together(tmp_path: Path) -> None:
+    """Each of two begins before the other one has written anything, as in two processes."""
+    for number, name in enumerate("abc"):
+        os.utime(ShardCache(tmp_path, 30).path(name, 10, writing(bytes(10))), (number, number))
+    both = Barrier(2)
+
+    def ask(name: str, size: int) -> None:
+        def fetch(part: Path) -> None:
+            both.wait(10)
+            part.write_bytes(bytes(size))
+
+        ShardCache(tmp_path, 30).path(name, size, fetch)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(ask, "de", (10, 5)))
+    assert names(tmp_path) == {"c", "d", "e"}
 
 
 def test_a_download_that_failed_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
