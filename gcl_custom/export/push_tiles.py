@@ -22,8 +22,9 @@ from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
-UPLOADS = 4
-"""Shards that are uploaded at a time. Each is held in memory meanwhile, and the next one is being made."""
+UPLOADS, UPLOAD_BYTES = 4, 2**29
+"""Shards that are uploaded at a time, at the most, and their bytes, which are held in memory meanwhile. Of large shards
+fsspec uploads several parts at a time by itself."""
 
 
 def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None:
@@ -52,8 +53,9 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
         raise UserError(f"{settings.address} holds packed tiles already. Add --overwrite, or give another address")
     parts = _parts(store, max(1, int(shard_mb * 1e6) // store.record.itemsize))
     shards, before, size = list[Shard](), 0, len(store) * store.record.itemsize
-    there = storage.sizes(SHARDS)
-    with progress(len(store), "pushing tiles") as bar, ThreadPoolExecutor(UPLOADS) as pool:
+    there, largest = storage.sizes(SHARDS), max(map(len, parts)) * store.record.itemsize
+    most = max(1, min(UPLOADS, UPLOAD_BYTES // largest))
+    with progress(len(store), "pushing tiles") as bar, ThreadPoolExecutor(most) as pool:
         uploads: deque[Future[None]] = deque()
         try:
             for part in parts:
@@ -62,7 +64,7 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
                 if there.get(shards[-1].name) == len(content):
                     before += 1
                 else:
-                    if len(uploads) == UPLOADS:
+                    if len(uploads) == most:
                         uploads.popleft().result()
                     uploads.append(pool.submit(storage.write, shards[-1].name, content))
                 bar.advance(len(part))
@@ -80,7 +82,7 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
         "data": settings_to_fit(dict(stage.settings["data"])),
         "facts": {**stage.facts, "content": bytes_digest(index)},
         "shards": len(shards),
-        "shard_bytes": max(shard.tiles for shard in shards) * store.record.itemsize,
+        "shard_bytes": largest,
     }
     storage.write(STORE, json.dumps(about, indent=1).encode())
     known = f", {before:,} of them there before" if before else ""

@@ -1,6 +1,7 @@
 """A whole recipe on two nodes of one process each, by the line in docs/many-devices.md. Both nodes are this machine."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -15,10 +16,17 @@ import command_line
 import pytest
 from drawn_imagery import draw
 from launched_processes import LIMIT, Two, free_port
+from object_store import BUCKET, ObjectStore
 from pages import ROOT, blocks
+from small_images import class_folders
 
 from gcl_custom.cli.main import app
 from gcl_custom.export import embed
+from gcl_custom.export.push_tiles import push_tiles
+from gcl_custom.files import file_digest
+from gcl_custom.imagery import pack_tiles
+from gcl_custom.recipe.file import load_recipe
+from gcl_custom.runs.run import Run
 
 RECIPE = command_line.TINY.replace("batch: 21", "batch: 20").replace(
     "  probe_every: 1\n", "  probe_every: 1\n  targets: {name: words, words: 16}\n"
@@ -30,6 +38,22 @@ TRAINED = ("tokenizer/vqgan.safetensors", "maskgit/maskgit.safetensors", "pretra
            "pretrain/gcl-0/history.json", "finetune/gcl-0-0.5-0.001/predictions.json",
            "compare/scores.json")  # fmt: skip
 RUN = "run mine.yaml --set hardware.nodes=2"
+SMALL = """
+data: {root: images, size: 16}
+pretrain:
+  backbone: test_resnet
+  anchor: raw
+  source: raw
+  epochs: 2
+  batch: 12
+  optimizer: {name: adamw, learning_rate: 1e-3}
+  method: {projector: [16, 16]}
+  probe_every: 2
+compare: {seeds: [0], arms: [gcl, supervised]}
+hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9, nodes: 2}
+"""
+STEPS, SHARD_BYTES, CACHED = 7, 4 * 3 * 16 * 16, 5
+"""Its steps an epoch, bytes of a shard of four of its tiles, and how many shards a cache holds."""
 
 
 def type_command(folder: Path, command: str) -> None:
@@ -84,8 +108,13 @@ def test_embedding_is_shared(undisturbed: Path, tmp_path: Path, monkeypatch: pyt
         assert (undisturbed / f"two{end}").read_bytes() == (undisturbed / f"one{end}").read_bytes()
 
 
-def torchrun(folder: Path) -> list[subprocess.Popen[str]]:
-    """The processes of the line in the docs, typed on two machines that are this one."""
+def torchrun(folder: Path, command: str = RUN, homes: tuple[Path, Path] | None = None) -> list[subprocess.Popen[str]]:
+    """The processes of the line in the docs, typed on two machines that are this one.
+
+    Args:
+        command: typed in place of the one in the docs.
+        homes: home of the user on each machine.
+    """
     (line,) = [
         words
         for block in blocks(ROOT / "docs" / "many-devices.md")
@@ -95,11 +124,13 @@ def torchrun(folder: Path) -> list[subprocess.Popen[str]]:
     ]
     typed = shlex.join(line).replace("10.0.0.1", "127.0.0.1").replace("29500", str(free_port()))
     assert typed.endswith(RUN)
+    typed = typed.removesuffix(RUN) + command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     quiet = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    own = [quiet | {"HOME": str(home)} for home in homes] if homes else [quiet] * 2
     return [
         subprocess.Popen(
-            shlex.split(typed.replace("--node-rank 0", f"--node-rank {node}")), cwd=folder, env=quiet, text=True,
+            shlex.split(typed.replace("--node-rank 0", f"--node-rank {node}")), cwd=folder, env=own[node], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for node in (0, 1)
@@ -111,20 +142,64 @@ def child_of(process: subprocess.Popen[str]) -> int:
     return int(child)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_the_line_in_the_docs_survives_a_kill(undisturbed: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(RECIPE)
-    first, second = torchrun(tmp_path)
-    begun = tmp_path / "runs" / "mine" / "pretrain" / "gcl-0" / "last.ckpt"
+def kill_the_second(nodes: list[subprocess.Popen[str]], begun: Path) -> list[tuple[str, str]]:
+    """Kill the process of the second node once a file is there, and give what both nodes have said."""
+    first, second = nodes
     while not begun.is_file() and first.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.01)
     os.kill(child_of(second), signal.SIGKILL)
-    said = [process.communicate(timeout=2 * LIMIT) for process in (first, second)]
+    said = [process.communicate(timeout=2 * LIMIT) for process in nodes]
     assert first.returncode != 0, said
     assert second.returncode != 0
     assert "error: One of the processes that work together was killed (number 1, on " in said[0][0] + said[0][1]
+    return said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_the_line_in_the_docs_survives_a_kill(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    kill_the_second(torchrun(tmp_path), tmp_path / "runs" / "mine" / "pretrain" / "gcl-0" / "last.ckpt")
     again = torchrun(tmp_path)
     said = [process.communicate() for process in again]
     assert [process.returncode for process in again] == [0, 0], said
     assert not said[1][0]
     assert bytes_of(tmp_path, MADE + TRAINED) == bytes_of(undisturbed, MADE + TRAINED)
+
+
+def cached(*folders: Path) -> None:
+    """See to it that caches hold whole shards, and not more than they may."""
+    for folder in folders:
+        shards = list(folder.glob("*.bin"))
+        assert 0 < len(shards) <= CACHED
+        assert all(file_digest(path) == path.stem for path in shards)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_nodes_train_from_object_storage(tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first the nodes share a cache, and after the kill each has one of its own."""
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "images", 120)
+    (tmp_path / "mine.yaml").write_text(SMALL)
+    packed = Run(tmp_path / "runs" / "here", load_recipe("mine.yaml"))
+    pack_tiles.pack_tiles(packed)
+    folders = {f"file://{tmp_path}/disk": tmp_path / "local", f"s3://{BUCKET}/small": tmp_path / "streamed"}
+    for address, folder in folders.items():
+        push_tiles(packed, address, SHARD_BYTES / 1e6, overwrite=False)
+        folder.mkdir()
+        (folder / "mine.yaml").write_text(SMALL)
+    (disk, local), (far, streamed) = folders.items()
+    store = {"cache_gb": CACHED * SHARD_BYTES / 1e9, "mixed_shards": 2}
+    command = " ".join(["pretrain mine.yaml", *(f"--set data.store.{key}={value}" for key, value in store.items())])
+    command, shared = f"{command} --set data.store.address=", "--set data.store.cache=cache"
+    ended = [(node.communicate(), node.returncode) for node in torchrun(local, f"{command}{disk} {shared}")]
+    assert [code for _, code in ended] == [0, 0], ended
+    trained = "pretrain/gcl-0"
+    begun = streamed / "runs" / "mine" / trained / "last.ckpt"
+    kill_the_second(torchrun(streamed, f"{command}{far} {shared}"), begun)
+    homes = tmp_path / "first", tmp_path / "second"
+    said = [node.communicate() for node in torchrun(streamed, f"{command}{far}", homes)]
+    assert (step := re.search(r"going on from step (\d+)", said[0][0])), said
+    assert int(step[1]) % STEPS, "it was killed within an epoch"
+    names = f"{trained}/backbone.safetensors", f"{trained}/history.json"
+    assert bytes_of(streamed, names) == bytes_of(local, names)
+    cached(streamed / "cache", *(home / ".cache/gcl-custom/shards" for home in homes))
