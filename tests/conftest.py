@@ -132,6 +132,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[ObjectStore]":
     store = ObjectStore(monkeypatch)
     for name, value in store.variables.items():
         monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(BUCKET)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # clients of another test's server
+    fsspec.filesystem("s3").mkdir(BUCKET)
     yield store
     store.stop()

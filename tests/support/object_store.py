@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,7 +42,9 @@ class ObjectStore:
         self.fetched, self.breaks_at, self.asked, self._port = 0, 0, threading.Event(), 0
         self._method = "GET"
         self.start()
-        self.variables = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}"}
+        address = f"http://127.0.0.1:{self._port}"
+        self.variables = {**KEYS, "AWS_ENDPOINT_URL": address}
+        urllib.request.urlopen(f"{address}/moto-api/reset", data=b"").close()  # what another test of this process left
 
     def start(self) -> None:
         self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
