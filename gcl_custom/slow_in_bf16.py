@@ -59,5 +59,6 @@ def avoid_slow_kernels(network: nn.Module) -> None:
 
 
 def _choose_attention(attention: Any, given: tuple[Any, ...]) -> None:
-    """Before a pass over tokens (b n d)."""
-    attention.fused_attn = not (_slow(given[0]) and given[0].shape[1] <= WRITTEN_OUT)
+    """Before a pass. Of maps, whose tokens are not counted along one axis, attention stays fused."""
+    x = given[0]
+    attention.fused_attn = not (_slow(x) and x.ndim == 3 and x.shape[1] <= WRITTEN_OUT)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers.attention2d import Attention2d
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
@@ -71,6 +72,9 @@ def test_attention_is_fused_but_where_a_gradient_in_bf16_follows() -> None:
         many = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=272, depth=1)
         avoid_slow_kernels(many)
         assert asked(fused, many, torch.randn(1, 3, 272, 272))[0] == 1  # 290 tokens
+        of_maps = Attention2d(16, num_heads=2)
+        avoid_slow_kernels(of_maps)
+        assert asked(fused, of_maps, torch.randn(1, 16, 20, 20))[0] == 1  # 400 tokens, of 16 channels
     times, in_fp32 = asked(fused, network, tiles)
     assert times == 2
     torch.testing.assert_close(in_fp32, plain(tiles).detach(), rtol=0, atol=0)

@@ -104,12 +104,13 @@ def _begin(run: Run) -> None:
 
 def fit_generator(run: Run) -> None:
     """Every stage that makes the generator ready."""
-    awaited = arms.awaited_of_generator(run.recipe)
-    if awaited != run.recipe.generator_stages:
-        then = f"once the {awaited[0]} is done" if awaited else "here"
+    if not arms.shows_generator(run.recipe):
+        what, when = "this generator", "here"
+        if arms.needs_generator(run.recipe):
+            what, when = "what comes after the tokenizer", "once the tokenizer is done"
         console.warn(
-            f"no pretraining of this recipe shows generative views, so none waits for all of this generator. To go on "
-            f"without the rest, stop {then} and type: gcl-custom pretrain {run.options}"
+            f"no pretraining of this recipe shows generative views, so none waits for {what}. To go on without it, "
+            f"stop {when} and type: gcl-custom pretrain {run.options}"
         )
     _begin(run)
     _generator(run, plan.generator(run))

@@ -86,7 +86,8 @@ def needs_reconstructions(recipe: Recipe) -> bool:
     return any(map(reads_reconstructions, _arms(recipe)))
 
 
-def _shows_generator(recipe: Recipe) -> bool:
+def shows_generator(recipe: Recipe) -> bool:
+    """Whether some pretraining of the recipe shows views or reconstructions by the generator."""
     return needs_views(recipe) or needs_reconstructions(recipe)
 
 
@@ -96,12 +97,12 @@ def _predicts_tokens(recipe: Recipe) -> bool:
 
 def needs_generator(recipe: Recipe) -> bool:
     """Whether some pretraining of the recipe waits for the generator, or for its tokenizer."""
-    return _shows_generator(recipe) or _predicts_tokens(recipe)
+    return shows_generator(recipe) or _predicts_tokens(recipe)
 
 
 def awaited_of_generator(recipe: Recipe) -> list[str]:
     """The generator's stages that some pretraining waits for, in the order of their work: all of them if it shows views
     or reconstructions, the tokenizer if it predicts tokens alone."""
-    if _shows_generator(recipe):
+    if shows_generator(recipe):
         return recipe.generator_stages
     return recipe.generator_stages[:1] if _predicts_tokens(recipe) else []

@@ -229,6 +229,7 @@ def test_a_generator_that_no_pretraining_shows_is_warned_of(
     for name, changes, stop in (
         ("objects-small", [], "stop here and"),
         ("objects-small", tokens, "stop once the tokenizer is done and"),
+        ("imagenet-noise", ["pretrain.source=raw", "compare.arms=[gcl]"], "stop here and"),  # it has no such stages
         ("eurosat-scratch", [], None),
         ("eurosat-scratch", tokens, None),
     ):
