@@ -10,7 +10,7 @@ import torch
 from command_line import COMMAND, environment
 from dying import dies_at
 from masked_tiles import draw
-from object_store import BUCKET, ObjectStore
+from object_store import BUCKET, SMALL, ObjectStore
 from small_images import class_folders
 
 from gcl_custom.errors import UserError
@@ -26,20 +26,6 @@ from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
-RECIPE = """
-data: {root: images, size: 16}
-pretrain:
-  backbone: test_resnet
-  anchor: raw
-  source: raw
-  epochs: 3
-  batch: 4
-  optimizer: {name: adamw, learning_rate: 1e-3}
-  method: {projector: [16, 16]}
-  probe_every: 3
-compare: {seeds: [0], arms: [gcl, supervised]}
-hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9}
-"""
 TILE_BYTES = 3 * 16 * 16
 FOUR = 4 * TILE_BYTES / 1e6
 """Megabytes of four tiles."""
@@ -192,7 +178,7 @@ def test_training_from_object_storage_outlives_a_lost_connection(
     """Each process is another machine. All but the first have no images, and room for a part of the shards alone."""
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "images", 60)
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    (tmp_path / "tiny.yaml").write_text(SMALL)
     run = Run(tmp_path / "runs" / "here", load_recipe("tiny.yaml"))
     pack_tiles.pack_tiles(run)
     address = f"s3://{BUCKET}/tiny"
@@ -202,7 +188,7 @@ def test_training_from_object_storage_outlives_a_lost_connection(
     def machine(name: str, address: str) -> subprocess.Popen[str]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        (folder / "tiny.yaml").write_text(RECIPE)
+        (folder / "tiny.yaml").write_text(SMALL)
         store = {"address": address, "cache": "cache", "cache_gb": 4 * FOUR / 1e3, "mixed_shards": 2, "retries": 3}
         given = [part for key, value in store.items() for part in ("--set", f"data.store.{key}={value}")]
         command = [*COMMAND, "pretrain", "tiny.yaml", *given]

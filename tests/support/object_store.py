@@ -12,6 +12,21 @@ from moto.server import ThreadedMotoServer
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "bucket"
+SMALL = """
+data: {root: images, size: 16}
+pretrain:
+  backbone: test_resnet
+  anchor: raw
+  source: raw
+  epochs: 3
+  batch: 4
+  optimizer: {name: adamw, learning_rate: 1e-3}
+  method: {projector: [16, 16]}
+  probe_every: 3
+compare: {seeds: [0], arms: [gcl, supervised]}
+hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9}
+"""
+"""A recipe that trains on tiles as they are, in a second."""
 
 
 class ObjectStore:

@@ -16,7 +16,7 @@ import command_line
 import pytest
 from drawn_imagery import draw
 from launched_processes import LIMIT, Two, free_port
-from object_store import BUCKET, ObjectStore
+from object_store import BUCKET, SMALL, ObjectStore
 from pages import ROOT, blocks
 from small_images import class_folders
 
@@ -38,22 +38,8 @@ TRAINED = ("tokenizer/vqgan.safetensors", "maskgit/maskgit.safetensors", "pretra
            "pretrain/gcl-0/history.json", "finetune/gcl-0-0.5-0.001/predictions.json",
            "compare/scores.json")  # fmt: skip
 RUN = "run mine.yaml --set hardware.nodes=2"
-SMALL = """
-data: {root: images, size: 16}
-pretrain:
-  backbone: test_resnet
-  anchor: raw
-  source: raw
-  epochs: 4
-  batch: 12
-  optimizer: {name: adamw, learning_rate: 1e-3}
-  method: {projector: [16, 16]}
-  probe_every: 2
-compare: {seeds: [0], arms: [gcl, supervised]}
-hardware: {precision: fp32, accelerator: cpu, checkpoint_minutes: 1e-9, nodes: 2}
-"""
 STEPS, SHARD_BYTES, CACHED = 28, 4 * 3 * 16 * 16, 5
-"""Its steps, bytes of a shard of four of its tiles, and how many shards a cache holds."""
+"""Of the training from object storage: its steps, bytes of a shard of four tiles, and how many shards a cache holds."""
 
 
 def type_command(folder: Path, command: str) -> None:
@@ -188,8 +174,11 @@ def test_nodes_train_from_object_storage(tmp_path: Path, server: ObjectStore, mo
         folder.mkdir()
         (folder / "mine.yaml").write_text(SMALL)
     (disk, local), (far, streamed) = folders.items()
-    store = {"cache_gb": CACHED * SHARD_BYTES / 1e9, "mixed_shards": 2}
-    command = " ".join(["pretrain mine.yaml", *(f"--set data.store.{key}={value}" for key, value in store.items())])
+    settings = {
+        "hardware.nodes": 2, "pretrain.epochs": 4, "pretrain.batch": 12, "pretrain.probe_every": 2,
+        "data.store.cache_gb": CACHED * SHARD_BYTES / 1e9, "data.store.mixed_shards": 2,
+    }  # fmt: skip
+    command = " ".join(["pretrain mine.yaml", *(f"--set {key}={value}" for key, value in settings.items())])
     command, shared = f"{command} --set data.store.address=", "--set data.store.cache=cache"
     ended = [(node.communicate(), node.returncode) for node in torchrun(local, f"{command}{disk} {shared}")]
     assert [code for _, code in ended] == [0, 0], ended
