@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
+from time import sleep
 
 import pytest
 import torch
@@ -185,38 +186,45 @@ def test_training_from_object_storage_outlives_a_lost_connection(
     push_tiles(run, address, FOUR, overwrite=False)
     push_tiles(run, f"file://{tmp_path}/shared", FOUR, overwrite=False)
 
-    def machine(name: str, address: str) -> subprocess.Popen[str]:
+    def machine(name: str, address: str) -> subprocess.Popen[bytes]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "tiny.yaml").write_text(SMALL)
         store = {"address": address, "cache": "cache", "cache_gb": 4 * FOUR / 1e3, "mixed_shards": 2, "retries": 3}
         given = [part for key, value in store.items() for part in ("--set", f"data.store.{key}={value}")]
         command = [*COMMAND, "pretrain", "tiny.yaml", *given]
-        return subprocess.Popen(
-            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        with open(folder / "said.txt", "w") as said:
+            return subprocess.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=subprocess.STDOUT)
+
+    def said(name: str) -> str:
+        return (tmp_path / name / "said.txt").read_text()
+
+    def waits(process: subprocess.Popen[bytes], times: int) -> None:
+        """Wait until the process has said so many times that it tries again."""
+        while said("broken").count("Trying again in 0.5 s") < times:
+            assert process.poll() is None, said("broken")
+            sleep(0.1)
 
     undisturbed = machine("undisturbed", f"file://{tmp_path}/shared")
     server.break_at(15)
     broken = machine("broken", address)
     server.stop_when_asked(broken)
+    waits(broken, 1)
     server.break_at(15)
     server.start()
     server.stop_when_asked(broken)
-    said, _ = broken.communicate(timeout=300)
-    assert broken.returncode == 1, said
-    assert said.count("Trying again in 0.5 s") > 1
-    assert "Traceback" not in said
-    assert said.count("error: ") == 1
-    assert "cannot be had in 4 attempts" in said
-    assert "type the same command again" in said
+    waits(broken, 2)
+    assert broken.wait(300) == 1, said("broken")
+    assert "Traceback" not in said("broken")
+    assert said("broken").count("error: ") == 1
+    assert "cannot be had in 4 attempts" in said("broken")
+    assert "type the same command again" in said("broken")
     server.break_at(0)
     server.start()
-    resumed = machine("broken", address)
-    said, _ = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, said
-    assert "going on from step" in said
-    assert undisturbed.communicate(timeout=300)[0].count("epoch 3/3") == 1
+    assert machine("broken", address).wait(300) == 0, said("broken")
+    assert "going on from step" in said("broken")
+    assert undisturbed.wait(300) == 0, said("undisturbed")
+    assert said("undisturbed").count("epoch 3/3") == 1
     assert weights(tmp_path / "undisturbed") == weights(tmp_path / "broken")
     for name in ("undisturbed", "broken"):
         assert sum(path.stat().st_size for path in (tmp_path / name / "cache").glob("*.bin")) <= 4 * FOUR * 1e6

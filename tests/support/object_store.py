@@ -69,10 +69,10 @@ class ObjectStore:
     def stop(self) -> None:
         self._server.stop()
 
-    def stop_when_asked(self, client: subprocess.Popen[str]) -> None:
+    def stop_when_asked(self, client: subprocess.Popen[bytes]) -> None:
         """Wait until the client has asked for the shard, and stop."""
         while not self.asked.wait(0.1):
-            assert client.poll() is None, client.communicate()[0]
+            assert client.poll() is None, client.args
         self.stop()
 
     def break_at(self, fetch: int, method: str = "GET") -> None:

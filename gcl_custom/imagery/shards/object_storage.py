@@ -43,6 +43,8 @@ class ObjectStorage:
                 f"{self.address} cannot be opened: {error}. For s3:// type: pip install "
                 f"'gcl-custom[object-storage]'. For others install the package that fsspec names"
             ) from None
+        if hasattr(self._files, "retries"):
+            self._files.retries = 1  # s3fs and gcsfs have attempts of their own, of which nobody is told
 
     def read(self, name: str) -> bytes:
         """The content of a file.
