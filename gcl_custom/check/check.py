@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from rich.table import Table
 
 from gcl_custom.check.found_tiles import FoundTiles
@@ -25,7 +24,7 @@ from gcl_custom.reporting import split_map
 from gcl_custom.runs import arms
 from gcl_custom.runs.run import Run
 from gcl_custom.training.boards.kinds import require_loggers
-from gcl_custom.training.devices import require_devices
+from gcl_custom.training.devices import described, pick_device, require_devices
 from gcl_custom.weights import on_disk
 from gcl_custom.weights.needed import licences, needed
 
@@ -186,9 +185,8 @@ def show_costs(rows: "Sequence[StageCost]", run: Run) -> None:
     memory = in_bytes(max(row.memory or 0 for row in rows))
     table.add_row("all", "", f"{least}{duration(seconds)}", memory, in_bytes(disk), style="bold")
     console.print(table)
-    threads = torch.get_num_threads()
-    device = "GPU" if torch.cuda.is_available() else f"CPU with {counted(threads, 'thread')}"
-    say(f"time: measured steps on this {device} as busy as it is now, without evaluations; memory: of the networks")
+    device = described(pick_device(run.recipe.hardware))
+    say(f"time: measured steps on {device}, as busy as it is now, without evaluations; memory: of the networks")
     if (devices := run.recipe.hardware.processes) > 1:
         say(f"time is that of one device; {devices} will share the training and the views")
     if unmeasured:

@@ -130,7 +130,7 @@ def _encoded(recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts) -> tuple
 def _captions(
     recipe: Recipe, tiles: FoundTiles, costs: MaybeTokenCosts, weights: Mapping[str, int]
 ) -> Iterator[StageCost]:
-    count = len(tiles.split)
+    count = tiles.count("train") + tiles.count("valid")
     yield StageCost("captions", counted(count, "tile"), None, None, count * CAPTION, UNKNOWN)
 
 

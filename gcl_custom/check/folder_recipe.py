@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from gcl_custom.imagery.decoding import Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, common_form, layout_of
 from gcl_custom.imagery.read_tile import side_of
+from gcl_custom.imagery.tile_store import spread
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.recipe.file import band_names, card_of, load_recipe, shipped
 from gcl_custom.recipe.names import run_name
@@ -19,7 +22,7 @@ MEANT_FOR = 2000
 MOST_REPEATED = 4
 """How many times as many epochs fewer tiles get at most."""
 MEASURED = 48
-"""Files whose sides are measured, spread evenly over the paths."""
+"""Most files whose sides are measured, spread evenly over the paths."""
 SMALLER = 0.05
 """Share of files that may be smaller than a tile; see data.bad_files."""
 
@@ -53,9 +56,9 @@ def folder_recipe(folder: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 def shorter_sides(root: Path, tiles: Sequence[FoundTile]) -> Iterator[int]:
     """The shorter sides of some files, in pixels."""
-    for tile in tiles[:: max(1, len(tiles) // MEASURED)]:
+    for number in spread(torch.arange(len(tiles)), MEASURED).tolist():
         try:
-            yield side_of(root, tile.source)
+            yield side_of(root, tiles[number].source)
         except Unusable:
             continue
 

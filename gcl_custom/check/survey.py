@@ -240,9 +240,8 @@ def _duplicates(looks: Mapping[Source, "Look"], splits: Mapping[Source, int]) ->
             np.concatenate([look.hash for look in found]),
             np.concatenate([look.telling for look in found]),
         )
-        pairs = near_pairs(hashes, telling, np.array(split)).tolist()
-        alike = [(sources[one], sources[two]) for one, two in pairs if found[one].digest != found[two].digest]
-        if alike:
+        pairs = near_pairs(hashes, telling, np.array(split), digests=[look.digest for look in found]).tolist()
+        if alike := [(sources[one], sources[two]) for one, two in pairs]:
             warn(of_alike(alike))
 
 

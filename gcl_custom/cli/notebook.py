@@ -87,7 +87,7 @@ def embed(
         runs: folder of all runs.
 
     Returns:
-        Columns file, representation, x, y, crs, longitude and latitude, a row for each file by path.
+        Columns file, representation, x, y, crs, longitude, latitude and geometry, a row for each file by path.
 
     Raises:
         UserError: there is no such run, arm or folder, or no usable image in it.

@@ -34,10 +34,10 @@ from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.figures import FLOORS
 from gcl_custom.files import file_digest
-from gcl_custom.generator.loading import PARTS, load_as_backbone
+from gcl_custom.generator.loading import PARTS, load_as_backbone, stages_of
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, start, trained_backbone
-from gcl_custom.pretraining.backbones import Enlarged, Normalised
+from gcl_custom.pretraining.backbones import Enlarged, Normalised, Rescaled
 from gcl_custom.pretraining.description import Description, described
 from gcl_custom.randomness import derive
 from gcl_custom.recipe.evaluation import Arm
@@ -126,8 +126,8 @@ def _other_run(run: Run, where: str, text: str) -> tuple[Run, str]:
     return kept_run(runs / name), behind
 
 
-def _require_bands(run: Run, store: TileStore, other: Run, where: str) -> TileStore:
-    """The tiles of another run, which have the bands of these."""
+def _tiles_of(run: Run, store: TileStore, other: Run, where: str) -> tuple[TileStore, str]:
+    """The tiles of another run, which have the bands of these, and what its networks see of these, in words."""
     tiles = TileStore(plan.tiles(other).path)
     if tiles.bands != store.bands:
         raise UserError(
@@ -135,7 +135,25 @@ def _require_bands(run: Run, store: TileStore, other: Run, where: str) -> TileSt
             f"has tiles of "
             f"{store.bands}. Evaluate it on imagery with the same bands"
         )
-    return tiles
+    if _scaled_alike(store, tiles):
+        return tiles, "unit tiles"
+    if store.dtype != tiles.dtype:
+        return tiles, f"unit tiles, made of {store.dtype} where run {other.name} has {tiles.dtype}"
+    return tiles, f"tiles scaled as those of run {other.name}"
+
+
+def _scaled_alike(store: TileStore, other: TileStore) -> bool:
+    return torch.equal(store.low, other.low) and torch.equal(store.high, other.high)
+
+
+def _rescaled(network: nn.Module, store: TileStore, other: TileStore) -> nn.Module:
+    """The network of a run with other tiles, which sees the same stored value as the same number on these.
+
+    Only values of one type are compared: of 8 and of 16 bits, nothing says which belong together.
+    """
+    if store.dtype != other.dtype or _scaled_alike(store, other):
+        return network
+    return Rescaled(network, (store.low, store.high), (other.low, other.high))
 
 
 def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
@@ -152,15 +170,15 @@ def _of_run(run: Run, store: TileStore, name: str, spec: str, text: str) -> Give
             f"finished arms: {there}. Run: gcl-custom compare-supervised {other.options}"
         )
     settings = other.recipe.pretrain
-    _require_bands(run, store, other, where)
+    tiles, plainly = _tiles_of(run, store, other, where)
 
     def build(seed: int) -> tuple[nn.Module, int]:
         network, width = trained_backbone.network_of(other, pretrained[cast(Arm, arm), seed], store.bands)
-        return _fitting(network, store, where), width
+        return _fitting(_rescaled(network, store, tiles), store, where), width
 
     identity = {"network": settings.backbone, "stem": settings.stem}
     found = normalisation(settings, store.bands)
-    sees = _in_words(*found) if found else "unit tiles"
+    sees = _in_words(*found, plainly) if found else plainly
     return GivenBackbone(
         name, spec, seeds, False, identity, sees, lambda seed: [pretrained[cast(Arm, arm), seed]], build
     )
@@ -172,17 +190,16 @@ def _of_generator(run: Run, store: TileStore, name: str, spec: str, text: str) -
     part = part or "hidden"
     if part not in PARTS:
         raise UserError(f"{where}: {part!r} is no part of a generator. There are: {', '.join(PARTS)}")
-    tiles = _require_bands(run, store, other, where)
+    tiles, sees = _tiles_of(run, store, other, where)
     if tiles.size != store.size:
         raise UserError(f"{where}: it was trained on tiles of {tiles.size} px, and these have {store.size}")
 
     def build(_: int) -> tuple[nn.Module, int]:
-        return load_as_backbone(other, tiles, part, where)
+        network, width = load_as_backbone(other, tiles, part, where)
+        return _rescaled(network, store, tiles), width
 
-    stages = [plan.tokenizer(other), plan.maskgit(other)]
-    return GivenBackbone(
-        name, spec, run.recipe.compare.seeds, True, {"generator": part}, "unit tiles", lambda _: stages, build
-    )
+    stages = stages_of(other, part, where)
+    return GivenBackbone(name, spec, run.recipe.compare.seeds, True, {"generator": part}, sees, lambda _: stages, build)
 
 
 def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) -> GivenBackbone:
@@ -207,7 +224,7 @@ def _of_timm(recipe: Recipe, store: TileStore, name: str, spec: str, text: str) 
         start.fit_bands(where, found, net, store)
         return _fitting(_at(Normalised(net, mean, deviation), at), store, where), width
 
-    sees, seen = _in_words(mean, deviation, at), max(about.input_size[1:])
+    sees, seen = _in_words(mean, deviation, _tiles_in_words(at)), max(about.input_size[1:])
     if at is None and seen > store.size:
         sees += f"; its weights have seen {seen} px, the tiles have {store.size} (:at={seen} enlarges them)"
     identity = {
@@ -250,7 +267,7 @@ def _of_file(recipe: Recipe, store: TileStore, name: str, spec: str, path: Path,
     if normalised:
         mean, deviation = _normalisation(network, store, where, about)
         identity |= {"mean": mean, "deviation": deviation}
-        sees = _in_words(mean, deviation, at)
+        sees = _in_words(mean, deviation, sees)
 
     def build(_: int) -> tuple[nn.Module, int]:
         net, width = backbones.build(network, store.bands, stem, where)
@@ -342,11 +359,11 @@ def _tiles_in_words(at: int | None) -> str:
     return "unit tiles" if at is None else f"unit tiles enlarged to {at} px"
 
 
-def _in_words(mean: Sequence[float], deviation: Sequence[float], at: int | None = None) -> str:
+def _in_words(mean: Sequence[float], deviation: Sequence[float], tiles: str) -> str:
     def three(values: Sequence[float]) -> str:
         return " ".join(f"{value:g}" for value in values)
 
-    return f"{_tiles_in_words(at)}, less the mean {three(mean)} and over the deviation {three(deviation)}"
+    return f"{tiles}, less the mean {three(mean)} and over the deviation {three(deviation)}"
 
 
 def _fitting(network: nn.Module, store: TileStore, where: str) -> nn.Module:

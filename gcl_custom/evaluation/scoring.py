@@ -238,9 +238,7 @@ def _train(
     stage: Stage, store: TileStore, recipe: Recipe, build: BuildBackbone, share: str, seed: int, rate: float
 ) -> dict[str, Any]:
     index = train_tiles(store, share, seed)
-    processes = recipe.hardware.processes
-    batch = max(1, min(recipe.compare.batch, len(index)) // processes) * processes
-    batches = Batches(index, batch, seed, store.read, store)
+    batches = Batches(index, recipe.compare.batch, seed, store.read, store, recipe.hardware.processes)
     if share == "all":
         epochs = recipe.compare.epochs_on_all(recipe.pretrain.epochs, batches.steps_per_epoch)
     else:

@@ -28,7 +28,8 @@ def fit_maskgit(run: Run) -> None:
     store = TileStore(plan.tiles(run).path)
     tokenizer = load_tokenizer(run, store)
     tokens = Tokens(plan.tokens(run).path, store)
-    batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read)
+    processes = recipe.hardware.processes
+    batches = Batches(store.index("train"), settings.batch, recipe.seed, tokens.read, shares=processes)
     training = MaskGITTraining(recipe, store, tokens, tokenizer, batches.steps_per_epoch)
     trained = 0
     if settings.epochs:

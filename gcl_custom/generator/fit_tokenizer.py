@@ -33,7 +33,8 @@ def fit_tokenizer(run: Run) -> None:
     stage.begin()
     recipe, settings = run.recipe, run.recipe.tokens.tokenizer
     store = TileStore(plan.tiles(run).path)
-    batches = Batches(store.index("train"), settings.batch, recipe.seed, store.read, store)
+    processes = recipe.hardware.processes
+    batches = Batches(store.index("train"), settings.batch, recipe.seed, store.read, store, processes)
     training = TokenizerTraining(recipe, store, batches.steps_per_epoch)
     if settings.epochs:
         fit(training, batches, stage, recipe.hardware, settings.epochs, recipe.seed)
@@ -46,7 +47,7 @@ def fit_tokenizer(run: Run) -> None:
         quality = measured.of(training.net)
     found = measured.recognised()
     parameters = sum(parameter.numel() for parameter in training.net.parameters())
-    warnings = list(training.warnings(quality["codes_used"]).values())
+    warnings = list(training.warnings(quality["codes_used"], measured.possible, 1.0).values())
     if found:
         quality |= found.facts()
         if line := found.warning("reconstructions", MORE_DETAIL):

@@ -31,6 +31,7 @@ from gcl_custom.recipe.generator import (
 )
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
+from gcl_custom.runs.stage import Stage
 from gcl_custom.training.devices import autocast, pick_device, precision_of
 
 if TYPE_CHECKING:  # brought by libraries that only these generators need
@@ -164,6 +165,18 @@ PARTS = ("hidden", "tokens")
 """What an own generator gives as a backbone: MaskGIT's states, or the histogram of tokens."""
 
 
+def stages_of(run: Run, part: str, where: str) -> list[Stage]:
+    """The stages that a part of a run's own generator comes from.
+
+    Raises:
+        UserError: the generator has no tokens of its own.
+    """
+    settings = run.recipe.generator
+    if not isinstance(settings, TokenGeneratorSettings):
+        raise UserError(f"{where}: the generator of run {run.name}, {settings.name}, has no tokens of its own")
+    return [plan.tokenizer(run), plan.maskgit(run)][: 2 if part == "hidden" else 1]
+
+
 def load_as_backbone(run: Run, store: TileStore, part: str, where: str) -> tuple[nn.Module, int]:
     """A part of a run's own generator as a backbone, and its width.
 
@@ -175,15 +188,12 @@ def load_as_backbone(run: Run, store: TileStore, part: str, where: str) -> tuple
     Raises:
         UserError: the run has no finished generator of its own.
     """
-    settings = run.recipe.generator
-    if not isinstance(settings, TokenGeneratorSettings):
-        raise UserError(f"{where}: the generator of run {run.name}, {settings.name}, has no tokens of its own")
-    needed = [plan.tokenizer(run), plan.maskgit(run)][: 2 if part == "hidden" else 1]
-    if missing := [stage.name for stage in needed if not stage.done]:
+    if missing := [stage.name for stage in stages_of(run, part, where) if not stage.done]:
         raise UserError(
             f"{where}: run {run.name} has not finished its {' and its '.join(missing)}. Run: gcl-custom fit-generator "
             f"{run.options}"
         )
+    settings = run.recipe.tokens
     if isinstance(settings.tokenizer, PublicTokenizerSettings) or isinstance(settings.maskgit, PublicMaskGITSettings):
         raise UserError(f"{where}: the generator of run {run.name} is a public one; only an own one is read here")
     tokenizer = load_tokenizer(run, store)

@@ -29,13 +29,14 @@ from gcl_custom.generator.own.vqgan_loss import Adversary, Reconstruction, adver
 from gcl_custom.generator.token_generator import TokenGenerator
 from gcl_custom.generator.token_store import Tokens
 from gcl_custom.imagery.symmetry import turn, ways
-from gcl_custom.imagery.tile_store import TileStore, thinned
+from gcl_custom.imagery.tile_store import TileStore, even_places, thinned
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.measures.recognised import Recognised, recognised
 from gcl_custom.measures.similarity import structural_similarity
 from gcl_custom.pictures import grid
 from gcl_custom.randomness import Randomness, derive
 from gcl_custom.recipe.features import WithoutNetworkSettings
+from gcl_custom.recipe.generator import TokenizerSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.schedules import flat_since, rise_stay_fall, rise_times_cosine
 from gcl_custom.training.batches import Batch
@@ -79,6 +80,9 @@ class TokenizerTraining(Trainable):
     Both learn from one backward pass, since their losses share no parameters.
     """
 
+    saturated: Int[Tensor, ""]
+    """Number of evaluations in a row at which the discriminator told real tiles from reconstructions."""
+
     def __init__(self, recipe: Recipe, store: TileStore, steps_per_epoch: int) -> None:
         super().__init__()
         self.settings, self.symmetry = recipe.tokens.tokenizer, recipe.data.symmetry
@@ -92,7 +96,8 @@ class TokenizerTraining(Trainable):
         self.network = feature_network(self.settings.perceptual)
         compared = None if isinstance(self.settings.perceptual, WithoutNetworkSettings) else self.network
         self.reconstruction = Reconstruction(self.settings.perceptual.weight, compared)
-        self._share_done, self._saturated = 0.0, 0
+        self._share_done = 0.0
+        self.register_buffer("saturated", torch.tensor(0))
         self._warned: set[str] = set()
         self._validation = evenly(store.index("valid"), TOKENIZER_TILES)
         self._quality = Quality(store, self._validation, self.network)
@@ -137,31 +142,30 @@ class TokenizerTraining(Trainable):
 
     def evaluate(self) -> dict[str, float]:
         quality = self._quality.of(self.net)
-        for kind, line in self.warnings(quality["codes_used"]).items():
+        won = self.adversary.mean_real > 1 and self.adversary.mean_fake < -1
+        self.saturated.copy_(self.saturated + 1 if won else torch.tensor(0))
+        for kind, line in self.warnings(quality["codes_used"], self._quality.possible, self._share_done).items():
             if kind not in self._warned:
                 warn(line)
             self._warned.add(kind)
         return quality
 
-    def warnings(self, codes_used: float) -> dict[str, str]:
-        """What goes wrong in training -> a line on it, for a reader."""
-        lines = {}
-        revive_after: int = getattr(self.settings, "revive_after", 0)  # public tokenizers revive none
-        if self.steps <= revive_after and codes_used < 0.5:
-            lines["short"] = (
-                f"only {codes_used:.0%} of the codes are used: the training has {counted(self.steps, 'step')}, "
-                f"and unused codes "
-                f"are revived after {revive_after}. Raise generator.tokenizer.epochs or lower "
-                f"generator.tokenizer.revive_after"
-            )
-        elif self._share_done > 0.1 and self._share_done * self.steps > revive_after and codes_used < 0.5:
-            lines["codebook"] = (
-                f"the codebook is collapsing: only {codes_used:.0%} of the codes are used. "
-                f"Lower generator.tokenizer.revive_after, code_width or learning_rate"
-            )
-        won = self.adversary.mean_real > 1 and self.adversary.mean_fake < -1
-        self._saturated = self._saturated + 1 if won else 0
-        if self._saturated >= 3:
+    def warnings(self, codes_used: float, possible: float, share_done: float) -> dict[str, str]:
+        """What goes wrong in training -> a line on it, for a reader. ``possible`` is that of ``Quality``."""
+        lines, own = {}, self.settings if isinstance(self.settings, TokenizerSettings) else None
+        if own and codes_used < 0.5 * possible:
+            used = f"only {codes_used:.0%} of the codes are used"
+            if self.steps <= own.revive_after:
+                lines["short"] = (
+                    f"{used}: the training has {counted(self.steps, 'step')}, and unused codes are revived after "
+                    f"{own.revive_after}. Raise generator.tokenizer.epochs or lower generator.tokenizer.revive_after"
+                )
+            elif share_done > 0.1 and share_done * self.steps > own.revive_after:
+                lines["codebook"] = (
+                    f"the codebook is collapsing: {used}. Lower generator.tokenizer.revive_after, code_width or "
+                    f"learning_rate"
+                )
+        if self.saturated >= 3:
             lines["discriminator"] = (
                 "the discriminator is winning: it has told real tiles from reconstructions for three evaluations. "
                 "Raise generator.tokenizer.lecam or adversary_start, or lower adversary_weight"
@@ -179,7 +183,7 @@ def evenly(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
     ``spread`` rounds instead: with it, tokenizers would be measured on other tiles than the published ones.
     """
-    return index[torch.linspace(0, len(index) - 1, min(most, len(index))).long()]
+    return index[even_places(len(index), most).long()]
 
 
 class Quality:
@@ -192,6 +196,8 @@ class Quality:
 
     seen: tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]
     """The network's features of the tiles and of the last reconstructions."""
+    possible: float
+    """Share of the codes that as many tokens would show if all codes were equally frequent."""
 
     def __init__(self, store: TileStore, index: Int[Tensor, " n"], network: FeatureNetwork) -> None:
         self._store, self._index, self._network = store, index, network
@@ -215,6 +221,7 @@ class Quality:
             self._features = torch.cat(features_real)
         self.seen = self._features, torch.cat(features_fake)
         codes_used, perplexity = share_and_perplexity(counts)
+        self.possible = 1 - math.exp(-counts.sum().item() / len(counts))
         return {
             "psnr": torch.cat(psnr).mean().item(),
             "ssim": torch.cat(ssim).mean().item(),

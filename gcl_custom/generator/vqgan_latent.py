@@ -19,6 +19,8 @@ from gcl_custom.randomness import Randomness
 
 BLOCK = 32
 """Tiles whose features are computed at a time."""
+LEAST_DEVIATION = 1e-6
+"""Of a channel: edits divide by it, and a dead channel has none."""
 
 
 class VqganLatent(AllLatent):
@@ -38,7 +40,8 @@ class VqganLatent(AllLatent):
         with torch.no_grad():
             blocks = [self.vqgan.encode(block.to(device)) for block in some.split(BLOCK)]
         features = rearrange(torch.cat(blocks), "b d h w -> d (b h w)")
-        self.mean, self.deviation = features.mean(1)[:, None, None], features.std(1)[:, None, None]
+        self.mean = features.mean(1)[:, None, None]
+        self.deviation = features.std(1).clamp(min=LEAST_DEVIATION)[:, None, None]
 
     @torch.inference_mode()
     def encode(self, tiles: Float[Tensor, "b c y x"], rng: Randomness) -> Float[Tensor, "b d h w"]:

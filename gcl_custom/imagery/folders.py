@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from gcl_custom.counted import counted, examples
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.band_files import refuse_band_files
@@ -38,14 +40,14 @@ from gcl_custom.imagery.layouts import (
 from gcl_custom.imagery.read_tile import cut, header_of, labels_of_windows
 from gcl_custom.imagery.scenes.array_scenes import axes_in_words
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.tile_store import SPLITS, SplitName
+from gcl_custom.imagery.tile_store import SPLITS, SplitName, spread
 from gcl_custom.imagery.values.bands import with_bands
 from gcl_custom.measures.label_kind import LabelKind, NamedKind
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL, kind_in_recipe, kind_in_table
 from gcl_custom.recipe.imagery import Card, DataSettings, ScenesSettings, SplitLists
 
 FORM_SAMPLE = 256
-"""Number of headers that decide the number of bands and the integer type, spread evenly over the paths."""
+"""Most headers that decide the number of bands and the integer type, spread evenly over the paths."""
 
 
 class FoundTile(NamedTuple):
@@ -257,9 +259,9 @@ def common_form(
     """
     paths = list(dict.fromkeys(tile.source.path for tile in tiles))
     forms, reasons = Counter[Form](), Counter[str]()
-    for path in paths[:: max(1, len(paths) // FORM_SAMPLE)]:
+    for number in spread(torch.arange(len(paths)), FORM_SAMPLE).tolist():
         try:
-            forms[header_of(root, Source(path), without, scenes)] += 1
+            forms[header_of(root, Source(paths[number]), without, scenes)] += 1
         except Unusable as problem:
             reasons[str(problem)] += 1
     if not forms:

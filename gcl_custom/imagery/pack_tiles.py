@@ -362,11 +362,11 @@ def _index(
 
 
 def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Source, Source]]:
-    """Pairs of tiles in different splits that show nearly the same picture, without exact copies."""
+    """Tiles that show nearly the same picture as one in another split, with the first such, without exact copies."""
     parts = [difference_hashes(store.read(part)) for part in torch.arange(len(store)).split(HASHED)]
     hashes, telling = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-    pairs = near_pairs(hashes, telling, store.split.numpy()).tolist()
-    return [(store.sources[one], store.sources[other]) for one, other in pairs if digests[one] != digests[other]]
+    pairs = near_pairs(hashes, telling, store.split.numpy(), digests=digests).tolist()
+    return [(store.sources[one], store.sources[other]) for one, other in pairs]
 
 
 def _content(digests: Sequence[str], store: TileStore, masks: str) -> str:

@@ -347,8 +347,8 @@ def random_split(
         among: the splits to divide between, train first; fewer than three if folders give the others.
 
     The split of a tile depends on the seed, its source and its rank in its class, not on the order of the tiles. One
-    tile more or less moves at most the tiles at the borders. A class of three tiles or more is in every split, a
-    smaller one in train only.
+    tile more or less moves at most the tiles at the borders. A class of as many tiles as there are splits in ``among``
+    or more is in each of them, a smaller one in train only.
     """
     result = torch.zeros(len(sources), dtype=torch.int64)
     given = [getattr(split, name) for name in among]

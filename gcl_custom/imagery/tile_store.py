@@ -68,9 +68,18 @@ def scaled(
     return ((raw.float() - low) / (high - low)).clamp_(0, 1)
 
 
+def even_places(count: int, most: int) -> Float[Tensor, " m"]:
+    """At most ``most`` places from 0 to count - 1 in even steps, not rounded.
+
+    Beyond 2^24, float32 lacks whole numbers. Below, float64 would round to other tiles than the published ones.
+    """
+    dtype = torch.float32 if count <= 2**24 else torch.float64
+    return torch.linspace(0, count - 1, min(count, most), dtype=dtype)
+
+
 def spread(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
     """Choose at most ``most`` entries, spread evenly from the first to the last."""
-    return index[torch.linspace(0, len(index) - 1, min(len(index), most)).round().long()]
+    return index[even_places(len(index), most).round().long()]
 
 
 def thinned(index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
@@ -253,7 +262,7 @@ class TileStore:
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def watched(self, most: int) -> Int[Tensor, " m"]:
-        """At most ``most`` validation tiles, spread evenly; training tiles if there are no others."""
+        """At most ``most`` validation tiles as ``sample`` chooses them; training tiles if there are no others."""
         index = self.index("valid")
         index = index if len(index) else self.index("train")
         return self.sample(index, most)

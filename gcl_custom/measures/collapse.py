@@ -9,6 +9,8 @@ from torch import Tensor
 
 LEAST_STD = 0.1
 LEAST_RANK = 2.0
+LEAST_TILES = 4
+"""Fewer tiles look alike by chance: two have a rank below 2 whatever they show."""
 
 
 def embedding_std(representations: Float[Tensor, "b d"]) -> float:

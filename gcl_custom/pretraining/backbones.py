@@ -49,6 +49,36 @@ class Normalised(nn.Module):
         return (tiles - self.mean) / self.deviation
 
 
+class Rescaled(nn.Module):
+    """A network that has learned unit tiles made of other values: tiles are first given the numbers that it knows.
+
+    What lies outside the values of either side is cut off.
+
+    Args:
+        here: lowest and highest stored value of each band, which become 0 and 1 in the tiles that are given.
+        there: those of the tiles that the network has learned.
+    """
+
+    scale: Float[Tensor, "c 1 1"]
+    shift: Float[Tensor, "c 1 1"]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        here: tuple[Float[Tensor, " c"], Float[Tensor, " c"]],
+        there: tuple[Float[Tensor, " c"], Float[Tensor, " c"]],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        ranges = [high - low for low, high in (here, there)]
+        self.register_buffer("scale", (ranges[0] / ranges[1])[:, None, None], persistent=False)
+        self.register_buffer("shift", ((here[0] - there[0]) / ranges[1])[:, None, None], persistent=False)
+
+    def forward(self, tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        representations: Tensor = self.network((tiles * self.scale + self.shift).clamp(0, 1))
+        return representations
+
+
 class Enlarged(nn.Module):
     """A network whose tiles are first enlarged to a side in pixels, by bicubic interpolation."""
 

@@ -195,15 +195,17 @@ class Contrastive(Trainable):
     def evaluate(self) -> dict[str, float]:
         """Signs of collapse, LiDAR, and with labels the kNN score of half of the watched tiles by the other half.
 
-        The score is accuracy, or mAP where a tile may have several labels.
+        What so few tiles cannot tell is left out. The score is accuracy, or mAP where a tile may have several labels.
         """
         watched = self._store.watched(WATCHED)
         tiles = self._store.unit(self._store.read(watched).to(self.device))
         representations = self._represent(tiles)
-        std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
-        if warning := collapse.warning(std, rank):
-            console.warn(warning)
-        figures = {"embedding_std": std, "effective_rank": rank}
+        figures = dict[str, float]()
+        if len(watched) >= collapse.LEAST_TILES:
+            std, rank = collapse.embedding_std(representations), collapse.effective_rank(representations)
+            if warning := collapse.warning(std, rank):
+                console.warn(warning)
+            figures |= {"embedding_std": std, "effective_rank": rank}
         if len(watched) >= 2:
             figures["lidar"] = self._lidar(tiles, watched)
         if self._settings.probe_every and self._store.classes:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from gcl_custom import console
+from gcl_custom.errors import UserError
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining.backbones import within
 from gcl_custom.pretraining.contrastive import Contrastive
@@ -25,6 +26,9 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
 
     Writes ``backbone.safetensors``: the backbone alone, in the naming of timm, and in the file's metadata what it is
     and what it takes; see ``Description``.
+
+    Raises:
+        UserError: there is one training tile.
     """
     stage = plan.pretrain(run, arm, seed)
     if stage.done:
@@ -33,7 +37,13 @@ def pretrain(run: Run, arm: Arm, seed: int) -> None:
     stage.begin()
     settings = arms.arm_settings(run.recipe, arm)
     store, reader = TileStore(plan.tiles(run).path), Reader(run, settings)
-    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader, store)
+    processes = run.recipe.hardware.processes
+    batches = Batches(store.index("train"), settings.tiles_per_step, seed, reader, store, processes)
+    if batches.batch < 2:
+        raise UserError(
+            f"{store.path} has one training tile, and pretraining compares tiles with each other. It needs two at the "
+            f"least, and hundreds to learn anything: add tiles or change data.split"
+        )
     torch.manual_seed(derive(seed, "pretrain", "initial weights"))
     module = Contrastive(store, reader, settings, settings.epochs * batches.steps_per_epoch, batches.batch, seed)
     history = fit(module, batches, stage, run.recipe.hardware, settings.epochs, seed)

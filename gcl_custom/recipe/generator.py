@@ -322,7 +322,8 @@ class ImageToImageSettings(GeneratorSection):
     guidance: Annotated[float, Field(ge=0)] = 0.0
     """Of the caption, beyond what the model was distilled with."""
     captions: str | None = "Salesforce/blip-image-captioning-base"
-    """A folder or hub id of BLIP, which captions every tile once; none leaves the prompt empty."""
+    """A folder or hub id of BLIP, which captions each training and validation tile once; none leaves the prompt
+    empty."""
     features: PerceptualSettings = EfficientNetLite0Settings()
     """Network whose features compare views with tiles."""
 

@@ -70,8 +70,8 @@ class LatentNoiseSettings(StrategySection):
     """Gaussian noise is added to the latent."""
 
     name: Literal["noise"]
-    strength: Annotated[float, Field(ge=0)] = 0.5
-    """Its standard deviation, in that of the latents."""
+    strength: Share = 0.5
+    """Its standard deviation, in that of the latents; the latent keeps its spread, and nothing of itself at 1."""
 
 
 class InterpolationSettings(StrategySection):
@@ -156,8 +156,9 @@ class ViewsSettings(Section):
     """What the hidden squares show. generated: tokens that the transformer fills in. Its controls, with the tile's own
     pixels around them: the tile's own reconstruction, another training tile, noise, or the mean of each band."""
     refresh: CountOrZero = 0
-    """Recompute the cached keys and values of all tokens every so many steps; 0 computes them once, which is fastest,
-    1 is exact. Of the own maskgit; public ones keep none and are exact."""
+    """Every so many steps the cached keys and values of all tokens are computed again, and all hidden ones are
+    predicted; in other steps, twice as many as are kept. 0: in the first step alone, which is fastest; 1 is exact. Of
+    the own maskgit; public ones keep none and are exact."""
     batch: Batch = 64
     """Tiles whose views are made together."""
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None

@@ -89,7 +89,8 @@ def _outcome(grid: Grid, cell: Cell) -> dict[str, Any]:
     valid = [read_json(plan.probe(run, "gcl", seed).path / "probes.json")["valid"] for run, seed in of_each]
     outcome["scores"] = scores_of(cell)
     outcome["valid"] = {"seeds": valid, "mean": float(np.mean(valid))}
-    outcome["effective_rank"] = float(np.mean([stage.facts["effective_rank"] for stage in pretrained]))
+    ranks = [stage.facts["effective_rank"] for stage in pretrained if "effective_rank" in stage.facts]
+    outcome["effective_rank"] = float(np.mean(ranks)) if ranks else None  # of very few tiles there is none
     outcome["seconds"] = float(np.mean([stage.seconds for stage in pretrained]))
     if other is not None and other.done:
         outcome["gains"] = {metric: found.as_dict() for metric, found in gains(cell, other).items()}
@@ -116,7 +117,8 @@ def table(grid: Grid, results: dict[str, Any]) -> tuple[list[str], list[list[str
         else:
             scores = [found["scores"].get(arm, {}).get(metric) for arm, metric in kept]
             row += [f"{100 * found['valid']['mean']:.1f}", *(_points(score) if score else "" for score in scores)]
-            row += [f"{found['effective_rank']:.1f}", f"{found['seconds']:.0f}"]
+            rank = found["effective_rank"]
+            row += ["" if rank is None else f"{rank:.1f}", f"{found['seconds']:.0f}"]
             row += [_against(found, metric) for metric in against]
         rows.append(row)
     for name in below if done else ():

@@ -232,8 +232,7 @@ class Stage:
         """How the recorded settings differ from these, and what to do about it."""
         # The settings go through JSON, as the recorded ones did.
         old, new = _flat(before["settings"]), _flat(json.loads(json.dumps(self.settings)))
-        lacks_keys_alone = old.items() < new.items()
-        if before.get("format") != FORMAT or lacks_keys_alone:
+        if before.get("format") != FORMAT:
             return f"{self.path} was made by another version: {KEEP}"
         changes = [
             f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
@@ -242,6 +241,8 @@ class Stage:
             "; ".join(changes)
             or f"the output of {' or '.join(stage.name for stage in self.inputs) or 'its input'} has changed"
         )
+        if old.items() < new.items():  # a key that was not given may stand in no record, as one that was not known
+            return f"{self.path} was made with other settings, or by another version ({what}): {KEEP}"
         return f"{self.path} was made from something else ({what}), and is not mixed with it: {KEEP}"
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.randomness import derive
 from gcl_custom.training import processes
@@ -47,6 +48,10 @@ class Batches:
 
     Args:
         store: what tiles are read from, where it has a say in their order; without it, that is wholly random.
+        shares: number of processes; a batch that shrinks stays a multiple of it.
+
+    Raises:
+        UserError: there are fewer tiles than processes.
     """
 
     def __init__(
@@ -56,9 +61,15 @@ class Batches:
         seed: int,
         read: Callable[[Tensor], Any],
         store: Ordered | None = None,
+        shares: int = 1,
     ) -> None:
         self.index, self.seed, self._read, self._store = index, seed, read, store
-        self.batch = min(batch, len(index))
+        self.batch = min(batch, len(index)) // shares * shares
+        if not self.batch:
+            raise UserError(
+                f"{counted(len(index), 'tile')} cannot be trained on by {shares} processes together. Lower "
+                f"hardware.devices or hardware.nodes"
+            )
         self.steps_per_epoch = len(index) // self.batch
         self.step = 0
 

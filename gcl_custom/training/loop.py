@@ -216,10 +216,7 @@ class _Training:
     def _end_epoch(self, epoch: int, ticker: console.Ticker) -> bool:
         """Close an epoch's row of the history; True where it was evaluated."""
         row = {"epoch": float(epoch)}
-        for name, total in self._sums.items():
-            mean = self._fabric.all_reduce(total / len(self._batches), reduce_op="mean")
-            assert isinstance(mean, Tensor)
-            row[name] = mean.item()
+        row |= {name: (total / len(self._batches)).item() for name, total in self._means().items()}
         self._sums = {}
         evaluated = self._module.evaluates(epoch) or epoch == self.epochs
         if evaluated:
@@ -238,6 +235,15 @@ class _Training:
             for name, value in row.items():
                 self._board.add_scalar(f"{self._stage.name}/{name}", value, epoch)
         return evaluated
+
+    def _means(self) -> dict[str, Tensor]:
+        """The sums of the epoch so far, each the mean over all processes."""
+        found = dict[str, Tensor]()
+        for name, total in self._sums.items():
+            mean = self._fabric.all_reduce(total.clone(), reduce_op="mean")  # in place
+            assert isinstance(mean, Tensor)
+            found[name] = mean
+        return found
 
     def _evaluate(self, epoch: int) -> Row:
         """What the first process finds; then all keep what its figures decide."""
@@ -267,6 +273,7 @@ class _Training:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        sums = self._means()  # all processes go on from these
         state = {"state_dict": self._module.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
         if self.steps.large:
             state = fsdp.whole_state(state, self._fabric.is_global_zero)
@@ -274,7 +281,7 @@ class _Training:
             # First the history: one that is ahead of the checkpoint is written again, one that is behind might not be.
             write_json(self._stage.path / HISTORY, self._history)
             with write_atomically(self._stage.path / CHECKPOINT, _size(state)) as part:
-                torch.save({**state, "step": self._batches.step, "history": self._history, "sums": self._sums}, part)
+                torch.save({**state, "step": self._batches.step, "history": self._history, "sums": sums}, part)
             self._stage.tick()
             if self._boards:
                 self._boards.send(self._history)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from gcl_custom.errors import UserError
 from gcl_custom.generator.augment.interface import Generator
 from gcl_custom.generator.loading import load_generator
 from gcl_custom.generator.token_generator import TokenGenerator, view_of
-from gcl_custom.imagery.tile_store import TileStore, spread
+from gcl_custom.imagery.tile_store import SplitName, TileStore, spread
 from gcl_custom.measures.feature_networks import FeatureNetwork, feature_network, frechet_distance
 from gcl_custom.measures.fid import FidNetwork, lacking
 from gcl_custom.measures.similarity import perceptual_distance, structural_similarity
@@ -42,6 +43,8 @@ from gcl_custom.views.handcrafted import STEPS, handcrafted, paired
 STAGE = "cost_benefit"
 MASK_PROBABILITIES = (0.5, 0.75)
 """Compared with the recipe's own."""
+HELD_OUT: tuple[SplitName, ...] = ("valid", "test")
+"""Splits whose tiles are measured, the first that has enough."""
 LEAST = 4
 """Fewest tiles: each half needs a covariance."""
 BLOCK = 64
@@ -95,7 +98,7 @@ def measure_cost_benefit(run: Run, most: int) -> None:
     if weights and without_fid:
         warn(without_fid)
     generator = load_generator(run, store)
-    split, numbers = held_out(store, most)
+    split, numbers = held_out(store, most, "captions" in run.recipe.generator_stages)
     network = feature_network(run.recipe.generator.features).to(generator.device)
     fid_network = fid_network and fid_network.to(generator.device)
     found = list(augmentations(run, store, generator))
@@ -132,18 +135,22 @@ def measure_cost_benefit(run: Run, most: int) -> None:
     say(f"{STAGE}: table, picture and results in {stage.path}")
 
 
-def held_out(store: TileStore, most: int) -> tuple[str, Int[Tensor, " n"]]:
+def held_out(store: TileStore, most: int, captioned: bool) -> tuple[str, Int[Tensor, " n"]]:
     """Validation tiles, since people choose by this table; test tiles if there are too few of them.
+
+    Args:
+        captioned: whether the generator reads captions. Test tiles have none, so none of them is taken.
 
     Raises:
         UserError: too few of both.
     """
-    for split in ("valid", "test"):
+    for split in HELD_OUT[:1] if captioned else HELD_OUT:
         index = store.index(split)
         if len(index) >= LEAST:
             return split, spread(index, most)
+    others = "(test tiles have no captions)" if captioned else f"and fewer than {LEAST} test tiles"
     raise UserError(
-        f"{store.path} holds fewer than {LEAST} validation tiles and fewer than {LEAST} test tiles, too few for a "
+        f"{store.path} holds fewer than {LEAST} validation tiles {others}, too few for a "
         f"feature distance. Add tiles, or raise data.split.valid, and run gcl-custom fit-generator again"
     )
 
@@ -252,7 +259,7 @@ class Benefit:
 
 def needs(augmentation: Augmentation, store: TileStore) -> dict[str, int | float]:
     """Parameters, megabytes of weights on the disk, and megabytes of a thousand stored views."""
-    tile = store.bands * store.size**2 * (1 if store.dtype == "uint8" else 2)
+    tile = store.bands * store.size**2 * np.dtype(store.dtype).itemsize
     weights = [p for network in augmentation.networks for p in network.parameters()]
     files = [path.stat().st_size for path in augmentation.files]
     return {

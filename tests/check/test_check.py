@@ -2,18 +2,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_images import class_folders, several_labels
 from tiny_recipe import TINY
 
 from gcl_custom.check import check, step_costs, survey
+from gcl_custom.check.estimates import StageCost
 from gcl_custom.console import console
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.file import load_recipe
+from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.recipe.store import StoreSettings
 from gcl_custom.runs.run import Run
+from gcl_custom.training.devices import described
 
 
 def recipe_for(data: DataSettings, **sections: object) -> Recipe:
@@ -31,6 +35,16 @@ def test_check_writes_nothing_and_shows_everything(
     out = capsys.readouterr().out
     for text in ("forest", "4 x 4 tokens of 16 codes", "label fraction 0.1: 2 of 28", "tokenizer", "compare", "memory"):
         assert text in out
+
+
+def test_times_are_said_to_be_of_the_device_that_the_recipe_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(console, "_width", 250)
+    recipe = recipe_for(DataSettings(root="x", size=16), hardware=HardwareSettings(accelerator="cpu"))
+    check.show_costs([StageCost("pretrain", "1 step of 4", 1.0, 10, 7)], Run(tmp_path / "r", recipe))
+    assert f"measured steps on {described(torch.device('cpu'))}, as busy" in capsys.readouterr().out
 
 
 def test_shares_of_several_labels_a_tile_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

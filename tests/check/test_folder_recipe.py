@@ -7,7 +7,9 @@ import pytest
 from drawn_imagery import draw
 from PIL import Image
 
-from gcl_custom.check.folder_recipe import MEANT_FOR, MOST_REPEATED, folder_recipe
+from gcl_custom.check.folder_recipe import MEANT_FOR, MEASURED, MOST_REPEATED, folder_recipe, shorter_sides
+from gcl_custom.imagery.folders import FoundTile
+from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.file import load_recipe
 
 
@@ -53,3 +55,9 @@ def test_what_the_user_sets_comes_last(tmp_path: Path) -> None:
     draw(tmp_path / "tiles", 3, each=4, size=64)
     recipe = folder_recipe(tmp_path / "tiles", ["data.size=32", "pretrain.epochs=1", "name=mine"])[1]
     assert (recipe.data.size, recipe.pretrain.epochs, recipe.name) == (32, 1, "mine")
+
+
+def test_no_more_files_than_said_are_measured(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "0.png")
+    tiles = [FoundTile(Source("0.png"), None, None)] * (2 * MEASURED - 1)
+    assert list(shorter_sides(tmp_path, tiles)) == [20] * MEASURED

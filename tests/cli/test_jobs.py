@@ -6,11 +6,13 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import chdir
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, TINY, gcl_custom
+from command_line import COMMAND, TINY, gcl_custom, started
 from drawn_imagery import draw
 from safetensors.torch import load_file
 from tiny_recipe import TINY as TINY_RECIPE
@@ -121,21 +123,22 @@ def test_other_settings_are_refused_and_leave_everything_as_it_was(project: Path
     assert gcl_custom(project, "pretrain").returncode == 0
 
 
+def kill_once(process: BaseProcess, begun: Callable[[], object]) -> None:
+    """kill -9 as soon as something is true."""
+    while not begun():
+        assert process.is_alive(), "ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("stage", ["tokenizer", "maskgit", "pretrain/gcl-0"])
 def test_killed_and_started_again_gives_the_same_weights(project: Path, tmp_path: Path, stage: str) -> None:
     """kill -9 at a moment after the stage's first checkpoint; the same command then goes on."""
     (tmp_path / "tiny.yaml").write_text(TINY)
-    command = [*COMMAND, "run", "tiny.yaml"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
     checkpoint = tmp_path / "runs" / "tiny" / stage / "last.ckpt"
-    while not checkpoint.exists():
-        assert process.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_once(started(tmp_path, "run", "tiny.yaml"), checkpoint.exists)
     gcl_custom(tmp_path, "fit-generator", "tiny.yaml")
     gcl_custom(tmp_path, "pretrain")
     for weights in (project / "runs" / "tiny" / stage).glob("*.safetensors"):
@@ -153,14 +156,8 @@ baseline: {pretrain.mixing_rate: 0.0}
 
 def test_a_study_takes_what_the_run_has_and_goes_on_after_a_kill(project: Path, tmp_path: Path) -> None:
     (project / "grid.yaml").write_text(GRID)
-    command = [*COMMAND, "study", "grid.yaml"]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, start_new_session=True)
     study = project / "runs" / "grid"
-    while not list(study.glob("stages/pretrain/*/last.ckpt")):
-        assert process.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_once(started(project, "study", "grid.yaml"), lambda: list(study.glob("stages/pretrain/*/last.ckpt")))
     said = gcl_custom(project, "study", "grid.yaml").stdout
     assert "2 of 2 cells done" in said
     assert len((study / "table.md").read_text().splitlines()) == 2 + 2 + 3

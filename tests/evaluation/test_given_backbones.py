@@ -10,16 +10,20 @@ import pytest
 import rasterio
 import timm
 import torch
+from generator_sections import ICGAN
 from PIL import Image
 from rasterio.transform import Affine
 from safetensors.torch import save_file
 from scored_runs import draw, run_in
 
 from gcl_custom.errors import UserError
+from gcl_custom.evaluation import given_backbones as module
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import derive
+from gcl_custom.recipe.file import check_values
+from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Pool
@@ -80,6 +84,22 @@ def test_a_cell_of_a_study_is_a_run(run: Run) -> None:
         assert stage.name == f"pretrain/{arm}-3"
     with pytest.raises(UserError, match="there is no run 'study/cells' in"):
         one(run, "cell=run:study/cells/other")
+
+
+def test_a_stored_value_is_the_same_number_to_a_network_of_a_run_that_scales_it_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, others = (TileStore(plan.tiles(run).path) for _ in range(2))
+    store.low, store.high = torch.tensor([10.0, 0.0, 30.0]), torch.tensor([110.0, 255.0, 130.0])
+    raw = torch.randint(30, 110, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain, rescaled = (given_backbones(run, tiles, ["old=run:trial"])[0] for tiles in (others, store))
+    wanted = represented(plain.build(3)[0], others.unit(raw))
+    torch.testing.assert_close(represented(rescaled.build(3)[0], store.unit(raw)), wanted)
+    assert (plain.input, rescaled.input) == ("unit tiles", "tiles scaled as those of run trial")
+    monkeypatch.setattr(module, "normalisation", lambda *_: ([0.5] * 3, [0.2] * 3))
+    standardised = "less the mean 0.5 0.5 0.5 and over the deviation 0.2 0.2 0.2"
+    for tiles, known in ((others, plain), (store, rescaled)):
+        assert given_backbones(run, tiles, ["old=run:trial"])[0].input == f"{known.input}, {standardised}"
 
 
 def test_untrained_is_what_pretraining_begins_with(run: Run) -> None:
@@ -331,6 +351,19 @@ def test_offline_without_the_weights_the_way_out_is_named(run: Run, offline: Pat
 def test_what_cannot_be_meant_is_answered_with_what_can(run: Run, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         one(run, text)
+
+
+def test_a_generator_without_tokens_is_no_backbone_and_tokens_need_no_maskgit(run: Run) -> None:
+    family = check_values(Recipe, {**run.recipe.model_dump(), "generator": ICGAN}, "test")
+    other = Run(run.path.parent / "edits", family)
+    other.path.mkdir()
+    with other.saved():
+        shutil.copytree(plan.tiles(run).path, plan.tiles(other).path)
+    with pytest.raises(UserError, match="the generator of run edits, icgan, has no tokens of its own"):
+        one(run, "a=generator:edits")
+    shutil.rmtree(other.path)
+    assert [stage.name for stage in one(run, "a=generator:trial/tokens").stages(3)] == ["tokenizer"]
+    assert [stage.name for stage in one(run, "a=generator:trial").stages(3)] == ["tokenizer", "maskgit"]
 
 
 def test_two_backbones_of_one_name_are_refused(run: Run) -> None:

@@ -95,24 +95,35 @@ def test_without_symmetry_tiles_are_shown_as_they_are(tmp_path: Path, monkeypatc
 def test_it_warns_of_a_collapsed_codebook_and_of_a_winning_discriminator(tmp_path: Path) -> None:
     training = TokenizerTraining(recipe(), tile_store(tmp_path / "tiles"), steps_per_epoch=4)
     training.steps, training.settings = 1000, training.settings.model_copy(update={"revive_after": 200})
-    assert training.warnings(codes_used=0.1) == {}
-    training._share_done = 0.15
-    assert training.warnings(codes_used=0.1) == {}, "no code was revived yet"
-    training._share_done = 0.3
-    (line,) = training.warnings(codes_used=0.1).values()
+    assert training.warnings(0.1, 1.0, share_done=0.0) == {}
+    assert training.warnings(0.1, 1.0, share_done=0.15) == {}, "no code was revived yet"
+    (line,) = training.warnings(0.1, 1.0, share_done=0.3).values()
     assert "collapsing: only 10% of the codes" in line
+    assert training.warnings(0.1, 0.15, share_done=0.3) == {}, "few tokens cannot show more"
     training.adversary.mean_real.fill_(1.5)
     training.adversary.mean_fake.fill_(-1.5)
-    assert [len(training.warnings(codes_used=0.9)) for _ in range(3)] == [0, 0, 1]
+    seen = []
+    for _ in range(3):
+        with torch.no_grad():
+            training.evaluate()
+        seen.append(list(training.warnings(0.9, 1.0, share_done=0.3)))
+    assert seen == [[], [], ["discriminator"]]
+    resumed = TokenizerTraining(recipe(), TileStore(tmp_path / "tiles"), steps_per_epoch=4)
+    resumed.load_state_dict(training.state_dict())
+    assert list(resumed.warnings(0.9, 1.0, share_done=1.0)) == ["discriminator"]
     training.adversary.mean_fake.fill_(0.0)
-    assert training.warnings(codes_used=0.9) == {}
+    with torch.no_grad():
+        training.evaluate()
+    assert training.warnings(0.9, 1.0, share_done=0.3) == {}
     training.steps = 14
-    assert "the training has 14 steps, and unused codes are revived after 200" in training.warnings(0.03)["short"]
+    (line,) = training.warnings(0.03, 1.0, share_done=1.0).values()
+    assert "the training has 14 steps, and unused codes are revived after 200" in line
 
 
 def test_evenly_spread_entries_keep_their_order_and_both_ends() -> None:
     assert evenly(torch.arange(10, 20), 4).tolist() == [10, 13, 16, 19]
     assert evenly(torch.arange(3), 8).tolist() == [0, 1, 2]
+    assert len(evenly(torch.zeros(1, dtype=torch.long).expand(2**24 + 4), 1000)) == 1000  # none lies past the end
 
 
 class Rounding(VQGAN):

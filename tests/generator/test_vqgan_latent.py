@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from families import rng
+from torch import Tensor
 
 from gcl_custom.generator.augment.latent_edits import Edited, LatentGenerator, noise
 from gcl_custom.generator.augment.navigator import Navigator
@@ -37,6 +38,22 @@ def test_moments_are_those_of_each_channel(vqgan: VQGAN) -> None:
     for channel in range(5):
         assert latent.mean[channel].item() == pytest.approx(features[:, channel].mean().item(), abs=1e-5)
         assert latent.deviation[channel].item() == pytest.approx(features[:, channel].std().item(), rel=1e-4)
+
+
+def test_a_dead_channel_leaves_every_latent_finite(vqgan: VQGAN, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = VQGAN.encode
+
+    def dead(net: VQGAN, tiles: Tensor) -> Tensor:
+        return whole(net, tiles) * torch.tensor([0.0, 1, 1, 1, 1])[:, None, None]
+
+    monkeypatch.setattr(VQGAN, "encode", dead)
+    latent = VqganLatent(vqgan, SOME, torch.device("cpu"))
+    navigator = Navigator((5, 4, 4), latent.mean, latent.deviation, hidden=8)
+    features = latent.encode(SOME, rng(*range(8)))
+    moved = navigator.apply_to(features, rng(*range(8)), strength=1.0)
+    assert moved.isfinite().all()
+    assert (moved - features)[:, 1:].abs().mean() > 0.01
+    assert (moved - features)[:, 0].abs().max() < 1e-4
 
 
 def test_every_edit_at_strength_0_gives_the_reconstruction(vqgan: VQGAN) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.folders import FoundTile, find_tiles, layout_of
+from gcl_custom.imagery import folders
+from gcl_custom.imagery.decoding import Form
+from gcl_custom.imagery.folders import FoundTile, common_form, find_tiles, layout_of
 from gcl_custom.imagery.mask_files import labels_of
 from gcl_custom.imagery.source import Source
 from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL
@@ -285,3 +287,17 @@ def test_a_table_of_one_label_a_file_is_single_label_unless_said_otherwise(tmp_p
     assert [(tile.split, tile.label) for tile in layout.tiles] == [("test", "a"), ("train", "a")]  # split by folders
     assert layout.kind is SINGLE_LABEL
     assert find_tiles(root, None, "labels.csv", kind=MULTI_LABEL).kind is MULTI_LABEL
+
+
+def test_few_headers_of_many_decide_from_the_first_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def header(root: Path, source: Source, *_: object) -> Form:
+        read.append(source.path)
+        return Form(3, "uint8")
+
+    monkeypatch.setattr(folders, "header_of", header)
+    monkeypatch.setattr(folders, "FORM_SAMPLE", 4)
+    tiles = [FoundTile(Source(f"{number}.jpg"), None, None) for number in range(7)]
+    assert common_form(tmp_path, tiles, None) == Form(3, "uint8")
+    assert read == ["0.jpg", "2.jpg", "4.jpg", "6.jpg"]

@@ -11,7 +11,17 @@ from written_index import read_lists, write_lists
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.shards.shard_files import shard_name
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.tile_store import INDEX, TileRows, TileStore, read_index, spread, texts_in, thinned, write_index
+from gcl_custom.imagery.tile_store import (
+    INDEX,
+    TileRows,
+    TileStore,
+    even_places,
+    read_index,
+    spread,
+    texts_in,
+    thinned,
+    write_index,
+)
 
 SHARD = shard_name(0)
 
@@ -90,6 +100,14 @@ def test_few_entries_are_spread_from_end_to_end_or_every_so_many() -> None:
     assert thinned(ten, 4).tolist() == [10, 13, 16, 19]
     assert thinned(ten, 6).tolist() == [10, 12, 14, 16, 18]
     assert spread(ten, 12).tolist() == thinned(ten, 12).tolist() == ten.tolist()
+
+
+@pytest.mark.parametrize("count", [2**24 + 4, 40_000_004])
+def test_places_among_many_tiles_end_at_the_last_one(count: int) -> None:
+    assert even_places(count, 1000)[-1].item() == count - 1
+    many = torch.zeros(1, dtype=torch.long).expand(count)  # takes no memory
+    assert len(spread(many, 1000)) == 1000
+    assert even_places(2**24, 1000).dtype == torch.float32  # by which the published tiles were chosen
 
 
 @pytest.mark.parametrize(

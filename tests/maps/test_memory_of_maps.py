@@ -1,5 +1,6 @@
 """The size of a scene does not matter for the memory that its maps take."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -8,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from benchmarks.memory_of import peak
 from gcl_custom.runs.run import Run
 
-CODE = """
-import json, resource, sys
+CODE = f"""
+import json, sys
 from pathlib import Path
 from gcl_custom.maps.map_scenes import map_scenes
 from gcl_custom.runs.run import kept_run
 
 def mapped(name):
-    map_scenes(kept_run(Path(sys.argv[1])), [Path(f"{name}.tif")], Path("maps"), step=32)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest * (1 if sys.platform == "darwin" else 1024)
+    map_scenes(kept_run(Path(sys.argv[1])), [Path(f"{{name}}.tif")], Path("maps"), step=32)
+    return peak()
 
+{inspect.getsource(peak)}
 mapped("small")
 print(json.dumps([mapped("small2"), mapped("large")]))
 """

@@ -191,6 +191,18 @@ def test_labels_are_read_for_the_online_knn_alone(run: Run, monkeypatch: pytest.
             watching.evaluate()
 
 
+def test_two_tiles_show_no_collapse(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their effective rank is below 2 whatever they show."""
+    module = module_of(run, with_changes(probe_every=0)).eval()
+    valid = module._store.index("valid")
+    monkeypatch.setattr(module._store, "watched", lambda most: valid[:2])
+    with torch.no_grad():
+        assert set(module.evaluate()) == {"lidar"}
+    monkeypatch.setattr(module._store, "watched", lambda most: valid[: collapse.LEAST_TILES])
+    with torch.no_grad():
+        assert "effective_rank" in module.evaluate()
+
+
 def test_lidar_is_taken_from_the_same_handcrafted_views_each_time_and_draws_nothing_else(run: Run) -> None:
     """Recomputed one view at a time; torch's own generator stands where it stood."""
     module = module_of(run, SETTINGS).eval()

@@ -22,6 +22,7 @@ from torch.nn.functional import cosine_similarity
 
 from gcl_custom import __version__
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.pretraining import backbones, pretrain
 from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.pretraining.description import Description
@@ -79,6 +80,13 @@ def test_the_stage_leaves_a_backbone_and_its_facts(run: Run, monkeypatch: pytest
     assert list((stage.path / "pictures").glob("pairs-*.png"))
     monkeypatch.setattr(pretrain, "fit", lambda *_: pytest.fail("a finished stage is not run again"))
     pretrain.pretrain(run, "paired", 1)
+
+
+def test_a_single_training_tile_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = TileStore.index
+    monkeypatch.setattr(TileStore, "index", lambda store, split: index(store, split)[:1])
+    with pytest.raises(UserError, match="has one training tile, and pretraining compares tiles"):
+        pretrain.pretrain(run, "paired", 1)
 
 
 def test_the_file_says_what_it_holds_and_is_the_same_twice(run: Run) -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
         ({"generator": ICGAN, "compare": ARMS, "views": {"order": "halton"}}, "views.order does nothing with this"),
         ({"views": {"strategy": {"name": "centre"}, "mask_probability": 0.5}}, "views.mask_probability does nothing"),
         ({"views": {"strategy": {"name": "noise"}, "decoding_steps": 4}}, "views.decoding_steps does nothing"),
+        ({"views": {"strategy": {"name": "noise", "strength": 1.5}}}, "less than or equal to 1"),
         ({"views": {"strategy": {"name": "outpainting", "share": 0.05}}}, "which may cover no token wholly"),
         ({"generator": HALTON, "views": {"refresh": 1}}, "views.refresh does nothing"),
         ({"views": {"fill": "mean", "pixels": "decoded"}}, "keeps the tile's pixels around the hidden squares"),

@@ -48,15 +48,22 @@ def rewritten(run: Run, **changes: object) -> None:
     write_json(run.path / "tiles" / "stage.json", kept | {"fingerprint": "another"})
 
 
-@pytest.mark.parametrize("record", [{"format": 1}, {"format": None}, {"settings": {"seed": 0}}])
+@pytest.mark.parametrize(
+    ("record", "how"),
+    [
+        ({"format": 1}, "by another version"),
+        ({"format": None}, "by another version"),
+        ({"settings": {"seed": 0}}, r"with other settings, or by another version \(data.size: None -> 64\)"),
+    ],
+)
 def test_output_of_another_version_is_refused_as_such_and_redone_when_asked(
-    tmp_path: Path, record: dict[str, object]
+    tmp_path: Path, record: dict[str, object], how: str
 ) -> None:
     run, settings = Run(tmp_path / "r", RECIPE), {"data": {"size": 64}, "seed": 0}
     finished(run, "tiles", settings)
     rewritten(run, **record)
     assert not run.stage("tiles", settings).done
-    with pytest.raises(StaleStage, match="tiles was made by another version: add --redo"):
+    with pytest.raises(StaleStage, match=f"tiles was made {how}.*--redo"):
         run.stage("tiles", settings).begin()
     finished(Run(run.path, RECIPE, redo=True), "tiles", settings)
     assert json.loads((run.path / "tiles" / "stage.json").read_text())["format"] == FORMAT

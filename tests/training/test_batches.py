@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from gcl_custom.errors import UserError
 from gcl_custom.training.batches import Batches
 
 
@@ -21,6 +23,12 @@ def test_batches_go_on_in_mid_epoch() -> None:
     resumed.step = 4
     found = [batch.tiles for _ in range(2) for batch in resumed]
     assert all(torch.equal(a, b) for a, b in zip(found, expected[4:], strict=True))
+
+
+def test_a_batch_that_shrinks_to_the_data_can_still_be_shared_out() -> None:
+    assert Batches(torch.arange(101), 256, 0, read=lambda tiles: tiles, shares=2).batch == 100
+    with pytest.raises(UserError, match="3 tiles cannot be trained on by 4 processes together"):
+        Batches(torch.arange(3), 256, 0, read=lambda tiles: tiles, shares=4)
 
 
 class Backwards:

@@ -164,19 +164,25 @@ class Running(Plain):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
-    """The weights that two processes end with."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes make."""
     folder = tmp_path_factory.mktemp("whole")
     train(folder, devices=2, kind=Running)
-    return weights(folder)
+    return folder
 
 
-def test_two_processes_that_are_killed_go_on_as_if_undisturbed(tmp_path: Path, undisturbed: Tensor) -> None:
-    """A checkpoint has the first process's running figures alone, so all processes have to use those."""
+def test_two_processes_that_are_killed_go_on_as_if_undisturbed(tmp_path: Path, undisturbed: Path) -> None:
+    """A checkpoint has the first process's running figures alone, so all processes have to use those. Its sums of the
+    epoch are those of all."""
     with pytest.raises(UserError, match=r"^One of the processes .* was killed.*the same command goes on"):
         train(tmp_path / "killed", 17, devices=2, kind=Running)
     train(tmp_path / "killed", devices=2, kind=Running)
-    assert torch.equal(undisturbed, weights(tmp_path / "killed"))
+    assert torch.equal(weights(undisturbed), weights(tmp_path / "killed"))
+    whole, killed = (
+        [row["loss"] for row in json.loads((folder / "regression" / "history.json").read_text())]
+        for folder in (undisturbed, tmp_path / "killed")
+    )
+    assert killed == pytest.approx(whole, rel=1e-6)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
@@ -263,14 +269,14 @@ class AskedAll(Shared):
 
 @pytest.mark.parametrize("kind", [Shared, AskedAll])
 def test_processes_that_train_together_save_when_they_are_asked_to_end(
-    tmp_path: Path, kind: type[Running], undisturbed: Tensor
+    tmp_path: Path, kind: type[Running], undisturbed: Path
 ) -> None:
     with pytest.raises(Stopped) as stopped:
         train(tmp_path / "asked", minutes=100.0, devices=2, kind=kind)
     assert stopped.value.signal == signal.SIGTERM
     assert torch.load(tmp_path / "asked" / "regression" / "last.ckpt", weights_only=True)["step"] == 20
     train(tmp_path / "asked", minutes=100.0, devices=2, kind=Running)
-    assert torch.equal(undisturbed, weights(tmp_path / "asked"))
+    assert torch.equal(weights(undisturbed), weights(tmp_path / "asked"))
 
 
 class Failing(Plain):

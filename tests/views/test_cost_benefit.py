@@ -18,7 +18,7 @@ from gcl_custom.recipe.pretraining import HandcraftedSettings
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.views import cost_benefit, handcrafted
-from gcl_custom.views.cost_benefit import Augmentation, Benefit, certain, held_out
+from gcl_custom.views.cost_benefit import Augmentation, Benefit, certain, held_out, needs
 
 ALL = HandcraftedSettings(vertical_flip=0.1, turn=0.1, solarise=(0.1, 0.1))
 
@@ -186,10 +186,21 @@ def test_without_a_generator_the_command_that_makes_it_is_named(tmp_path: Path) 
 
 def test_validation_tiles_are_taken_before_test_tiles(tmp_path: Path) -> None:
     store = TileStore(plan.tiles(with_generator(tmp_path / "r")).path)
-    assert held_out(store, 3)[0] == "test"
+    assert held_out(store, 3, captioned=False)[0] == "test"
+    with pytest.raises(UserError, match=r"fewer than 4 validation tiles \(test tiles have no captions\), too few"):
+        held_out(store, 3, captioned=True)
     store.split[:4] = 1
-    split, numbers = held_out(store, 3)
-    assert (split, numbers.tolist()) == ("valid", [0, 2, 3])
+    for captioned in (False, True):
+        split, numbers = held_out(store, 3, captioned)
+        assert (split, numbers.tolist()) == ("valid", [0, 2, 3])
     store.split[:] = 0
-    with pytest.raises(UserError, match="fewer than 4 validation tiles"):
-        held_out(store, 3)
+    with pytest.raises(UserError, match="fewer than 4 validation tiles and fewer than 4 test tiles"):
+        held_out(store, 3, captioned=False)
+
+
+@pytest.mark.parametrize(("dtype", "each"), [("uint8", 1), ("uint16", 2), ("int16", 2), ("float32", 4)])
+def test_stored_views_take_the_bytes_of_the_tiles_own_type(dtype: str, each: int, tmp_path: Path) -> None:
+    store = TileStore(plan.tiles(with_generator(tmp_path / "r")).path)
+    store.dtype = dtype
+    found = needs(Augmentation("none", lambda tiles, numbers: tiles, stored=True), store)
+    assert found["megabytes_of_1000_views"] == pytest.approx(1000 * each * 2 * 16 * 16 / 1e6)

@@ -125,19 +125,24 @@ class MaskGIT(nn.Module):
         Args:
             at: where logits are wanted; the last block asks and the head computes at these alone, which is exact.
             cache: keys and values, put in by this call.
-            changed: None computes all positions. Otherwise only these are computed, and all others answer with the
-                keys and values of the cache, which were right for the tokens of a former step (ReCAP,
-                arXiv:2505.19089). Must contain ``at``.
+            changed: None computes all positions. Otherwise keys and values are computed at these alone, and all others
+                answer with those of the cache, which were right for the tokens of a former step (ReCAP,
+                arXiv:2505.19089).
         """
-        asking, rows = PackedPositions(at), None if changed is None else PackedPositions(changed)
+        asking, asked = PackedPositions(at), at
+        rows = renewed = None
+        answering: Bool[Tensor, " p"] | slice = slice(None)
+        if changed is not None:
+            computed = at | changed
+            rows, renewed = PackedPositions(computed), PackedPositions(changed)
+            answering, asked = changed[computed], at[computed]
         x = self._looked_up(tokens.masked_fill(hidden, self.codes), cache, rows)
         *before, last = cast(Sequence[Block], self.blocks)
         for number, block in enumerate(before):
             normed = block.norm_attention(x)
-            x = block.attend(x, normed, cache.renew(number, block.key_value(normed), rows), rows)
+            x = block.attend(x, normed, cache.renew(number, block.key_value(normed[answering]), renewed), rows)
         normed = last.norm_attention(x)
-        pair = cache.renew(len(before), last.key_value(normed), rows)
-        asked = at if changed is None else at[changed]
+        pair = cache.renew(len(before), last.key_value(normed[answering]), renewed)
         return self._logits(last.attend(x[asked], normed[asked], pair, asking))
 
     def _transform(self, tokens: Int[Tensor, "b h w"], hidden: Bool[Tensor, "b h w"]) -> Float[Tensor, "b n d"]:

@@ -124,4 +124,7 @@ class CaptionFile:
         try:
             return [self._captions[tile] for tile in tiles.tolist()]
         except KeyError as error:
-            raise UserError(f"{self.path} has no caption of tile {error}. Run: gcl-custom make-views") from None
+            raise UserError(
+                f"{self.path} has no caption of tile {error}; training and validation tiles get one. Run: gcl-custom "
+                f"fit-generator"
+            ) from None

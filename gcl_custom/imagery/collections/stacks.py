@@ -11,7 +11,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ LABELS = {"labels", "label", "y", "targets", "target"}
 CLASSES = {"classes", "class_names", "classnames", "label_names"}
 """Words in the names of arrays, and what they hold."""
 SPLIT_WORDS = {"", "train", "training", "val", "valid", "validation", "test", "testing"}
-"""What else may stand in the name of a stack that lies in a folder."""
+"""What else may stand in the name of a stack that lies in a folder, or be the name of its folder."""
 
 
 class Array:
@@ -155,6 +155,18 @@ def role(name: str) -> tuple[str, str]:
     return "", name
 
 
+def key(name: str, rest: str) -> tuple[str, str]:
+    """The folder of an array, and the rest of its name: the same for a stack and its labels.
+
+    Folders called by a split count as in the rest, the innermost first. What folders hold says nothing: a stack in
+    images/ may have its labels in labels/.
+    """
+    folders = [role(folder)[1] for folder in PurePosixPath(name).parent.parts]
+    splits = [folder for folder in folders if folder.lower().rstrip("0123456789") in SPLIT_WORDS - {""}]
+    words = dict.fromkeys(word for word in (rest, *reversed(splits)) if word)
+    return "/".join(folder for folder in folders if folder and folder not in splits), "_".join(words)
+
+
 def is_stack(name: str) -> bool:
     """Whether an .npy in a folder is a stack of tiles by its name, such as train_images.npy."""
     kind, rest = role(name[:-4])
@@ -169,12 +181,12 @@ class Stacks(Collection):
         file_of: the file of an array, by its name.
 
     Raises:
-        UserError: none is a stack of tiles, or labels do not fit theirs.
+        UserError: none is a stack of tiles, two arrays are labels of the same tiles, or labels do not fit theirs.
     """
 
     def __init__(self, arrays: Mapping[str, Array], file_of: Callable[[str], Path], root: Path) -> None:
         self._file_of, self._root = file_of, root
-        roles = {name: role(Path(name).name.removesuffix(".npy")) for name in arrays}
+        roles = {name: role(PurePosixPath(name).name.removesuffix(".npy")) for name in arrays}
         stacks = [name for name, (kind, _) in roles.items() if kind == "images"]
         if not stacks:
             stacks = [name for name, array in arrays.items() if len(array.shape) in (3, 4) and roles[name][0] == ""]
@@ -185,13 +197,15 @@ class Stacks(Collection):
                 f"the shape (n, h, w) or (n, h, w, c); there are: {shown or 'no arrays'}"
             )
         self._stacks = {name: (arrays[name], _channels(arrays[name])) for name in sorted(stacks)}
-        self._rest = {name: roles[name][1] for name in stacks}
-        self._labels = {rest: arrays[name] for name, (kind, rest) in roles.items() if kind == "labels"}
+        self._keys = {name: key(name, roles[name][1]) for name in stacks}
+        self._labels = _by_key({name: arrays[name] for name, (kind, _) in roles.items() if kind == "labels"}, roles)
         self._classes = next((arrays[name] for name, (kind, _) in roles.items() if kind == "classes"), None)
         others = [name for name in arrays if name not in stacks and not roles[name][0]]
         self.notes = (
             [f"arrays that hold neither tiles nor labels by their names: {', '.join(others)}"] if others else []
         )
+        idle = [labels.name for of, labels in self._labels.items() if of not in self._keys.values()]
+        self.notes += [f"labels of no stack by their names, not used: {', '.join(idle)}"] if idle else []
         self._rows = {
             f"{name}/{row_name(number)}" if name else row_name(number): (name, number)
             for name, (array, _) in self._stacks.items()
@@ -221,7 +235,7 @@ class Stacks(Collection):
         given: dict[str, GivenLabel] = {}
         notes = []
         for name, (array, _) in self._stacks.items():
-            labels = self._labels.get(self._rest[name])
+            labels = self._labels.get(self._keys[name])
             found = None if labels is None else _labels(labels, array.shape[0])
             if labels is not None and found is None:
                 notes.append(
@@ -230,11 +244,29 @@ class Stacks(Collection):
             for number in range(array.shape[0]):
                 path = f"{name}/{row_name(number)}" if name else row_name(number)
                 given[path] = None if found is None else found[number]
-        names = None if self._classes is None else [str(each) for each in self._classes.all().ravel()]
+        names = None if self._classes is None else [str(each) for each in _texts(self._classes.all().ravel())]
         texts, classes, several = in_words([given[path] for path in self.images], names)
-        words = {name: tuple(rest.split("_")) for name, rest in self._rest.items()}
+        words = {name: tuple(rest.split("_")) for name, (_, rest) in self._keys.items()}
         told = {path: Told(words[self._rows[path][0]], text) for path, text in zip(self.images, texts, strict=True)}
         return Labelled(told, classes if any(texts) else [], several, notes)
+
+
+def _by_key(labels: Mapping[str, Array], roles: Mapping[str, tuple[str, str]]) -> dict[tuple[str, str], Array]:
+    """The arrays of labels by their keys.
+
+    Raises:
+        UserError: two have the same.
+    """
+    found: dict[tuple[str, str], Array] = {}
+    for name, array in labels.items():
+        of = key(name, roles[name][1])
+        if of in found:
+            raise UserError(
+                f"data.root: {found[of].name} and {array.name} are both labels of the same tiles by their names: keep "
+                f"one of them, or give the other a name that no stack has"
+            )
+        found[of] = array
+    return found
 
 
 def _channels(array: Array) -> int | None:
@@ -267,11 +299,14 @@ def _labels(array: Array, count: int) -> list[Sequence[int | str]] | None:
         raise UserError(f"data.root: {array.name} has the shape {array.shape}; the number of tiles is {count:,}")
     if len(array.shape) > 2 or array.dtype.kind not in "biuUS":
         return None
-    values = array.all().reshape(count, -1)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+    values = _texts(array.all().reshape(count, -1))
     if values.shape[1] == 1:
         return [*values.astype(np.int64 if values.dtype.kind in "biu" else str).tolist()]
     if values.dtype.kind not in "biu" or not set(np.unique(values).tolist()) <= {0, 1}:
         return None
     return [np.flatnonzero(row).tolist() for row in values]
+
+
+def _texts(values: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+    """Bytes as texts; other values as they are."""
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values

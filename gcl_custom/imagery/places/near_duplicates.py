@@ -11,7 +11,7 @@ blurred or given noise differ in 6 or fewer; in nearly all pictures with any con
 shifted by a sixteenth of its side is no near duplicate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -71,14 +71,23 @@ def _means(side: int, squares: int) -> Float[Tensor, "squares side"]:
 
 
 def near_pairs(
-    hashes: Hashes, telling: Bool[np.ndarray, " n"], split: Int[np.ndarray, " n"], most: int = MOST_DIFFERENT
+    hashes: Hashes,
+    telling: Bool[np.ndarray, " n"],
+    split: Int[np.ndarray, " n"],
+    most: int = MOST_DIFFERENT,
+    digests: Sequence[str] | None = None,
 ) -> Int[np.ndarray, "m 2"]:
-    """All pairs of near duplicates in different splits, the tile with the lower number first.
+    """Pairs of near duplicates in different splits, the tile with the lower number first.
+
+    Each tile that has near duplicates there is paired with the first of them. All pairs would be far more than tiles
+    where one thing is seen again and again, such as waves.
 
     Args:
         telling: whether a tile shows enough to be compared.
+        digests: of the tiles' files; tiles with the same one are exact copies, which are not meant here.
     """
-    found = [np.empty((0, 2), np.int64)]
+    content = None if digests is None else np.unique(digests, return_inverse=True)[1]
+    first = np.full(len(hashes), len(hashes))
     members = [np.flatnonzero(telling & (split == code)) for code in np.unique(split)]
     for place, ours in enumerate(members):
         theirs = np.concatenate([np.empty(0, np.int64), *members[place + 1 :]])
@@ -86,9 +95,15 @@ def near_pairs(
             continue
         sides = hashes[ours], hashes[theirs]
         for mine, other in _sharing(*sides, most) or _half_alike(*sides, most):
-            total = np.bitwise_count(sides[0][mine] ^ sides[1][other]).sum(axis=1)
-            found.append(np.stack([ours[mine], theirs[other]], axis=1)[total <= most])
-    pairs: Int[np.ndarray, "m 2"] = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+            near = np.bitwise_count(sides[0][mine] ^ sides[1][other]).sum(axis=1) <= most
+            one, two = ours[mine[near]], theirs[other[near]]
+            if content is not None:
+                differ = content[one] != content[two]
+                one, two = one[differ], two[differ]
+            np.minimum.at(first, one, two)
+            np.minimum.at(first, two, one)
+    tiles = np.flatnonzero(first < len(hashes))
+    pairs: Int[np.ndarray, "m 2"] = np.unique(np.sort(np.stack([tiles, first[tiles]], axis=1), axis=1), axis=0)
     return pairs
 
 

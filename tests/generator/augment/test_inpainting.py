@@ -211,6 +211,38 @@ def test_halton_order_predicts_each_token_once_and_confidence_all_that_are_hidde
     assert torch.tensor(models["halton"].asked).sum(dim=0).tolist() == hidden.flatten(1).sum(dim=1).tolist()
 
 
+class Fixed:
+    """Predicts each position by itself, whatever the others hold, and keeps what it computed, like an own MaskGIT."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        self.asked: list[list[int]] = []
+
+    def predict(
+        self, tokens: Tensor, hidden: Tensor, at: Tensor, cache: Cache, changed: Tensor | None = None
+    ) -> Tensor:
+        if changed is None:
+            cache.pairs = [torch.zeros(1)]
+        self.asked.append(at.sum(dim=1).tolist())
+        return self.logits[at]
+
+
+def test_where_tokens_do_not_depend_on_each_other_candidates_are_all_that_can_be_kept() -> None:
+    """A candidate's new prediction is then the old one. So what would be kept of all hidden tokens is among them."""
+    tokens, hidden = example(5)
+    logits = torch.randn(5, GRID * GRID, CODES, generator=torch.Generator().manual_seed(2))
+    all_of_them, candidates = Fixed(logits), Fixed(logits)
+    exact = inpaint(all_of_them, tokens, hidden, randomness(5), ViewsSettings(refresh=1))
+    assert torch.equal(inpaint(candidates, tokens, hidden, randomness(5), ViewsSettings()), exact)
+    count = hidden.flatten(1).sum(dim=1)
+    initially = count.clone()
+    for step in range(12):
+        quota = count - masks.still_hidden(initially, count, step, 12)
+        assert all_of_them.asked[step] == count.tolist()
+        assert candidates.asked[step] == (torch.minimum(2 * quota, count) if step else count).tolist()
+        count = count - quota
+
+
 def test_halton_order_decides_in_the_order_of_the_sequence() -> None:
     decided: list[int] = []
 

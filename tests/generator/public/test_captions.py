@@ -73,7 +73,7 @@ def test_captions_are_kept_by_the_number_of_the_tile(tmp_path: Path) -> None:
     again = CaptionFile(path)
     assert again.read(torch.tensor([9, 2, 5, 2])) == ["森", 'a "lake"', "ein Wald über dem See", 'a "lake"']
     assert again.missing(torch.tensor([1, 2, 9, 4])).tolist() == [1, 4]
-    with pytest.raises(UserError, match=r"captions\.jsonl has no caption of tile 4"):
+    with pytest.raises(UserError, match=r"captions\.jsonl has no caption of tile 4;.* Run: gcl-custom fit-generator"):
         again.read(torch.tensor([2, 4]))
 
 

@@ -10,7 +10,8 @@ import pytest
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.collection import Collection, Unreadable
 from gcl_custom.imagery.collections.open_collections import collection_at
-from gcl_custom.imagery.collections.stacks import array_from, is_stack, role
+from gcl_custom.imagery.collections.stacks import array_from, is_stack, key, role
+from gcl_custom.imagery.folders import find_tiles
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 9, 3), dtype=np.uint8)
 
@@ -62,6 +63,49 @@ def test_a_stack_may_be_a_file_of_its_own_with_its_labels_beside(tmp_path: Path)
     assert opened(tmp_path / "train_images.npy").images[-1] == "0000011"
 
 
+def saved(arrays: dict[str, np.ndarray], root: Path, together: bool) -> Path:
+    """Arrays in one .npz, or each in a file of its own."""
+    if together:
+        np.savez(root / "a.npz", **arrays)
+        return root / "a.npz"
+    for name, array in arrays.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(root / f"{name}.npy", array)
+    return root
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_folders_of_stacks_keep_their_labels_apart_and_say_the_split(together: bool, tmp_path: Path) -> None:
+    names = np.array(["sea", "land", "ice"])
+    arrays = {
+        "train/images": PIXELS[:3], "train/labels": names, "test/images": PIXELS[3:6], "test/labels": names[::-1],
+    }  # fmt: skip
+    found = find_tiles(saved(arrays, tmp_path, together), None)
+    assert [(tile.split, tile.label) for tile in found.tiles] == [
+        *(("test", name) for name in names[::-1]),
+        *(("train", name) for name in names),
+    ]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_folders_of_other_names_keep_their_labels_apart(together: bool, tmp_path: Path) -> None:
+    arrays = {"2021/x": PIXELS[:2], "2021/y": np.array([4, 5]), "2022/x": PIXELS[:2], "2022/y": np.array([6, 7])}
+    told = opened(saved(arrays, tmp_path, together)).labelled(None)
+    assert told is not None
+    assert [each.label for each in told.told.values()] == ["4", "5", "6", "7"]
+
+
+def test_two_labels_of_the_same_tiles_are_refused_and_labels_of_none_are_told(tmp_path: Path) -> None:
+    arrays = {"train_images": PIXELS, "train_labels": np.zeros(12, int), "train/targets": np.ones(12, int)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=r"train_labels and .*train/targets are both labels of the same tiles"):
+        opened(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", images=PIXELS, fine_labels=np.zeros(12, int))
+    assert opened(tmp_path / "b.npz").notes == [
+        f"labels of no stack by their names, not used: {tmp_path / 'b.npz'}: fine_labels"
+    ]
+
+
 @pytest.mark.parametrize(
     ("labels", "expected", "several"),
     [
@@ -84,8 +128,9 @@ def test_labels_are_numbers_names_or_marks(
     assert bool(told.notes) == (labels.dtype.kind == "f" or labels.ndim == 3)
 
 
-def test_classes_may_have_names(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", images=PIXELS[:2], labels=[1, 0], class_names=["land", "sea"])
+@pytest.mark.parametrize("names", [["land", "sea"], [b"land", b"sea"]])
+def test_classes_may_have_names(names: list[str] | list[bytes], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS[:2], labels=[1, 0], class_names=names)
     told = opened(tmp_path / "a.npz").labelled(None)
     assert told is not None
     assert [each.label for each in told.told.values()] == ["sea", "land"]
@@ -155,3 +200,23 @@ def test_names_of_arrays_say_what_they_hold() -> None:
     assert [name for name in ("train_images.npy", "x.npy", "img_001.npy", "a.npy") if is_stack(name)] == [
         "train_images.npy", "x.npy",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", ("", "")),
+        ("train_images", ("", "train")),
+        ("train/images", ("", "train")),
+        ("labels/train_labels", ("", "train")),
+        ("Train/2021/images", ("2021", "Train")),
+        ("train2017/images", ("", "train2017")),
+        ("2021/images", ("2021", "")),
+        ("train/val_images", ("", "val_train")),
+        ("train/train_labels", ("", "train")),
+    ],
+)
+def test_a_stack_and_its_labels_have_the_folder_and_the_rest_of_the_name_in_common(
+    name: str, expected: tuple[str, str]
+) -> None:
+    assert key(name, role(name.rpartition("/")[2])[1]) == expected

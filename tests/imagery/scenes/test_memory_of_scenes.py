@@ -1,5 +1,6 @@
 """The size of a scene does not matter for the memory that packing takes."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-CODE = """
-import json, resource, sys
+from benchmarks.memory_of import peak
+
+CODE = f"""
+import json, sys
 from pathlib import Path
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.recipe.imagery import DataSettings, ScenesSettings
@@ -18,10 +21,10 @@ from gcl_custom.runs.run import Run
 
 def packed(name):
     data = DataSettings(root=name, size=16, scenes=ScenesSettings(tile=256, sameness=1.0))
-    pack_tiles.pack_tiles(Run(Path(f"runs/{name}"), Recipe(name=name, data=data)))
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest * (1 if sys.platform == "darwin" else 1024)
+    pack_tiles.pack_tiles(Run(Path(f"runs/{{name}}"), Recipe(name=name, data=data)))
+    return peak()
 
+{inspect.getsource(peak)}
 packed("small")
 print(json.dumps([packed("small2"), packed("large")]))
 """
