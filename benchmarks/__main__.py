@@ -17,7 +17,7 @@ from benchmarks import record
 
 NAMES = (
     *("start", "contention", "reading", "pretraining", "norms", "precision", "memory", "fsdp", "scenes"),
-    *("generator", "views"),
+    *("generator", "views", "object_storage"),
     "scaling",
 )
 """Modules with ``rows``."""

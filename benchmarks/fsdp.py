@@ -19,7 +19,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
-from benchmarks.many_tiles import private
+from benchmarks.memory_of import private
 from benchmarks.record import Row
 from gcl_custom.files import read_json, write_json
 from gcl_custom.generator.own.maskgit import MaskGIT

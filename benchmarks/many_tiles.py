@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.memory_of import LOOK, private
 from benchmarks.record import Row
 from gcl_custom.export.embed import embed
 from gcl_custom.files import read_json, write_json
@@ -47,8 +48,7 @@ BYTES = 64.0
 """Goal for the memory that each tile more takes: a few numbers."""
 SLOWER = 1.2
 """Goal for the time of a tile among ten times as many."""
-READY, DONE, LOOK = "ready.json", "done.json", 0.005
-"""Seconds between two looks at a process's memory."""
+READY, DONE = "ready.json", "done.json"
 
 
 class Taken(NamedTuple):
@@ -188,15 +188,6 @@ def embedding(folder: Path, count: int) -> Callable[[], object]:
 STEADY = ("opening",)
 """Jobs whose time is none of their tiles."""
 JOBS = {"opening": opening, "packing": packing, "pretraining": pretraining, "views": views, "embedding": embedding}
-
-
-def private(process: int | str = "self") -> int:
-    """Bytes of a process's memory that belong to no file; 0 if it has ended."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    return 1024 * sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
 
 
 def job(name: str, folder: Path, counts: Sequence[int]) -> None:

@@ -9,17 +9,17 @@ the ratio.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.steps import in_turn, step_of
+from benchmarks.memory_of import peak
+from benchmarks.steps import CPU, in_turn, step_of
 from gcl_custom.pretraining import backbones, start
 from gcl_custom.training.allocator import keep_freed_memory
+from gcl_custom.training.stopwatch import Stopwatch
 
 STEPS, ROUNDS = 8, 3
 
@@ -30,8 +30,8 @@ def steps(kept: bool, size: int) -> dict[str, float]:
         keep_freed_memory()
     network, _ = backbones.build("tf_efficientnet_lite0", 3)
     start.fix_norms(network, "frozen")
-    (seconds,) = in_turn([step_of(network, size, clock=time.perf_counter)], STEPS)
-    return {"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    taken = in_turn({"step": step_of(network, size)}, STEPS, Stopwatch(CPU))["step"]
+    return {"seconds": statistics.median(taken), "memory": peak() / 1e6}
 
 
 def rows(size: int = 64) -> Sequence[Any]:

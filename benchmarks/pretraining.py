@@ -13,7 +13,6 @@ is compared with torchvision's transforms v2.
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from benchmarks.record import Row
-from benchmarks.steps import BATCH
+from benchmarks.steps import BATCH, Step, in_turn, row, watch
 from gcl_custom.check.step_costs import MadeUpReader, MadeUpTiles
 from gcl_custom.pretraining.contrastive import Contrastive
 from gcl_custom.randomness import Randomness
@@ -45,6 +44,7 @@ from gcl_custom.training.batches import Batch
 from gcl_custom.training.devices import autocast, pick_device
 from gcl_custom.training.engine import engine
 from gcl_custom.training.steps import Steps
+from gcl_custom.training.stopwatch import Stopwatch
 from gcl_custom.views.handcrafted import handcrafted
 
 NETWORKS = ("resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224")
@@ -54,7 +54,6 @@ SHIPPED, GIVEN, READING = 4.0, 1.4, 10.0
 AUGMENTING = 2.5
 ROUNDS = 3
 WIDTHS = [2048, 2048]
-Step = Callable[[], object]
 
 
 def scenes(count: int, size: int) -> UInt8[Tensor, "n 3 h w"]:
@@ -149,33 +148,7 @@ def torchvision_suite(size: int) -> Callable[[Float[Tensor, "3 h w"]], Float[Ten
     return suite
 
 
-def in_turn(
-    ways: dict[str, Step], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            start = clock()
-            way()
-            if number:
-                seconds[name].append(clock() - start)
-    return seconds
-
-
-def row(name: str, seconds: dict[str, list[float]], count: int, unit: str, target: float) -> Row:
-    """The median over rounds of the ratio of the second way's time to the first's."""
-    ours_, theirs = seconds.values()
-    rates = [count / statistics.median(taken) for taken in (ours_, theirs)]
-    return Row(
-        name=name,
-        ratio=statistics.median(b / a for a, b in zip(ours_, theirs, strict=True)),
-        target=target,
-        detail=f"{rates[0]:.3g} against {rates[1]:.3g} {unit} a second",
-    )
-
-
-def _training(network: str, size: int, clock: Callable[[], float]) -> list[Row]:
+def _training(network: str, size: int, by: Stopwatch) -> list[Row]:
     tiles = scenes(BATCH, size)
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(tiles, Path(folder))
@@ -185,7 +158,7 @@ def _training(network: str, size: int, clock: Callable[[], float]) -> list[Row]:
             "lightly": lightlys(network, Path(folder), size, given=False),
             "lightly, given": lightlys(network, Path(folder), size, given=True),
         }
-        seconds = in_turn({**sides, "views": views}, ROUNDS, clock)
+        seconds = in_turn({**sides, "views": views}, ROUNDS, by)
     what = f"pretraining step, {network}, {size} px"
     own = statistics.median(seconds["ours"])
     made = statistics.median(seconds["views"])
@@ -205,7 +178,7 @@ def _training(network: str, size: int, clock: Callable[[], float]) -> list[Row]:
     ]
 
 
-def _augmenting(size: int, clock: Callable[[], float]) -> Row:
+def _augmenting(size: int, by: Stopwatch) -> Row:
     some, suite = scenes(BATCH, size).float() / 255, torchvision_suite(size)
     numbers = torch.arange(BATCH)
     seconds = in_turn(
@@ -214,7 +187,7 @@ def _augmenting(size: int, clock: Callable[[], float]) -> Row:
             "torchvision": lambda: [suite(tile) for tile in some],
         },
         ROUNDS,
-        clock,
+        by,
     )
     return row(f"handcrafted views, {size} px, against torchvision v2", seconds, BATCH, "views", AUGMENTING)
 
@@ -222,9 +195,9 @@ def _augmenting(size: int, clock: Callable[[], float]) -> Row:
 def rows(sizes: tuple[int, ...] = SIZES) -> list[Row]:
     """Rows for each network and side of a tile, and one for each side's augmentations."""
     keep_freed_memory()
-    clock = time.process_time if pick_device(HardwareSettings()).type == "cpu" else time.perf_counter
-    found = [row for network in NETWORKS for size in sizes for row in _training(network, size, clock)]
-    return found + [_augmenting(size, clock) for size in sizes]
+    by = watch(pick_device(HardwareSettings()))
+    found = [row for network in NETWORKS for size in sizes for row in _training(network, size, by)]
+    return found + [_augmenting(size, by) for size in sizes]
 
 
 def main(arguments: list[str]) -> None:

@@ -11,26 +11,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
 from torchvision.transforms import v2
 
-from benchmarks.pretraining import in_turn, row, scenes, write_jpegs
+from benchmarks.pretraining import scenes, write_jpegs
+from benchmarks.record import Row
+from benchmarks.steps import CPU, in_turn, row
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
+from gcl_custom.training.stopwatch import Stopwatch
 
 TARGET = 8.0
 BATCH = 128
 DRAWN, DRAWN_PIXELS = 300, 350
 
 
-def rows(folder: Path | None = None, size: int = 128, rounds: int = 3) -> list[dict[str, Any]]:
+def rows(folder: Path | None = None, size: int = 128, rounds: int = 3) -> list[Row]:
     """One row with name, ratio, target and detail."""
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
@@ -53,7 +55,7 @@ def rows(folder: Path | None = None, size: int = 128, rounds: int = 3) -> list[d
             some = torch.utils.data.Subset(images, torch.randperm(len(images))[:count].tolist())
             return sum(len(tiles) for tiles, _ in torch.utils.data.DataLoader(some, batch_size=BATCH))
 
-        seconds = in_turn({"packed": packed, "files": files}, rounds)
+        seconds = in_turn({"packed": packed, "files": files}, rounds, Stopwatch(CPU))
     found = row(f"reading, {size} px, against ImageFolder with PIL", seconds, count, "tiles", TARGET)
     found["detail"] += f"; packing {store.count} files took {packing:.1f} s"
     return [found]
