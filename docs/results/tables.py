@@ -6,7 +6,7 @@
 ``collect`` writes NAME.json, with what the run's ``scores.json`` says and what it takes to repeat it. It is called on
 the machine and in the environment of the run, since processor, precision and versions are taken from there. ``render``
 writes the tables between ``<!-- results -->`` and ``<!-- /results -->`` of docs/results.md and README.md; a test fails
-where a page has others.
+where a page has others. NAME.json may also have ``then``: in which way the run was another than its command is today.
 """
 
 import argparse
@@ -115,6 +115,7 @@ def _section(kept: Kept) -> str:
     pretrain, versions = recipe["pretrain"], ", ".join(f"{name} {v}" for name, v in kept["versions"].items())
     seeds = ", ".join(map(str, scores["seeds"]))
     minutes = sum(took for stage, took in kept["seconds"].items() if stage != "compare") / 60  # its parts stand apart
+    then = f" ({kept['then']})" if "then" in kept else ""
     raw = recipe["pretrain"]["source"] == "raw"
     arm = "GCL is the recipe as it stands: here both views show the raw tile, and there is no generator." if raw else ""
     drawn = f" {OF_DRAWS}" if any("@" in column for column in columns) else ""
@@ -130,9 +131,10 @@ def _section(kept: Kept) -> str:
 
 {chr(10).join(f"- {sentence}" for sentence in sentences)}
 
-`{kept["command"]}`, commit {kept["commit"]}, {kept["date"]}: {recipe["data"]["size"]} px, {pretrain["backbone"]}, \
-{pretrain["method"]["name"]}, {pretrain["epochs"]} epochs, mixing rate {pretrain["mixing_rate"]:g}, \
-p {recipe["views"]["mask_probability"]:g}; {minutes:.0f} min of stages on {kept["processor"]} in {kept["precision"]}; \
+`{kept["command"]}`{then}, commit {kept["commit"]}, {kept["date"]}: {recipe["data"]["size"]} px, \
+{pretrain["backbone"]}, {pretrain["method"]["name"]}, {pretrain["epochs"]} epochs, \
+mixing rate {pretrain["mixing_rate"]:g}, p {recipe["views"]["mask_probability"]:g}; \
+{minutes:.0f} min of stages on {kept["processor"]} in {kept["precision"]}; \
 {versions}. [All figures]({HERE.name}/{kept["name"]}.json)
 """
 
