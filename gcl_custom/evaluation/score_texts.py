@@ -9,8 +9,8 @@ from gcl_custom.measures.label_kinds import kind_scored_by
 
 
 def above(scores: Mapping[str, Any]) -> list[str]:
-    """What stands above the verdict of a scores.json: warnings, then grounds. Earlier versions kept no grounds."""
-    return [*scores.get("warnings", []), *scores.get("grounds", [])]
+    """What stands above the verdict of a scores.json: warnings, then grounds."""
+    return [*scores["warnings"], *scores["grounds"]]
 
 
 def mean_text(score: Mapping[str, Any], tiles: int) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
-from gcl_custom.files import file_digest, json_digest, read_json, write_json, write_text
+from gcl_custom.files import discard, file_digest, json_digest, read_json, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
 from gcl_custom.imagery.collections.collection_names import is_there
 from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
@@ -33,7 +33,7 @@ from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, d
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
-from gcl_custom.imagery.shards.shard_files import MappedShards, into_shards, tile_bytes
+from gcl_custom.imagery.shards.shard_files import MappedShards
 from gcl_custom.imagery.shards.take_store import take_store
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
@@ -48,7 +48,7 @@ from gcl_custom.imagery.splits import (
     told,
     twins,
 )
-from gcl_custom.imagery.tile_store import EARLIER, INDEX, NEAR, SPLITS, TileStore, write_index
+from gcl_custom.imagery.tile_store import INDEX, NEAR, SPLITS, TileStore, require_index, write_index
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.imagery.values.scaling import edges
 from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
@@ -80,25 +80,17 @@ def pack_tiles(run: Run) -> None:
         UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
     stage, data = plan.tiles(run), run.recipe.data
+    lost = stage.done and not (stage.path / INDEX).is_file()
+    if lost and not run.redo:
+        require_index(stage.path)
     if data.store:
         take_store(stage, data.store, INDEX)
         return
-    if stage.done and into_shards(stage.path, tile_bytes(stage.facts["bands"], data.size, stage.facts["dtype"])):
-        say("tiles: packed by an earlier version; their pixels are divided into shards, and no file is read again")
-    news = changed(run)
-    earlier = stage.done and not (stage.path / INDEX).is_file()
-    if stage.done and news is None and not earlier:
-        say(f"tiles: done before, in {stage.path}")
-        return
-    if stage.done and news is None:
-        say("tiles: packed by an earlier version; their index is written anew, and no file is read again")
-    elif stage.done:
-        if earlier and run.uses(stage) and not run.redo:
-            raise UserError(
-                f"{news}, and that was done by an earlier version, whose index can be written anew for the files as "
-                f"they were alone. Bring them back, or add --redo, which packs the present ones and replaces what was "
-                f"made from the old ones"
-            )
+    if stage.done and not lost:
+        news = changed(run)
+        if news is None:
+            say(f"tiles: done before, in {stage.path}")
+            return
         if run.uses(stage) and not run.redo:
             warn(
                 f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
@@ -113,6 +105,8 @@ def pack_tiles(run: Run) -> None:
     card = card_of(data)
     seen = _seen(data)  # before anything is read, so that what changes meanwhile is noticed
     layout = layout_of(data, card)
+    if lost:
+        discard(stage.path)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
     stage.begin()
@@ -129,7 +123,6 @@ def pack_tiles(run: Run) -> None:
     about, columns, division, usable = _index(journal, usable, layout, form, data, stage.path)
     kinds = Counter(journal.records[tile.source].kind for tile in layout.tiles)
     write_index(stage.path, about, columns)
-    (stage.path / EARLIER).unlink(missing_ok=True)
     store = TileStore(stage.path)
     digests = [journal.records[tile.source].digest for tile in usable]
     if layout.splits and (missing := missing_splits(layout.tiles)):
