@@ -17,7 +17,7 @@ import torch
 
 from gcl_custom.counted import counted, examples
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.band_files import refuse_band_files
+from gcl_custom.imagery.collections.band_files import refuse_band_files
 from gcl_custom.imagery.collections.collection import Collection
 from gcl_custom.imagery.collections.collection_names import NPY
 from gcl_custom.imagery.collections.folder_walk import Walked, suffixes, walk

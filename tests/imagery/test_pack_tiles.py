@@ -142,40 +142,6 @@ def test_tiles_without_their_index_are_packed_again_only_if_asked_for(tmp_path: 
     assert run.stage("later", {}, [plan.tiles(run)]).done, "the same tiles were packed"
 
 
-def test_tiles_are_looked_for_again_only_if_a_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = class_folders(tmp_path / "root")
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    table = root / "labels.csv"
-    table.write_text("file,labels\n" + "".join(f"{name},{'xy'[n % 2]}\n" for n, name in enumerate(names)))
-    run = run_on(root, labels="labels.csv")
-    pack_tiles.pack_tiles(run)
-    looked: list[DataSettings] = []
-    real = pack_tiles.layout_of
-    monkeypatch.setattr(pack_tiles, "layout_of", lambda data, card: looked.append(data) or real(data, card))
-    assert (pack_tiles.changed(run), looked) == (None, [])
-
-    (root / "notes.txt").write_text("no tile")  # another file: looked at once, and remembered
-    assert [pack_tiles.changed(run) for _ in range(2)] == [None, None]
-    assert len(looked) == 1
-
-    before = table.stat()
-    table.write_text(table.read_text().replace(",x", ",z"))  # of the same size, and at the same time
-    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert str(pack_tiles.changed(run)).endswith("other labels or splits")
-
-
-def test_a_store_without_the_state_of_its_files_is_compared_tile_by_tile(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "root")
-    run = run_on(root)
-    pack_tiles.pack_tiles(run)
-    kept = plan.tiles(run).path / pack_tiles.SEEN
-    kept.unlink()
-    assert pack_tiles.changed(run) is None
-    assert kept.is_file()
-    (root / "forest" / "000.png").unlink()
-    assert str(pack_tiles.changed(run)).endswith("1 gone")
-
-
 @pytest.mark.parametrize("what", ["added", "emptied", "labels"])
 def test_tiles_from_which_something_was_made_are_packed_anew_only_if_asked_for(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ from found_layout import tiles_in
 from small_images import tiff
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.band_files import places, refuse_band_files
+from gcl_custom.imagery.collections.band_files import places, refuse_band_files
 from gcl_custom.imagery.decoding import Form, reading
 from gcl_custom.imagery.folders import common_form
 
