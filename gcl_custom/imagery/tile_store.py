@@ -264,14 +264,12 @@ class TileStore:
         return " and ".join(borne) or "no label"
 
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
-        """The numbers of a split's tiles, ascending."""
+        """The numbers of a split's tiles, ascending. Packing refuses tiles of which a split has none."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def watched(self, most: int) -> Int[Tensor, " m"]:
-        """At most ``most`` validation tiles as ``sample`` chooses them; training tiles if there are no others."""
-        index = self.index("valid")
-        index = index if len(index) else self.index("train")
-        return self.sample(index, most)
+        """At most ``most`` validation tiles as ``sample`` chooses them."""
+        return self.sample(self.index("valid"), most)
 
     def sample(self, index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
         """At most so many of some tiles, spread evenly. Of a streamed store the first ones, which lie in few shards:
