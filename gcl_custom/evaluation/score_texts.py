@@ -9,8 +9,8 @@ from gcl_custom.measures.label_kinds import kind_scored_by
 
 
 def above(scores: Mapping[str, Any]) -> list[str]:
-    """What stands above the verdict of a scores.json: warnings, then grounds."""
-    return [*scores["warnings"], *scores["grounds"]]
+    """What stands above the verdict of a scores.json: warnings, then grounds. Old kept results have none."""
+    return [*scores.get("warnings", []), *scores.get("grounds", [])]
 
 
 def mean_text(score: Mapping[str, Any], tiles: int) -> str:
