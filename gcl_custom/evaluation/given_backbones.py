@@ -45,7 +45,7 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run, kept_run
 from gcl_custom.runs.stage import Stage
-from gcl_custom.weights.starts import for_bands, network_part, networks_in, normalisation
+from gcl_custom.weights.starts import network_part, networks_in, normalisation, numbers_for_bands
 from gcl_custom.weights.state_dicts import read_tensors
 
 FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
@@ -348,11 +348,11 @@ def _normalisation(
     If the tiles have other bands, ``start.fit_bands`` says how the weights see them, and these follow.
     """
     if own and own.mean and own.deviation:
-        return for_bands(own.mean, store.bands), for_bands(own.deviation, store.bands)
+        return numbers_for_bands(own.mean, store.bands), numbers_for_bands(own.deviation, store.bands)
     about = get_pretrained_cfg(network, allow_unregistered=False)
     if about is None:
         raise UserError(f"{where}: timm states no mean and deviation for {network}. Leave :normalised out")
-    return for_bands(list(about.mean), store.bands), for_bands(list(about.std), store.bands)
+    return numbers_for_bands(list(about.mean), store.bands), numbers_for_bands(list(about.std), store.bands)
 
 
 def _tiles_in_words(at: int | None) -> str:

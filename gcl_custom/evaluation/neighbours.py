@@ -47,8 +47,7 @@ def find(run: Run) -> None:
         return
     stage.begin()
     store = TileStore(plan.tiles(run).path)
-    asked = next(index for split in ("test", "valid", "train") if len(index := store.index(split)))
-    queries, bank = store.sample(asked, QUERIES), store.sample(store.index("train"), BANK)
+    queries, bank = store.sample(store.index("test"), QUERIES), store.sample(store.index("train"), BANK)
     network, _ = trained_backbone.network_of(run, pretrained, store.bands)
     ours, theirs = (F.normalize(infer(network, store, tiles, run.recipe.hardware), dim=1) for tiles in (queries, bank))
     similarity, places = (ours @ theirs.T).topk(min(NEAREST, len(bank)), dim=1)

@@ -9,7 +9,7 @@ from gcl_custom.measures.label_kinds import kind_scored_by
 
 
 def above(scores: Mapping[str, Any]) -> list[str]:
-    """What stands above the verdict of a scores.json: warnings, then grounds. Earlier versions kept no grounds."""
+    """What stands above the verdict of a scores.json: warnings, then grounds. Old kept results have none."""
     return [*scores.get("warnings", []), *scores.get("grounds", [])]
 
 

@@ -259,6 +259,7 @@ class MaskGITTraining(Trainable):
         self.kept = copy.deepcopy(self.average)
         self.register_buffer("kept_loss", torch.tensor(math.inf))
         self.register_buffer("kept_epoch", torch.tensor(0))
+        # Packed tiles are in every split; those on which a check times steps are all for training.
         valid = store.index("valid") if len(store.index("valid")) else store.index("train")
         self._validation = thinned(valid, MASKGIT_TILES)
         # One more of each code, since validation tiles may hold one that no training tile has.

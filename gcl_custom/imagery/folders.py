@@ -17,8 +17,8 @@ import torch
 
 from gcl_custom.counted import counted, examples
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.band_files import refuse_band_files
-from gcl_custom.imagery.collections.collection import Collection, Labelled
+from gcl_custom.imagery.collections.band_files import refuse_band_files
+from gcl_custom.imagery.collections.collection import Collection
 from gcl_custom.imagery.collections.collection_names import NPY
 from gcl_custom.imagery.collections.folder_walk import Walked, suffixes, walk
 from gcl_custom.imagery.collections.open_collections import collection_at, is_of_arrays
@@ -26,6 +26,7 @@ from gcl_custom.imagery.decoding import Form, Unusable
 from gcl_custom.imagery.label_table import LabelRow, read_addresses, read_labels, read_lists, table_below
 from gcl_custom.imagery.layouts import (
     UNLABELLED,
+    Pairs,
     Placed,
     Reading,
     class_folders,
@@ -78,11 +79,8 @@ class Layout:
 
 def layout_of(data: DataSettings, card: Card | None) -> Layout:
     """Find the tiles of a recipe, with the splits that it takes as given; raises as ``find_tiles`` does."""
-    labels = None if data.labels_beside else data.labels
     stating = card if card and card.layout == "stated" else None
-    layout = find_tiles(
-        Path(data.root), stating, labels, kind_in_recipe(data), data.masks, data.labels_on_ground, data.scenes
-    )
+    layout = find_tiles(data, stating)
     if data.split.lists:
         layout = _listed(layout, Path(data.root), data.split.lists)
     elif data.split.chance:
@@ -120,82 +118,90 @@ def _listed(found: Layout, root: Path, lists: SplitLists) -> Layout:
     return replace(found, tiles=tiles, notes=[*found.notes, *notes])
 
 
-def find_tiles(
-    root: Path, card: Card | None, labels: str | None = None, kind: NamedKind | None = None, masks: str | None = None,
-    on_ground: bool = False, scenes: ScenesSettings | None = None,
-) -> Layout:  # fmt: skip
-    """Find the images below root, with class and split from the table of labels, masks, the card or the folders.
+class _Table(NamedTuple):
+    """A table of labels."""
+
+    name: str
+    """As messages call it."""
+    path: Path
+    content: bytes | None = None
+    """Its bytes, where it is no file but lies in a collection."""
+
+
+def find_tiles(data: DataSettings, card: Card | None) -> Layout:
+    """Find the images below the root, with class and split from the table of labels, masks, the card or the folders.
+
+    Scenes are not cut here: a tile is a whole file, and gets no label that polygons or a raster give its windows. Masks
+    that ``data.masks`` does not name are looked for where neither ``data.labels`` nor the card gives labels.
 
     Args:
-        labels: path of the table, relative to root.
-        kind: of the table's labels; without it, the table itself shows it.
-        masks: folder of the masks. Without it they are looked for where neither a table nor the card gives labels.
-        on_ground: whether labels are no table, but of windows, which are not cut here: no tile gets one.
-        scenes: how images are cut, if they are; they may then also be arrays, or lie on other machines.
+        card: one that states the layout.
 
     Raises:
-        UserError: root is missing, holds no image, or lacks the folders that the card states.
+        UserError: the root is missing, holds no image, or lacks the folders that the card states.
     """
+    root = Path(data.root)
+    collection = _collection(root, data.scenes)
+    labels = None if data.labels_beside else data.labels
+    table = _table(root, collection, labels)
+    if collection and table is None and (told := _told(root, collection, labels, kind_in_recipe(data))):
+        return told
+    images, notes = _images(root, collection, table, data.scenes)
+    looked_for = data.masks is not None or not (data.labels or (card and card.classes))
+    pairs = masks_of_images(root, images, data.masks) if looked_for else None
+    images = pairs.images if pairs else images
+    read = _read(root, images, card, collection)
+    _require_train(root, read, card)
+    rows = read_labels(table.path, images, table.content) if table and not data.labels_on_ground else {}
+    notes += _outside(images, read, rows)
+    if data.labels_on_ground:
+        return Layout([FoundTile(Source(path), split, None) for path, split, *_ in read.images], [], notes)
+    if table:
+        return _by_table(table.name, rows, read.images, notes, kind_in_recipe(data))
+    return _by_masks(pairs, read.images, notes) if pairs else _by_folders(root, read, card, notes)
+
+
+def _collection(root: Path, scenes: ScenesSettings | None) -> Collection | None:
+    """The collection that a root is; None for a folder of images or of scenes, which may be arrays."""
     collection = None if scenes and is_of_arrays(root) else collection_at(root)
     if collection is None and not root.is_dir():
         raise UserError(
             f"data.root: there is no folder {root} (looked for from {Path.cwd()}). "
             f"Give the folder of your images, for example --set data.root=/path/to/images"
         )
-    table = collection.table(labels) if collection and labels is not None else None
-    if collection and table is None and (told := collection.labelled(labels)):
-        return _told(collection, told, kind)
+    return collection
+
+
+def _table(root: Path, collection: Collection | None, labels: str | None) -> _Table | None:
+    """The table of labels; None where none is named, or the collection has no such file."""
+    if labels is None:
+        return None
+    if collection is None:
+        return _Table(Path(labels).name, table_below(root, labels))
+    content = collection.table(labels)
+    return None if content is None else _Table(Path(labels).name, root / labels, content)
+
+
+def _images(
+    root: Path, collection: Collection | None, table: _Table | None, scenes: ScenesSettings | None
+) -> tuple[list[str], list[str]]:
+    """Paths of the images, sorted, those on other machines among them, and notes on what was passed over."""
     if collection:
-        found = Walked(list(collection.images), 0, [], [])
-        if labels is not None and table is None:
-            raise UserError(f"data.labels: there is no file {labels} in {root}, nor labels beside its tiles")
+        found, notes = Walked(list(collection.images), 0, [], []), [*collection.notes]
     else:
-        found = walk(root, table_below(root, labels) if labels is not None else None, scenes is not None)
-        if scenes and scenes.remote:
-            found = found._replace(images=sorted([*found.images, *read_addresses(root, scenes.remote.addresses)]))
+        found = walk(root, table.path if table else None, scenes is not None)
+        remote = read_addresses(root, scenes.remote.addresses) if scenes and scenes.remote else []
+        found, notes = found._replace(images=sorted([*found.images, *remote])), found.notes
     shut = "".join(f". {note}" for note in found.notes[-1:] if found.closed)
     if not found.images:
         raise UserError(
             f"data.root: {root} holds no image (other files: {found.others}). An image ends in "
             f"{' '.join(suffixes(scenes is not None))}, and may lie in folders of any depth{shut}"
         )
-    notes = [*collection.notes] if collection else found.notes
     images, small = without_thumbnails(found.images)
     if small:
         notes.append(f"images in folders of thumbnails, passed over: {len(small)}, such as {examples(small)}")
-    pairs = (
-        masks_of_images(root, images, masks)
-        if masks is not None or not (labels or on_ground or (card and card.classes))
-        else None
-    )
-    images = pairs.images if pairs else images
-    read = _read(root, images, card, collection)
-    _require_train(root, read, card)
-    place = root / labels if labels is not None and collection else table_below(root, labels) if labels else None
-    rows = read_labels(place, images, table) if place and not on_ground else {}
-    if left := sorted(set(images).difference(rows, (image.path for image in read.images))):
-        folders = ", ".join(read.splits.values())
-        notes.append(f"images outside {folders}, left out: {len(left)}, such as {examples(left)}")
-    if on_ground:
-        return Layout([FoundTile(Source(path), split, None) for path, split, *_ in read.images], [], notes)
-    if labels is not None:
-        return _by_table(Path(labels).name, rows, read.images, notes, kind)
-    if pairs:
-        tiles = [FoundTile(Source(path), split, pairs.masks.get(path)) for path, split, *_ in read.images]
-        if unlabelled := sum(tile.label is None for tile in tiles):
-            notes.append(f"images without a mask, used without a label: {unlabelled}")
-        return Layout(tiles, [], notes + pairs.notes, MASKS)
-    classes, remarks = _recognised(root, read) if card is None else _stated(root, read, card)
-    notes += remarks
-    known = set(classes)
-    deep = card is not None  # a card says that whatever lies in a folder is of its class
-    tiles = [
-        FoundTile(Source(path), split, folder if folder in known and (deep or direct) else None)
-        for path, split, folder, direct in read.images
-    ]
-    if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
-        notes.append(f"images outside the class folders, used without a label: {unlabelled}")
-    return Layout(tiles, classes, notes)
+    return images, notes
 
 
 def _read(root: Path, images: Sequence[str], card: Card | None, collection: Collection | None) -> Reading:
@@ -206,8 +212,20 @@ def _read(root: Path, images: Sequence[str], card: Card | None, collection: Coll
     return replace(read, images=[image._replace(path=paths[image.path]) for image in read.images])
 
 
-def _told(collection: Collection, told: Labelled, kind: NamedKind | None) -> Layout:
-    """The tiles of a collection that says their labels and splits by other means than folders."""
+def _outside(images: Sequence[str], read: Reading, rows: Mapping[str, LabelRow]) -> list[str]:
+    """What to tell the user of images outside the splits' folders that no row of a table takes in."""
+    left = sorted(set(images).difference(rows, (image.path for image in read.images)))
+    folders = ", ".join(read.splits.values())
+    return [f"images outside {folders}, left out: {len(left)}, such as {examples(left)}"] if left else []
+
+
+def _told(root: Path, collection: Collection, labels: str | None, kind: NamedKind | None) -> Layout | None:
+    """The tiles of a collection that says their labels and splits by other means than folders; None if it does not."""
+    told = collection.labelled(labels)
+    if told is None and labels is not None:
+        raise UserError(f"data.labels: there is no file {labels} in {root}, nor labels beside its tiles")
+    if told is None:
+        return None
     splits = {
         path: next((split for word in found.words if (split := split_named(word))), None)
         for path, found in told.told.items()
@@ -242,6 +260,28 @@ def _by_table(
     texts = [row.labels for row in rows.values()]
     kind = kind or kind_in_table(texts)
     return Layout(tiles, sorted({name for text in texts for name in kind.names(text)}), notes, kind)
+
+
+def _by_masks(pairs: Pairs, images: Sequence[Placed], notes: list[str]) -> Layout:
+    """The tiles with the masks that lie beside them."""
+    tiles = [FoundTile(Source(path), split, pairs.masks.get(path)) for path, split, *_ in images]
+    if unlabelled := sum(tile.label is None for tile in tiles):
+        notes = [*notes, f"images without a mask, used without a label: {unlabelled}"]
+    return Layout(tiles, [], notes + pairs.notes, MASKS)
+
+
+def _by_folders(root: Path, read: Reading, card: Card | None, notes: list[str]) -> Layout:
+    """The tiles with the classes that folders, or a card, give them."""
+    classes, remarks = _recognised(root, read) if card is None else _stated(root, read, card)
+    notes, known = notes + remarks, set(classes)
+    deep = card is not None  # a card says that whatever lies in a folder is of its class
+    tiles = [
+        FoundTile(Source(path), split, folder if folder in known and (deep or direct) else None)
+        for path, split, folder, direct in read.images
+    ]
+    if classes and (unlabelled := sum(tile.label is None for tile in tiles)):
+        notes.append(f"images outside the class folders, used without a label: {unlabelled}")
+    return Layout(tiles, classes, notes)
 
 
 def common_form(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from gcl_custom.counted import examples
 from gcl_custom.errors import UserError
+from gcl_custom.imagery.collections.folder_walk import few
 from gcl_custom.imagery.tile_store import SPLITS, SplitName
 
 WORDS: dict[str, SplitName] = {
@@ -33,8 +34,6 @@ BESIDE = re.compile(rf"[-_ .](?:{'|'.join(sorted(IMAGES | OF_MASKS))})$", re.IGN
 FURTHER = IMAGES | {"set", "data", "dataset", "jpg", "png", "tif"}
 """What may stand beside the word in the name of a split's folder."""
 THUMBNAILS = {"thumbs", "thumb", "thumbnails", "thumbnail", "previews", "preview", "quicklooks", "@eadir"}
-STRAY = 0.05
-"""Largest share of images in other places that is taken for a slip; one always is."""
 
 
 class Placed(NamedTuple):
@@ -75,11 +74,6 @@ def split_named(name: str) -> SplitName | None:
     words = [word.rstrip("0123456789") for word in re.split(r"[-_ .]+", name.strip().lower())]
     told = [word for word in words if word and word not in FURTHER]
     return WORDS.get(told[0]) if len(told) == 1 else None
-
-
-def few(count: int, of: int) -> bool:
-    """Whether so many images in other places are a slip."""
-    return count <= max(1, STRAY * of)
 
 
 def reading(paths: Sequence[str]) -> Reading:

@@ -7,11 +7,10 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,19 +20,19 @@ from torch import Tensor
 from gcl_custom.console import in_bytes, plain, progress, say, warn
 from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
-from gcl_custom.files import file_digest, json_digest, read_json, write_json, write_text
+from gcl_custom.files import discard, json_digest, write_json, write_text
 from gcl_custom.imagery import synthetic_scenes
-from gcl_custom.imagery.collections.collection_names import is_there
-from gcl_custom.imagery.collections.open_collections import holding, state_of, states_of_files
+from gcl_custom.imagery.changed_files import SEEN, changed, listing, seen_files
+from gcl_custom.imagery.collections.open_collections import holding
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
-from gcl_custom.imagery.mask_files import digest_of, keep_masks, mask_states, read_labels
-from gcl_custom.imagery.packing_journal import PackingJournal, Record, States, differences
+from gcl_custom.imagery.mask_files import digest_of, keep_masks, read_labels
+from gcl_custom.imagery.packing_journal import PackingJournal, Record, States
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
 from gcl_custom.imagery.read_tile import Read, footprints, on_earth, read_all
-from gcl_custom.imagery.shards.shard_files import MappedShards, into_shards, tile_bytes
+from gcl_custom.imagery.shards.shard_files import MappedShards
 from gcl_custom.imagery.shards.take_store import take_store
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.splits import (
@@ -48,7 +47,7 @@ from gcl_custom.imagery.splits import (
     told,
     twins,
 )
-from gcl_custom.imagery.tile_store import EARLIER, INDEX, NEAR, SPLITS, TileStore, write_index
+from gcl_custom.imagery.tile_store import INDEX, NEAR, SPLITS, TileStore, require_index, write_index
 from gcl_custom.imagery.values.bands import is_rgb
 from gcl_custom.imagery.values.scaling import edges
 from gcl_custom.imagery.values.summary import lacking, of_a_file, require_values, scaling_in_words, share_lacking
@@ -59,11 +58,6 @@ from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
 
 UNUSABLE, DUPLICATES = "unusable.txt", "duplicates.txt"
-SEEN = "seen.json"
-"""Digest of the files as they were when tiles were packed, or last found to be the same: while it holds, none is
-opened."""
-SMALL = 2**20
-"""Most bytes of a table or a list that is read to notice a change."""
 HASHED = 64
 """Tiles that are read at a time for near duplicates."""
 BLOCK_BYTES = 64 * 2**20
@@ -80,44 +74,101 @@ def pack_tiles(run: Run) -> None:
         UserError: the root is missing or empty, too many files are unusable, or a split has no tile.
     """
     stage, data = plan.tiles(run), run.recipe.data
+    lost = stage.done and not (stage.path / INDEX).is_file()
+    if lost and not run.redo:
+        require_index(stage.path)
     if data.store:
         take_store(stage, data.store, INDEX)
-        return
-    if stage.done and into_shards(stage.path, tile_bytes(stage.facts["bands"], data.size, stage.facts["dtype"])):
-        say("tiles: packed by an earlier version; their pixels are divided into shards, and no file is read again")
+    elif lost or _is_due(run, stage):
+        packing = _pack(stage, data, lost)
+        say(told(run))
+        _summarise(packing, data)
+
+
+class _Packing(NamedTuple):
+    """What became of the files."""
+
+    journal: PackingJournal
+    layout: Layout
+    form: Form
+    readable: int
+    """Number of the tiles that could be read."""
+    tiles: list[FoundTile]
+    """Those of them that stay, in the order of the store: none lies beside another split."""
+    division: Division
+    scaling: tuple[list[float], list[float]]
+    """The values of each band that become 0 and 1."""
+    store: TileStore
+
+    @property
+    def digests(self) -> list[str]:
+        return [self.journal.records[tile.source].digest for tile in self.tiles]
+
+    @property
+    def without_data(self) -> list[tuple[float, ...]]:
+        """The share of each band's values without data in each tile; empty where all hold some."""
+        return [self.journal.records[tile.source].lacking for tile in self.tiles]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of tiles in each split."""
+        return {name: len(self.store.index(name)) for name in SPLITS}
+
+
+def _is_due(run: Run, stage: Stage) -> bool:
+    """Whether tiles are to be packed, for the first time or again. If not, it is said why."""
+    if not stage.done:
+        return True
     news = changed(run)
-    earlier = stage.done and not (stage.path / INDEX).is_file()
-    if stage.done and news is None and not earlier:
+    if news is None:
         say(f"tiles: done before, in {stage.path}")
-        return
-    if stage.done and news is None:
-        say("tiles: packed by an earlier version; their index is written anew, and no file is read again")
-    elif stage.done:
-        if earlier and run.uses(stage) and not run.redo:
-            raise UserError(
-                f"{news}, and that was done by an earlier version, whose index can be written anew for the files as "
-                f"they were alone. Bring them back, or add --redo, which packs the present ones and replaces what was "
-                f"made from the old ones"
-            )
-        if run.uses(stage) and not run.redo:
-            warn(
-                f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
-                f"gcl-custom run {shlex.quote(str(run.path / 'recipe.yaml'))} --run NEW_NAME. Or add --redo, which "
-                f"replaces what was made from the old ones"
-            )
-            return
-        say(f"tiles: {news}; only what changed is read")
+        return False
+    if run.uses(stage) and not run.redo:
+        warn(
+            f"{news}. Run {run.name} goes on with the tiles that it has. A new run takes the present files: "
+            f"gcl-custom run {shlex.quote(str(run.path / 'recipe.yaml'))} --run NEW_NAME. Or add --redo, which "
+            f"replaces what was made from the old ones"
+        )
+        return False
+    say(f"tiles: {news}; only what changed is read")
+    return True
+
+
+def _pack(stage: Stage, data: DataSettings, anew: bool) -> _Packing:
+    """Find the tiles, pack them, and finish the stage.
+
+    Args:
+        anew: nothing that is there is of use.
+    """
     root = Path(data.root)
     if data.synthetic:
         synthetic_scenes.draw(root, data.synthetic)
     card = card_of(data)
-    seen = _seen(data)  # before anything is read, so that what changes meanwhile is noticed
+    seen = seen_files(data)  # before anything is read, so that what changes meanwhile is noticed
     layout = layout_of(data, card)
+    if anew:
+        discard(stage.path)
     # Nothing was made from an unfinished packing, so after an error it may begin again with other settings.
     stage.redo = stage.redo or not (stage.path / "stage.json").is_file()
     stage.begin()
     for note in layout.notes:
         warn(f"{root}: {note}")
+    packing = _packing(stage, data, layout)
+    copies, alike = _repeated(packing, stage.path)
+    for note in lacking(packing.without_data, packing.form):
+        warn(note)
+    stage.finish(
+        **_facts(packing, data, stage.path),
+        duplicates_across_splits=sum(map(len, copies)),
+        near_duplicates_across_splits=len({source for pair in alike for source in pair}),
+    )
+    write_json(stage.path / SEEN, seen)
+    return packing
+
+
+def _packing(stage: Stage, data: DataSettings, layout: Layout) -> _Packing:
+    """Read what is not packed yet, and write the index."""
+    root = Path(data.root)
     with reading():
         form = common_form(root, layout.tiles, band_names(data), data.use_bands, data.mask_band, data.scenes)
         form = form._replace(fill=data.fill)
@@ -125,105 +176,59 @@ def pack_tiles(run: Run) -> None:
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    made = len(usable)
-    about, columns, division, usable = _index(journal, usable, layout, form, data, stage.path)
-    kinds = Counter(journal.records[tile.source].kind for tile in layout.tiles)
+    about, columns, division, kept = _index(journal, usable, layout, form, data, stage.path)
     write_index(stage.path, about, columns)
-    (stage.path / EARLIER).unlink(missing_ok=True)
-    store = TileStore(stage.path)
-    digests = [journal.records[tile.source].digest for tile in usable]
-    if layout.splits and (missing := missing_splits(layout.tiles)):
+    scaling, store = (about["low"], about["high"]), TileStore(stage.path)
+    return _Packing(journal, layout, form, len(usable), kept, division, scaling, store)
+
+
+def _repeated(packing: _Packing, folder: Path) -> tuple[list[list[Source]], list[tuple[Source, Source]]]:
+    """Copies and near duplicates in different splits, which are listed; the user is told how splits came about."""
+    store = packing.store
+    if packing.layout.splits and (missing := missing_splits(packing.layout.tiles)):
         warn(f"no folder gives the {' and the '.join(missing)} split: drawn from train by data.split")
-    if copies := twins(store.sources, digests, store.split.tolist()):
+    if copies := twins(store.sources, packing.digests, store.split.tolist()):
         warn(of_twins(copies))
-    for note in division.notes:
+    for note in packing.division.notes:
         warn(note)
-    alike = _near_duplicates(store, digests)
-    if alike:
+    if alike := _near_duplicates(store, packing.digests):
         warn(of_alike(alike))
-    write_text(stage.path / DUPLICATES, listed(copies, alike))
-    without = [journal.records[tile.source].lacking for tile in usable]
-    for note in lacking(without, form):
-        warn(note)
-    counts = {name: int((store.split == code).sum()) for code, name in enumerate(SPLITS)}
-    stage.finish(
-        content=_content(digests, store, digest_of(stage.path) if layout.kind.dense else ""),
-        listing=_listing(root, data, layout),
-        tiles=counts,
-        classes=store.classes,
-        bands=form.bands,
-        dtype=form.dtype,
-        unusable=len(layout.tiles) - made - sum(kinds[kind] for kind in LEFT_OUT),
+    write_text(folder / DUPLICATES, listed(copies, alike))
+    return copies, alike
+
+
+def _facts(packing: _Packing, data: DataSettings, folder: Path) -> dict[str, Any]:
+    """What the stage's record says of the tiles."""
+    layout, store, division = packing.layout, packing.store, packing.division
+    kinds = Counter(packing.journal.records[tile.source].kind for tile in layout.tiles)
+    return {
+        "content": _content(packing.digests, store, digest_of(folder) if layout.kind.dense else ""),
+        "listing": listing(Path(data.root), data, layout),
+        "tiles": packing.counts,
+        "classes": store.classes,
+        "bands": packing.form.bands,
+        "dtype": packing.form.dtype,
+        "unusable": len(layout.tiles) - packing.readable - sum(kinds[kind] for kind in LEFT_OUT),
         **{kind: kinds[kind] for kind in (LEFT_OUT if data.scenes else [NODATA])},
-        near_another_split=made - len(usable),
-        split=division.how,
+        "near_another_split": packing.readable - len(packing.tiles),
+        "split": division.how,
         **({"masks": True} if layout.kind.dense else {}),
         **({"groups": division.groups} if division.groups else {}),
-        values_without_data=share_lacking(without),
-        duplicates_across_splits=sum(map(len, copies)),
-        near_duplicates_across_splits=len({source for pair in alike for source in pair}),
-    )
-    write_json(stage.path / SEEN, seen)
-    shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        "values_without_data": share_lacking(packing.without_data),
+    }
+
+
+def _summarise(packing: _Packing, data: DataSettings) -> None:
+    """Say what was packed."""
+    form, store = packing.form, packing.store
+    shown = ", ".join(f"{name} {count:,}" for name, count in packing.counts.items())
     classes = counted(len(store.classes), "class", "classes") if store.classes else "no labels"
-    say(told(run))
-    paths = {tile.source.path for tile in usable}
+    paths = {tile.source.path for tile in packing.tiles}
     scenes = f" from {counted(len(paths), 'scene')}" if data.scenes else ""
     bands = f"{counted(form.bands, 'band')} of {form.dtype}{of_a_file(form)}"
-    say(f"tiles: {len(usable):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
-    for line in scaling_in_words(form, about["low"], about["high"]):
+    say(f"tiles: {len(packing.tiles):,} of {data.size} px{scenes}, {bands}, {classes}; {shown}")
+    for line in scaling_in_words(form, *packing.scaling):
         say(line)
-
-
-def changed(run: Run) -> str | None:
-    """Say how the files differ, by path, size and time of change, from those that were packed; None if they do not.
-
-    A missing root does not count as a change, because later stages read packed tiles only. Tiles are only looked for
-    again if some file has changed: to cut scenes, bring polygons onto them, list an archive or ask other machines takes
-    long.
-    """
-    stage, data, root = plan.tiles(run), run.recipe.data, Path(run.recipe.data.root)
-    if not stage.done or not is_there(root):
-        return None
-    kept = stage.path / SEEN
-    try:
-        seen = _seen(data)
-        if kept.is_file() and read_json(kept) == seen:
-            return None
-        layout = layout_of(data, card_of(data))
-    except UserError as error:
-        return f"the files in {root} have changed since they were packed, and could not be packed again ({error})"
-    if _listing(root, data, layout) == stage.facts["listing"]:
-        with suppress(OSError):  # in a folder that cannot be written to, tiles are looked for each time
-            write_json(kept, seen)
-        return None
-    return (
-        f"the files in {root} have changed since they were packed: {differences(stage.path, root, data, layout.tiles)}"
-    )
-
-
-def _seen(data: DataSettings) -> str:
-    """Digest of what a layout is made from: the card, and path, size and time of change of each file below the root.
-
-    Small tables and lists are read as well: an edit may leave their size and, on some disks, their time.
-
-    Raises:
-        UserError: the card has mistakes, or a file of a pattern is missing.
-    """
-    root = Path(data.root)
-    named = [data.labels, *(data.split.lists.given.values() if data.split.lists else ())]
-    texts = [_small(root / given) for given in named if given is not None]
-    card = card_of(data)
-    return json_digest([], [card and card.model_dump(), states_of_files(root), texts])
-
-
-def _small(path: Path) -> str:
-    """Digest of a file, or size and time of change of one that is large or cannot be read."""
-    size, time = state_of(path)
-    with suppress(OSError):
-        if size <= SMALL and path.is_file():
-            return file_digest(path)
-    return f"{size} {time}"
 
 
 def _fill(
@@ -375,10 +380,3 @@ def _content(digests: Sequence[str], store: TileStore, masks: str) -> str:
     return json_digest(
         [store.sources.texts, digests, store.classes, labels, store.split.tolist()], [masks] if masks else []
     )
-
-
-def _listing(root: Path, data: DataSettings, layout: Layout) -> str:
-    """Digest of sources, their splits and labels, and the files' sizes and times of change."""
-    state = States(root, data)
-    seen = (((str(tile.source), tile.split, tile.label), state.of(tile.source)) for tile in layout.tiles)
-    return json_digest([], chain(seen, mask_states(root, layout)))

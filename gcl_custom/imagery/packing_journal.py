@@ -23,7 +23,7 @@ from gcl_custom.imagery.scenes.remote import Remote, located
 from gcl_custom.imagery.scenes.scene import mask_beside
 from gcl_custom.imagery.shards.shard_files import MADE_BY, ShardWriter, tile_bytes
 from gcl_custom.imagery.source import Source
-from gcl_custom.imagery.tile_store import INDEX, NEAR, read_index, texts_in
+from gcl_custom.imagery.tile_store import NEAR, read_index, texts_in
 from gcl_custom.machine_faults import writing
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -173,11 +173,8 @@ class States:
 def differences(folder: Path, root: Path, data: DataSettings, tiles: Sequence[FoundTile]) -> str:
     """How many files were added, altered and taken away since a store was packed."""
     records, counts, state = packed(folder), Counter[str](), States(root, data)
-    if (folder / INDEX).is_file():
-        _, columns = read_index(folder)
-        before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
-    else:  # packed by an earlier version
-        before = {str(record.source) for record in records.values() if record.slot is not None}
+    _, columns = read_index(folder)
+    before = {*texts_in(columns, "files"), *texts_in(columns, NEAR)}
     for tile in tiles:
         record = records.get(tile.source)
         if record is None or (record.slot is not None and str(tile.source) not in before):

@@ -28,7 +28,7 @@ from gcl_custom.arrays import Texts
 from gcl_custom.errors import UserError
 from gcl_custom.files import UNREADABLE, damaged, in_run, write_bytes
 from gcl_custom.imagery.places.coordinates import Places
-from gcl_custom.imagery.shards.shard_files import MADE_BY, WHOLE, MappedShards, Shards
+from gcl_custom.imagery.shards.shard_files import MADE_BY, MappedShards, Shards
 from gcl_custom.imagery.shards.streamed_shards import Shard, StreamedShards, record_type
 from gcl_custom.imagery.source import Sources
 from gcl_custom.imagery.values import bands, scaling
@@ -39,8 +39,6 @@ from gcl_custom.pictures import Quicklook
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 INDEX = "tiles.safetensors"
-EARLIER = "tiles.json"
-"""The index of stores that earlier versions packed."""
 ABOUT, BYTES, ENDS = "about", ".bytes", ".ends"
 """In the index: the key of what holds for all tiles, and the two columns of texts behind their name."""
 NEAR = "near_another_split"
@@ -125,17 +123,25 @@ def _named(folder: Path) -> str:
     return f"--run {study.name}/cells/CELL" if (study / "cells").is_dir() else "RECIPE"
 
 
+def require_index(folder: Path) -> None:
+    """Refuse a folder without packed tiles. Only --redo packs again what is noted as packed.
+
+    Raises:
+        UserError: there is no index.
+    """
+    if not (folder / INDEX).is_file():
+        redo = " --redo" if (folder / "stage.json").is_file() else ""
+        raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {MADE_BY} {_named(folder)}{redo}")
+
+
 def read_index(folder: Path) -> tuple[dict[str, Any], Columns]:
     """What ``write_index`` wrote: what holds for all tiles, and the columns, mapped into memory.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
-    path, made_by = folder / INDEX, f"{MADE_BY} {_named(folder)}"
-    if (folder / WHOLE).is_file() or (not path.is_file() and (folder / EARLIER).is_file()):
-        raise UserError(f"{folder} was packed by an earlier version. Run: {made_by}")
-    if not path.is_file():
-        raise UserError(f"{folder} holds no packed tiles ({INDEX} is missing). Run: {made_by}")
+    require_index(folder)
+    path = folder / INDEX
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()[ABOUT]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -258,14 +264,12 @@ class TileStore:
         return " and ".join(borne) or "no label"
 
     def index(self, split: SplitName) -> Int[Tensor, " m"]:
-        """The numbers of a split's tiles, ascending."""
+        """The numbers of a split's tiles, ascending. Packing refuses tiles of which a split has none."""
         return torch.nonzero(self.split == SPLITS.index(split)).flatten()
 
     def watched(self, most: int) -> Int[Tensor, " m"]:
-        """At most ``most`` validation tiles as ``sample`` chooses them; training tiles if there are no others."""
-        index = self.index("valid")
-        index = index if len(index) else self.index("train")
-        return self.sample(index, most)
+        """At most ``most`` validation tiles as ``sample`` chooses them."""
+        return self.sample(self.index("valid"), most)
 
     def sample(self, index: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
         """At most so many of some tiles, spread evenly. Of a streamed store the first ones, which lie in few shards:

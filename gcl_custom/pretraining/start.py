@@ -51,7 +51,7 @@ def fit_bands(source: str, found: Mapping[str, Tensor], network: nn.Module, stor
         if known.shape != wanted.shape or known.shape[1] == store.bands:
             _say(source, known.shape[1], store.bands, store.rgb)
         if known.shape[:1] + known.shape[2:] == wanted.shape[:1] + wanted.shape[2:]:
-            found = {**found, name: for_bands(known, wanted.shape[1])}
+            found = {**found, name: kernels_for_bands(known, wanted.shape[1])}
     fit_state(source, found, network)
 
 
@@ -60,7 +60,7 @@ def _first_convolution(network: nn.Module) -> str:
     return next(names, "")
 
 
-def for_bands(kernels: Tensor, bands: int) -> Tensor:
+def kernels_for_bands(kernels: Tensor, bands: int) -> Tensor:
     """The first kernels (out, in, h, w) of a network for another number of bands.
 
     Of more bands, the first are taken for those that the weights know, and the others begin at zero, so that the

@@ -211,7 +211,7 @@ def _items(comparisons: Sequence[Scores]) -> str:
 def confusions(scores: Scores) -> str:
     if not scores["confusion"]:
         reason = f'<p class="soft">{kind_scored_by(scores["measure"]).no_confusion}</p>'
-        return _by_class(scores) + reason if scores.get("by_class") else reason  # earlier versions kept none
+        return _by_class(scores) + reason if scores["by_class"] else reason
     figures, classes = "", scores["classes"]
     for name, counts in scores["confusion"].items():
         arm, _, metric = name.partition(" ")

@@ -68,7 +68,7 @@ def tiles(run: Run) -> Stage:
         del data["root"]
     else:
         del data["store"]
-    # How near counts as near changes no split, and what is not given stands in no record of an earlier version.
+    # How near counts as near changes no split. Below, a key without a value is left out, as what changes no tile.
     del data["split"]["near_km"]
     if data["scenes"]:
         data["scenes"]["remote"] = data["scenes"]["remote"] and data["scenes"]["remote"]["addresses"]
@@ -98,7 +98,7 @@ def tokens(run: Run) -> Stage:
 def maskgit(run: Run) -> Stage:
     recipe = run.recipe
     plain = _with_contents(run, "generator.maskgit", recipe.tokens.maskgit)
-    if not (plain["epochs"] and plain["patience"]):  # then it does nothing, and no record of an earlier version has it
+    if not (plain["epochs"] and plain["patience"]):  # then it does nothing
         del plain["patience"]
     settings = {
         "generator.maskgit": plain,

@@ -47,10 +47,10 @@ def normalisation(settings: PretrainSettings, bands: int) -> Normalisation | Non
         known = Normalisation([OF_LITE[0]] * 3, [OF_LITE[1]] * 3)
     else:
         known = normalisation_of_timm(settings.backbone)
-    return Normalisation(*(for_bands(values, bands) for values in known))
+    return Normalisation(*(numbers_for_bands(values, bands) for values in known))
 
 
-def for_bands(values: list[float], bands: int) -> list[float]:
+def numbers_for_bands(values: list[float], bands: int) -> list[float]:
     """A number for each band of the tiles, of those for the bands of the weights."""
     average = sum(values) / len(values)
     return (values if len(values) <= bands else [average] * bands) + [average] * max(0, bands - len(values))

@@ -40,7 +40,7 @@ def test_what_intervals_are_over_is_said_in_words() -> None:
     assert of(3, "tiles") == "over test tiles, and the scores of the 3 seeds one by one"
 
 
-def test_warnings_come_before_grounds_and_older_scores_have_neither() -> None:
+def test_warnings_come_before_grounds_and_kept_results_may_have_neither() -> None:
     assert above({"warnings": ["w"], "grounds": ["g"]}) == ["w", "g"]
     assert above({}) == []
 

@@ -126,73 +126,20 @@ def test_only_what_changed_is_decoded_again(tmp_path: Path, monkeypatch: pytest.
     assert content(run) == content(again)
 
 
-def test_tiles_of_an_earlier_version_get_an_index_and_nothing_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tiles_without_their_index_are_packed_again_only_if_asked_for(tmp_path: Path) -> None:
     run = run_on(class_folders(tmp_path / "root"))
     before, digest = packed(run), content(run)
-    index = plan.tiles(run).path / INDEX
-    written, earlier = index.read_bytes(), index.with_name("tiles.json")
-    index.unlink()
-    earlier.write_text("{}")
-    monkeypatch.setattr(read_tile, "tile_from", None)
     later = run.stage("later", {}, [plan.tiles(run)])
     later.begin()
     later.finish()
-    assert packed(run).count == before.count
-    assert "packed by an earlier version" in capsys.readouterr().out
-    assert (index.read_bytes(), content(run), earlier.exists()) == (written, digest, False)
-    assert run.stage("later", {}, [plan.tiles(run)]).done, "what was made from the tiles stays"
-
-
-def test_tiles_of_an_earlier_version_whose_files_have_changed_are_replaced_if_the_user_says_so(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "root")
-    run = run_on(root)
-    before = packed(run)
-    later = run.stage("later", {}, [plan.tiles(run)])
-    later.begin()
-    later.finish()
-    index = plan.tiles(run).path / INDEX
-    index.rename(index.with_name("tiles.json"))
-    (root / str(before.sources[0])).unlink()
-    with pytest.raises(UserError, match=r"packed: 1 gone, and that was done by an earlier version.* add --redo"):
+    (before.path / INDEX).unlink()
+    (before.path / "tiles-00000.bin").unlink()
+    with pytest.raises(UserError, match=r"holds no packed tiles.*Run: gcl-custom fit-generator .*--redo$"):
         pack_tiles.pack_tiles(run)
-    run.redo = True
-    assert packed(run).count == before.count - 1
-
-
-def test_tiles_are_looked_for_again_only_if_a_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = class_folders(tmp_path / "root")
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    table = root / "labels.csv"
-    table.write_text("file,labels\n" + "".join(f"{name},{'xy'[n % 2]}\n" for n, name in enumerate(names)))
-    run = run_on(root, labels="labels.csv")
-    pack_tiles.pack_tiles(run)
-    looked: list[DataSettings] = []
-    real = pack_tiles.layout_of
-    monkeypatch.setattr(pack_tiles, "layout_of", lambda data, card: looked.append(data) or real(data, card))
-    assert (pack_tiles.changed(run), looked) == (None, [])
-
-    (root / "notes.txt").write_text("no tile")  # another file: looked at once, and remembered
-    assert [pack_tiles.changed(run) for _ in range(2)] == [None, None]
-    assert len(looked) == 1
-
-    before = table.stat()
-    table.write_text(table.read_text().replace(",x", ",z"))  # of the same size, and at the same time
-    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert str(pack_tiles.changed(run)).endswith("other labels or splits")
-
-
-def test_a_store_without_the_state_of_its_files_is_compared_tile_by_tile(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "root")
-    run = run_on(root)
-    pack_tiles.pack_tiles(run)
-    kept = plan.tiles(run).path / pack_tiles.SEEN
-    kept.unlink()
-    assert pack_tiles.changed(run) is None
-    assert kept.is_file()
-    (root / "forest" / "000.png").unlink()
-    assert str(pack_tiles.changed(run)).endswith("1 gone")
+    again = packed(Run(run.path, run.recipe, redo=True))
+    every = torch.arange(again.count)
+    assert (content(run), again.read(every).shape) == (digest, (30, 3, 16, 16))
+    assert run.stage("later", {}, [plan.tiles(run)]).done, "the same tiles were packed"
 
 
 @pytest.mark.parametrize("what", ["added", "emptied", "labels"])
@@ -556,7 +503,7 @@ def test_a_store_without_places_holds_nothing_of_them(tmp_path: Path) -> None:
     assert (tiles.places, tiles.blocks) == (None, None)
     assert not {"places", "blocks"} & read_index(tiles.path)[1].keys()
     assert not {"by", "near_km", "block_km", "lists"} & plan.tiles(run).settings["data"]["split"].keys(), (
-        "a run of an earlier version stays valid"
+        "what is not given changes no tile"
     )
 
 

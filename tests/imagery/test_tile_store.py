@@ -180,12 +180,15 @@ def test_sources_are_made_when_they_are_asked_for(tmp_path: Path, monkeypatch: p
     assert tiles.sources[1:3] == [Source("q"), Source("r")]
 
 
-def test_a_store_of_an_earlier_version_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_names_the_command_that_packs(tmp_path: Path) -> None:
     folder = tmp_path / "r" / "tiles"
     folder.mkdir(parents=True)
-    (folder / "tiles.json").write_text("{}")
-    with pytest.raises(UserError, match=r"earlier version\. Run: gcl-custom fit-generator RECIPE"):
+    with pytest.raises(UserError, match=r"holds no packed tiles.*Run: gcl-custom fit-generator RECIPE$"):
         TileStore(folder)
+    (folder / "stage.json").touch()
+    with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator RECIPE --redo$"):
+        TileStore(folder)
+    (folder / "stage.json").unlink()
     (tmp_path / "r" / "recipe.yaml").touch()
     with pytest.raises(UserError, match=r"Run: gcl-custom fit-generator --run r$"):
         TileStore(folder)

@@ -109,7 +109,7 @@ def test_further_bands_begin_at_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bands", [1, 2])
 def test_fewer_bands_see_grey_as_the_weights_do(bands: int) -> None:
     kernels, grey = torch.randn(5, 3, 3, 3), torch.rand(2, 1, 8, 8)
-    seen = nn.functional.conv2d(grey.expand(-1, bands, -1, -1), start.for_bands(kernels, bands))
+    seen = nn.functional.conv2d(grey.expand(-1, bands, -1, -1), start.kernels_for_bands(kernels, bands))
     torch.testing.assert_close(seen, nn.functional.conv2d(grey.expand(-1, 3, -1, -1), kernels), rtol=1e-5, atol=1e-5)
 
 

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from found_layout import tiles_in
 
 from gcl_custom.errors import RecipeError
-from gcl_custom.imagery.folders import find_tiles
 from gcl_custom.imagery.label_table import read_labels
-from gcl_custom.measures.label_kinds import MULTI_LABEL
 from gcl_custom.recipe.file import band_names, load_card, load_recipe, shipped
 from gcl_custom.recipe.imagery import DataSettings
 
@@ -89,7 +88,7 @@ def test_annotations_of_voc_become_labels(tmp_path: Path) -> None:
     for split, names in (("train", "000001\n000002"), ("val", "000003"), ("test", "000004")):
         (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
     run_header("voc07", tmp_path)
-    layout = find_tiles(tmp_path / "JPEGImages", load_card("voc07"), "labels.csv", kind=MULTI_LABEL)
+    layout = tiles_in(tmp_path / "JPEGImages", load_card("voc07"), labels="labels.csv", multi_label=True)
     assert [(str(tile.source), tile.split, tile.label) for tile in layout.tiles] == [
         ("000001.jpg", "train", "dog;person"), ("000002.jpg", None, None), ("000003.jpg", "valid", "cat"),
         ("000004.jpg", "test", "sofa"),
@@ -107,7 +106,7 @@ def test_annotations_of_coco_become_labels(tmp_path: Path) -> None:
     files = [f"train2017/{image:012d}.jpg" for image in (7, 8, 10)] + ["val2017/000000000009.jpg"]
     pictures(tmp_path, *files)
     run_header("coco", tmp_path)
-    layout = find_tiles(tmp_path, load_card("coco"), "labels.csv", kind=MULTI_LABEL)
+    layout = tiles_in(tmp_path, load_card("coco"), labels="labels.csv", multi_label=True)
     assert [(tile.split, tile.label) for tile in layout.tiles] == [
         ("train", "dog;person"), ("train", "dog"), (None, None), ("test", "person"),
     ]  # fmt: skip

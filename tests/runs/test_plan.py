@@ -39,8 +39,6 @@ def test_a_change_makes_stale_what_follows_from_it_and_nothing_else(run: Run) ->
 
 
 def test_patience_is_a_setting_only_where_it_may_end_a_training(run: Run) -> None:
-    """Records of earlier versions have none: what was trained for all its epochs, or not at all, stays valid."""
-
     def known(**keys: object) -> dict[str, object]:
         maskgit = MaskGITSettings.model_validate({"weights": "w", **keys})
         settings = plan.maskgit(changed(run, generator={"maskgit": maskgit})).settings["generator.maskgit"]

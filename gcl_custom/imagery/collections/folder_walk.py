@@ -1,4 +1,4 @@
-"""Walking a folder: the images below it, by their names."""
+"""Walking a folder: the images below it, by their names, and how many of them may lie elsewhere by a slip."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,9 @@ from typing import NamedTuple
 from gcl_custom.counted import examples
 from gcl_custom.imagery.collections.collection import IMAGE_SUFFIXES
 from gcl_custom.imagery.collections.collection_names import NPY
+
+STRAY = 0.05
+"""Largest share of images in other places that is taken for a slip; one always is."""
 
 
 class Walked(NamedTuple):
@@ -34,6 +37,11 @@ class Walked(NamedTuple):
 def suffixes(scenes: bool) -> tuple[str, ...]:
     """Ends of the names of images, or of scenes, which may be arrays."""
     return (*IMAGE_SUFFIXES, *NPY) if scenes else IMAGE_SUFFIXES
+
+
+def few(count: int, of: int) -> bool:
+    """Whether so many images in other places are a slip."""
+    return count <= max(1, STRAY * of)
 
 
 def walk(root: Path, table: Path | None = None, scenes: bool = False) -> Walked:

@@ -4,6 +4,7 @@ scenes.
     n  windows     m  other windows     p  pairs of windows
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Footprints:
     def stacked(self) -> float:
         """Share of the windows, of some that are spread evenly, that share ground with a window of another scene."""
         there = np.flatnonzero(np.isfinite(self.corners).all(axis=(1, 2)))
-        some = there[:: max(1, len(there) // CHUNK)]
+        some = there[:: max(1, math.ceil(len(there) / CHUNK))]
         return float(self._across(some, there).sum() / len(some)) if len(some) else 0.0
 
     def _by_scene(

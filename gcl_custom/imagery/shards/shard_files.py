@@ -16,13 +16,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Real, Shaped
 
-from gcl_custom.files import damaged, write_bytes
+from gcl_custom.files import damaged
 from gcl_custom.machine_faults import writing
 
 SHARD_BYTES = 256 * 2**20
 """Bytes of a shard, at the most."""
-WHOLE = "tiles.bin"
-"""The file of all pixels that earlier versions wrote."""
 MAPPED = 256
 """Shards that are mapped at a time, at the most: each takes an open file, and systems often allow 1,024."""
 MADE_BY = "gcl-custom fit-generator"
@@ -153,8 +151,8 @@ class ShardWriter:
             OSError: the folder cannot be written to.
         """
         with writing(self._folder):
-            for path in [self._folder / WHOLE, *_shards(self._folder)]:
-                path.unlink(missing_ok=True)
+            for path in _shards(self._folder):
+                path.unlink()
             (self._folder / shard_name(0)).touch()
 
     def go_on(self, tiles: int) -> None:
@@ -163,7 +161,6 @@ class ShardWriter:
         Raises:
             UserError: there are fewer.
         """
-        into_shards(self._folder, self._bytes)
         full, rest = divmod(tiles, self._in_a_shard)
         sizes = [self._in_a_shard] * full + ([rest] if rest or not full else [])
         for number, size in enumerate(sizes):
@@ -191,30 +188,3 @@ class ShardWriter:
                 file.flush()
                 os.fsync(file.fileno())
             self._tiles += len(some)
-
-
-def into_shards(folder: Path, each: int) -> bool:
-    """Divide the one file of pixels that an earlier version wrote. After a kill it is divided again.
-
-    Args:
-        each: bytes of a tile.
-
-    Returns:
-        Whether there was such a file.
-
-    Raises:
-        OSError: the shards cannot be written.
-    """
-    whole, most = folder / WHOLE, in_a_shard(each) * each
-    if not whole.is_file():
-        return False
-    if whole.stat().st_size <= most:
-        whole.replace(folder / shard_name(0))
-        return True
-    with whole.open("rb") as pixels:
-        number = 0
-        while content := pixels.read(most):
-            write_bytes(folder / shard_name(number), content)
-            number += 1
-    whole.unlink()
-    return True

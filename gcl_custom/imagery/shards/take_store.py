@@ -52,7 +52,7 @@ def take_store(stage: Stage, settings: StoreSettings, index: str) -> None:
         return
     storage = ObjectStorage(settings.address, settings.retries)
     about = json.loads(storage.read(STORE))
-    if stage.done and stage.facts["content"] == about["facts"]["content"]:
+    if stage.done and (stage.path / index).is_file() and stage.facts["content"] == about["facts"]["content"]:
         keep_settings(stage.path, settings)
         say(done)
         return

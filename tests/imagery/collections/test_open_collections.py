@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from collected_images import files_below, parquet, png, tarred, zipped
+from found_layout import tiles_in
 from PIL import Image
 from small_images import class_folders
 
@@ -16,7 +17,7 @@ from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.collections import open_collections
 from gcl_custom.imagery.collections.open_collections import collection_at, holding, states_of_files
 from gcl_custom.imagery.decoding import Form, Tile, reading
-from gcl_custom.imagery.folders import Layout, common_form, find_tiles
+from gcl_custom.imagery.folders import Layout, common_form
 from gcl_custom.imagery.read_tile import read_tile
 from gcl_custom.imagery.source import Source
 from gcl_custom.imagery.tile_store import TileStore
@@ -47,7 +48,7 @@ def test_an_archive_has_the_tiles_labels_and_splits_of_its_folder(form: str, lay
     (tmp_path / "root").mkdir()
     LAYOUTS[layout](tmp_path / "root")
     root = (zipped if form == "tiles.zip" else tarred)(tmp_path / form, files_below(tmp_path / "root"))
-    theirs, ours = find_tiles(tmp_path / "root", None), find_tiles(root, None)
+    theirs, ours = tiles_in(tmp_path / "root"), tiles_in(root)
     assert seen(ours) == seen(theirs)
     assert ours.classes == theirs.classes
     data = DataSettings(root="r", size=16)
@@ -64,40 +65,40 @@ def test_a_card_and_a_table_hold_in_an_archive_too(tmp_path: Path) -> None:
     files = {f"{split}/{name}/{n}.png": png(n) for split in ("a", "b") for name in ("x", "y") for n in range(2)}
     root = zipped(tmp_path / "t.zip", {**files, "labels.csv": b"file,labels\na/x/0.png,one;two\nb/y/1.png,two\n"})
     card = CARD.model_copy(update={"splits": {"train": "b", "test": "a"}, "classes": ["y", "x"]})
-    stated = find_tiles(root, card)
+    stated = tiles_in(root, card)
     assert stated.classes == ["y", "x"]
     assert seen(stated)[0] == ("a/x/0.png", "test", "x")
-    table = find_tiles(root, None, "labels.csv")
+    table = tiles_in(root, labels="labels.csv")
     assert (table.classes, table.kind) == (["one", "two"], MULTI_LABEL)
     assert {path: label for path, _, label in seen(table) if label} == {"a/x/0.png": "one;two", "b/y/1.png": "two"}
     with pytest.raises(UserError, match=r"no file gone\.csv in"):
-        find_tiles(root, None, "gone.csv")
+        tiles_in(root, labels="gone.csv")
 
 
 def test_archives_beside_one_another_are_splits_classes_or_shards(tmp_path: Path) -> None:
     for split in ("train", "test"):
         zipped(tmp_path / "a" / f"{split}.zip", {"x/1.png": png(1), "y/2.png": png(2)})
-    assert seen(find_tiles(tmp_path / "a", None)) == [
+    assert seen(tiles_in(tmp_path / "a")) == [
         ("test.zip/x/1.png", "test", "x"), ("test.zip/y/2.png", "test", "y"),
         ("train.zip/x/1.png", "train", "x"), ("train.zip/y/2.png", "train", "y"),
     ]  # fmt: skip
     for name in ("forest", "water"):
         zipped(tmp_path / "b" / f"{name}.zip", {"1.png": png(1)})
-    assert [label for _, _, label in seen(find_tiles(tmp_path / "b", None))] == ["forest", "water"]
+    assert [label for _, _, label in seen(tiles_in(tmp_path / "b"))] == ["forest", "water"]
     for number in range(3):
         tarred(tmp_path / "c" / f"{number:03d}.tar", {"x/1.png": png(1), "y/1.png": png(2)})
-    assert find_tiles(tmp_path / "c", None).classes == ["x", "y"]
-    chosen = find_tiles(tmp_path / "c" / "{001..002}.tar", None)
+    assert tiles_in(tmp_path / "c").classes == ["x", "y"]
+    chosen = tiles_in(tmp_path / "c" / "{001..002}.tar")
     assert [path for path, _, _ in seen(chosen)] == [f"{n}.tar/{x}/1.png" for n in ("001", "002") for x in "xy"]
     with pytest.raises(UserError, match=r"stands for 4 files; there is no .*003\.tar"):
-        find_tiles(tmp_path / "c" / "{000..003}.tar", None)
+        tiles_in(tmp_path / "c" / "{000..003}.tar")
 
 
 def test_shards_find_the_file_of_class_names_and_their_splits(tmp_path: Path) -> None:
     (tmp_path / "classnames.txt").write_text("land\nwater\n")
     for split, label in (("train", b"1"), ("val", b"0"), ("extra", b"0")):
         tarred(tmp_path / split / "000.tar", {"a.png": png(1), "a.cls": label})
-    found = find_tiles(tmp_path, None)
+    found = tiles_in(tmp_path)
     assert seen(found) == [("train/000.tar/a.png", "train", "water"), ("val/000.tar/a.png", "valid", "land")]
     assert found.notes == ["tiles in files of no split, left out: 1, such as extra/000.tar/a.png"]
 
@@ -106,7 +107,7 @@ def test_a_folder_with_images_is_no_collection(tmp_path: Path) -> None:
     zipped(tmp_path / "b" / "t.zip", {"1.png": png(1)})
     (tmp_path / "a.png").write_bytes(png(2))
     assert collection_at(tmp_path) is None
-    assert seen(find_tiles(tmp_path, None)) == [("a.png", None, None)]
+    assert seen(tiles_in(tmp_path)) == [("a.png", None, None)]
     assert holding(tmp_path, "a.png") is None
     assert holding(tmp_path, "folder.zip/a.png") is None
 
@@ -115,12 +116,12 @@ def test_kinds_that_lie_together_and_other_files_are_refused(tmp_path: Path) -> 
     zipped(tmp_path / "both" / "t.zip", {"1.png": png(1)})
     parquet(tmp_path / "both" / "t.parquet", [png(1)], [0])
     with pytest.raises(UserError, match=r"files of several kinds, such as t\.parquet, t\.zip"):
-        find_tiles(tmp_path / "both", None)
+        tiles_in(tmp_path / "both")
     (tmp_path / "t.tar.xz").write_text("x")
     with pytest.raises(UserError, match=r"a file of another form\. Tiles may lie in a folder, or in \.zip \.tar"):
-        find_tiles(tmp_path / "t.tar.xz", None)
+        tiles_in(tmp_path / "t.tar.xz")
     with pytest.raises(UserError, match="there is no folder"):
-        find_tiles(tmp_path / "none", None)
+        tiles_in(tmp_path / "none")
 
 
 def test_a_collection_is_opened_once_and_again_after_a_change(tmp_path: Path) -> None:

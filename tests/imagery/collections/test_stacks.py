@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from found_layout import tiles_in
 
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.collections.collection import Collection, Unreadable
 from gcl_custom.imagery.collections.open_collections import collection_at
 from gcl_custom.imagery.collections.stacks import array_from, is_stack, key, role
-from gcl_custom.imagery.folders import find_tiles
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 9, 3), dtype=np.uint8)
 
@@ -80,7 +80,7 @@ def test_folders_of_stacks_keep_their_labels_apart_and_say_the_split(together: b
     arrays = {
         "train/images": PIXELS[:3], "train/labels": names, "test/images": PIXELS[3:6], "test/labels": names[::-1],
     }  # fmt: skip
-    found = find_tiles(saved(arrays, tmp_path, together), None)
+    found = tiles_in(saved(arrays, tmp_path, together))
     assert [(tile.split, tile.label) for tile in found.tiles] == [
         *(("test", name) for name in names[::-1]),
         *(("train", name) for name in names),

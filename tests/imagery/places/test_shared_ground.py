@@ -6,6 +6,7 @@ from made_scenes import NORTH_UP, grid_from
 from rasterio import Affine
 from rasterio.crs import CRS
 
+from gcl_custom.imagery.places import shared_ground
 from gcl_custom.imagery.places.shared_ground import Footprints
 from gcl_custom.imagery.scenes.ground import Ground
 from gcl_custom.imagery.scenes.places import corners
@@ -85,3 +86,17 @@ def test_how_many_windows_lie_on_ground_of_another_scene() -> None:
         assert footprints((NORTH_UP, row), (grid_from(NORTH_UP, shift), row)).stacked == share
     assert footprints((None, row), (None, row)).stacked == 0
     assert footprints((NORTH_UP, row)).stacked == 0
+
+
+@pytest.mark.parametrize(("most", "share"), [(8, 0.25), (4, 0.25), (3, 1 / 3), (2, 0.5)])
+def test_of_many_windows_no_more_are_asked_than_the_bound(
+    most: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every k-th of eight windows is asked, of which the first and the last share ground."""
+    row = [(16 * number, 0, 16, 16) for number in range(7)]
+    found, asked = footprints((NORTH_UP, row), (NORTH_UP, row[:1])), list[int]()
+    real = Footprints._across
+    monkeypatch.setattr(shared_ground, "CHUNK", most)
+    monkeypatch.setattr(Footprints, "_across", lambda self, *some: asked.append(len(some[0])) or real(self, *some))
+    assert found.stacked == share
+    assert asked[0] <= most

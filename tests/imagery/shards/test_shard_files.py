@@ -7,8 +7,7 @@ from small_images import class_folders
 from gcl_custom.errors import UserError
 from gcl_custom.imagery import pack_tiles
 from gcl_custom.imagery.shards import shard_files
-from gcl_custom.imagery.shards.shard_files import WHOLE, MappedShards, ShardWriter, into_shards, shard_name
-from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.imagery.shards.shard_files import MappedShards, ShardWriter, shard_name
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -65,17 +64,6 @@ def test_what_a_kill_left_behind_is_cut_off_and_written_again(tmp_path: Path, ke
 
 
 @pytest.mark.usefixtures("_small_shards")
-@pytest.mark.parametrize("tiles", [3, 4, 11])
-def test_the_file_of_an_earlier_version_is_divided(tmp_path: Path, tiles: int) -> None:
-    TILES[:tiles].tofile(tmp_path / WHOLE)
-    (tmp_path / shard_name(0)).write_bytes(b"of a division that was killed")
-    assert into_shards(tmp_path, EACH)
-    assert not into_shards(tmp_path, EACH)
-    assert [len(content) // EACH for content in files(tmp_path).values()] == {3: [3], 4: [4], 11: [4, 4, 3]}[tiles]
-    assert b"".join(files(tmp_path).values()) == TILES[:tiles].tobytes()
-
-
-@pytest.mark.usefixtures("_small_shards")
 @pytest.mark.parametrize(
     ("number", "tiles"), [(0, None), (1, None), (0, 3), (1, 3), (1, 5), (2, 0), (2, 2.5), (2, 5)],
 )  # fmt: skip
@@ -94,9 +82,7 @@ def run_on(folder: Path, root: Path) -> Run:
     return Run(folder / "run", Recipe(name="run", data=DataSettings(root=str(root), size=16)))
 
 
-def test_a_store_in_shards_and_one_of_an_earlier_version_are_as_one_in_a_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_in_many_shards_is_as_one_in_a_single_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = class_folders(tmp_path / "root")
     whole, divided = run_on(tmp_path / "1", root), run_on(tmp_path / "2", root)
     pack_tiles.pack_tiles(whole)
@@ -109,13 +95,3 @@ def test_a_store_in_shards_and_one_of_an_earlier_version_are_as_one_in_a_whole(
     assert b"".join(path.read_bytes() for path in shards) == pixels
     assert plan.tiles(divided).output == output
     assert (plan.tiles(divided).path / "tiles.safetensors").read_bytes() == (one / "tiles.safetensors").read_bytes()
-
-    (one / shard_name(0)).rename(one / WHOLE)
-    with pytest.raises(UserError, match=r"packed by an earlier version\. Run: gcl-custom fit-generator"):
-        TileStore(one)
-    pack_tiles.pack_tiles(run_on(tmp_path / "1", root))
-    assert {path.name: path.read_bytes() for path in one.glob("tiles-*")} == {
-        path.name: path.read_bytes() for path in shards
-    }
-    assert plan.tiles(whole).output == output
-    TileStore(one)

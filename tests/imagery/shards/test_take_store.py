@@ -69,6 +69,17 @@ def test_other_tiles_in_the_same_place_are_taken_only_if_the_user_says_so(far: P
     assert plan.tiles(again).output != before
 
 
+def test_a_store_whose_index_is_gone_is_taken_again_only_if_the_user_says_so(far: Path) -> None:
+    run = taking(far)
+    before = plan.tiles(run).output
+    (plan.tiles(run).path / INDEX).unlink()
+    with pytest.raises(UserError, match=r"holds no packed tiles.* --redo$"):
+        taking(far)
+    again = Run(run.path, run.recipe, redo=True)
+    pack_tiles.pack_tiles(again)
+    assert (plan.tiles(again).output, len(TileStore(plan.tiles(again).path))) == (before, 24)
+
+
 def taking_settings(run: Run, **store: object) -> Run:
     """The same run with other settings of the store; nothing is done."""
     assert run.recipe.data.store is not None

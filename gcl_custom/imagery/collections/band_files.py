@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.layouts import few
+from gcl_custom.imagery.collections.folder_walk import few
 
 BAND = re.compile(
     r"b\d\d?|b0?8a|band\d\d?|[vh][vh]|red|green|blue|rededge|nir|swir\d?|pan|coastal|cirrus", re.IGNORECASE

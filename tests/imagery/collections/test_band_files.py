@@ -2,12 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from found_layout import tiles_in
 from small_images import tiff
 
 from gcl_custom.errors import UserError
-from gcl_custom.imagery.band_files import places, refuse_band_files
+from gcl_custom.imagery.collections.band_files import places, refuse_band_files
 from gcl_custom.imagery.decoding import Form, reading
-from gcl_custom.imagery.folders import common_form, find_tiles
+from gcl_custom.imagery.folders import common_form
 
 NAMES = {
     "Sentinel-2": ["S2_00_B02.tif", "S2_00_B03.tif", "S2_00_B8A.tif"],
@@ -55,7 +56,7 @@ def test_only_files_of_one_band_are_refused(tmp_path: Path, bands: int) -> None:
     for number in range(4):
         for band in ("B02", "B03"):
             tiff(tmp_path / f"{number}_{band}.tif", np.ones((bands, 8, 8), np.uint16))
-    tiles = find_tiles(tmp_path, None).tiles
+    tiles = tiles_in(tmp_path).tiles
     with reading():
         if bands == 3:
             assert common_form(tmp_path, tiles, None) == Form(3, "uint16")

@@ -1,0 +1,50 @@
+import os
+from pathlib import Path
+
+import pytest
+from small_images import class_folders
+
+from gcl_custom.imagery import changed_files
+from gcl_custom.imagery.pack_tiles import pack_tiles
+from gcl_custom.recipe.imagery import DataSettings
+from gcl_custom.recipe.recipe import Recipe
+from gcl_custom.runs import plan
+from gcl_custom.runs.run import Run
+
+
+def run_on(root: Path, **data: object) -> Run:
+    return Run(root.parent / "run", Recipe(name="run", data=DataSettings(root=str(root), size=16, **data)))
+
+
+def test_tiles_are_looked_for_again_only_if_a_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = class_folders(tmp_path / "root")
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    table = root / "labels.csv"
+    table.write_text("file,labels\n" + "".join(f"{name},{'xy'[n % 2]}\n" for n, name in enumerate(names)))
+    run = run_on(root, labels="labels.csv")
+    pack_tiles(run)
+    looked: list[DataSettings] = []
+    real = changed_files.layout_of
+    monkeypatch.setattr(changed_files, "layout_of", lambda data, card: looked.append(data) or real(data, card))
+    assert (changed_files.changed(run), looked) == (None, [])
+
+    (root / "notes.txt").write_text("no tile")  # another file: looked at once, and remembered
+    assert [changed_files.changed(run) for _ in range(2)] == [None, None]
+    assert len(looked) == 1
+
+    before = table.stat()
+    table.write_text(table.read_text().replace(",x", ",z"))  # of the same size, and at the same time
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert str(changed_files.changed(run)).endswith("other labels or splits")
+
+
+def test_a_store_without_the_state_of_its_files_is_compared_tile_by_tile(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root")
+    run = run_on(root)
+    pack_tiles(run)
+    kept = plan.tiles(run).path / changed_files.SEEN
+    kept.unlink()
+    assert changed_files.changed(run) is None
+    assert kept.is_file()
+    (root / "forest" / "000.png").unlink()
+    assert str(changed_files.changed(run)).endswith("1 gone")
