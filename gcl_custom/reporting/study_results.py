@@ -167,7 +167,7 @@ def draw(grid: Grid, results: dict[str, Any]) -> Canvas:
     """The linear probe on test tiles over the last axis, with a line for each combination of the other axes."""
     *others, last = results["axes"]
     ticks = results["axes"][last]
-    numeric = all(isinstance(value, int | float) for value in grid.study.grid[last])
+    numeric = all(type(value) in (int, float) for value in grid.study.grid[last])  # true and false are no numbers
     places = [float(tick) for tick in ticks] if numeric else [float(number) for number in range(len(ticks))]
     lines: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for found in results["cells"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finished_cells import LABELS, PREDICTED, REPLICATED, finish, study
+from finished_cells import LABELS, PREDICTED, REPLICATED, STUDY, finish, study
 
 from gcl_custom.errors import Busy
 from gcl_custom.files import locked
@@ -104,6 +104,16 @@ def test_the_plot_has_a_line_for_each_value_of_the_first_axis(grid: Grid) -> Non
     lines = {container.get_label(): container.lines[0].get_ydata().tolist() for container in axes.containers}
     assert lines == {"mask_probability 0.25": [62.5, 87.5], "mask_probability 0.5": [62.5, 12.5]}
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.5"]
+
+
+def test_an_axis_of_true_and_false_is_plotted_by_these_names(tmp_path: Path) -> None:
+    before, baseline = "  views.mask_probability: [0.25, 0.5]\n", "baseline: {pretrain.mixing_rate: 0.0}\n"
+    text = STUDY.replace(before, "").replace(baseline, "  data.upscale: [true, false]\n")
+    grid = study(tmp_path, text)
+    for cell in grid.cells:
+        finish(cell.run)
+    (axes,) = study_results.draw(grid, study_results.collect(grid)).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["True", "False"]
 
 
 def test_results_are_written_and_the_best_is_chosen_on_validation(
