@@ -176,7 +176,10 @@ def _packing(stage: Stage, data: DataSettings, layout: Layout) -> _Packing:
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
+    if layout.kind.dense:  # masks are written over before the index is
+        stage.reopen()
     about, columns, division, kept = _index(journal, usable, layout, form, data, stage.path)
+    stage.reopen()
     write_index(stage.path, about, columns)
     scaling, store = (about["low"], about["high"]), TileStore(stage.path)
     return _Packing(journal, layout, form, len(usable), kept, division, scaling, store)

@@ -200,6 +200,11 @@ class Stage:
         """Add the time since begin or the last tick to the stage's clock."""
         write_json(self.path / "working.json", self._counted())
 
+    def reopen(self) -> None:
+        """Count a finished stage as unfinished. Otherwise a kill while its output is replaced leaves the old record."""
+        self.tick()
+        (self.path / "stage.json").unlink(missing_ok=True)
+
     def finish(self, **facts: Any) -> None:
         """Record that the output is complete, with facts about it."""
         write_json(self.path / "stage.json", {**self._counted(), "facts": facts})

@@ -2,10 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
+from masked_tiles import draw
 from small_images import class_folders
 
 from gcl_custom.imagery import changed_files
+from gcl_custom.imagery import pack_tiles as packing
 from gcl_custom.imagery.pack_tiles import pack_tiles
+from gcl_custom.imagery.tile_store import MASKS, TileStore
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
@@ -48,3 +51,33 @@ def test_a_store_without_the_state_of_its_files_is_compared_tile_by_tile(tmp_pat
     assert kept.is_file()
     (root / "forest" / "000.png").unlink()
     assert str(changed_files.changed(run)).endswith("1 gone")
+
+
+@pytest.mark.parametrize("at", ["_near_duplicates", "divide"])
+def test_a_packing_anew_that_is_cut_short_is_not_taken_for_the_tiles_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The index, and the masks of other tiles, are on the disk then, but not the record of what they are."""
+    root = draw(tmp_path / "root") if at == "divide" else class_folders(tmp_path / "root")
+    run = run_on(root)
+    pack_tiles(run)
+    stage, path = plan.tokenizer(run), plan.tiles(run).path
+    stage.begin()
+    stage.finish()
+    for image in [path for path in root.rglob("0*0.png") if path.parent.name != "masks"]:
+        image.unlink()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, at, killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack_tiles(Run(run.path, run.recipe, redo=True))
+    pack_tiles(run)
+    masks = path / MASKS
+    assert not masks.is_file() or masks.stat().st_size == len(TileStore(path)) * 16 * 16
+    anew = Run(tmp_path / "anew", run.recipe)
+    pack_tiles(anew)
+    assert plan.tiles(run).facts["content"] == plan.tiles(anew).facts["content"]
+    assert not plan.tokenizer(run).done
