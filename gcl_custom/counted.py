@@ -26,6 +26,11 @@ def examples(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
+def stated(share: float) -> str:
+    """A share that a recipe states, in percent with all its digits: 0.2% for 0.002."""
+    return f"{100 * share:g}%"
+
+
 def decimals(tiles: int) -> int:
     """Decimals of a score in percent that so many test tiles carry."""
     return 0 if tiles < FEW_TILES else 1

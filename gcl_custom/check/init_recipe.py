@@ -26,6 +26,7 @@ from gcl_custom.check.recipe_text import recipe_text
 from gcl_custom.check.step_costs import Costs, measure
 from gcl_custom.check.survey import survey
 from gcl_custom.console import duration, in_bytes, say, warn
+from gcl_custom.counted import counted
 from gcl_custom.errors import UserError
 from gcl_custom.files import require_free, write_text
 from gcl_custom.imagery.decoding import Form, Unusable, reading
@@ -129,7 +130,8 @@ def init_recipe(folder: Path, out: Path | None, minutes: float | None, overwrite
         write_text(card, found_card(recipe, tiles, layout))
         say(f"wrote {card}: what was found. State source and licence there, which only you know")
     write_text(path, text)
-    say(f"wrote {path}: {recipe.pretrain.epochs} epochs of tiles of {recipe.data.size} px, about {duration(seconds)}")
+    epochs = counted(recipe.pretrain.epochs, "epoch")
+    say(f"wrote {path}: {epochs} of tiles of {recipe.data.size} px, about {duration(seconds)}")
     if tiles.faults:
         raise UserError(f"{path} would not run. {'. '.join(tiles.faults)}. Mend that, then: gcl-custom check {typed}")
     say(f"next:   gcl-custom check {typed}\n        gcl-custom run {typed}")
@@ -209,11 +211,12 @@ def _of_card(card: Path) -> str:
 
 def _layout(tiles: FoundTiles, layout: Layout, labels: FoundLabels | None) -> str:
     """What was found: number, classes, and how they are divided."""
-    count = f"{len(tiles.split):,} tiles"
+    count = counted(len(tiles.split), "tile")
     if tiles.classes:
         shown = ", ".join(tiles.classes[:SHOWN]) + (", ..." if len(tiles.classes) > SHOWN else "")
         how = {MULTI_LABEL: ", several a tile", MASKS: ", one a pixel in masks"}.get(tiles.kind, "")
-        count += f" of {len(tiles.classes)} classes ({shown}{how}), {int(tiles.has_label.sum()):,} labelled"
+        classes = counted(len(tiles.classes), "class", "classes")
+        count += f" of {classes} ({shown}{how}), {int(tiles.has_label.sum()):,} labelled"
     else:
         cuts = any(tile.source.window for tile in layout.tiles)
         giver = "Polygons or a raster" if cuts else "A table"

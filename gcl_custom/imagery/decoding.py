@@ -27,6 +27,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
 from gcl_custom.arrays import NUMPY
+from gcl_custom.counted import stated
 from gcl_custom.imagery.collections.stacks import array_from
 from gcl_custom.imagery.scenes.array_scenes import opened_array
 from gcl_custom.imagery.scenes.opening import PNG, NoScene, driver_of, in_memory, opened
@@ -236,7 +237,7 @@ def tile_of(picture: Picture, form: Form, size: int, upscale: bool, nodata: floa
         return Tile(pixels, 0.0, grey, picture.alpha, scene, of=(width, height))
     without = 1 - float(masks.any(axis=0).mean())
     if without > nodata:
-        raise Unusable(NODATA, f"{without:.0%} of its pixels; data.nodata allows {nodata:.0%}")
+        raise Unusable(NODATA, f"{without:.0%} of its pixels; data.nodata allows {stated(nodata)}")
     masks = np.broadcast_to(masks, pixels.shape)
     filled = np.where(masks, pixels, np.array(missing(form.dtype), dtype=form.dtype))
     lacking = tuple((1 - masks.mean(axis=(1, 2))).tolist())

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from gcl_custom.counted import counted, either, examples
+from gcl_custom.counted import counted, either, examples, stated
 from gcl_custom.imagery.decoding import NODATA, SCENE
 from gcl_custom.imagery.source import Source
 from gcl_custom.recipe.imagery import DataSettings
@@ -63,8 +63,8 @@ def left_out(kinds: Iterable[str], of: int, data: DataSettings) -> Iterator[str]
         reasons[CLOUD] = data.scenes.cloud.most, "are cloudy (data.scenes.cloud.most)"
     for kind, (most, what_they_are) in reasons.items():
         if counts[kind]:
-            one = f"is left out, as more than {most:.0%} of its pixels"
-            many = f"are left out, as more than {most:.0%} of their pixels"
+            one = f"is left out, as more than {stated(most)} of its pixels"
+            many = f"are left out, as more than {stated(most)} of their pixels"
             yield f"{counts[kind]:,} of {of:,} {what} {either(counts[kind], one, many)} {what_they_are}"
 
 
@@ -89,7 +89,7 @@ def excess(bad: Sequence[tuple[Source, str]], of: Sequence[Source], data: DataSe
         yield (
             f"{len(unusable):,} of {len(of):,} {what} {either(len(unusable), 'is', 'are')} unusable "
             f"({in_kinds(kinds)}); data.bad_files allows "
-            f"{data.bad_files:.0%}"
+            f"{stated(data.bad_files)}"
         )
     elif data.scenes:
         whole = [kind for source, kind in unusable if source.window is None]
@@ -97,8 +97,8 @@ def excess(bad: Sequence[tuple[Source, str]], of: Sequence[Source], data: DataSe
         if len(whole) > data.bad_files * scenes:
             yield (
                 f"{len(whole):,} of {scenes:,} scenes cannot be cut ({in_kinds(whole)}); data.bad_files allows "
-                f"{data.bad_files:.0%}"
+                f"{stated(data.bad_files)}"
             )
     if kinds.count(NODATA) > data.nodata_files * len(of):
         sentence = next(left_out([NODATA] * kinds.count(NODATA), len(of), data))
-        yield f"{sentence}; data.nodata_files allows {data.nodata_files:.0%}"
+        yield f"{sentence}; data.nodata_files allows {stated(data.nodata_files)}"

@@ -26,6 +26,7 @@ from rasterio.errors import RasterioError
 from torch import Tensor
 
 from gcl_custom.console import plain, progress, warn
+from gcl_custom.counted import stated
 from gcl_custom.errors import UserError
 from gcl_custom.files import file_digest, write_atomically, write_text
 from gcl_custom.imagery.collections.open_collections import holding, state_of
@@ -300,9 +301,9 @@ def _tell(root: Path, bad: dict[str, Unusable], of: int, data: DataSettings, fol
     kinds = in_kinds(problem.kind for problem in bad.values())
     if len(bad) > data.bad_files * of:
         raise UserError(
-            f"{root}: {len(bad):,} of {of:,} masks cannot be used ({kinds}); data.bad_files allows "
-            f"{data.bad_files:.0%}.{shown}\nMend or remove them, or raise the limit; their tiles then have no label. "
-            f"If they are no masks, set data.root to the folder of the images"
+            f"{root}: {len(bad):,} of {of:,} masks cannot be used ({kinds}); data.bad_files "
+            f"allows {stated(data.bad_files)}.{shown}\nMend or remove them, or raise the limit; their tiles then have "
+            f"no label. If they are no masks, set data.root to the folder of the images"
         )
     warn(f"{root}: {len(bad):,} of {of:,} masks cannot be used ({kinds}), so their tiles have no label:{shown}")
 

@@ -60,6 +60,16 @@ def single_band(root: Path) -> None:
         tiff(root / f"{number}.tif", pixels)
 
 
+@pytest.mark.usefixtures("priced")
+def test_one_epoch_and_one_class_are_told_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat(tmp_path / "tiles")
+    names = "".join(f"{number}.jpg,a\n" for number in range(24))
+    (tmp_path / "tiles" / "labels.csv").write_text(f"file,labels\n{names}")
+    _, text = written(tmp_path / "tiles", minutes=0.01)
+    assert "# 24 tiles of 1 class (a), 24 labelled" in text
+    assert "mine.yaml: 1 epoch of tiles" in " ".join(capsys.readouterr().out.split())
+
+
 def kaggle(root: Path) -> None:
     for split, each in (("train", 8), ("valid", 2), ("test", 2)):
         draw(root / split, bands=3, each=each, size=40)

@@ -27,6 +27,15 @@ def test_each_reason_to_leave_something_out_has_its_count_and_its_key() -> None:
     assert in_kinds(kinds) == "1 damaged"
 
 
+def test_a_limit_below_one_percent_is_told_as_the_recipe_states_it() -> None:
+    data = DataSettings(root="r", bad_files=0.002, nodata=0.125, nodata_files=0.004)
+    bad = [(Source("a.png"), "damaged"), (Source("b.png"), "nodata"), (Source("c.png"), "nodata")]
+    unread, empty = excess(bad, [Source("a.png")] * 300, data)
+    assert unread.endswith("data.bad_files allows 0.2%")
+    assert "more than 12.5% of their pixels" in empty
+    assert empty.endswith("data.nodata_files allows 0.4%")
+
+
 def test_scenes_without_a_tile_are_named() -> None:
     sources = [*windows("a.tif", 2), *windows("b.tif", 2), Source("c.tif")]
     assert without_a_tile(sources, windows("a.tif", 1), SCENES) == "2 scenes without a tile: b.tif, c.tif"

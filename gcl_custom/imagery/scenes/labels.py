@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from rasterio.errors import RasterioError
 
-from gcl_custom.counted import counted
+from gcl_custom.counted import counted, stated
 from gcl_custom.errors import UserError
 from gcl_custom.imagery.scenes.grid import Rectangle
 from gcl_custom.imagery.scenes.label_raster import RasterLabels, Shares
@@ -93,9 +93,9 @@ def labels_over(root: Path, scenes: Scenes, data: DataSettings) -> Labels:
     most = max(share for _, share in named.values())
     if not labels:
         raise UserError(
-            f"data.labels: classes of {data.labels} lie in {counted(len(named), 'window')}, but none covers "
-            f"{data.label_share:.0%} of one: the largest share is {most:.1%}. Lower data.label_share, or take smaller "
-            f"windows"
+            f"data.labels: classes of {data.labels} lie in {counted(len(named), 'window')}, but none "
+            f"covers {stated(data.label_share)} of one: the largest share is {most:.1%}. Lower data.label_share, or "
+            f"take smaller windows"
         )
     if len(notes) > SHOWN:
         notes = [*notes[:SHOWN], f"further notes on files of labels: {len(notes) - SHOWN:,}"]
@@ -107,7 +107,7 @@ def labels_over(root: Path, scenes: Scenes, data: DataSettings) -> Labels:
     gone = _in_order({name for shares in found.shares.values() for name in shares} - set(counts), data)
     nowhere, without = found.nowhere, "used without a label"
     for what, count, example in (
-        (f"windows that no class covers by {data.label_share:.0%}, {without}", len(named) - len(labels), ""),
+        (f"windows that no class covers by {stated(data.label_share)}, {without}", len(named) - len(labels), ""),
         ("classes of which no window is, left out", len(gone), gone[:1]),
         (f"scenes without coordinates, {without}", len(nowhere), nowhere[:1]),
         (f"scenes without a file {data.labels}, {without}", len(alone), alone[:1]),
