@@ -32,6 +32,7 @@ from gcl_custom.files import require_free, write_text
 from gcl_custom.imagery.collections.folder_walk import suffixes, walk
 from gcl_custom.imagery.collections.open_collections import collection_at, is_of_arrays
 from gcl_custom.imagery.decoding import Tile, Unusable, reading
+from gcl_custom.imagery.layouts import pair_masks, without_thumbnails
 from gcl_custom.imagery.left_out import remarks
 from gcl_custom.imagery.read_tile import Read, cut, read_all
 from gcl_custom.imagery.scenes.places import Place
@@ -118,7 +119,7 @@ def _sources(folder: Path, data: DataSettings) -> Sources:
     if not (scenes and is_of_arrays(folder)) and (collection := collection_at(folder)):
         for note in collection.notes:
             console.warn(f"{folder}: {note}")
-        return Sources(Texts.of(collection.images))
+        return Sources(Texts.of(_images(folder, list(collection.images), data)))
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (looked for from {Path.cwd()})")
     found = walk(folder, scenes=scenes)
@@ -129,7 +130,21 @@ def _sources(folder: Path, data: DataSettings) -> Sources:
         )
     if found.closed:
         console.warn(f"{folder}: folders that cannot be opened, left out: {', '.join(found.closed)}")
-    return Sources(Texts.of(map(str, cut(folder, found.images, data)) if data.scenes else found.images))
+    images = _images(folder, found.images, data)
+    return Sources(Texts.of(map(str, cut(folder, images, data)) if data.scenes else images))
+
+
+def _images(folder: Path, paths: Sequence[str], data: DataSettings) -> list[str]:
+    """The images without thumbnails, nor masks that lie beside them, which packing takes for no tiles either."""
+    images, _ = without_thumbnails(paths)
+    if data.labels is None:
+        named = data.masks and f"/{data.masks.strip('/')}/"
+        there = named if named and any(named in f"/{path}" for path in images) else None
+        pairs = pair_masks(images, there)
+        images = pairs.images if pairs else images
+    if len(images) < len(paths):
+        console.say(f"{folder}: masks and thumbnails, passed over: {len(paths) - len(images):,}")
+    return images
 
 
 def _embed(

@@ -17,6 +17,7 @@ import rasterio
 import rasterio.warp
 import torch
 from collected_images import files_below, zipped
+from masked_tiles import draw
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -26,10 +27,12 @@ from gcl_custom.evaluation import compare_supervised
 from gcl_custom.evaluation.inference import infer, labelled
 from gcl_custom.export import backbone_of_run, embed, embedded_files
 from gcl_custom.export.embedded_table import Table
+from gcl_custom.imagery.pack_tiles import pack_tiles
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
-from gcl_custom.recipe.imagery import ScenesSettings
+from gcl_custom.recipe.imagery import DataSettings, ScenesSettings
+from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
@@ -204,6 +207,23 @@ def test_a_list_of_unusable_files_does_not_outlive_its_output(run: Run, tmp_path
     (tmp_path / "all.parquet.unusable.txt").write_text("old\treason\n")
     embed.embed(run, Path(run.recipe.data.root) / "lake", tmp_path / "all.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet"]
+
+
+@pytest.mark.parametrize("named", [None, "drawn"])
+def test_masks_and_thumbnails_are_no_rows_as_they_are_no_tiles(tmp_path: Path, named: str | None) -> None:
+    root = draw(tmp_path / "imagery")
+    if named:
+        (root / "masks").rename(root / named)
+    shutil.copytree(root / "images", root / "images" / "thumbs")
+    data = DataSettings(root=str(root), size=16, masks=named)
+    run = Run(tmp_path / "run", Recipe(name="run", data=data))
+    pack_tiles(run)
+    tiles = [str(source) for source in TileStore(plan.tiles(run).path).sources]
+    assert [str(source) for source in embed._sources(root, data)] == tiles
+    archive = zipped(tmp_path / "tiles.zip", files_below(root))
+    assert [str(source) for source in embed._sources(archive, data)] == tiles
+    shutil.rmtree(root / (named or "masks"))
+    assert [str(source) for source in embed._sources(root, data)] == tiles
 
 
 def test_files_without_coordinates_have_nulls(make_run: Callable[..., Any], tmp_path: Path) -> None:
