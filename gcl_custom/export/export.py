@@ -108,6 +108,7 @@ def to_huggingface(known: TrainedBackbone, out: Path) -> list[str]:
         UserError: the stem is small, which no config.json can say.
     """
     _require_plain(known, "huggingface")
+    out = Path(os.path.abspath(out))  # the folder "." has no name of its own
     normalised = known.normalisation is not None
     lines = [
         *_imports(known),

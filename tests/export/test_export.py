@@ -122,6 +122,15 @@ def test_a_folder_for_hugging_face_is_what_timm_loads(
     assert config["pretrained_cfg"]["input_size"] == list(tiles.shape[1:])
 
 
+def test_the_folder_where_one_is_takes_a_network(rgb: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a #1?" / "model"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    export.export(rgb, "huggingface", Path("."), overwrite=True)
+    assert 'create_model("local-dir:model"' in (folder / "README.md").read_text("utf-8")
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
 def test_timm_s_own_transform_makes_the_unit_tiles_of_the_run(rgb: Run, tmp_path: Path) -> None:
     export.export(rgb, "huggingface", tmp_path / "model")
     network = timm.create_model(f"local-dir:{tmp_path / 'model'}")
