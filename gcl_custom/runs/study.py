@@ -59,6 +59,13 @@ class Study(Section):
     them, a cell is one run: the pretrainings of compare.seeds share one generator and its views."""
 
     @model_validator(mode="after")
+    def _different(self) -> "Study":
+        for axis, options in self.grid.items():
+            if isinstance(options, list) and any(value in options[:place] for place, value in enumerate(options)):
+                raise ValueError(f"grid: the values of {axis} must not repeat")
+        return self
+
+    @model_validator(mode="after")
     def _baseline(self) -> "Study":
         for axis, value in self.baseline.items():
             if axis not in self.grid:
@@ -169,7 +176,8 @@ def load_study(given: str | Path, runs: Path, overrides: Sequence[str] = (), red
         for axis, value in place:
             options = study.grid[axis]
             changes |= options[value] if isinstance(options, dict) else {axis: value}
-        texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        # YAML reads some names, such as 2020-01-01, as dates.
+        texts = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
         name = _cell_name(place)
         try:
             recipes = [load_recipe(recipe, [*texts, *overrides, *own]) for own in _of_each_run(study)]

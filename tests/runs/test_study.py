@@ -91,6 +91,7 @@ def test_a_cell_is_a_run_whose_stages_are_the_studys(tmp_path: Path) -> None:
         ("recipe: mine.yaml\ngrid: {seed: [1]}\nbaseline: {sed: 1}\n", "sed, which is no axis"),
         ("recipe: mine.yaml\ngrid: {seed: [1]}\nbaseline: {seed: 2}\n", "seed has no value 2"),
         ("recipe: mine.yaml\ngrid: {seed: []}\n", "grid"),
+        ("recipe: mine.yaml\ngrid: {seed: [1, 2, 1]}\n", "values of seed must not repeat"),
         ("recipe: other\ngrid: {seed: [1]}\n", "no recipe file other"),
     ],
 )
@@ -363,6 +364,11 @@ def test_the_cells_of_imagenet100_are_the_imagenet_recipes_on_its_classes(tmp_pa
             "compare": whole.compare.model_dump() | {"arms": arms},
         }
         assert cell.run.recipe.model_dump() == expected
+
+
+def test_a_folder_named_by_its_day_is_a_value(tmp_path: Path) -> None:
+    (cell,) = study(tmp_path, "recipe: mine.yaml\ngrid: {data.root: [2020-01-31]}\n").cells
+    assert (cell.name, cell.run.recipe.data.root) == ("root=2020-01-31", "2020-01-31")
 
 
 def test_cells_over_folders_get_flat_names_and_stay_below_the_runs(tmp_path: Path) -> None:
