@@ -26,7 +26,7 @@ from gcl_custom.generator.token_training import MaskGITTraining, TokenizerTraini
 from gcl_custom.imagery.symmetry import WAYS
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.imagery.values.forms import Form
-from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.measures.label_kind import LabelKind, NamedKind
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
 from gcl_custom.pretraining import backbones
 from gcl_custom.pretraining.backbones import Enlarged
@@ -101,7 +101,9 @@ class MadeUpTiles(TileStore):
         self.form, self.size, self.rgb = Form(bands, "uint8"), size, rgb
         self.bands, self.dtype = bands, self.form.dtype
         self.classes, self.kind = ["one", "other"], kind
-        self.labels = torch.ones(DIFFERENT, 2, dtype=torch.int64) if kind.dense else torch.arange(DIFFERENT) % 2
+        names = [self.classes[number % 2] for number in range(DIFFERENT)]
+        of_pixels = torch.ones(DIFFERENT, 2, dtype=torch.int64)
+        self.labels = kind.encode(names, self.classes) if isinstance(kind, NamedKind) else of_pixels
         self.has_label, self.split = torch.ones(DIFFERENT, dtype=torch.bool), torch.zeros(DIFFERENT, dtype=torch.int64)
         self.low, self.high = torch.zeros(bands), torch.full((bands,), 255.0)
         self._noise = torch.randint(256, (DIFFERENT, bands, size, size), dtype=torch.uint8)

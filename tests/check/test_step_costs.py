@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gcl_custom.check import step_costs
 from gcl_custom.check.step_costs import Bench, TokenCosts, extrapolated, measure
 from gcl_custom.generator.own.vqgan import VQGAN
+from gcl_custom.measures.label_kind import LabelKind
+from gcl_custom.measures.label_kinds import MASKS, MULTI_LABEL, SINGLE_LABEL
 from gcl_custom.recipe.methods import MethodSettings
 from gcl_custom.recipe.pretraining import SmallCropsSettings, TokenTargetsSettings
 from gcl_custom.recipe.views import LatentNoiseSettings
@@ -44,6 +46,11 @@ def test_every_kind_of_batch_is_measured(bands: int) -> None:
     assert found.tokenizer.memory > 4 * 4 * parameters
     assert found.adversary.parameters > parameters
     assert found.views.memory == 4 * found.views.parameters
+
+
+@pytest.mark.parametrize("kind", [SINGLE_LABEL, MULTI_LABEL, MASKS], ids=lambda kind: str(kind.stored_as))
+def test_training_on_labels_is_measured_with_every_kind_of_label(kind: LabelKind) -> None:
+    assert measure(TINY, 3, rgb=True, tokens=False, kind=kind).supervised.seconds > 0
 
 
 def test_only_what_a_recipe_does_is_measured(tmp_path: Path) -> None:
