@@ -271,7 +271,7 @@ def unusable(
                 good.append(look.tile)
                 good_looks[source] = look
             bar.advance()
-    for note in remarks(good):
+    for note in remarks(good, data):
         warn(note)
     for note in lacking([tile.lacking for tile in good], form):
         warn(note)

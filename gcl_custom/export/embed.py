@@ -175,7 +175,7 @@ def _embed(
             placed += sum(place is not None for place in places)
             add(Table(usable, places, found))
             bar.advance(len(seen))
-    for note in (*remarks(flags.elements()), *lacking(shares, known.store.form)):
+    for note in (*remarks(flags.elements(), known.run.recipe.data), *lacking(shares, known.store.form)):
         console.warn(note)
     return len(shares), placed, bad
 

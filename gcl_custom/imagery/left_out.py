@@ -28,14 +28,15 @@ class Remarkable(Protocol):
     def scene(self) -> bool: ...
 
 
-def remarks(tiles: Iterable[Remarkable]) -> Iterator[str]:
+def remarks(tiles: Iterable[Remarkable], data: DataSettings) -> Iterator[str]:
     """Say of how many tiles something holds that changes what they show."""
+    one = "window" if data.scenes else "file"
     counts = Counter(name for tile in tiles for name in ("grey", "alpha", "scene") if getattr(tile, name))
     if count := counts["grey"]:
-        yield f"{counted(count, 'greyscale file')}: the one band stands for red, green and blue"
+        yield f"{counted(count, f'greyscale {one}')}: the one band stands for red, green and blue"
     if count := counts["alpha"]:
         yield (
-            f"{counted(count, 'file has', 'files have')} an alpha band: it is dropped, and what it hides is "
+            f"{counted(count, f'{one} has', f'{one}s have')} an alpha band: it is dropped, and what it hides is "
             f"nodata. If it is a band, such as "
             f"near infrared, name all bands (data.bands)"
         )

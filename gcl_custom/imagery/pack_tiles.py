@@ -308,7 +308,7 @@ def _usable(
         warn(sentence)
     if note := without_a_tile(sources, [tile.source for tile in usable], data):
         warn(note)
-    for note in remarks(journal.records[tile.source] for tile in usable):
+    for note in remarks((journal.records[tile.source] for tile in usable), data):
         warn(note)
     return usable
 

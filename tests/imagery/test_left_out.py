@@ -1,6 +1,7 @@
 import pytest
 
-from gcl_custom.imagery.left_out import excess, in_kinds, left_out, without_a_tile
+from gcl_custom.imagery.left_out import excess, in_kinds, left_out, remarks, without_a_tile
+from gcl_custom.imagery.packing_journal import Record
 from gcl_custom.imagery.source import Source, Window
 from gcl_custom.recipe.imagery import CloudSettings, DataSettings, ScenesSettings
 
@@ -34,6 +35,15 @@ def test_a_limit_below_one_percent_is_told_as_the_recipe_states_it() -> None:
     assert unread.endswith("data.bad_files allows 0.2%")
     assert "more than 12.5% of their pixels" in empty
     assert empty.endswith("data.nodata_files allows 0.4%")
+
+
+def test_what_windows_show_otherwise_is_counted_in_windows() -> None:
+    tile = Record(Source("a.tif"), 0, 0, "", 0)
+    tiles = [tile._replace(grey=True), tile._replace(alpha=True)]
+    assert [sentence.partition(":")[0] for sentence in remarks(tiles, SCENES)] == [
+        "1 greyscale window", "1 window has an alpha band",
+    ]  # fmt: skip
+    assert next(remarks(tiles, FILES)).startswith("1 greyscale file:")
 
 
 def test_scenes_without_a_tile_are_named() -> None:
