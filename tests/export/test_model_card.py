@@ -119,6 +119,13 @@ def test_a_recipe_with_any_generator_loses_its_folders(run: Run, kind: str) -> N
     assert str(run.path.parent) not in card
 
 
+def test_of_a_store_neither_the_bucket_nor_the_cache_is_told() -> None:
+    store = {"address": "s3://our-secret-bucket/tiles", "cache": f"{HOME}/shards"}
+    recipe = check_values(Recipe, {"name": "x", "data": {"root": "gone", "store": store}}, "test")
+    shared = yaml.safe_load(cards._shareable(recipe))["data"]["store"]
+    assert (shared["address"], shared["cache"]) == ("tiles", "shards")
+
+
 def test_of_weights_that_no_stage_reads_the_folder_is_not_told_either() -> None:
     """An edit of latents leaves the transformer alone; its path stands in the recipe all the same."""
     recipe = recipe_of(GENERATORS["own"] | {"maskgit": {"weights": f"{HOME}/m.safetensors"}})
