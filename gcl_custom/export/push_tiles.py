@@ -1,6 +1,7 @@
 """Put the packed tiles of a run into object storage, from where several machines can train on them."""
 
 import json
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,7 +88,8 @@ def push_tiles(run: Run, address: str, shard_mb: float, overwrite: bool) -> None
     storage.write(STORE, json.dumps(about, indent=1).encode())
     known = f", {before:,} of them there before" if before else ""
     say(f"{len(store):,} tiles, {in_bytes(size)}, in {counted(len(shards), 'shard')}{known}: {settings.address}")
-    say(f"train on them anywhere: gcl-custom run RECIPE --set data.store.address={settings.address}")
+    setting = shlex.quote(f"data.store.address={settings.address}")
+    say(f"train on them anywhere: gcl-custom run RECIPE --set {setting}")
 
 
 def _parts(store: TileStore, most: int) -> list[Int[Tensor, " m"]]:

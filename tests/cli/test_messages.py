@@ -35,7 +35,7 @@ FILLED = {
     "FOLDER": "scenes",
     "FILE": "tiny.safetensors",
     "ADDRESS": PUSHED,
-    "⟨settings.address⟩": f"data.store.address={PUSHED}",
+    "⟨setting⟩": f"data.store.address={PUSHED}",
 }
 """The end of a word -> what stands for it here."""
 QUICK = ("--set", "pretrain.epochs=1", "--set", "compare.arms=[gcl]", "--set", "compare.fractions=[]", "--set",

@@ -1,3 +1,4 @@
+import shlex
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,15 @@ def test_what_was_pushed_is_what_was_packed(tmp_path: Path, masks: bool) -> None
         tiles = new.index(split)
         assert torch.equal(tiles, torch.arange(int(tiles[0]), int(tiles[-1]) + 1))
     assert not torch.equal(same[new.index("train")], old.index("train"))
+
+
+def test_the_command_that_takes_them_can_be_typed_as_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"file://{tmp_path}/our tiles"
+    push_tiles(packed(tmp_path, class_folders(tmp_path / "root", 24)), address, 1.0, overwrite=False)
+    words = shlex.split(capsys.readouterr().out.replace("\n", "").partition("anywhere: ")[2])
+    assert words[-1] == f"data.store.address={address}"
 
 
 def test_a_second_push_writes_no_shard_again_and_replaces_only_if_the_user_says_so(
