@@ -114,7 +114,7 @@ def _shareable(recipe: Recipe) -> str:
     data = values["data"]
     data |= {key: Path(data[key]).name for key in ("root", "card", "labels") if data[key]}
     if store := data["store"]:
-        store |= {key: store[key].rpartition("/")[2] for key in ("address", "cache")}
+        store |= {key: Path(store[key]).name for key in ("address", "cache")}
     for weights in named(recipe):
         section = values
         *way, last = weights.key.split(".")

@@ -7,10 +7,11 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,8 @@ def pack_tiles(run: Run) -> None:
         _summarise(packing, data)
 
 
-class _Packing(NamedTuple):
+@dataclass(frozen=True)
+class _Packing:
     """What became of the files."""
 
     journal: PackingJournal
@@ -100,16 +102,16 @@ class _Packing(NamedTuple):
     """The values of each band that become 0 and 1."""
     store: TileStore
 
-    @property
+    @cached_property
     def digests(self) -> list[str]:
         return [self.journal.records[tile.source].digest for tile in self.tiles]
 
-    @property
+    @cached_property
     def without_data(self) -> list[tuple[float, ...]]:
         """The share of each band's values without data in each tile; empty where all hold some."""
         return [self.journal.records[tile.source].lacking for tile in self.tiles]
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """The number of tiles in each split."""
         return {name: len(self.store.index(name)) for name in SPLITS}
