@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.export.backbone_of_run import TrainedBackbone
-from gcl_custom.files import damaged, locked
+from gcl_custom.files import damaged, file_digest, locked
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.maps.representations import representations_of, stage_of
 from gcl_custom.measures.label_kinds import SINGLE_LABEL
@@ -80,19 +80,29 @@ def fitted(known: TrainedBackbone) -> Fitted:
     Raises:
         UserError: a file of the run is damaged.
     """
-    run, store = known.run, known.store
-    settings = {"penalties": list(run.recipe.compare.penalties), "sample": SAMPLE}
-    stage = run.stage(f"maps/{known.arm}-{known.seed}", settings, [stage_of(run, known.arm, known.seed)], REMEDY)
-    stage = replace(stage, redo=True)
-    found = representations_of(known)
+    stage, found = _stage(known), representations_of(known)
     with locked(stage.path.parent, wait=True):
         if not stage.done:
-            _fit(stage, store, found, run.recipe.compare.penalties)
+            _fit(stage, known.store, found, known.run.recipe.compare.penalties)
     kept = read_weights(stage.path / KEPT)
     try:
         return Fitted(**kept)
     except TypeError as error:
         raise damaged(stage.path / KEPT, error, REMEDY) from None
+
+
+def fitted_before(known: TrainedBackbone) -> str | None:
+    """Digest of what ``fitted`` gives; None where it is still to be fitted."""
+    stage = _stage(known)
+    return file_digest(stage.path / KEPT) if stage.done else None
+
+
+def _stage(known: TrainedBackbone) -> Stage:
+    """The stage, which is made anew where the backbone, the tiles or the penalties have changed."""
+    run, name = known.run, f"{known.arm}-{known.seed}"
+    settings = {"penalties": list(run.recipe.compare.penalties), "sample": SAMPLE}
+    stage = run.stage(f"maps/{name}", settings, [stage_of(run, known.arm, known.seed)], REMEDY)
+    return replace(stage, redo=True)
 
 
 def _fit(stage: Stage, store: TileStore, representations: Float[np.ndarray, "n d"], penalties: list[float]) -> None:

@@ -6,10 +6,12 @@ The backbone sees each scene through overlapping windows of a tile's size. What 
 large as the step between windows, on the scene's own grid.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,28 +19,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import rasterio
 from jaxtyping import Float
+from rasterio.errors import RasterioError
 
 from gcl_custom import console
-from gcl_custom.counted import either
+from gcl_custom.counted import counted, either
 from gcl_custom.errors import UserError
 from gcl_custom.evaluation.inference import INFERENCE_BATCH
 from gcl_custom.export import geoparquet
 from gcl_custom.export.backbone_of_run import TrainedBackbone, load_backbone
 from gcl_custom.export.embedded_table import Table, arrow
-from gcl_custom.files import require_free, write_atomically
+from gcl_custom.files import json_digest, require_free, write_atomically
 from gcl_custom.imagery.collections.folder_walk import suffixes, walk
+from gcl_custom.imagery.collections.open_collections import state_of
 from gcl_custom.imagery.decoding import Unusable, reading
 from gcl_custom.imagery.scenes.scenes_among import scenes_among
 from gcl_custom.imagery.tile_store import tensor_of
 from gcl_custom.maps.blending import Canvas, Rows
 from gcl_custom.maps.cogs import MOST_COLOURED, Map, written_map
-from gcl_custom.maps.fitted import Fitted, fitted, why_no_probe
+from gcl_custom.maps.fitted import Fitted, fitted, fitted_before, why_no_probe
 from gcl_custom.maps.scene_windows import SceneWindows, Seen, for_maps
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
 
-COMPONENTS, CLASSES, CONFIDENCE, TILES = "components.tif", "classes.tif", "confidence.tif", "tiles.parquet"
+KINDS = COMPONENTS, CLASSES, CONFIDENCE, TILES = "components.tif", "classes.tif", "confidence.tif", "tiles.parquet"
+MADE_FROM = "made_from"
+"""Item of a map's metadata: digest of all that it was made from."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,51 @@ class Job:
     """What is the same for all scenes.
 
     Attributes:
-        count: number of components.
+        data: how scenes are read.
+        step: pixels of a scene from a window to the next one.
+        asked: number of components, None for all.
         table: whether to write the windows.
     """
 
     known: TrainedBackbone
-    fitted: Fitted
-    count: int
+    data: DataSettings
+    step: int
+    asked: int | None
     table: bool
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        return fitted(self.known)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of components.
+
+        Raises:
+            UserError: more are asked for than there are.
+        """
+        there = len(self.fitted.shares)
+        if self.asked is not None and self.asked > there:
+            raise UserError(f"--components {self.asked}: there are {there}, or give all")
+        return there if self.asked is None else self.asked
+
+    @cached_property
+    def without_classes(self) -> str | None:
+        """Why there is no map of classes; None if there is one."""
+        return why_no_probe(self.known.store)
+
+    def kinds(self) -> list[str]:
+        """Of the files of a scene, that of the components first."""
+        classes = [] if self.without_classes else [CLASSES, CONFIDENCE]
+        return [COMPONENTS, *classes, *([TILES] if self.table else [])]
+
+    def origin(self, scene: Path) -> str | None:
+        """Digest of all that the maps of a scene are made from; None where this backbone has made none yet."""
+        if (kept := fitted_before(self.known)) is None:
+            return None
+        read = self.data.model_dump(mode="json", exclude={"root"})
+        asked = [self.step, self.asked, self.table]
+        return json_digest([], [self.known.about()["made_by"], kept, read, asked, state_of(scene)])
 
 
 def map_scenes(
@@ -61,6 +105,9 @@ def map_scenes(
     components: int | None = 3, table: bool = True, overwrite: bool = False,
 ) -> None:  # fmt: skip
     """Write the maps of scenes into the folder ``out``, each named after its scene.
+
+    Scenes whose maps are there already, made from the same file by the same backbone in the same way, are passed over,
+    so that a killed command goes on where it was.
 
     NAME.components.tif holds the representations' first principal components (float32, NaN without data). Where tiles
     have one class each, NAME.classes.tif holds the linear probe's likeliest class (its number, 255 without data), and
@@ -83,24 +130,22 @@ def map_scenes(
     if not 1 <= step <= side:
         raise UserError(f"--stride {step}: windows have {side} px, so it lies between 1 and {side}")
     listed = _listed(scenes, data)
-    known = load_backbone(run, arm, seed)
-    without = why_no_probe(known.store)
-    for place in (place for name in listed for place in _outputs(out / name, without is None, table)):
+    job = Job(load_backbone(run, arm, seed), data, step, components, table)
+    due = {name: (root, path) for name, (root, path) in listed.items() if not _is_mapped(job, root / path, out / name)}
+    for place in (place for name in due for place in _places(out / name, KINDS)):
         require_free(place, overwrite)
-    if without:
-        console.say(f"no map of classes: {without}")
-    found = fitted(known)
-    if components is not None and components > len(found.shares):
-        raise UserError(f"--components {components}: there are {len(found.shares)}, or give all")
-    job = Job(known, found, len(found.shares) if components is None else components, table)
+    if kept := len(listed) - len(due):
+        console.say(f"{counted(kept, 'scene')} mapped before, by the same backbone in the same way: kept")
+    if due and job.without_classes:
+        console.say(f"no map of classes: {job.without_classes}")
     bad = []
     with reading():
-        for name, (root, path) in listed.items():
+        for name, (root, path) in due.items():
             try:
                 _map(job, SceneWindows.of(root, path, data, step), out / name)
             except Unusable as problem:
                 bad.append(f"{root / path}: {problem}")
-    if len(bad) == len(listed):
+    if bad and len(bad) == len(listed):
         raise UserError("No map was made. " + "; ".join(bad[:5]))
     if bad:
         console.warn(
@@ -131,9 +176,18 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
     return found
 
 
-def _outputs(stem: Path, classes: bool, table: bool) -> list[Path]:
-    kinds = [COMPONENTS, *([CLASSES, CONFIDENCE] if classes else []), *([TILES] if table else [])]
+def _places(stem: Path, kinds: Sequence[str]) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+
+
+def _is_mapped(job: Job, scene: Path, stem: Path) -> bool:
+    """Whether the maps of a scene are there and are what this command would make."""
+    places = _places(stem, job.kinds())
+    if not all(place.is_file() for place in places):
+        return False
+    with suppress(RasterioError), rasterio.open(os.path.abspath(places[0])) as file:
+        return bool(file.tags().get(MADE_FROM) == job.origin(scene))
+    return False
 
 
 def _map(job: Job, scene: SceneWindows, stem: Path) -> None:
@@ -159,6 +213,9 @@ def _map(job: Job, scene: SceneWindows, stem: Path) -> None:
             sinks.rows(canvas.finished(following))
         if left_out.total() == scene.count:
             raise Unusable(f"none of its {scene.count:,} windows can be used", str(reasons[0]))
+        # The map of components takes its name last, so where it is, all are of one making. Older ones go before.
+        for place in _places(stem, [COMPONENTS, *(kind for kind in KINDS if kind not in job.kinds())]):
+            place.unlink(missing_ok=True)
     _say(scene, stem, left_out, sinks.written)
 
 
@@ -188,7 +245,7 @@ class _Sinks:
         self._stack, self._job, self._classes = stack, job, job.known.store.classes
         self._writer: pyarrow.parquet.ParquetWriter | None = None
         probed = job.fitted.weight is not None
-        self.written = _outputs(stem, probed, job.table)
+        self.written = _places(stem, job.kinds())
         about = _about(job, scene)
         shares = job.fitted.shares[: job.count].tolist()
         names = [f"component {number}, {share:.2%} of the variance" for number, share in enumerate(shares, 1)]
@@ -244,6 +301,7 @@ def _about(job: Job, scene: SceneWindows) -> dict[str, str]:
         "scene": scene.name,
         "window_pixels": str(scene.down.side),
         "stride_pixels": str(scene.down.step),
+        MADE_FROM: job.origin(scene.root / scene.name) or "",
     }
 
 

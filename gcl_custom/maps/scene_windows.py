@@ -69,8 +69,11 @@ class SceneWindows:
         try:
             name.encode()
             with open_scene(root / name, data.scenes) as scene:
-                scene.windows(side, 0)  # which says why there is none
                 ground = scene.ground
+                if min(ground.width, ground.height) < side:
+                    size = f"{ground.width} x {ground.height} px, where a tile of the run is cut from {side} x {side}"
+                    raise NoScene("smaller than a window", size)
+                scene.windows(side, 0)  # which says why there is none
                 tall, wide = scene.dataset.block_shapes[0] if scene.own else (512, 512)
         except UnicodeEncodeError:
             raise Unusable("name is not UTF-8", "rename the file or its folder") from None

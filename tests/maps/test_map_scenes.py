@@ -18,6 +18,7 @@ from gcl_custom.imagery.source import Source, Window
 from gcl_custom.maps import map_scenes as module
 from gcl_custom.maps.fitted import fitted
 from gcl_custom.maps.map_scenes import map_scenes
+from gcl_custom.maps.scene_windows import SceneWindows
 from gcl_custom.runs.run import Run
 
 SIDE, STEP = 32, 8
@@ -189,7 +190,7 @@ def test_a_scene_that_cannot_be_used_leaves_nothing_and_the_others_are_mapped(
     map_scenes(run, [scenes], tmp_path / "maps")
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of 3 scenes have no map" in said
-    assert "smaller than a window" in said
+    assert "smaller than a window (64 x 20 px, where a tile of the run is cut from 32 x 32)" in said
     assert {path.name.split(".")[0] for path in (tmp_path / "maps").iterdir()} == {"whole"}
 
 
@@ -208,6 +209,55 @@ def test_what_stops_a_map_leaves_no_file(
     with pytest.raises(KeyboardInterrupt):
         map_scenes(run, [scene], tmp_path / "maps", step=STEP)
     assert not list((tmp_path / "maps").iterdir())
+
+
+def test_a_command_that_was_killed_maps_what_is_left(
+    run: Run, striped: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "maps"
+    for name in "abc":
+        write_scene(scenes / f"{name}.tif", striped[:, :64, :64])
+    mapped, real = list[str](), module._map
+
+    def until_killed(job: module.Job, scene: SceneWindows, stem: Path) -> None:
+        if mapped == ["a"]:
+            raise KeyboardInterrupt
+        mapped.append(stem.name)
+        real(job, scene, stem)
+
+    monkeypatch.setattr(module, "_map", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        map_scenes(run, [scenes], out, overwrite=True)
+    first = (out / "a.components.tif").read_bytes()
+    (out / "b.tiles.parquet").touch()  # what a kill between two files of a scene leaves
+    mapped.append("and on")
+    with pytest.raises(UserError, match=r"b\.tiles\.parquet exists already"):
+        map_scenes(run, [scenes], out)
+    map_scenes(run, [scenes], out, overwrite=True)
+    assert mapped == ["a", "and on", "b", "c"]
+    assert "1 scene mapped before, by the same backbone in the same way: kept" in capsys.readouterr().out
+    assert (out / "a.components.tif").read_bytes() == first
+    map_scenes(run, [scenes], out)
+    assert mapped == ["a", "and on", "b", "c"], "nothing is left"
+
+
+@pytest.mark.parametrize("change", ["file", "step", "backbone", "table"])
+def test_maps_of_another_making_are_refused_and_replaced_as_a_whole(
+    run: Run, striped: np.ndarray, tmp_path: Path, change: str
+) -> None:
+    """A table that stays beside a new map would describe an older one."""
+    scene, out = tmp_path / "a.tif", tmp_path / "maps"
+    write_scene(scene, striped[:, :64, :64])
+    map_scenes(run, [scene], out)
+    if change == "file":
+        write_scene(scene, striped[:, :64, :96])
+    other: dict[str, Any] = {"step": {"step": 8}, "backbone": {"arm": "handcrafted"}, "table": {"table": False}}
+    asked = other.get(change, {})
+    with pytest.raises(UserError, match=r"a\.components\.tif exists already. Add --overwrite"):
+        map_scenes(run, [scene], out, **asked)
+    map_scenes(run, [scene], out, overwrite=True, **asked)
+    assert (out / "a.tiles.parquet").is_file() == (change != "table")
+    map_scenes(run, [scene], out, **asked)
 
 
 def test_without_labels_there_is_no_map_of_classes(
