@@ -203,6 +203,7 @@ def test_a_room_is_small_and_says_what_it_is_for(room: str) -> None:
     [("import gcl_custom.cli.main", {"torch", "numpy", "timm", "lightning_fabric", "scipy"}),
      ("import gcl_custom; dir(gcl_custom)", {"torch", "numpy", "pydantic", "yaml"}),
      ("import gcl_custom; gcl_custom.run", {"torch", "lightning_fabric"}),
+     ("import gcl_custom.reporting.report", {"timm", "lightning_fabric", "torchvision", "sklearn"}),
      ("import gcl_custom.check.beforehand, gcl_custom.check.check", {"timm", "lightning_fabric", "torchvision"})],
 )  # fmt: skip
 def test_help_and_the_package_import_nothing_heavy(statement: str, heavy: set[str]) -> None:

@@ -25,6 +25,7 @@ from gcl_custom.evaluation.segmentation.aligned import moved_together
 from gcl_custom.evaluation.segmentation.decoder import Decoder
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.randomness import Randomness
+from gcl_custom.recipe.evaluation import PATIENCE
 from gcl_custom.recipe.hardware import HardwareSettings
 from gcl_custom.recipe.pretraining import PretrainSettings
 from gcl_custom.schedules import warmup_cosine
@@ -35,10 +36,6 @@ from gcl_custom.views.handcrafted import paired
 
 GEOMETRY = ("crop", "flip", "vertical_flip", "turn")
 WARMUP = 0.1
-EVALUATIONS = 12
-"""Most times that a training scores the validation tiles: for its curve, to keep the best weights, and to end early."""
-PATIENCE = 0.5
-"""Share of all steps without a better validation score after which training ends."""
 
 
 class Classifier(Trainable):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gcl_custom import console
-from gcl_custom.evaluation import floors, scoring
+from gcl_custom.evaluation import score_backbone, scoring
 from gcl_custom.evaluation.curves import Training, kept_training
 from gcl_custom.evaluation.figures import TITLES, Figure, share_name, title
 from gcl_custom.evaluation.inference import blocks_of, labelled
@@ -57,7 +57,7 @@ def compare_supervised(run: Run) -> None:
             if not probed["converged"]:
                 warnings.append(scoring.doubt(f"{arm}, seed {seed},"))
     for floor in store.kind.floors:
-        probed = floors.probe(run, store, floor)
+        probed = score_backbone.probe_floor(run, store, floor)
         predictions |= {Figure(floor, metric): [probed[metric]] for metric in metrics if metric in probed}
         if not probed["converged"]:
             warnings.append(scoring.doubt(TITLES[floor]))
@@ -97,7 +97,7 @@ def compare_supervised(run: Run) -> None:
 def probe(run: Run, store: TileStore, arm: str, seed: int) -> dict[str, Any]:
     """The probes of an arm or a floor."""
     recipe = run.recipe
-    return scoring.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
+    return score_backbone.probe(plan.probe(run, arm, seed), store, recipe, lambda: _backbone(run, store, arm, seed))
 
 
 def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
@@ -111,7 +111,9 @@ def choose_rate(run: Run, store: TileStore, figure: Figure) -> float:
 def train(run: Run, store: TileStore, figure: Figure, seed: int, rate: float) -> dict[str, Any]:
     """Train with some of the labels: the validation score, and what the classifier says of each test tile."""
     stage, share = scoring.training_stage(run, figure, seed, rate), figure.metric.partition("@")[2]
-    return scoring.train(stage, store, run.recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate)
+    return score_backbone.train(
+        stage, store, run.recipe, lambda: _backbone(run, store, figure.arm, seed), share, seed, rate
+    )
 
 
 def _pretrained(run: Run, arm: str, seed: int) -> Stage:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gcl_custom import console
-from gcl_custom.evaluation import floors, scoring
+from gcl_custom.evaluation import score_backbone, scoring
 from gcl_custom.evaluation.figures import FLOORS, TITLES, capital, metric_title, share_name, title
 from gcl_custom.evaluation.given_backbones import GivenBackbone, given_backbones
 from gcl_custom.evaluation.inference import blocks_of, labelled
@@ -68,7 +68,7 @@ def evaluate(run: Run, given: Sequence[str], finetune: bool) -> None:
                 warnings.append(scoring.doubt(backbone.name if seed is None else f"{backbone.name}, seed {seed},"))
     below: ByBackbone = {}
     for floor in kind.floors:
-        probed = floors.probe(run, store, floor)
+        probed = score_backbone.probe_floor(run, store, floor)
         below[floor] = {metric: {None: np.array(probed[metric])} for metric in metrics if metric in probed}
         if not probed["converged"]:
             warnings.append(scoring.doubt(TITLES[floor]))
@@ -123,7 +123,7 @@ def _probe_stage(run: Run, backbone: GivenBackbone, seed: int | None) -> Stage:
 
 def _probe(run: Run, store: TileStore, backbone: GivenBackbone, seed: int | None) -> dict[str, Any]:
     first = backbone.seeds[0] if seed is None else seed
-    return scoring.probe(_probe_stage(run, backbone, seed), store, run.recipe, lambda: backbone.build(first))
+    return score_backbone.probe(_probe_stage(run, backbone, seed), store, run.recipe, lambda: backbone.build(first))
 
 
 def _choose_rate(run: Run, store: TileStore, backbone: GivenBackbone, share: str) -> float:
@@ -138,7 +138,7 @@ def _train(run: Run, store: TileStore, backbone: GivenBackbone, share: str, seed
     settings = scoring.train_settings(run.recipe, identity, share, seed, rate)
     name = f"evaluate/finetune/{backbone.name}-{seed}-{share}-{rate:g}"
     stage = run.stage(name, settings, _inputs(run, backbone, seed), REMEDY)
-    return scoring.train(stage, store, run.recipe, lambda: backbone.build(seed), share, seed, rate)
+    return score_backbone.train(stage, store, run.recipe, lambda: backbone.build(seed), share, seed, rate)
 
 
 def _inputs(run: Run, backbone: GivenBackbone, seed: int | None) -> list[Stage]:

@@ -7,14 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from gcl_custom.evaluation import scoring
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.pixel_features import RADII, PixelFeatures
 from gcl_custom.measures.tile_features import POSITIONS, SIDE, WORDS, BandStatistics
 from gcl_custom.pretraining.word_targets import FIT_PATCHES, FIT_TILES, patch_words
 from gcl_custom.randomness import derive
-from gcl_custom.runs import plan
-from gcl_custom.runs.run import Run
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "statistics": {"floor": "statistics"},
@@ -29,12 +26,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "surroundings": {"floor": "surroundings", "radii": list(RADII)},
 }
 """Floor -> what it depends on, beside tiles and seed."""
-
-
-def probe(run: Run, store: TileStore, name: str) -> dict[str, Any]:
-    """The probes of a floor, as those of a backbone."""
-    stage = plan.floor(run, name, SETTINGS[name])
-    return scoring.probe(stage, store, run.recipe, lambda: features(store, name, run.recipe.seed))
 
 
 def features(store: TileStore, name: str, seed: int) -> tuple[nn.Module, int]:

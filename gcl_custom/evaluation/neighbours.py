@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from gcl_custom.evaluation.inference import infer
 from gcl_custom.files import write_json
 from gcl_custom.imagery.tile_store import TileStore
-from gcl_custom.pretraining import trained_backbone
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 from gcl_custom.runs.stage import Stage
@@ -43,7 +42,11 @@ def find(run: Run) -> None:
         UserError: the weights cannot be read.
     """
     stage, pretrained = stage_of(run), plan.pretrain(run, "gcl", run.recipe.compare.seeds[0])
-    if not (pretrained.done and (pretrained.path / trained_backbone.BACKBONE).is_file()) or stage.done:
+    if stage.done or not pretrained.done:
+        return
+    from gcl_custom.pretraining import trained_backbone  # here, since timm takes seconds to import
+
+    if not (pretrained.path / trained_backbone.BACKBONE).is_file():
         return
     stage.begin()
     store = TileStore(plan.tiles(run).path)

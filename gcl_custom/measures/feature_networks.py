@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gcl_custom.measures.band_groups import band_groups
 from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings, Vgg16Settings
 from gcl_custom.slow_in_bf16 import avoid_slow_kernels
 from gcl_custom.weights.starts import OF_LITE, packaged
@@ -82,11 +83,6 @@ def enlarged(tiles: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
     if min(tiles.shape[-2:]) >= SEEN_AT_PX:
         return tiles
     return F.interpolate(tiles, size=(SEEN_AT_PX, SEEN_AT_PX), mode="bilinear")
-
-
-def band_groups(bands: int) -> list[list[int]]:
-    """The groups of three bands in which a tile with any number of bands is shown."""
-    return [[band % bands for band in range(first, first + 3)] for first in range(0, bands, 3)]
 
 
 def feature_network(settings: PerceptualSettings) -> FeatureNetwork:

@@ -39,6 +39,10 @@ PIXEL_PROBING = PixelProbing()
 LEAST_SUPERVISED_STEPS = 1000
 """Least steps on all labels where a recipe does not say how many epochs: a network from scratch needs about so many,
 however few tiles there are."""
+EVALUATIONS = 12
+"""Most times that a training scores the validation tiles: for its curve, to keep the best weights, and to end early."""
+PATIENCE = 0.5
+"""Share of all steps without a better validation score after which training ends."""
 
 
 class CompareSettings(Section):

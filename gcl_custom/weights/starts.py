@@ -4,15 +4,17 @@ import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from gcl_custom.errors import UserError
 from gcl_custom.recipe.pretraining import PACKAGED, FileStartSettings, PretrainSettings, RunStartSettings
 from gcl_custom.weights import hub
 from gcl_custom.weights.state_dicts import first_of, no_weights, read_metadata, read_state
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 WRAPPINGS = ("state_dict", "model")
 """Keys under which training scripts keep the weights in a file with more."""
@@ -138,7 +140,7 @@ def hub_id(network: str) -> str:
     Raises:
         UserError: timm has none there.
     """
-    about = get_pretrained_cfg(network)
+    about = _stated(network)
     if about is None or not about.hf_hub_id:
         raise UserError(f"pretrain.start: timm has no weights for the backbone {network}. See timm.list_pretrained()")
     return str(about.hf_hub_id)
@@ -146,7 +148,7 @@ def hub_id(network: str) -> str:
 
 def licence_of_timm(repository: str) -> str:
     """The licence that timm states for weights, which their repository on the hub names."""
-    about = get_pretrained_cfg(repository.rpartition("/")[2])
+    about = _stated(repository.rpartition("/")[2])
     return (about and about.license) or f"not stated by timm: see https://huggingface.co/{repository}"
 
 
@@ -156,10 +158,17 @@ def normalisation_of_timm(network: str) -> Normalisation:
     Raises:
         UserError: it states nothing.
     """
-    about = get_pretrained_cfg(network)
+    about = _stated(network)
     if about is None:
         raise UserError(f"pretrain.start: timm states no mean and deviation for {network}. Choose another start")
     return Normalisation(list(about.mean), list(about.std))
+
+
+def _stated(network: str) -> "PretrainedCfg | None":
+    """What timm says of its weights of a network; None where it has none."""
+    from timm.models import get_pretrained_cfg  # here, since timm takes seconds to import
+
+    return get_pretrained_cfg(network)
 
 
 # ---------------------------------------------------------------- files
@@ -204,7 +213,7 @@ def network_part(
             fit = ", ".join([prefix, *more])
             raise UserError(f"{where}: several networks fit, under {fit}. Save the one that is meant alone")
     part = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    about = get_pretrained_cfg(name, allow_unregistered=True)
+    about = _stated(name)
     classifier = about.classifier if about is not None else None
     for head in (classifier,) if isinstance(classifier, str) else classifier or ():
         part = {key: value for key, value in part.items() if not key.startswith(f"{head}.")}

@@ -10,10 +10,11 @@ from labelled_tiles import HARDWARE, classifier, store_in
 from regression import stage_in
 from torch import Tensor
 
-from gcl_custom.evaluation.classifier import PATIENCE, WARMUP, Classifier
+from gcl_custom.evaluation.classifier import WARMUP, Classifier
 from gcl_custom.evaluation.inference import labelled
 from gcl_custom.files import read_json
 from gcl_custom.imagery.tile_store import TileStore
+from gcl_custom.recipe.evaluation import PATIENCE
 from gcl_custom.training.batches import Batch, Batches
 from gcl_custom.training.loop import fit
 

@@ -14,7 +14,7 @@ from started_runs import started_run
 
 from gcl_custom import console
 from gcl_custom.errors import UserError
-from gcl_custom.evaluation import compare_supervised, evaluate, scoring
+from gcl_custom.evaluation import compare_supervised, evaluate, score_backbone, scoring
 from gcl_custom.evaluation.compare_supervised import choose_rate, train
 from gcl_custom.evaluation.figures import Figure
 from gcl_custom.evaluation.inference import labelled
@@ -169,13 +169,13 @@ def test_nothing_is_computed_twice_and_what_was_lost_comes_out_the_same(
     (lost / "stage.json").unlink()
     (plan.compare(finished).path / "stage.json").unlink()
     fitted: list[str] = []
-    fit = scoring.fit
+    fit = score_backbone.fit
 
     def counted(*given: Any) -> Any:
         fitted.append(given[2].name)
         return fit(*given)
 
-    monkeypatch.setattr(scoring, "fit", counted)
+    monkeypatch.setattr(score_backbone, "fit", counted)
     compare_supervised.compare_supervised(finished)
     assert fitted == ["finetune/gcl-3-0.25-0.001"]
     assert scores_of(finished) == before

