@@ -24,8 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from gcl_custom.measures.band_groups import band_groups
-from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings, Vgg16Settings
+from gcl_custom.recipe.features import EfficientNetLite0Settings, PerceptualSettings, Vgg16Settings, band_groups
 from gcl_custom.slow_in_bf16 import avoid_slow_kernels
 from gcl_custom.weights.starts import OF_LITE, packaged
 from gcl_custom.weights.state_dicts import fit_state, read_state

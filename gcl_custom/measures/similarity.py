@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gcl_custom.measures.band_groups import band_groups
 from gcl_custom.measures.feature_networks import FeatureNetwork, enlarged
+from gcl_custom.recipe.features import band_groups
 
 GAUSSIAN_SIGMA, GAUSSIAN_RADIUS = 1.5, 5
 """Pixels, of the window of SSIM."""

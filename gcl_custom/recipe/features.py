@@ -51,3 +51,8 @@ PerceptualSettings = Annotated[
     | Annotated[WithoutNetworkSettings, Tag("none")],
     named("efficientnet-lite0"),
 ]
+
+
+def band_groups(bands: int) -> list[list[int]]:
+    """The groups of three bands in which networks of colour pictures see a tile with any number of bands."""
+    return [[band % bands for band in range(first, first + 3)] for first in range(0, bands, 3)]

@@ -1,8 +1,7 @@
 """Which bands pictures show, and which ones the perceptual loss saw, in words for the report."""
 
 from gcl_custom.imagery.tile_store import INDEX, TileStore
-from gcl_custom.measures.band_groups import band_groups
-from gcl_custom.recipe.features import WithoutNetworkSettings
+from gcl_custom.recipe.features import WithoutNetworkSettings, band_groups
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gcl_custom.measures.band_groups import band_groups
 from gcl_custom.measures.feature_networks import SEEN_AT_PX, FeatureNetwork, enlarged
 from gcl_custom.measures.similarity import feature_map_distance, structure_distance
+from gcl_custom.recipe.features import band_groups
 
 ADAPTIVE_MOST = 1e4
 """Upper bound of the adaptive weight, as in the paper's code."""
