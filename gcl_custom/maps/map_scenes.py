@@ -44,6 +44,7 @@ from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.runs.run import Run
 
 KINDS = COMPONENTS, CLASSES, CONFIDENCE, TILES = "components.tif", "classes.tif", "confidence.tif", "tiles.parquet"
+ENDINGS = tuple(f".{kind}" for kind in KINDS)
 MADE_FROM = "made_from"
 """Item of a map's metadata: digest of all that it was made from."""
 
@@ -129,7 +130,7 @@ def map_scenes(
     step = max(1, side // 2) if step is None else step
     if not 1 <= step <= side:
         raise UserError(f"--stride {step}: windows have {side} px, so it lies between 1 and {side}")
-    listed = _listed(scenes, data)
+    listed = _listed(scenes, data, out)
     job = Job(load_backbone(run, arm, seed), data, step, components, table)
     due = {name: (root, path) for name, (root, path) in listed.items() if not _is_mapped(job, root / path, out / name)}
     for place in (place for name in due for place in _places(out / name, KINDS)):
@@ -153,8 +154,10 @@ def map_scenes(
         )
 
 
-def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, str]]:
+def _listed(given: Sequence[Path], data: DataSettings, out: Path) -> dict[str, tuple[Path, str]]:
     """The name of each scene's maps -> the folder that was given, and the scene's path there.
+
+    Maps of an earlier command are no scenes, where ``out`` lies among these.
 
     Raises:
         UserError: there is none, or two have one name.
@@ -166,6 +169,8 @@ def _listed(given: Sequence[Path], data: DataSettings) -> dict[str, tuple[Path, 
         inside = scenes_among(path, walk(path, scenes=True).images, data) if path.is_dir() else [path.name]
         root = path if path.is_dir() else path.parent
         for name in inside:
+            if name.endswith(ENDINGS) and out.resolve() in (root / name).resolve().parents:
+                continue
             stem = str(Path(name).with_suffix(""))
             if stem in found:
                 other = found[stem][0] / found[stem][1]

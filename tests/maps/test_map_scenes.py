@@ -260,6 +260,17 @@ def test_maps_of_another_making_are_refused_and_replaced_as_a_whole(
     map_scenes(run, [scene], out, **asked)
 
 
+def test_maps_among_their_scenes_are_no_scenes(
+    run: Run, striped: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scene(tmp_path / "scenes" / "a.tif", striped[:, :64, :64])
+    map_scenes(run, [tmp_path / "scenes"], tmp_path / "scenes")
+    there = sorted(tmp_path.rglob("*"))
+    map_scenes(run, [tmp_path / "scenes"], tmp_path / "scenes")
+    assert "1 scene mapped before" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == there
+
+
 def test_without_labels_there_is_no_map_of_classes(
     run: Run, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
