@@ -1,8 +1,7 @@
-"""Scoring a backbone with labels: probes of the frozen backbone, and trainings of the whole network.
+"""What a comparison with labels consists of: metrics, draws of labels, and the stages of trainings; and its tables.
 
-The stages decide which backbones are scored, in which folders, and what follows from the scores. Each probe and each
-training is a stage of its own, so interrupted work resumes where it was. All backbones scored with the same seed see
-the same labels and the same validation and test tiles, so their scores are paired.
+``score_backbone`` computes what is named here. All backbones scored with the same seed see the same labels and the same
+validation and test tiles, so their scores are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from gcl_custom.recipe.evaluation import (
     WITH_LABELS,
     Arm,
     CompareSettings,
-)  # fmt: skip
+)
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
