@@ -58,7 +58,7 @@ class TokenizerSettings(TokenizerLossesSettings):
     """Number of codes in the codebook."""
     code_width: Width = 32
     """Length of a code."""
-    pixels_per_token: Literal[4, 8, 16] = 8
+    pixels_per_token: Literal[2, 4, 8, 16] = 8
     """Side, in pixels, of the square that one token stands for."""
     channels: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
     """Width of the networks at the resolution of the tokens."""

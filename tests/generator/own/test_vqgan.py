@@ -12,7 +12,7 @@ def small(bands: int = 3, **settings: object) -> VQGAN:
     return VQGAN(bands, TokenizerSettings(**{"channels": 16, "blocks": 1, "codes": 32, "code_width": 4, **settings}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("bands", "pixels_per_token"), [(1, 4), (3, 8), (5, 8), (13, 16)])
+@pytest.mark.parametrize(("bands", "pixels_per_token"), [(3, 2), (1, 4), (3, 8), (5, 8), (13, 16)])
 def test_any_number_of_bands_and_every_token_size(bands: int, pixels_per_token: int) -> None:
     net = small(bands, pixels_per_token=pixels_per_token).eval()
     tiles = torch.rand(2, bands, 32, 48)
