@@ -94,7 +94,7 @@ def fitted(known: TrainedBackbone) -> Fitted:
 def fitted_before(known: TrainedBackbone) -> str | None:
     """Digest of what ``fitted`` gives; None where it is still to be fitted."""
     stage = _stage(known)
-    return file_digest(stage.path / KEPT) if stage.done else None
+    return file_digest(stage.path / KEPT) if stage.done and (stage.path / KEPT).is_file() else None
 
 
 def _stage(known: TrainedBackbone) -> Stage:

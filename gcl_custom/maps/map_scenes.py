@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,51 +53,16 @@ class Job:
     """What is the same for all scenes.
 
     Attributes:
-        data: how scenes are read.
-        step: pixels of a scene from a window to the next one.
-        asked: number of components, None for all.
-        table: whether to write the windows.
+        count: number of components.
+        kinds: of the files of a scene, that of the components first.
+        making: digest of all that maps are made from, beside the scene.
     """
 
     known: TrainedBackbone
-    data: DataSettings
-    step: int
-    asked: int | None
-    table: bool
-
-    @cached_property
-    def fitted(self) -> Fitted:
-        return fitted(self.known)
-
-    @cached_property
-    def count(self) -> int:
-        """Number of components.
-
-        Raises:
-            UserError: more are asked for than there are.
-        """
-        there = len(self.fitted.shares)
-        if self.asked is not None and self.asked > there:
-            raise UserError(f"--components {self.asked}: there are {there}, or give all")
-        return there if self.asked is None else self.asked
-
-    @cached_property
-    def without_classes(self) -> str | None:
-        """Why there is no map of classes; None if there is one."""
-        return why_no_probe(self.known.store)
-
-    def kinds(self) -> list[str]:
-        """Of the files of a scene, that of the components first."""
-        classes = [] if self.without_classes else [CLASSES, CONFIDENCE]
-        return [COMPONENTS, *classes, *([TILES] if self.table else [])]
-
-    def origin(self, scene: Path) -> str | None:
-        """Digest of all that the maps of a scene are made from; None where this backbone has made none yet."""
-        if (kept := fitted_before(self.known)) is None:
-            return None
-        read = self.data.model_dump(mode="json", exclude={"root"})
-        asked = [self.step, self.asked, self.table]
-        return json_digest([], [self.known.about()["made_by"], kept, read, asked, state_of(scene)])
+    fitted: Fitted
+    count: int
+    kinds: Sequence[str]
+    making: str | None
 
 
 def map_scenes(
@@ -131,14 +95,29 @@ def map_scenes(
     if not 1 <= step <= side:
         raise UserError(f"--stride {step}: windows have {side} px, so it lies between 1 and {side}")
     listed = _listed(scenes, data, out)
-    job = Job(load_backbone(run, arm, seed), data, step, components, table)
-    due = {name: (root, path) for name, (root, path) in listed.items() if not _is_mapped(job, root / path, out / name)}
+    known = load_backbone(run, arm, seed)
+    without = why_no_probe(known.store)
+    kinds = [COMPONENTS, *([] if without else [CLASSES, CONFIDENCE]), *([TILES] if table else [])]
+    asked = [data.model_dump(mode="json", exclude={"root"}), step, components, table]
+    making = _making(known, asked)
+    due = {
+        name: (root, path)
+        for name, (root, path) in listed.items()
+        if not _is_mapped(_places(out / name, kinds), _made_from(making, root / path))
+    }
     for place in (place for name in due for place in _places(out / name, KINDS)):
         require_free(place, overwrite)
     if kept := len(listed) - len(due):
         console.say(f"{counted(kept, 'scene')} mapped before, by the same backbone in the same way: kept")
-    if due and job.without_classes:
-        console.say(f"no map of classes: {job.without_classes}")
+    if not due:
+        return
+    if without:
+        console.say(f"no map of classes: {without}")
+    found = fitted(known)
+    if components is not None and components > len(found.shares):
+        raise UserError(f"--components {components}: there are {len(found.shares)}, or give all")
+    count = len(found.shares) if components is None else components
+    job = Job(known, found, count, kinds, _making(known, asked))
     bad = []
     with reading():
         for name, (root, path) in due.items():
@@ -185,13 +164,22 @@ def _places(stem: Path, kinds: Sequence[str]) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
 
 
-def _is_mapped(job: Job, scene: Path, stem: Path) -> bool:
+def _making(known: TrainedBackbone, asked: Sequence[Any]) -> str | None:
+    """Digest of all that maps are made from, beside the scene; None where this backbone has made none yet."""
+    kept = fitted_before(known)
+    return json_digest([], [known.about()["made_by"], kept, *asked]) if kept else None
+
+
+def _made_from(making: str | None, scene: Path) -> str:
+    return json_digest([], [making, state_of(scene)])
+
+
+def _is_mapped(places: Sequence[Path], made_from: str) -> bool:
     """Whether the maps of a scene are there and are what this command would make."""
-    places = _places(stem, job.kinds())
     if not all(place.is_file() for place in places):
         return False
     with suppress(RasterioError), rasterio.open(os.path.abspath(places[0])) as file:
-        return bool(file.tags().get(MADE_FROM) == job.origin(scene))
+        return bool(file.tags().get(MADE_FROM) == made_from)
     return False
 
 
@@ -219,7 +207,7 @@ def _map(job: Job, scene: SceneWindows, stem: Path) -> None:
         if left_out.total() == scene.count:
             raise Unusable(f"none of its {scene.count:,} windows can be used", str(reasons[0]))
         # The map of components takes its name last, so where it is, all are of one making. Older ones go before.
-        for place in _places(stem, [COMPONENTS, *(kind for kind in KINDS if kind not in job.kinds())]):
+        for place in _places(stem, [COMPONENTS, *(kind for kind in KINDS if kind not in job.kinds)]):
             place.unlink(missing_ok=True)
     _say(scene, stem, left_out, sinks.written)
 
@@ -250,7 +238,7 @@ class _Sinks:
         self._stack, self._job, self._classes = stack, job, job.known.store.classes
         self._writer: pyarrow.parquet.ParquetWriter | None = None
         probed = job.fitted.weight is not None
-        self.written = _places(stem, job.kinds())
+        self.written = _places(stem, job.kinds)
         about = _about(job, scene)
         shares = job.fitted.shares[: job.count].tolist()
         names = [f"component {number}, {share:.2%} of the variance" for number, share in enumerate(shares, 1)]
@@ -266,7 +254,7 @@ class _Sinks:
             kind = "uint8" if few else "uint16"
             self._of_classes = begin(self.written[1], kind, float(self._nodata), ["class"], classes=self._classes)
             self._confidence = begin(self.written[2], "float32", np.nan, ["probability of the class"])
-        self._part = stack.enter_context(write_atomically(self.written[-1])) if job.table else None
+        self._part = stack.enter_context(write_atomically(self.written[-1])) if TILES in job.kinds else None
 
     def windows(
         self, seen: Sequence[Seen], representations: Float[np.ndarray, "n d"], probabilities: Float[np.ndarray, "n c"]
@@ -306,7 +294,7 @@ def _about(job: Job, scene: SceneWindows) -> dict[str, str]:
         "scene": scene.name,
         "window_pixels": str(scene.down.side),
         "stride_pixels": str(scene.down.step),
-        MADE_FROM: job.origin(scene.root / scene.name) or "",
+        MADE_FROM: _made_from(job.making, scene.root / scene.name),
     }
 
 

@@ -56,7 +56,7 @@ def contents(recipe: Recipe, remembered: Mapping[str, Any]) -> tuple[dict[str, s
         found |= dict.fromkeys(need.keys, content(need.given, place_of(need)))
     for key, settings in recipe.pretrain.public_networks.items():
         if settings.start.name == "package":
-            from gcl_custom.weights.starts import not_installed, packaged_file  # here, since timm takes long to import
+            from gcl_custom.weights.starts import not_installed, packaged_file  # here, since torch takes long to import
 
             package, file = PACKAGED[settings.backbone], packaged_file(settings.backbone)
             if file is None and package not in known:

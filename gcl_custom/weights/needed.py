@@ -96,7 +96,7 @@ def public_weights(key: str, settings: PretrainSettings) -> NamedWeights | None:
         last = "weights" if start.name == "file" else "run"
         return NamedWeights(f"{key}.{last}", "file", start.weights, makes_views=False)
     if start.name == "timm":
-        from gcl_custom.weights.starts import hub_id  # here, since timm takes seconds to import
+        from gcl_custom.weights.starts import hub_id  # here, since torch takes seconds to import
 
         return NamedWeights(key, "timm", hub_id(settings.backbone), folder=True, makes_views=False)
     return None

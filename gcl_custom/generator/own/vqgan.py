@@ -1,8 +1,8 @@
 """The VQGAN: a tile to tokens and back (arXiv:2012.09841), built to be cheap on a CPU.
 
 Departures from the paper: the stem is space-to-depth and the head pixel-shuffle, so that no convolution runs at the
-resolution of the pixels; blocks work at the tokens' resolution and at twice it, where 3x3 convolutions reach over the
-borders of the squares; there is no attention, and one group norm a block.
+resolution of the pixels, unless tokens have 2 px; blocks work at the tokens' resolution and at twice it, where 3x3
+convolutions reach over the borders of the squares; there is no attention, and one group norm a block.
 
 Shapes: b tiles, c bands, H W pixels, d width of a code, h w tokens along the sides, H = h * pixels_per_token.
 """
