@@ -14,9 +14,9 @@ from gcl_custom.training.loop import fit
 from gcl_custom.weights.state_dicts import save_weights
 
 MORE_DETAIL = (
-    "the tokenizer loses what is to be learned. Lower generator.tokenizer.pixels_per_token, which helps most, "
-    "then raise epochs and codes, and compare all of the network's maps (perceptual.maps: 5). With views.pixels: own, "
-    "views keep the tile's own pixels where no token changed"
+    "the tokenizer loses what is to be learned. Lower generator.tokenizer.pixels_per_token (2 is the least), which "
+    "helps most, then raise epochs and codes, and compare all of the network's maps (perceptual.maps: 5). With "
+    "views.pixels: own, views keep the tile's own pixels where no token changed"
 )
 
 
