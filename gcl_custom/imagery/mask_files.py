@@ -47,6 +47,8 @@ from gcl_custom.measures.overlap import IGNORED
 from gcl_custom.recipe.imagery import DataSettings
 
 UNUSABLE = "unusable_masks.txt"
+READ = "masks.read"
+"""Masks as they were read, until ``put_in_use``: packing may still be refused, and then older ones stay."""
 MOST_CLASSES = 64
 """Most different values in masks whose classes have no names: with more, they are pictures, it seems."""
 BLOCK = 256
@@ -190,7 +192,8 @@ def read_labels(
     """The classes of some of a layout's tiles, and each tile's label as it is stored. Masks are read for it, once.
 
     Args:
-        folder: where the masks are kept, in the order of the tiles. Without it, they are only counted.
+        folder: where the masks are kept, in the order of the tiles, until ``put_in_use``. Without it, they are only
+            counted.
         sizes: width and height of images, as far as they are known; the others are opened for it.
 
     Raises:
@@ -204,7 +207,7 @@ def read_labels(
     runs = read_at_once(tiles)
     read = partial(_read_run, root=root, data=data, names=layout.classes, sizes=sizes)
     with ThreadPoolExecutor() as pool, progress(len(tiles), "reading masks", "masks") as bar:
-        file = (folder / MASKS).open("wb") if folder else None
+        file = (folder / READ).open("wb") if folder else None
         place = 0
         while block := list(islice(runs, BLOCK)):
             for tile, mask in zip(chain(*block), chain.from_iterable(pool.map(read, block)), strict=True):
@@ -223,7 +226,7 @@ def read_labels(
     _tell(root, bad, sum(tile.label is not None for tile in tiles), data, folder)
     classes, numbers = _classes(root, counts, layout.classes, hidden)
     if folder and numbers != list(range(len(numbers))):
-        _renumber(folder / MASKS, numbers)
+        _renumber(folder / READ, numbers)
     return classes, torch.from_numpy(counts[:, numbers])
 
 
@@ -275,15 +278,17 @@ def _renumber(path: Path, values: Sequence[int]) -> None:
     pixels.flush()
 
 
-def keep_masks(folder: Path, kept: Bool[np.ndarray, " n"]) -> None:
-    """Keep the masks of some tiles alone, where there are any."""
-    path = folder / MASKS
-    if not path.is_file():
+def put_in_use(folder: Path, kept: Bool[Tensor, " n"]) -> None:
+    """Put the masks that were read, those of some of the tiles alone, in the place of older ones."""
+    read = folder / READ
+    if kept.all():
+        read.replace(folder / MASKS)
         return
-    masks = np.memmap(path, dtype=np.uint8, mode="r").reshape(len(kept), -1)
-    with write_atomically(path, int(kept.sum()) * masks.shape[1]) as part, part.open("wb") as file:
-        for number in np.flatnonzero(kept):
+    masks = np.memmap(read, dtype=np.uint8, mode="r").reshape(len(kept), -1)
+    with write_atomically(folder / MASKS, int(kept.sum()) * masks.shape[1]) as part, part.open("wb") as file:
+        for number in torch.nonzero(kept).flatten().tolist():
             file.write(masks[number].tobytes())
+    read.unlink()
 
 
 def _tell(root: Path, bad: dict[str, Unusable], of: int, data: DataSettings, folder: Path | None) -> None:

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Real
+from jaxtyping import Bool, Real
 from torch import Tensor
 
 from gcl_custom.console import in_bytes, plain, progress, say, warn
@@ -28,7 +28,7 @@ from gcl_custom.imagery.collections.open_collections import holding
 from gcl_custom.imagery.decoding import NODATA, UNREAD, Form, Unusable, reading
 from gcl_custom.imagery.folders import FoundTile, Layout, common_form, layout_of
 from gcl_custom.imagery.left_out import LEFT_OUT, excess, in_kinds, left_out, remarks, without_a_tile
-from gcl_custom.imagery.mask_files import digest_of, keep_masks, read_labels
+from gcl_custom.imagery.mask_files import digest_of, put_in_use, read_labels
 from gcl_custom.imagery.packing_journal import PackingJournal, Record, States
 from gcl_custom.imagery.places.coordinates import known
 from gcl_custom.imagery.places.near_duplicates import difference_hashes, near_pairs
@@ -178,13 +178,14 @@ def _packing(stage: Stage, data: DataSettings, layout: Layout) -> _Packing:
         journal = PackingJournal(stage.path, form, data)
         _fill(journal, root, layout.tiles, form, data, stage)
     usable = _usable(journal, layout.tiles, root, data, stage.path)
-    if layout.kind.dense:  # masks are written over before the index is
-        stage.reopen()
     about, columns, division, kept = _index(journal, usable, layout, form, data, stage.path)
     stage.reopen()
+    if layout.kind.dense:
+        put_in_use(stage.path, kept)
     write_index(stage.path, about, columns)
     scaling, store = (about["low"], about["high"]), TileStore(stage.path)
-    return _Packing(journal, layout, form, len(usable), kept, division, scaling, store)
+    tiles = list(compress(usable, kept.tolist()))
+    return _Packing(journal, layout, form, len(usable), tiles, division, scaling, store)
 
 
 def _repeated(packing: _Packing, folder: Path) -> tuple[list[list[Source]], list[tuple[Source, Source]]]:
@@ -322,8 +323,8 @@ def _index(
     form: Form,
     data: DataSettings,
     folder: Path,
-) -> tuple[dict[str, Any], dict[str, Tensor | list[str]], Division, list[FoundTile]]:
-    """The contents of the index, how the tiles were divided, and those that stay: none lies beside another split.
+) -> tuple[dict[str, Any], dict[str, Tensor | list[str]], Division, Bool[Tensor, " n"]]:
+    """The contents of the index, how the tiles were divided, and which stay: none lies beside another split.
 
     The contents are what holds for all tiles, and the columns.
     """
@@ -339,9 +340,8 @@ def _index(
     division, kept = apart(division, places, ground, data)
     near = [str(usable[number].source) for number in torch.nonzero(~kept).flatten().tolist()]
     if near:
-        usable = [usable[number] for number in torch.nonzero(kept).flatten().tolist()]
+        usable = list(compress(usable, kept.tolist()))
         labels, places = labels[kept], places[kept.numpy()]
-        keep_masks(folder, kept.numpy())
         lines = (f"{plain(name)}\tnear another split\n" for name in near)
         write_text(folder / UNUSABLE, (folder / UNUSABLE).read_text(encoding="utf-8") + "".join(lines))
     split = division.split
@@ -368,7 +368,7 @@ def _index(
         columns["places"] = torch.from_numpy(np.where(there[:, None], places, np.nan))
     if division.blocks is not None:
         columns["blocks"] = division.blocks
-    return about, columns, division, usable
+    return about, columns, division, kept
 
 
 def _near_duplicates(store: TileStore, digests: Sequence[str]) -> list[tuple[Source, Source]]:

@@ -186,6 +186,25 @@ def test_a_mask_of_another_size_is_named_and_its_tile_has_no_label(
     assert "masks/03.png\tanother size" in (tmp_path / "run" / "tiles" / "unusable_masks.txt").read_text()
 
 
+def test_masks_of_a_packing_that_is_refused_replace_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pairs(tmp_path / "root")
+    before = packed(tmp_path, root).targets(torch.arange(12))
+    Image.fromarray(numbers(classes=2, height=24, width=24)).save(root / "masks" / "03.png")
+
+    def refused(*_: object) -> None:
+        raise UserError("splits cannot be drawn")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pack_tiles, "divide", refused)
+        with pytest.raises(UserError, match="cannot be drawn"):
+            packed(tmp_path, root)
+    stage = tmp_path / "run" / "tiles"
+    assert (stage / "stage.json").is_file()
+    assert torch.equal(TileStore(stage).targets(torch.arange(12)), before)
+    after = packed(tmp_path, root).targets(torch.arange(12))
+    assert (after != before).flatten(1).any(1).tolist() == [number == 3 for number in range(12)]
+
+
 def test_numbers_beyond_the_named_classes_are_named(tmp_path: Path) -> None:
     root = pairs(tmp_path / "root", values=(0, 2))
     with pytest.raises(UserError, match=r"(?s)11 of 11 masks.*class number \(2; the classes have the numbers 0 to 1\)"):
