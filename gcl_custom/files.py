@@ -192,6 +192,8 @@ def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
 def discard(folder: Path) -> None:
     """Remove a folder. It is renamed first, so that a kill leaves nothing that looks complete."""
     trash = folder.with_name(f".{folder.name}.trash")
+    if trash.is_symlink():
+        trash.unlink()
     shutil.rmtree(trash, ignore_errors=True)
     os.replace(folder, trash)
     if trash.is_symlink():  # another run lent the folder and keeps it

@@ -4,9 +4,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from gcl_custom.console import plain
+from gcl_custom.recipe.file import dump_value
 
 WIDTH = 110
 """Most characters of a line."""
@@ -50,5 +49,5 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
-    dumped = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    dumped = dump_value(value, default_flow_style=True, width=10**6)
     return dumped.removesuffix("...\n").strip()

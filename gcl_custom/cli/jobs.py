@@ -84,7 +84,8 @@ def work(
         The run.
     """
     run, start = opened(runs, recipe, name, overrides or (), redo), time.monotonic()
-    with locked(run.path), run.saved():
+    otherwise = "use --run NEW_NAME" if recipe else "name another run"
+    with locked(run.path, otherwise=otherwise), run.saved():
         say(f"run {run.path}")
         for line in licences(run.recipe):
             console.warn(line)
@@ -217,6 +218,7 @@ def everything(run: Run) -> None:
 def score_cell(run: Run) -> None:
     """All stages of a cell of a study. The study has one table for all cells, so a cell has no report."""
     _begin(run)
+    do("labels", run)  # before the generator, as above
     if arms.needs_generator(run.recipe):
         _generator(run, plan.awaited(run))
     _pretrain_and_score(run)

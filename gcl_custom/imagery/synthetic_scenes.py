@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from filelock import FileLock
 from jaxtyping import Bool, Float, Int, UInt
 
 from gcl_custom.console import progress, say
@@ -280,23 +281,42 @@ def stored(reflectance: Reflectance, near_infrared: bool) -> UInt[np.ndarray, "c
 def draw(root: Path, settings: SyntheticScenesSettings) -> None:
     """Draw scenes into class folders of an empty or missing folder. If they are there already, do nothing.
 
+    Where another process draws them, wait for it.
+
     Raises:
         UserError: the folder holds something else.
     """
-    wanted = settings.model_dump(mode="json")
-    mark = root / MARK
-    if mark.is_file() and read_json(mark) == wanted:
+    if _are_drawn(root, settings):
         return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    lock = root.with_name(f".{root.name}.lock")
+    with FileLock(lock):
+        try:
+            if not _are_drawn(root, settings):
+                _draw_all(root, settings)
+        finally:
+            lock.unlink(missing_ok=True)  # whoever waits for it finds the scenes drawn
+
+
+def _are_drawn(root: Path, settings: SyntheticScenesSettings) -> bool:
+    mark = root / MARK
+    if mark.is_file() and read_json(mark) == settings.model_dump(mode="json"):
+        return True
     if root.is_dir() and any(root.iterdir()):
         what = "scenes of other settings" if mark.is_file() else "files that were not drawn"
         raise UserError(
             f"data.synthetic draws into an empty folder, but {root} holds {what}. "
             f"Remove the folder, give another one as data.root, or leave out data.synthetic"
         )
+    return False
+
+
+def _draw_all(root: Path, settings: SyntheticScenesSettings) -> None:
+    """Draw all scenes into a folder that takes its name at the end."""
     say(f"drawing {settings.tiles} synthetic scenes into {root}")
     part = root.with_name(f".{root.name}.part")
     try:
-        _draw_all(part, settings)
+        _draw_into(part, settings)
         if root.is_dir():
             root.rmdir()
         os.replace(part, root)
@@ -304,8 +324,7 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _draw_all(part: Path, settings: SyntheticScenesSettings) -> None:
-    """Draw all scenes into a folder that takes its name at the end."""
+def _draw_into(part: Path, settings: SyntheticScenesSettings) -> None:
     shutil.rmtree(part, ignore_errors=True)
     for name in CLASSES:
         (part / name).mkdir(parents=True)

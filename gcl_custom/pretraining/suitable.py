@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from gcl_custom.errors import Refused, UserError
-from gcl_custom.pretraining import backbones
+from gcl_custom.pretraining import backbones, layers
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import arms, plan
 from gcl_custom.runs.run import Run
@@ -31,7 +31,8 @@ def require_sizes(recipe: Recipe) -> None:
     """Try the backbone on a tile and on views of each size that pretraining will show it.
 
     Raises:
-        UserError: timm has no such network, or it does not take one of these sizes.
+        UserError: timm has no such network, it does not take one of these sizes, or it has not the layers that the
+            recipe names.
     """
     settings, size = recipe.pretrain, recipe.data.size
     views = {"pretrain.crop_size": settings.crop_size or size}
@@ -42,6 +43,10 @@ def require_sizes(recipe: Recipe) -> None:
         _try("data.size", network.eval(), size, width, settings.backbone)
         for key, side in views.items():
             _try(key, network.train(), side, width, settings.backbone)
+        if settings.trained_layers is not None:
+            layers.train_last(network, settings.backbone, settings.trained_layers)
+        elif settings.layer_decay < 1:
+            layers.layers(network, settings.backbone)
 
 
 @torch.no_grad()

@@ -59,6 +59,13 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that the loader would read as something else, such as a band called 1e3."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Plain Python values from safe YAML.
 
@@ -213,7 +220,12 @@ def band_names(data: DataSettings) -> list[str] | None:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe with every default, as YAML from which ``load_recipe`` reads an equal one."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_value(recipe.model_dump(mode="json"))
+
+
+def dump_value(value: object, **how: Any) -> str:
+    """A value as YAML from which ``parse_yaml`` reads an equal one."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **how)
 
 
 def override_of(text: str) -> tuple[str, Any]:
@@ -233,7 +245,9 @@ def _override(values: dict[str, Any], text: str) -> None:
     *parents, last = key.split(".")
     here = values
     for parent in parents:
-        here = here.setdefault(parent, {})
+        if here.get(parent) is None:  # absent, or null, as a kept recipe has it
+            here[parent] = {}
+        here = here[parent]
         if not isinstance(here, dict):
             raise RecipeError(f"--set {text!r}: {parent} is a value, not a section")
     here[last] = value

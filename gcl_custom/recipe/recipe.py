@@ -153,4 +153,9 @@ class Recipe(Section):
                 f"{self.pretrain.tiles_per_step} tiles a step, which {self.hardware.processes} processes "
                 f"(hardware.devices times hardware.nodes) cannot share evenly: choose another batch"
             )
+        if self.pretrain.tiles_per_step < self.hardware.processes:
+            raise ValueError(
+                f"pretrain.batch {self.pretrain.batch} has no tile for each of {self.hardware.processes} processes "
+                f"(hardware.devices times hardware.nodes): raise it"
+            )
         return self

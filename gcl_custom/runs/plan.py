@@ -301,6 +301,7 @@ def compare(run: Run) -> Stage:
         "backbone": [recipe.pretrain.backbone, recipe.pretrain.stem, recipe.pretrain.crop_size, recipe.pretrain.epochs],
         "hardware": _compute(recipe),
         **start(run),
+        **({"seed": recipe.seed} if recipe.seed else {}),  # of the floors; 0 is the default
     }
     inputs = [tiles(run), *(pretrain(run, arm, seed) for arm, seed in pretrainings(recipe))]
     return run.stage("compare", settings, inputs, "gcl-custom compare-supervised")

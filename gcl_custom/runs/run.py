@@ -19,6 +19,8 @@ from gcl_custom.weights.needed import needed
 RUNS = Path("runs")
 """Folder of all runs, unless --runs names another."""
 CELLS, POOL = "cells", "stages"
+LATEST = "latest"
+"""The file among the runs that holds the name of the one that was begun last."""
 """Folders of a study: its cells, which are runs, and the pool of their stages."""
 
 WEIGHTS = "weights.json"
@@ -59,7 +61,8 @@ class Run:
 
     @property
     def _is_cell(self) -> bool:
-        return self.path.parent.name == CELLS
+        """Whether the run lies in a study, which has a pool; a user's own folder may have the same name."""
+        return self.path.parent.name == CELLS and (self.pool is not None or (self.path.parents[1] / POOL).is_dir())
 
     def uses(self, stage: Stage) -> bool:
         """Whether other stages were begun, which may have been made from this one's output."""
@@ -84,7 +87,7 @@ class Run:
         If a mistake of the user ends the work before anything was begun, the recipe before stays. A new run then keeps
         none, so that a value of ``--set`` that was refused is in no later command.
         """
-        kept, latest = self.path / "recipe.yaml", self.path.parent / "latest"
+        kept, latest = self.path / "recipe.yaml", self.path.parent / LATEST
         before, last = (path.read_text(encoding="utf-8") if path.is_file() else None for path in (kept, latest))
         begun = self._begun
         write_text(kept, dump_recipe(self.recipe))
@@ -178,6 +181,10 @@ def run_folder(runs: Path, name: str) -> Path:
         UserError: it is no name of a run, but a path that may lead elsewhere.
     """
     parts = name.split("/")
+    if name == LATEST:
+        raise UserError(
+            f"a run cannot be called {LATEST}, which is the file that names the latest one: give --run NEW_NAME"
+        )
     if len(parts) not in (1, 3) or parts[1:2] not in ([], [CELLS]) or not all(map(is_folder_name, parts)):
         raise UserError(
             f"--run {name!r}: a run's name is made of letters, digits and any of . , = + - _ and blanks, begins with a "
@@ -203,7 +210,7 @@ def open_run(
         UserError: there is no such run, its name is none, or the recipe has mistakes.
     """
     if recipe is None:
-        latest = runs / "latest"
+        latest = runs / LATEST
         if name is None and not latest.is_file():
             raise UserError(f"There is no run in {runs} yet. Start one with a recipe: gcl-custom fit-generator RECIPE")
         name = name or latest.read_text(encoding="utf-8").strip()

@@ -59,9 +59,9 @@ class Pool:
         except Timeout:
             say(f"{stage.name}: waiting for another process that works on it, in {stage.path}")
             lock.acquire()
+        if stage.path.is_symlink() and (before or not stage.done):  # the lender is gone, or works on it again
+            stage.path.unlink()
         if before:  # it is begun again, such as tiles whose files have changed
-            if stage.path.is_symlink():
-                stage.path.unlink()
             return lock
         if not stage.path.exists() and self._lends(stage):
             stage.path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def test_weights_are_looked_at_before_tiles_are_packed(tmp_path: Path, job: Any,
 
 def test_so_are_devices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"hardware\.devices is 250, but there can be"):
-        jobs.fit_generator(run_with(tmp_path, hardware={"devices": 250}))
+        jobs.fit_generator(run_with(tmp_path, hardware={"devices": 250}, pretrain={"batch": 256}))
     assert not (tmp_path / "runs").exists()
 
 

@@ -234,3 +234,12 @@ def test_a_generator_that_no_pretraining_shows_is_warned_of(
         said = " ".join(capsys.readouterr().out.split())
         assert ("shows generative views" in said) == bool(stop), name
         assert not stop or stop in said
+
+
+def test_labels_of_a_cell_are_looked_at_before_its_generator_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(jobs, "do", lambda stage, *given: done.append(stage))
+    jobs.score_cell(Run(tmp_path / "tiny", TINY_RECIPE))
+    assert done.index("tiles") < done.index("labels") < done.index("tokenizer") < done.index("compare")

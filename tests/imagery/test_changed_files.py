@@ -53,12 +53,12 @@ def test_a_store_without_the_state_of_its_files_is_compared_tile_by_tile(tmp_pat
     assert str(changed_files.changed(run)).endswith("1 gone")
 
 
-@pytest.mark.parametrize("at", ["_near_duplicates", "divide"])
+@pytest.mark.parametrize("at", ["_near_duplicates", "write_index"])
 def test_a_packing_anew_that_is_cut_short_is_not_taken_for_the_tiles_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     """The index, and the masks of other tiles, are on the disk then, but not the record of what they are."""
-    root = draw(tmp_path / "root") if at == "divide" else class_folders(tmp_path / "root")
+    root = draw(tmp_path / "root") if at == "write_index" else class_folders(tmp_path / "root")
     run = run_on(root)
     pack_tiles(run)
     stage, path = plan.tokenizer(run), plan.tiles(run).path

@@ -1,4 +1,4 @@
-"""300 made folders, packed by the kit, against a slow reading of the same files with rasterio and Pillow."""
+"""150 made folders, packed by the kit, against a slow reading of the same files with rasterio and Pillow."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs import plan
 from gcl_custom.runs.run import Run
 
-FOLDERS, BLOCKS = 300, 30
+FOLDERS, BLOCKS = 150, 15
 
 
 class Slow(NamedTuple):

@@ -1,4 +1,5 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,10 @@ def test_drawing_is_fast_enough_for_a_first_run() -> None:
     for number in range(50):
         scene(list(CLASSES)[number % 5], 64, 0, number)
     assert 50 / (time.process_time() - start) > 40  # 240 on an idle core
+
+
+def test_two_that_draw_into_one_folder_at_once_draw_all_of_it(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda root: draw(root, FEW), [tmp_path / "scenes"] * 2))
+    draw(tmp_path / "alone", FEW)
+    assert contents(tmp_path / "scenes") == contents(tmp_path / "alone")

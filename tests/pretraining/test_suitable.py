@@ -72,3 +72,16 @@ def test_a_run_whose_new_backbone_is_refused_keeps_its_recipe(tmp_path: Path) ->
     with pytest.raises(UserError, match="halonet_h1"), other.saved():
         require_suitable(other)
     assert kept_run(run.path).recipe == run.recipe
+
+
+@pytest.mark.parametrize("layers", [{"trained_layers": 999}, {"layer_decay": 0.5, "backbone": "no layers"}])
+def test_layers_that_a_network_has_not_are_refused_beforehand(
+    layers: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if layers.pop("backbone", None):
+        monkeypatch.delattr("timm.models.resnet.ResNet.group_matcher")
+    start = {"name": "file", "weights": "w.pth", "mean": [0.5], "std": [0.5]}
+    with pytest.raises(
+        UserError, match=r"(trained_layers is 999, but test_resnet has|timm does not divide test_resnet)"
+    ):
+        require_sizes(recipe("test_resnet", start=start, **layers))

@@ -104,3 +104,19 @@ def test_a_missing_recipe_suggests_a_shipped_one() -> None:
     with pytest.raises(RecipeError, match="Did you mean the shipped recipe 'quickstart'"):
         load_recipe("quickstrat")
     assert isinstance(load_recipe("quickstart"), Recipe)
+
+
+def test_texts_that_look_like_numbers_stay_texts(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, "name: '1e3'\ndata: {root: '12e4', size: 64, bands: ['1e-5', '.5', red]}\n"))
+    assert load_recipe(written(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_a_section_that_is_null_can_be_filled(tmp_path: Path) -> None:
+    """A kept recipe writes out what is absent in the file that it is from."""
+    text = "data: {root: tiles, size: 64, scenes: null}\n"
+    assert load_recipe(written(tmp_path, text), ["data.scenes.tile=64"]).data.scenes is not None
+
+
+def test_a_batch_without_a_tile_for_each_process_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "data: {root: tiles, size: 64}\npretrain: {batch: 2}\nhardware: {devices: 4}\n")
+    assert any("pretrain.batch 2 has no tile for each of 4 processes" in line for line in mistakes(path))

@@ -226,3 +226,8 @@ def test_fid_counts_by_what_its_weights_hold(tmp_path: Path) -> None:
     assert not plan.cost_benefit(run, 9).done
     with pytest.raises(StaleStage, match=r"cost_benefit\.fid_weights: inception\.pth, SHA-256"):
         plan.cost_benefit(run, 9).begin()
+
+
+def test_a_seed_that_floors_are_drawn_with_is_a_setting_of_the_comparison(run: Run) -> None:
+    other = Run(run.path, run.recipe.model_copy(update={"seed": 1}))
+    assert plan.compare(other).settings != plan.compare(run).settings

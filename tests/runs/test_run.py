@@ -165,4 +165,19 @@ def test_the_folders_of_runs_and_studies_are_known_as_output(tmp_path: Path) -> 
      ("runs/grid/cells/rate=0.5", "--run grid/cells/rate=0.5"), ("/a/grid/cells/x", "--run grid/cells/x --runs /a")],
 )  # fmt: skip
 def test_the_options_of_a_run_name_it_wherever_it_is(path: str, options: str) -> None:
-    assert Run(Path(path), RECIPE).options == options
+    place = Path(path)
+    pool = Pool(place.parents[1] / "stages") if place.parent.name == "cells" else None
+    assert Run(place, RECIPE, pool=pool).options == options
+
+
+def test_a_folder_of_runs_may_be_called_cells(tmp_path: Path) -> None:
+    run = Run(tmp_path / "cells" / "x", RECIPE)
+    assert run.options == f"--run x --runs {tmp_path / 'cells'}"
+
+
+def test_a_run_is_not_called_like_the_file_that_names_the_latest(tmp_path: Path) -> None:
+    recipe = tmp_path / "latest.yaml"
+    recipe.write_text("data: {root: tiles, size: 64}\n")
+    with pytest.raises(UserError, match="cannot be called latest"):
+        open_run(tmp_path / "runs", str(recipe), None)
+    assert open_run(tmp_path / "runs", str(recipe), "other").name == "other"

@@ -1,16 +1,17 @@
 """A stage: its fingerprint, what makes it stale, and its clock."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from gcl_custom.errors import StaleStage, UserError
-from gcl_custom.files import write_json
+from gcl_custom.errors import DoneMeanwhile, StaleStage, UserError
+from gcl_custom.files import discard, write_json
 from gcl_custom.recipe.imagery import DataSettings
 from gcl_custom.recipe.recipe import Recipe
 from gcl_custom.runs.run import Run
-from gcl_custom.runs.stage import FORMAT
+from gcl_custom.runs.stage import FORMAT, Pool
 
 RECIPE = Recipe(name="first", data=DataSettings(root="tiles"))
 
@@ -129,3 +130,37 @@ def test_a_damaged_record_is_named_with_what_to_remove(tmp_path: Path, name: str
     (stage.path / name).write_text(content)
     with pytest.raises(UserError, match=rf"{name} is damaged.*Remove the folder {stage.path}"):
         stage.begin()
+
+
+def test_a_stage_that_a_run_lent_and_no_longer_has_is_made_anew(tmp_path: Path) -> None:
+    """The run that lent it is gone, or works on it again: nothing is written there, and nothing stops the cell."""
+    lender = Run(tmp_path / "first", RECIPE)
+    finished(lender, "tiles", {"size": 8})
+    pool = Pool(tmp_path / "study" / "stages", lender=lender.path)
+    cell = Run(tmp_path / "study" / "cells" / "a", RECIPE, pool=pool)
+    with pytest.raises(DoneMeanwhile):
+        cell.stage("tiles", {"size": 8}).begin()
+    again = Run(lender.path, RECIPE, redo=True).stage("tiles", {"size": 8})
+    again.begin()
+    again.reopen()
+    of_cell = cell.stage("tiles", {"size": 8})
+    of_cell.begin()
+    assert not of_cell.path.is_symlink()
+    of_cell.finish()
+    assert not again.done
+    again.finish()
+    for path in (of_cell.path, lender.path):
+        shutil.rmtree(path)
+    of_cell.path.symlink_to(lender.path / "tiles")
+    of_cell = cell.stage("tiles", {"size": 8})
+    of_cell.begin()
+    of_cell.finish()
+    assert of_cell.done
+
+
+def test_what_a_kill_left_of_a_lent_stage_stops_no_later_one(tmp_path: Path) -> None:
+    (tmp_path / "lent").mkdir()
+    (tmp_path / ".tiles.trash").symlink_to(tmp_path / "lent")
+    (tmp_path / "tiles").mkdir()
+    discard(tmp_path / "tiles")
+    assert [path.name for path in tmp_path.iterdir()] == ["lent"]
