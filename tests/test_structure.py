@@ -232,3 +232,11 @@ def test_every_module_has_its_tests_in_the_room_of_its_name() -> None:
     tests = {str(path.relative_to(here).parent / path.stem).replace("test_", "") for path in here.rglob("test_*.py")}
     lacking = {name.replace(".", "/") for name in MODULES} - tests
     assert not lacking - UNTESTED
+
+
+def test_every_module_whose_signatures_name_shapes_is_checked_while_tests_run(request: pytest.FixtureRequest) -> None:
+    checked = request.config.getoption("jaxtyping_packages").split(",")
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        if "from jaxtyping import" in path.read_text(encoding="utf-8"):
+            assert any(f"{name}.".startswith(f"{room}.") for room in checked), name
