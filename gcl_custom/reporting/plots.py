@@ -50,7 +50,7 @@ _STYLE: dict[Any, Any] = {
 }
 _MARGINS = (0.235, 0.2, 0.735, 0.68)
 """Left, bottom, width and height of a small plot's axes. A report may hold a hundred such, and to find the best margins
-of each takes twice as long as to draw it."""
+of each takes as long again as to draw it."""
 
 
 class Point(NamedTuple):

@@ -19,9 +19,9 @@ from gcl_custom.weights.needed import needed
 RUNS = Path("runs")
 """Folder of all runs, unless --runs names another."""
 CELLS, POOL = "cells", "stages"
+"""Folders of a study: its cells, which are runs, and the pool of their stages."""
 LATEST = "latest"
 """The file among the runs that holds the name of the one that was begun last."""
-"""Folders of a study: its cells, which are runs, and the pool of their stages."""
 
 WEIGHTS = "weights.json"
 """File that remembers the digests of the weights that a recipe names; see ``digests.contents``."""
