@@ -57,8 +57,13 @@ def _below(root: Path, ends: Sequence[str]) -> Iterator[str]:
     for folder, names in folders(root):
         for name in names or ():  # none of a run, whose tables are no labels
             path = folder / name
-            if name.lower().endswith(tuple(ends)) and path.resolve().is_relative_to(root.resolve()):
+            if name.lower().endswith(tuple(ends)) and _inside(path, root):
                 yield path.relative_to(root).as_posix()
+
+
+def _inside(path: Path, root: Path) -> bool:
+    """Whether a path is a file below the root. ``Path.resolve`` raises where a link leads to itself."""
+    return path.is_file() and path.resolve().is_relative_to(root.resolve())
 
 
 def _tables(root: Path, images: Sequence[str]) -> Iterator[FoundLabels]:

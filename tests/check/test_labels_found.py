@@ -119,3 +119,9 @@ def test_labels_are_looked_for_where_images_are(tmp_path: Path) -> None:
     (root / "deeper").mkdir()
     (root / "deeper" / "some.csv").write_text(table)
     assert given(root, cut=False) == "deeper/some.csv"
+
+
+def test_a_link_to_itself_is_no_table(tmp_path: Path) -> None:
+    scenes(tmp_path, "a.tif", "b.tif")
+    (tmp_path / "labels.csv").symlink_to(tmp_path / "labels.csv")
+    assert given(tmp_path) is None

@@ -74,10 +74,11 @@ def test_pixels_of_no_class_become_255(tmp_path: Path) -> None:
         without = decode_mask(tiff(tmp_path / "2.tif", values[None], nodata=3))
         holes = decode_mask(tiff(tmp_path / "3.tif", np.where(values < 0, np.nan, values)[None].astype(np.float32)))
         assert not decode_mask(tiff(tmp_path / "4.tif", np.abs(values[None]))).hidden
+        endless = decode_mask(tiff(tmp_path / "5.tif", np.where(values < 0, np.inf, values)[None].astype(np.float32)))
     assert plain.values.tolist() == [[0, 1, 255], [255, 3, 0]]
     assert without.values.tolist() == [[0, 1, 255], [255, 255, 0]]
     assert plain.hidden
-    assert holes.values.tolist() == plain.values.tolist()
+    assert holes.values.tolist() == endless.values.tolist() == plain.values.tolist()
 
 
 @pytest.mark.parametrize(

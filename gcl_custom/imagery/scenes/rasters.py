@@ -16,7 +16,7 @@ import rasterio
 from einops import repeat
 from jaxtyping import Shaped
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
 from gcl_custom.imagery.scenes.grid import Rectangle, ends
@@ -52,8 +52,10 @@ def raster_form(dataset: rasterio.DatasetReader, without: int | None = None) -> 
     """
     _require_one_page(dataset)
     bands, _ = _bands_of(dataset, without=without)
-    count = 3 if dataset.colorinterp[0] == ColorInterp.palette else len(bands)
-    return Form(count, _stored_as(dataset), _names_of(dataset, bands))
+    dtype = _stored_as(dataset)
+    if dataset.colorinterp[0] == ColorInterp.palette:
+        return Form(3, "uint8", _names_of(dataset, bands))  # a palette of 16 bits gives colours of 8
+    return Form(len(bands), dtype, _names_of(dataset, bands))
 
 
 def crop(picture: Picture, window: Rectangle) -> Picture:
@@ -134,8 +136,11 @@ def read_raster(
     except RasterioError:
         forget_error(dataset)
         raise
+    if not alpha and MaskFlags.alpha in dataset.mask_flag_enums[0]:
+        masks = np.ones_like(masks)  # the band that the file calls alpha is one of the tiles, or shows clouds
     if palette:
-        colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
+        indices = range(max(256, int(pixels[0].max(initial=0)) + 1))
+        colours = np.array([palette.get(index, (0, 0, 0))[:3] for index in indices], dtype=np.uint8)
         pixels = chosen(colours[pixels[0]].transpose(2, 0, 1), form)
         masks = repeat(masks[0], "h w -> c h w", c=len(pixels))
     if not (masks.all() or is_no_measurement(dataset.nodata, dtype)):

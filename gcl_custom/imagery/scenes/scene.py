@@ -69,7 +69,8 @@ class Scene(NamedTuple):
         if self.clouds is None:
             return None
         dataset, band, values = self.clouds
-        place, mask = self.ground.part(part), Ground.of(dataset)
+        # A mask without coordinates is of the scene's size, and lies where the scene does.
+        place, mask = self.ground.part(part), Ground.of(dataset if dataset.crs and self.dataset.crs else self.dataset)
         if self.own and (
             dataset is self.dataset or (mask.width, mask.height) == (self.ground.width, self.ground.height)
         ):

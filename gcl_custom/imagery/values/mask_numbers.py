@@ -34,7 +34,7 @@ def mask_of(values: Shaped[np.ndarray, "c h w"], valid: Bool[np.ndarray, "h w"] 
         raise Unusable("colours", f"{len(values)} bands that differ; a mask has one, with a class number a pixel")
     numbers = values[0]
     if numbers.dtype.kind == "f":
-        hidden = np.isnan(numbers)
+        hidden = ~np.isfinite(numbers)
         if not (hidden | (numbers == np.round(numbers))).all():
             raise Unusable("type of values", "fractions; a mask holds whole class numbers")
         numbers = np.where(hidden, -1, numbers)

@@ -47,6 +47,8 @@ def test_labels_have_the_names_of_the_metadata_and_files_are_splits(tmp_path: Pa
         ([[0, 1], [], [1]], {"feature": NAMES, "_type": "Sequence"}, ["land;water", None, "water"], True),
         ([[0], [1], [1]], [NAMES], ["land", "water", "water"], False),
         ([10, 9, 10], None, ["10", "9", "10"], False),
+        (pa.array(["b", None, "a"]).dictionary_encode(), None, ["b", None, "a"], False),
+        (pa.array(["b", None, "a"], pa.string_view()), None, ["b", None, "a"], False),
     ],
 )
 def test_a_label_may_be_a_text_a_number_or_a_list(

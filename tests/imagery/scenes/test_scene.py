@@ -6,10 +6,11 @@ import pytest
 import rasterio
 from made_scenes import NORTH_UP, values, write_scene
 
-from gcl_custom.imagery.decoding import reading
-from gcl_custom.imagery.scenes import scene
+from gcl_custom.imagery.decoding import Form, reading
+from gcl_custom.imagery.scenes import rasters, scene
 from gcl_custom.imagery.scenes.opening import NoScene
 from gcl_custom.imagery.scenes.scene import open_scene
+from gcl_custom.imagery.values.forms import Choice
 from gcl_custom.recipe.imagery import CloudSettings, ScenesSettings
 
 PLAIN = ScenesSettings()
@@ -91,6 +92,32 @@ def test_clouds_are_where_the_mask_says_so(where: str, tmp_path: Path) -> None:
         cloudy = found.cloudy((16, 8, 32, 40))
     assert cloudy is not None
     assert np.array_equal(cloudy, np.isin(mask[0, 8:48, 16:48], [3, 9]))
+
+
+def test_a_band_of_clouds_hides_nothing_though_the_file_calls_it_alpha(tmp_path: Path) -> None:
+    """GDAL calls the fourth band of a picture alpha unless it is told otherwise."""
+    pixels = np.concatenate([values(32, 32, 3) % 200 + 1, np.zeros((1, 32, 32))]).astype(np.uint8)
+    write_scene(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES")
+    three, of_four = Form(3, "uint8"), Form(3, "uint8", choice=Choice((1, 2, 3), 4, None))
+    for form, without, shown in ((three, 4, True), (of_four, None, True), (three, None, False)):
+        with reading(), rasterio.open(tmp_path / "a.tif") as dataset:
+            assert dataset.colorinterp[3].name == "alpha"
+            picture = rasters.read_raster(dataset, None, form, without)
+        assert (picture.valid is None) == shown
+
+
+def test_a_mask_of_clouds_without_coordinates_lies_where_its_resampled_scene_does(tmp_path: Path) -> None:
+    mask = np.zeros((1, 64, 64), dtype=np.uint16)
+    mask[:, :32] = 3
+    write_scene(tmp_path / "a.tif", values(64, 64))
+    with reading():
+        write_scene(tmp_path / "a_clouds.tif", mask, crs=None, transform=rasterio.Affine.identity())
+    settings = clouds(file="_clouds.tif").model_copy(update={"metres": 20.0})
+    with reading(), open_scene(tmp_path / "a.tif", settings) as found:
+        cloudy = found.cloudy((0, 0, 32, 32))
+    assert cloudy is not None
+    assert cloudy[:16].all()
+    assert not cloudy[16:].any()
 
 
 def test_a_mask_that_is_not_there_or_does_not_fit_is_named(tmp_path: Path) -> None:
