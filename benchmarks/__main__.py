@@ -1,6 +1,6 @@
 """Run benchmarks, keep what they find, and print one table of all that is kept.
 
-python -m benchmarks              all of them, about three quarters of an hour on two quiet cores
+python -m benchmarks              all of them, about half an hour on two cores
 python -m benchmarks start views  some
 python -m benchmarks --page       only write the table into docs/speed.md
 """

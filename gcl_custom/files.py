@@ -192,14 +192,16 @@ def damaged(path: Path, error: Exception, remedy: str = "") -> UserError:
 def discard(folder: Path) -> None:
     """Remove a folder. It is renamed first, so that a kill leaves nothing that looks complete."""
     trash = folder.with_name(f".{folder.name}.trash")
-    if trash.is_symlink():
-        trash.unlink()
-    shutil.rmtree(trash, ignore_errors=True)
+    _remove(trash, ignore_errors=True)
     os.replace(folder, trash)
-    if trash.is_symlink():  # another run lent the folder and keeps it
-        trash.unlink()
+    _remove(trash)
+
+
+def _remove(folder: Path, ignore_errors: bool = False) -> None:
+    if folder.is_symlink():  # another run lent the folder and keeps it
+        folder.unlink()
     else:
-        shutil.rmtree(trash)
+        shutil.rmtree(folder, ignore_errors)
 
 
 @contextmanager

@@ -295,10 +295,11 @@ def draw(root: Path, settings: SyntheticScenesSettings) -> None:
             if not _are_drawn(root, settings):
                 _draw_all(root, settings)
         finally:
-            lock.unlink(missing_ok=True)  # whoever waits for it finds the scenes drawn
+            lock.unlink(missing_ok=True)  # whoever waited for it finds the scenes drawn, or draws them
 
 
 def _are_drawn(root: Path, settings: SyntheticScenesSettings) -> bool:
+    """Whether these scenes are there. Raises a UserError if something else is."""
     mark = root / MARK
     if mark.is_file() and read_json(mark) == settings.model_dump(mode="json"):
         return True

@@ -61,8 +61,8 @@ class Run:
 
     @property
     def _is_cell(self) -> bool:
-        """Whether the run lies in a study, which has a pool; a user's own folder may have the same name."""
-        return self.path.parent.name == CELLS and (self.pool is not None or (self.path.parents[1] / POOL).is_dir())
+        # The pool has no folder before its first stage.
+        return self.path.parent.name == CELLS and (self.pool is not None or _in_a_study(self.path))
 
     def uses(self, stage: Stage) -> bool:
         """Whether other stages were begun, which may have been made from this one's output."""
@@ -154,14 +154,18 @@ def is_output(folder: Path) -> bool:
     return is_study or ((folder / "recipe.yaml").is_file() and any(_records(folder)))
 
 
+def _in_a_study(path: Path) -> bool:
+    """Whether a run lies where a study keeps its cells; a user's own folder may have the same name."""
+    return path.parent.name == CELLS and (path.parents[1] / POOL).is_dir()
+
+
 def kept_run(path: Path, overrides: Sequence[str] = (), redo: bool = False) -> Run:
     """The run in a folder, with the recipe that it keeps. A cell of a study, STUDY/cells/CELL, is a run as well.
 
     Raises:
         UserError: the recipe or the overrides have mistakes, or another version wrote keys that are unknown here.
     """
-    study = path.parent.parent
-    is_cell = path.parent.name == CELLS and (study / POOL).is_dir()
+    study, is_cell = path.parent.parent, _in_a_study(path)
     try:
         recipe = load_recipe(path / "recipe.yaml", overrides)
     except RecipeError:

@@ -74,14 +74,15 @@ def test_a_run_whose_new_backbone_is_refused_keeps_its_recipe(tmp_path: Path) ->
     assert kept_run(run.path).recipe == run.recipe
 
 
-@pytest.mark.parametrize("layers", [{"trained_layers": 999}, {"layer_decay": 0.5, "backbone": "no layers"}])
-def test_layers_that_a_network_has_not_are_refused_beforehand(
-    layers: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if layers.pop("backbone", None):
-        monkeypatch.delattr("timm.models.resnet.ResNet.group_matcher")
-    start = {"name": "file", "weights": "w.pth", "mean": [0.5], "std": [0.5]}
-    with pytest.raises(
-        UserError, match=r"(trained_layers is 999, but test_resnet has|timm does not divide test_resnet)"
-    ):
-        require_sizes(recipe("test_resnet", start=start, **layers))
+START = {"name": "file", "weights": "w.pth", "mean": [0.5], "std": [0.5]}
+
+
+def test_more_layers_than_a_network_has_are_refused_beforehand() -> None:
+    with pytest.raises(UserError, match="trained_layers is 999, but test_resnet has"):
+        require_sizes(recipe("test_resnet", start=START, trained_layers=999))
+
+
+def test_a_network_without_layers_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("timm.models.resnet.ResNet.group_matcher")
+    with pytest.raises(UserError, match="timm does not divide test_resnet"):
+        require_sizes(recipe("test_resnet", start=START, layer_decay=0.5))

@@ -52,10 +52,10 @@ def raster_form(dataset: rasterio.DatasetReader, without: int | None = None) -> 
     """
     _require_one_page(dataset)
     bands, _ = _bands_of(dataset, without=without)
-    dtype = _stored_as(dataset)
+    count, dtype = len(bands), _stored_as(dataset)
     if dataset.colorinterp[0] == ColorInterp.palette:
-        return Form(3, "uint8", _names_of(dataset, bands))  # a palette of 16 bits gives colours of 8
-    return Form(len(bands), dtype, _names_of(dataset, bands))
+        count, dtype = 3, "uint8"  # also where its numbers have 16 bits
+    return Form(count, dtype, _names_of(dataset, bands))
 
 
 def crop(picture: Picture, window: Rectangle) -> Picture:

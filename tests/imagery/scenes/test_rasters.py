@@ -1,9 +1,12 @@
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
-from gcl_custom.imagery.scenes.rasters import orientation_of, upright
+from gcl_custom.imagery.decoding import reading
+from gcl_custom.imagery.scenes.rasters import orientation_of, raster_form, read_raster, upright
 
 
 def header(order: str, big: bool, tags: dict[int, int]) -> bytes:
@@ -37,3 +40,16 @@ def test_turning_is_as_exif_defines_it() -> None:
     assert upright(stored, 6)[0].tolist() == [[3, 0], [4, 1], [5, 2]]  # right, top
     assert upright(stored, 7)[0].tolist() == [[5, 2], [4, 1], [3, 0]]  # right, bottom
     assert upright(stored, 8)[0].tolist() == [[2, 5], [1, 4], [0, 3]]  # left, bottom
+
+
+def test_a_palette_of_sixteen_bits_gives_its_colours(tmp_path: Path) -> None:
+    numbers = np.array([[[0, 3], [574, 1000]]], dtype=np.uint16)
+    about = {"driver": "GTiff", "count": 1, "height": 2, "width": 2, "dtype": "uint16", "photometric": "palette"}
+    with reading(), rasterio.open(tmp_path / "a.tif", "w", **about) as target:
+        target.write(numbers)
+        target.write_colormap(1, {3: (10, 20, 30, 255), 574: (40, 50, 60, 255), 1000: (70, 80, 90, 255)})
+    with reading(), rasterio.open(tmp_path / "a.tif") as dataset:
+        form = raster_form(dataset)
+        picture = read_raster(dataset, None, None)
+    assert (form.bands, form.dtype) == (3, "uint8")
+    assert picture.pixels.transpose(1, 2, 0).tolist() == [[[0, 0, 0], [10, 20, 30]], [[40, 50, 60], [70, 80, 90]]]
